@@ -1,0 +1,1 @@
+"""Publish and subscribe to events with Python and Kafka."""

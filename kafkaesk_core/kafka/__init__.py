@@ -1,0 +1,1 @@
+"""The one package that speaks to aiokafka clients."""

@@ -1,0 +1,1 @@
+"""Embedded broker, pytest fixtures and the conformance kit of kafkaesk."""
