@@ -1,0 +1,276 @@
+"""Everything that kafkaesk raises, and the dispositions a handler may raise.
+
+Exception
+└── KafkaeskError
+    ├── ConfigurationError            an argument, a setting or an environment variable is wrong
+    │   ├── NotConfiguredError        no Kafka servers were given
+    │   ├── SubscriptionError         a handler or its subscription cannot work
+    │   └── RouterConflictError       two routers declare the same thing differently
+    ├── PluginError                   a plugin cannot be loaded, or broke its hook's contract
+    ├── SchemaError
+    │   ├── SchemaConflictError       one name, two declarations; one topic, two schemas
+    │   ├── UnknownSchemaError        nothing of this name is registered
+    │   └── InvalidMessageError       the data does not satisfy its schema
+    ├── DecodeError                   a record's value is no message
+    ├── HandlerError                  a handler failed and the application stopped for it
+    ├── HandlerTimeoutError           a handler ran longer than its timeout
+    ├── DeliveryError
+    │   ├── DeliveryFailedError       certainly not written
+    │   │   └── MessageTooLargeError
+    │   └── DeliveryUnknownError      may or may not have been written
+    ├── BrokerError                   a broker, or the way to it
+    │   ├── BrokerUnreachableError
+    │   ├── AuthenticationError
+    │   ├── AuthorizationError
+    │   └── TopicError                a topic cannot be made or used
+    ├── CommitError                   an offset commit was refused or not answered
+    ├── UnhealthyError                health_check() found something wrong
+    └── NotRunningError               the application or consumer is not running
+
+BaseException
+└── Disposition                       what a handler may raise to decide on its message
+    ├── Retry
+    ├── Skip
+    └── Stop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "AuthenticationError",
+    "AuthorizationError",
+    "BrokerError",
+    "BrokerUnreachableError",
+    "CommitError",
+    "ConfigurationError",
+    "DecodeError",
+    "DeliveryError",
+    "DeliveryFailedError",
+    "DeliveryUnknownError",
+    "Disposition",
+    "HandlerError",
+    "HandlerTimeoutError",
+    "InvalidMessageError",
+    "KafkaeskError",
+    "MessageTooLargeError",
+    "NotConfiguredError",
+    "NotRunningError",
+    "PluginError",
+    "Retry",
+    "RouterConflictError",
+    "SchemaConflictError",
+    "SchemaError",
+    "Skip",
+    "Stop",
+    "SubscriptionError",
+    "TopicError",
+    "UnhealthyError",
+    "UnknownSchemaError",
+]
+
+
+class KafkaeskError(Exception):
+    """The root of every error of kafkaesk."""
+
+    exit_code: ClassVar[int] = 1
+    """What the command `kafkaesk` exits with: 1 handler, 2 usage, 3 broker, 4 plugin."""
+
+
+class ConfigurationError(KafkaeskError):
+    """An argument, a setting or an environment variable is wrong."""
+
+    exit_code = 2
+
+
+class NotConfiguredError(ConfigurationError):
+    """No Kafka servers were given."""
+
+
+class SubscriptionError(ConfigurationError):
+    """A handler or its subscription cannot work."""
+
+
+class RouterConflictError(ConfigurationError):
+    """Two routers declare the same thing differently."""
+
+
+class PluginError(KafkaeskError):
+    """A plugin cannot be loaded, or broke the contract of its hook."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, plugin: str | None = None, hook: str | None = None) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.hook = hook
+
+
+class SchemaError(KafkaeskError):
+    """Something about a schema; `schema` and `topic` say which, where known."""
+
+    def __init__(
+        self, message: str, *, schema: str | None = None, topic: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.schema = schema
+        self.topic = topic
+
+
+class SchemaConflictError(SchemaError):
+    """One name with two declarations, or one topic with two schemas."""
+
+    exit_code = 2
+
+
+class UnknownSchemaError(SchemaError):
+    """Nothing of this name and version is registered."""
+
+
+class InvalidMessageError(SchemaError):
+    """The data does not satisfy its schema."""
+
+
+class DecodeError(KafkaeskError):
+    """The value of a record is not a message: no JSON, or no envelope."""
+
+
+class _RecordError(KafkaeskError):
+    """An error about one consumed record, with its coordinates."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        topic: str,
+        partition: int,
+        offset: int,
+        group: str,
+        schema: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.group = group
+        self.schema = schema
+
+
+class HandlerError(_RecordError):
+    """A handler failed and the application stopped for it; the cause is `__cause__`."""
+
+
+class HandlerTimeoutError(_RecordError):
+    """A handler ran longer than its subscription's `timeout_seconds`."""
+
+
+class DeliveryError(KafkaeskError):
+    """A published message was not acknowledged."""
+
+    def __init__(self, message: str, *, topic: str, partition: int | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+
+
+class DeliveryFailedError(DeliveryError):
+    """The message was certainly not written: publishing it again cannot double it."""
+
+
+class MessageTooLargeError(DeliveryFailedError):
+    """The message is larger than the producer's or the broker's limit."""
+
+
+class DeliveryUnknownError(DeliveryError):
+    """The broker did not say: the message may or may not have been written."""
+
+
+class BrokerError(KafkaeskError):
+    """A broker, or the way to it; `retryable` says whether the same call may succeed later."""
+
+    exit_code = 3
+    retryable: ClassVar[bool] = False
+
+
+class BrokerUnreachableError(BrokerError):
+    """No broker answered in time."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, servers: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.servers = tuple(servers)
+
+
+class AuthenticationError(BrokerError):
+    """The broker refused who we are, or we refused who it is (TLS)."""
+
+
+class AuthorizationError(BrokerError):
+    """The broker knows who we are and forbids what we asked."""
+
+
+class TopicError(BrokerError):
+    """A topic cannot be made or used; `code` is Kafka's error code, where there is one."""
+
+    def __init__(self, message: str, *, topic: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.code = code
+
+
+class CommitError(KafkaeskError):
+    """An offset commit was refused, or not answered in time."""
+
+    exit_code = 3
+
+
+class UnhealthyError(KafkaeskError):
+    """`health_check()` found something wrong; `reasons` lists it."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class NotRunningError(KafkaeskError):
+    """The application or the consumer is not running."""
+
+
+class Disposition(BaseException):
+    """What a handler, or a layer around it, raises to decide on its message.
+
+    Derives from BaseException, as cancellation does, so that `except Exception` does not eat it.
+    """
+
+
+class Retry(Disposition):
+    """Handle this message again after `delay` seconds.
+
+    Its lane (partition, key or record, by the subscription's ordering) waits; others go on.
+    """
+
+    def __init__(self, reason: str = "", *, delay: float = 1.0) -> None:
+        if not delay >= 0:
+            raise ValueError(f"Retry(delay={delay!r}) must be a number of seconds, 0 or more")
+        super().__init__(reason)
+        self.reason = reason
+        self.delay = delay
+
+
+class Skip(Disposition):
+    """Count this message as done without handling it; logged and counted."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Stop(Disposition):
+    """Leave this message unhandled and stop the application: drain, commit, exit non-zero."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,163 @@
+"""The whole extension surface. Hook API 1.
+
+Three shapes, visible in the name:
+
+  wrap_*      async, (subject, call_next, ...): around an operation. Compiled once into nested calls.
+  past tense  plain def: told that something happened. Cannot change it; its errors are logged.
+  lifespan    returns an async context manager, open while the application runs.
+
+An implementation takes the first two arguments of a `wrap_*` hook in their order, and of all the
+others any subset, by name. `stage` on the plugin decides how far out its layers lie: "observe"
+(outermost), "recover", "transform" (default); a service's own hooks are innermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from inspect import Parameter
+from typing import Any
+
+import pluggy
+from aiokafka.structs import RecordMetadata, TopicPartition
+
+from .delivery import Delivery
+from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
+from .router import Subscription
+from .schema import SchemaRegistration
+
+__all__ = ["HOOK_API", "Hooks", "hookimpl", "hookspec"]
+
+HOOK_API = 1
+hookspec = pluggy.HookspecMarker("kafkaesk")
+hookimpl = pluggy.HookimplMarker("kafkaesk")
+
+
+class Hooks:
+    """The hook specifications; a plugin implements any of them with `@hookimpl`."""
+
+    @hookspec
+    async def wrap_publish(
+        self,
+        message: OutgoingMessage,
+        call_next: Callable[[OutgoingMessage], Awaitable[Delivery]],
+        app: App,
+    ) -> Delivery:
+        """Around one publish, up to the producer's buffer (`published` tells the rest).
+
+        Runs in the publisher's task, outermost stage first, before the data is encoded and
+        validated. May change the message in place, or hand another one to `call_next` with
+        `meta` carried over. Returns what `call_next` returned; await that delivery only if every
+        publish shall wait for the broker. An exception refuses the message: the caller of
+        `publish` gets it.
+        """
+
+    @hookspec
+    async def wrap_consume(
+        self,
+        message: IncomingMessage,
+        call_next: Callable[[IncomingMessage], Awaitable[Any]],
+        subscription: Subscription,
+        app: App,
+    ) -> Any:
+        """Around decoding and handling one message, in the task and context of the handler.
+
+        Runs outermost stage first. `message.value` is the raw bytes; decoding is inside
+        `call_next`, so that undecodable messages pass here too. Returning means processed: the
+        offset may be committed, whether or not `call_next` was called. An exception means not
+        processed: the subscription's `on_error` decides, a disposition decides itself. Calling
+        `call_next` again handles the message again. Catch Exception, never BaseException.
+        """
+
+    @hookspec
+    async def wrap_commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        call_next: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
+        reason: str,
+        subscription: Subscription,
+        app: App,
+    ) -> None:
+        """Around one offset commit, outermost stage first; `offsets` are next-to-read positions.
+
+        `reason` is "interval", "manual", "revoke" or "stop". What reaches the innermost call is
+        clamped to what is done and owned, and only what the broker acknowledged there counts.
+        Not calling `call_next` postpones the commit. An exception leaves the offsets uncommitted;
+        they are tried again at the next tick. `commit_timeout` covers the whole chain.
+        """
+
+    @hookspec
+    async def wrap_schema(
+        self,
+        schema: SchemaRegistration,
+        call_next: Callable[[SchemaRegistration], Awaitable[None]],
+        app: App,
+    ) -> None:
+        """Around activating one schema (its topics are created), at start, outermost stage first.
+
+        The place to register it elsewhere or to check compatibility. It may hand a changed
+        registration to `call_next`. An exception stops the start.
+        """
+
+    @hookspec(historic=True)
+    def schema_registered(self, schema: SchemaRegistration, app: App) -> None:
+        """A schema was declared, by decorator or mounted router; replayed to later plugins.
+
+        Runs at import time outside any event loop, and inside `register()`: use only what
+        `__init__` set up. Cannot change the schema. Errors are logged; refuse in `wrap_schema`.
+        """
+
+    @hookspec
+    def published(
+        self,
+        message: OutgoingMessage,
+        metadata: RecordMetadata | None,
+        error: BaseException | None,
+        app: App,
+    ) -> None:
+        """The broker acknowledged the message (`metadata`), or it finally failed (`error`).
+
+        Runs once per message in the event loop, outermost stage first; must not block. Cannot
+        change anything; errors are logged and counted. Costs about a microsecond per message
+        once anyone implements it.
+        """
+
+    @hookspec
+    def partitions_assigned(
+        self, event: RebalanceEvent, subscription: Subscription, app: App
+    ) -> None:
+        """Partitions were assigned; no record of them has been handled yet. Must not block.
+
+        Runs after the core's own reaction, once per subscription, outermost stage first. Cannot
+        change anything; errors are logged and counted.
+        """
+
+    @hookspec
+    def partitions_revoked(
+        self, event: RebalanceEvent, subscription: Subscription, app: App
+    ) -> None:
+        """Partitions are gone. Must not block.
+
+        `event.kind` is "revoked" (finished and committed before) or "lost" (taken away). Runs
+        after the core's own reaction, once per subscription, outermost stage first. Cannot
+        change anything; errors are logged and counted.
+        """
+
+    @hookspec
+    def lifespan(self, app: App) -> AbstractAsyncContextManager[None]:
+        """Entered before the first message moves, left after the last one.
+
+        Entered outermost stage first and left in reverse, also if the start fails later. An
+        exception while entering stops the start; one while leaving is logged.
+        """
+
+    @hookspec(firstresult=True)
+    def bind_parameter(
+        self, parameter: Parameter, subscription: Subscription
+    ) -> Callable[[IncomingMessage], Any] | None:
+        """Claim a handler's parameter that the core does not know.
+
+        Called once per such parameter when the application initialises; `parameter.annotation`
+        is resolved. Return a function from the message to the argument, or None to leave the
+        parameter to others; the first answer wins. An exception stops the start.
+        """

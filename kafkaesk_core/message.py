@@ -1,0 +1,230 @@
+"""Messages on their way out and in, and the narrow view of the application that hooks receive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from .delivery import Delivery
+from .errors import DecodeError
+
+__all__ = [
+    "App",
+    "Data",
+    "Header",
+    "Headers",
+    "IncomingMessage",
+    "OutgoingMessage",
+    "RebalanceEvent",
+    "checked_headers",
+]
+
+Header = tuple[str, bytes | None]
+Headers = list[Header]
+Data = BaseModel | Mapping[str, Any] | Sequence[Any] | bytes | str | int | float | bool | None
+"""What may be published: a model, JSON-able data, or (raw) bytes."""
+
+
+class _SchemaOnly(TypedDict):
+    schema: str
+
+
+_read_schema = TypeAdapter(_SchemaOnly).validator.validate_json
+
+
+class OutgoingMessage:
+    """One message to publish; layers of `wrap_publish` may change every field but `origin`.
+
+    `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
+    the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
+    `origin` is the consumed message whose `subscriber` published this one. `meta` is for plugins.
+    """
+
+    __slots__ = (
+        "data",
+        "headers",
+        "key",
+        "meta",
+        "origin",
+        "partition",
+        "schema",
+        "stream",
+        "timestamp_ms",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        stream: str,
+        topic: str,
+        data: Data,
+        *,
+        key: bytes | None = None,
+        schema: str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origin: IncomingMessage | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        self.stream = stream
+        self.topic = topic
+        self.data = data
+        self.key = key
+        self.schema = schema
+        self.headers: Headers = [] if headers is None else headers
+        self.partition = partition
+        self.timestamp_ms = timestamp_ms
+        self.origin = origin
+        self.meta: dict[str, Any] = {} if meta is None else meta
+
+    def __repr__(self) -> str:
+        return f"<OutgoingMessage {self.topic} schema={self.schema}>"
+
+
+class IncomingMessage:
+    """One consumed record on its way to a handler; not yet decoded.
+
+    `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
+    say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
+    and counts the tries of this process.
+    """
+
+    __slots__ = ("_meta", "_schema", "attempt", "record", "stream", "value")
+
+    def __init__(self, record: ConsumerRecord, stream: str, *, attempt: int = 1) -> None:
+        self.record = record
+        self.stream = stream
+        self.value: bytes | None = record.value
+        self.attempt = attempt
+        self._meta: dict[str, Any] | None = None
+        self._schema: str | None = None
+
+    @property
+    def topic(self) -> str:
+        """The topic's name, with the prefix."""
+        return self.record.topic  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        return self.record.partition  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+
+    @property
+    def offset(self) -> int:
+        """The record's offset in its partition."""
+        return self.record.offset  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+
+    @property
+    def key(self) -> bytes | None:
+        """The record's key."""
+        return self.record.key  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """The record's headers, in their order; a name may occur more than once."""
+        return tuple(self.record.headers)
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Milliseconds since 1970, of creation or of append, as the topic is configured."""
+        return self.record.timestamp  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """A place for plugins, made when first used."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
+
+    @property
+    def schema(self) -> str:
+        """The schema named in the envelope, as "Content:1".
+
+        Raises:
+            DecodeError: the value is not a JSON envelope.
+        """
+        if self._schema is None:
+            self._schema = self._parse_schema()
+        return self._schema
+
+    def _parse_schema(self) -> str:
+        where = f"{self.topic}[{self.partition}]@{self.offset}"
+        if self.value is None:
+            raise DecodeError(f"{where} has no value, so no envelope names its schema")
+        try:
+            return _read_schema(self.value)["schema"]
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+            raise DecodeError(
+                f'{where} is not an envelope {{"schema": ..., "data": ...}}: {problem}; '
+                "annotate the handler's first parameter with bytes to take other formats"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"<IncomingMessage {self.topic}[{self.partition}]@{self.offset}>"
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceEvent:
+    """Partitions came or went; `kind` "lost" means taken away without a chance to commit."""
+
+    kind: Literal["assigned", "revoked", "lost"]
+    partitions: frozenset[TopicPartition]
+    group: str
+
+
+class App(Protocol):
+    """What hooks may ask of the application."""
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Header names that plugins own; nothing else copies or overwrites them."""
+
+    async def publish(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+    ) -> Delivery:
+        """Publish one message; returns once it is buffered."""
+
+    async def raw_publish(
+        self,
+        stream_id: str,
+        data: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+    ) -> Delivery:
+        """Publish bytes as they are: no envelope, no schema."""
+
+    async def flush(self) -> None:
+        """Wait until everything buffered was acknowledged or has failed."""
+
+
+def checked_headers(headers: Iterable[Header] | None) -> Headers:
+    """Copy headers into a list of their own.
+
+    Raises:
+        TypeError: an entry is not a pair of str and bytes (or None).
+    """
+    checked: Headers = []
+    for header in headers or ():
+        if not (isinstance(header, (tuple, list)) and len(header) == 2):
+            raise TypeError(f"header {header!r} is not a pair (name: str, value: bytes)")
+        name, value = header
+        if not isinstance(name, str):
+            raise TypeError(f"header name {name!r} is {type(name).__name__}, not str")
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(
+                f"header {name!r} has a value of type {type(value).__name__}, not bytes; "
+                "encode it first"
+            )
+        checked.append((name, value))
+    return checked
