@@ -2,7 +2,7 @@
 
 Three shapes, visible in the name:
 
-  wrap_*      async, (subject, call_next, ...): around an operation. Compiled once into nested calls.
+  wrap_*      async, (subject, call_next, ...): around an operation. Compiled once, at start.
   past tense  plain def: told that something happened. Cannot change it; its errors are logged.
   lifespan    returns an async context manager, open while the application runs.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -37,6 +37,7 @@ class _SchemaOnly(TypedDict):
 _read_schema = TypeAdapter(_SchemaOnly).validator.validate_json
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class OutgoingMessage:
     """One message to publish; layers of `wrap_publish` may change every field but `origin`.
 
@@ -45,43 +46,16 @@ class OutgoingMessage:
     `origin` is the consumed message whose `subscriber` published this one. `meta` is for plugins.
     """
 
-    __slots__ = (
-        "data",
-        "headers",
-        "key",
-        "meta",
-        "origin",
-        "partition",
-        "schema",
-        "stream",
-        "timestamp_ms",
-        "topic",
-    )
-
-    def __init__(
-        self,
-        stream: str,
-        topic: str,
-        data: Data,
-        *,
-        key: bytes | None = None,
-        schema: str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        origin: IncomingMessage | None = None,
-        meta: dict[str, Any] | None = None,
-    ) -> None:
-        self.stream = stream
-        self.topic = topic
-        self.data = data
-        self.key = key
-        self.schema = schema
-        self.headers: Headers = [] if headers is None else headers
-        self.partition = partition
-        self.timestamp_ms = timestamp_ms
-        self.origin = origin
-        self.meta: dict[str, Any] = {} if meta is None else meta
+    stream: str
+    topic: str
+    data: Data
+    key: bytes | None = field(default=None, kw_only=True)
+    schema: str | None = field(default=None, kw_only=True)
+    headers: Headers = field(default_factory=list, kw_only=True)
+    partition: int | None = field(default=None, kw_only=True)
+    timestamp_ms: int | None = field(default=None, kw_only=True)
+    origin: IncomingMessage | None = field(default=None, kw_only=True)
+    meta: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __repr__(self) -> str:
         return f"<OutgoingMessage {self.topic} schema={self.schema}>"
@@ -158,13 +132,14 @@ class IncomingMessage:
         if self.value is None:
             raise DecodeError(f"{where} has no value, so no envelope names its schema")
         try:
-            return _read_schema(self.value)["schema"]
+            schema: str = _read_schema(self.value)["schema"]
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise DecodeError(
                 f'{where} is not an envelope {{"schema": ..., "data": ...}}: {problem}; '
                 "annotate the handler's first parameter with bytes to take other formats"
             ) from error
+        return schema
 
     def __repr__(self) -> str:
         return f"<IncomingMessage {self.topic}[{self.partition}]@{self.offset}>"
