@@ -1,0 +1,96 @@
+"""The pytest fixtures: real Kafka, three nodes of it, and the embedded broker.
+
+Imported by every pytest run where the package is installed, so nothing here may import a Kafka
+client.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
+
+import pytest
+
+from .cluster import KafkaCluster
+from .errors import KafkaBrokerError, KafkaUnavailableError
+from .source import Kafka, find_cluster, find_kafka
+
+_T = TypeVar("_T")
+_REAL = {"kafka", "kafka_cluster"}
+_MARKER = "kafka: needs real Apache Kafka (KAFKA=host:port, Java and Maven, or Docker)"
+_NEEDED = "needs real Kafka: "
+_ANY_SOURCE = "install Java 17 and Maven, or Docker, or set KAFKA=host:port"
+_CLUSTER_SOURCE = "install Java 17 and Maven"
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A real broker for the whole run, with `servers` and `host_port`.
+
+    It does not create topics by itself, and new ones get one partition. Where no broker can be
+    had the test is skipped, or fails if the environment says ``CI=true``.
+    """
+    with _found(find_kafka, remedy=_ANY_SOURCE) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def _three_nodes() -> Iterator[KafkaCluster]:
+    with _found(lambda: find_cluster(nodes=3), remedy=_CLUSTER_SOURCE) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster(_three_nodes: KafkaCluster) -> KafkaCluster:
+    """Three brokers, each of which can be killed, frozen and restarted; all run when a test begins.
+
+    One cluster serves a module: topics and groups of earlier tests are still there.
+    """
+    _three_nodes.heal()
+    return _three_nodes
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what uses a real broker, before ``-m`` selects."""
+    if _REAL.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker("kafka")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the brokers' logs if a test fails that uses them, and say where they are."""
+    report = yield
+    if report.failed:
+        used = getattr(item, "funcargs", {})
+        for broker in {used[name] for name in _REAL.intersection(used)}:
+            if isinstance(broker, KafkaCluster):
+                broker.keep_logs = True
+                report.sections.append(("Kafka's logs", str(broker.directory)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line how many tests had no Kafka, why, and how to have them."""
+    skips = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    reasons = [skip.partition(_NEEDED)[2] for skip in skips if _NEEDED in skip]
+    if reasons:
+        reason = max(reasons, key=len).rstrip("')")
+        terminalreporter.line(f"{len(reasons)} tests skipped, no Kafka: {reason}", yellow=True)
+
+
+def _found(find: Callable[[], _T], *, remedy: str) -> _T:
+    try:
+        return find()
+    except KafkaBrokerError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except KafkaUnavailableError as error:
+        reason = f"{_NEEDED}{error}; {remedy}"
+        if os.environ.get("CI", "").lower() in {"", "0", "false"}:
+            raise pytest.skip.Exception(reason) from None
+        raise pytest.fail.Exception(reason, pytrace=False) from None

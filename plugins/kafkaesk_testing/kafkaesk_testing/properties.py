@@ -1,0 +1,107 @@
+"""What is written into a broker's ``server.properties``."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+INTERNAL = "PLAINTEXT"
+CONTROLLER = "CONTROLLER"
+
+# Apache Kafka's own values leave a killed broker registered for 9 seconds; with these a restart
+# after SIGKILL takes 2 to 4 seconds instead of 12.
+FAST_FAILOVER: Mapping[str, str] = {
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "300",
+    "controller.quorum.election.timeout.ms": "500",
+    "controller.quorum.fetch.timeout.ms": "1000",
+    "controller.quorum.election.backoff.max.ms": "200",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more named listener on every node, next to the plain internal one.
+
+    ``name`` in lower case is the prefix of its properties (``listener.name.NAME.``).
+    ``advertised_ports`` are the ports that clients are told, one per node, when something stands
+    between them and the broker; left out, it is the broker's own port.
+    """
+
+    name: str
+    protocol: str = "PLAINTEXT"
+    advertised_ports: Sequence[int] = ()
+
+
+def server_properties(
+    node_id: int,
+    *,
+    ports: Mapping[int, Mapping[str, int]],
+    listeners: Iterable[Listener],
+    data: Path,
+    fast_failover: bool,
+) -> dict[str, str]:
+    """Return the properties of one node; ``ports`` are those of all, by node id and listener."""
+    return {
+        **_network(node_id, ports, list(listeners)),
+        **_replication(len(ports)),
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "num.partitions": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        # The default, 128 MiB, does not fit into the small heap.
+        "log.cleaner.dedupe.buffer.size": "2097152",
+        **(FAST_FAILOVER if fast_failover else {}),
+    }
+
+
+def write_properties(path: Path, properties: Mapping[str, str]) -> None:
+    """Write a Java properties file."""
+    lines = (f"{key}={_escaped(value)}\n" for key, value in properties.items())
+    path.write_text("".join(lines), encoding="latin-1")
+
+
+def _network(
+    node_id: int, ports: Mapping[int, Mapping[str, int]], listeners: Sequence[Listener]
+) -> dict[str, str]:
+    own = ports[node_id]
+    advertised = {name: port for name, port in own.items() if name != CONTROLLER}
+    for listener in listeners:
+        if listener.advertised_ports:
+            advertised[listener.name] = listener.advertised_ports[node_id - 1]
+    protocols = {CONTROLLER: "PLAINTEXT", INTERNAL: "PLAINTEXT"}
+    protocols.update((listener.name, listener.protocol) for listener in listeners)
+    voters = (f"{other}@127.0.0.1:{names[CONTROLLER]}" for other, names in ports.items())
+    return {
+        "process.roles": "broker,controller",
+        "node.id": str(node_id),
+        "controller.quorum.voters": ",".join(voters),
+        "listeners": _addresses(own),
+        "advertised.listeners": _addresses(advertised),
+        "listener.security.protocol.map": ",".join(f"{k}:{v}" for k, v in protocols.items()),
+        "controller.listener.names": CONTROLLER,
+        "inter.broker.listener.name": INTERNAL,
+    }
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+
+
+def _replication(nodes: int) -> dict[str, str]:
+    replicas, in_sync = str(min(nodes, 3)), str(min(nodes, 2))
+    return {
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "default.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.num.partitions": "3",
+        "transaction.state.log.num.partitions": "3",
+    }
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n")
