@@ -1,0 +1,226 @@
+"""`kafka_settings`: which option belongs to which aiokafka client, checked before any connects.
+
+The table is made from the signatures of aiokafka's clients, so every option that they have is
+accepted, and an unknown one is an error that names the closest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.admin import AIOKafkaAdminClient
+
+from .errors import ConfigurationError
+
+__all__ = ["ClientOptions"]
+
+OURS = {
+    "bootstrap_servers": "kafka_servers=[...]",
+    "group_id": "the group argument of subscribe()",
+    "enable_auto_commit": "auto_commit=",
+    "auto_commit_interval_ms": "auto_commit_interval_ms= of Application",
+    "loop": "nothing: the running loop is used",
+    "api_version": "nothing: aiokafka negotiates it",
+    "transactional_id": "nothing: delivery is at least once, without transactions",
+    "transaction_timeout_ms": "nothing: delivery is at least once, without transactions",
+    "key_serializer": "bytes as key=",
+    "value_serializer": "schemas, or raw_publish()",
+    "key_deserializer": "record.key in the handler",
+    "value_deserializer": "the annotation of the handler's first parameter",
+    "max_poll_records": "nothing: fetching is independent of handling",
+    "consumer_timeout_ms": "nothing: polling never waits on it",
+}
+"""Options of aiokafka that this library decides, and what to use instead."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "session_timeout_ms": 45_000,
+    "heartbeat_interval_ms": 3_000,
+    "rebalance_timeout_ms": 30_000,
+    "acks": "all",
+    "enable_idempotence": True,
+}
+"""Where this library's default is not aiokafka's."""
+
+PRODUCER_DEFAULTS: Mapping[str, Any] = {**DEFAULTS, "request_timeout_ms": 30_000}
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "security_protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "sasl_mechanism": ("PLAIN", "GSSAPI", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+    "auto_offset_reset": ("earliest", "latest", "none"),
+    "isolation_level": ("read_uncommitted", "read_committed"),
+    "compression_type": (None, "gzip", "snappy", "lz4", "zstd"),
+    "acks": ("all", -1, 0, 1),
+}
+
+SECRETS = ("sasl_plain_password", "sasl_oauth_token_provider", "ssl_context")
+
+
+@cache
+def _parameters(client: type) -> Mapping[str, inspect.Parameter]:
+    parameters = inspect.signature(client).parameters.values()
+    return {p.name: p for p in parameters if p.kind is not p.VAR_POSITIONAL}
+
+
+class ClientOptions:
+    """The user's `kafka_settings`; wrong names, types and choices are refused here.
+
+    Raises:
+        ConfigurationError: names the option, its value (never a secret) and the remedy.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = dict(given)
+        for name, value in self._given.items():
+            _check_name(name)
+            _check_value(name, value)
+
+    def __repr__(self) -> str:
+        return f"ClientOptions({self.masked()})"
+
+    def masked(self) -> dict[str, Any]:
+        """The options as they may be shown."""
+        return {k: "***" if k in SECRETS and v else v for k, v in self._given.items()}
+
+    @property
+    def auto_offset_reset(self) -> str:
+        """Where a group without a committed offset starts: "earliest" unless set."""
+        return str(self._given.get("auto_offset_reset", "earliest"))
+
+    def number(self, name: str, *, producer: bool = False) -> float:
+        """The value of a numeric option for the consumer, or the producer."""
+        client = AIOKafkaProducer if producer else AIOKafkaConsumer
+        value = self._for(client, PRODUCER_DEFAULTS if producer else DEFAULTS).get(name)
+        return float(_parameters(client)[name].default if value is None else value)
+
+    def for_consumer(self) -> dict[str, Any]:
+        """Arguments of AIOKafkaConsumer."""
+        return self._for(AIOKafkaConsumer, DEFAULTS)
+
+    def for_producer(self) -> dict[str, Any]:
+        """Arguments of AIOKafkaProducer."""
+        return self._for(AIOKafkaProducer, PRODUCER_DEFAULTS)
+
+    def for_admin(self) -> dict[str, Any]:
+        """Arguments of AIOKafkaAdminClient."""
+        return self._for(AIOKafkaAdminClient, {})
+
+    def _for(self, client: type, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {**defaults, **self._given}
+        return {name: value for name, value in merged.items() if name in _parameters(client)}
+
+    def check(self) -> None:
+        """Check what must hold between options.
+
+        Raises:
+            ConfigurationError: two options contradict each other; both values are named.
+        """
+        self._check_security()
+        session, heartbeat = self.number("session_timeout_ms"), self.number("heartbeat_interval_ms")
+        if heartbeat > session / 3:
+            raise ConfigurationError(
+                f"heartbeat_interval_ms {heartbeat:g} exceeds a third of session_timeout_ms "
+                f"{session:g}; lower the heartbeat to {session / 3:.0f} or less"
+            )
+        idempotent = self._given.get("enable_idempotence", True)
+        acks = self._given.get("acks", "all")
+        if idempotent and acks not in ("all", -1):
+            raise ConfigurationError(
+                f"acks={acks!r} contradicts enable_idempotence=True; "
+                "leave acks out, or set enable_idempotence to False and accept duplicates"
+            )
+
+    def _check_security(self) -> None:
+        protocol = self._given.get("security_protocol", "PLAINTEXT")
+        uses_tls, uses_sasl = "SSL" in protocol, protocol.startswith("SASL")
+        context = self._given.get("ssl_context")
+        if uses_tls and context is None:
+            raise ConfigurationError(
+                f"security_protocol={protocol} needs ssl_context; "
+                "pass ssl_context=ssl.create_default_context(cafile=...)"
+            )
+        if context is not None and not uses_tls:
+            raise ConfigurationError(
+                f"ssl_context is set but security_protocol is {protocol}, which does not encrypt; "
+                "set security_protocol to SSL or SASL_SSL"
+            )
+        sasl = sorted(name for name in self._given if name.startswith("sasl_"))
+        if sasl and not uses_sasl:
+            raise ConfigurationError(
+                f"{', '.join(sasl)} set but security_protocol is {protocol}, which does not "
+                "authenticate; set security_protocol to SASL_SSL or SASL_PLAINTEXT"
+            )
+        mechanism = self._given.get("sasl_mechanism", "PLAIN")
+        if uses_sasl and (missing := self._missing_credential(mechanism)):
+            raise ConfigurationError(f"sasl_mechanism={mechanism} needs {missing}")
+
+    def _missing_credential(self, mechanism: str) -> str | None:
+        if mechanism == "OAUTHBEARER":
+            needed: tuple[str, ...] = ("sasl_oauth_token_provider",)
+        elif mechanism == "GSSAPI":
+            needed = ()
+        else:
+            needed = ("sasl_plain_username", "sasl_plain_password")
+        return next((name for name in needed if self._given.get(name) is None), None)
+
+
+def _check_name(name: str) -> None:
+    if name in OURS:
+        raise ConfigurationError(
+            f"kafka_settings[{name!r}] is decided by kafkaesk; use {OURS[name]} instead"
+        )
+    known = {
+        option
+        for client in (AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
+        for option in _parameters(client)
+    } - set(OURS)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+        raise ConfigurationError(f"kafka_settings has the unknown option {name!r}; {hint}")
+
+
+def _check_value(name: str, value: Any) -> None:
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            choices = ", ".join(repr(choice) for choice in CHOICES[name])
+            raise ConfigurationError(f"kafka_settings[{name!r}] is {value!r}; use one of {choices}")
+        return
+    expected = _expected_types(name)
+    is_bool_for_number = isinstance(value, bool) and bool not in expected
+    if expected and (is_bool_for_number or not isinstance(value, expected)):
+        shown = "***" if name in SECRETS else repr(value)
+        names = " or ".join("None" if t is type(None) else t.__name__ for t in expected)
+        raise ConfigurationError(
+            f"kafka_settings[{name!r}] is {shown} of type {type(value).__name__}; use {names}"
+        )
+    if name == "partition_assignment_strategy" and len(value) != 1:
+        raise ConfigurationError(
+            f"kafka_settings[{name!r}] lists {len(value)} assignors; use exactly one, "
+            "aiokafka joins the group once per assignor otherwise"
+        )
+
+
+def _expected_types(name: str) -> tuple[type, ...]:
+    special: Mapping[str, tuple[type, ...]] = {
+        "ssl_context": (ssl.SSLContext, type(None)),
+        "sasl_oauth_token_provider": (AbstractTokenProvider, type(None)),
+        "partition_assignment_strategy": (tuple, list),
+        "rebalance_timeout_ms": (int,),
+        "connections_max_idle_ms": (int, type(None)),
+        "partitioner": (),
+    }
+    if name in special:
+        return special[name]
+    for client in (AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient):
+        parameter = _parameters(client).get(name)
+        if parameter is not None:
+            default = parameter.default
+            return (str, type(None)) if default is None else (type(default),)
+    return ()

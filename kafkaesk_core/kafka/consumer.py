@@ -1,0 +1,361 @@
+"""One member of one consumer group: aiokafka's consumer, bounded, with our own commits.
+
+Facts about aiokafka and Apache Kafka that the code depends on are told where they are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import errors as kafka_errors
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core.errors import BrokerUnreachableError, CommitError
+
+__all__ = ["CommitResult", "GroupMember", "Membership", "RebalanceHandler"]
+
+T = TypeVar("T")
+logger = logging.getLogger("kafkaesk.kafka")
+
+COMMIT_CONNECTION = "kafkaesk-commit"
+"""Commits have a connection of their own: on the coordination one they wait behind a parked
+JoinGroup, on the default one behind a parked fetch. Any hashable names a connection."""
+
+NOBODY = TopicPartition("", -1)
+"""A partition that is never assigned: polling it keeps the membership alive and takes nothing."""
+
+RETRY_PAUSE = 0.1
+
+
+class Membership(NamedTuple):
+    """Who we are in the group; a broker refuses commits of any other generation and member."""
+
+    generation: int
+    member_id: str
+
+
+@dataclass(slots=True)
+class CommitResult:
+    """What the broker said of each partition of one commit."""
+
+    stored: set[TopicPartition] = field(default_factory=set)
+    gone: set[TopicPartition] = field(default_factory=set)
+    refused: dict[TopicPartition, str] = field(default_factory=dict)
+    is_lost: bool = False
+
+
+class RebalanceHandler(Protocol):
+    """Told of rebalances, on aiokafka's coordination task."""
+
+    async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
+        """Give these partitions up; no other member has them before this returns."""
+
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Start with these partitions; no heartbeat is sent before this returns."""
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Keeps everything but process exits inside: what escapes ends aiokafka's coordination."""
+
+    def __init__(self, member: GroupMember, handler: RebalanceHandler) -> None:
+        self._member = member
+        self._handler = handler
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        # aiokafka calls this also when the session is over already: the generation tells.
+        is_lost = not self._member.is_stable
+        try:
+            await self._handler.revoked(frozenset(revoked), is_lost=is_lost)
+        except BaseException as error:
+            _keep(error)
+        finally:
+            self._member.forget_membership()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        try:
+            self._member.note_membership()
+            self._handler.assigned(frozenset(assigned))
+        except BaseException as error:
+            _keep(error)
+
+
+def _keep(error: BaseException) -> None:
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    logger.error("rebalance handling failed", exc_info=error)
+
+
+class GroupMember:
+    """A consumer that belongs to a group, subscribed by one regular expression over topics."""
+
+    def __init__(self, servers: Iterable[str], group: str, options: Mapping[str, Any]) -> None:
+        self._servers = tuple(servers)
+        self._group = group
+        self._options = dict(options)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._membership: Membership | None = None
+        self._commit_node: int | None = None
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def raw(self) -> AIOKafkaConsumer:
+        """The consumer of aiokafka; using it can lose records or handle them twice."""
+        if self._consumer is None:
+            raise RuntimeError("the consumer is not started")
+        return self._consumer
+
+    # --- start and stop
+
+    async def start(self, pattern: str, handler: RebalanceHandler, timeout: float) -> None:
+        """Connect and subscribe; partitions arrive later, through the handler.
+
+        Raises:
+            BrokerUnreachableError: no broker answered within `timeout` seconds.
+            aiokafka.errors.KafkaError: what the client says, untranslated.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=list(self._servers), group_id=self._group, **self._options
+        )
+        try:
+            # Unsubscribed: with a subscription, start() waits for the first assignment, however
+            # long another member takes to give its partitions up.
+            await asyncio.wait_for(_in_empty_context(consumer.start()), timeout)
+            if not consumer._client.cluster.brokers():
+                # An expired token lets the client start with an empty cluster.
+                raise kafka_errors.NodeNotReadyError("no broker in the cluster's metadata")
+        except BaseException as error:
+            await _force_close(consumer)
+            if isinstance(error, asyncio.TimeoutError):
+                raise BrokerUnreachableError(
+                    f"no answer from {', '.join(self._servers)} within {timeout:g}s",
+                    servers=self._servers,
+                ) from error
+            raise
+        self._consumer = consumer
+        consumer.subscribe(pattern=pattern, listener=_Listener(self, handler))
+
+    async def stop(self, timeout: float) -> None:
+        """Leave the group and close all connections, in `timeout` seconds at most."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        if self._connecting is not None:
+            self._connecting.cancel()
+        stopping = asyncio.create_task(consumer.stop())
+        try:
+            # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
+            # taken for ours.
+            await asyncio.wait([stopping], timeout=timeout)
+        finally:
+            if not stopping.done():
+                stopping.cancel()
+                await asyncio.wait([stopping], timeout=1.0)
+            if stopping.done() and not stopping.cancelled() and stopping.exception():
+                logger.warning("leaving group %s failed: %r", self._group, stopping.exception())
+            await _force_close(consumer)
+
+    # --- membership
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether we still are the member we were when partitions were assigned."""
+        return self._membership is not None and self._membership == self._present_membership()
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether partitions were assigned since the last revocation."""
+        return self._membership is not None
+
+    def _present_membership(self) -> Membership | None:
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is None or coordinator.generation < 0 or not coordinator.member_id:
+            return None
+        return Membership(coordinator.generation, coordinator.member_id)
+
+    def note_membership(self) -> None:
+        """Remember who we are: partitions have just been assigned."""
+        self._membership = self._present_membership()
+        node = self.raw._coordinator.coordinator_id
+        if node is not None and node != self._commit_node:
+            self._commit_node = node
+            # Connect now: later, in an outage, opening a connection blocks the whole client.
+            connecting = self.raw._client.ready(node, group=COMMIT_CONNECTION)
+            self._connecting = asyncio.create_task(_quietly(connecting))
+
+    def forget_membership(self) -> None:
+        """Partitions were given up: nothing may be committed until the next assignment."""
+        self._membership = None
+
+    # --- records
+
+    async def poll(
+        self, partitions: Collection[TopicPartition], *, max_records: int, timeout_ms: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Take records of these partitions; those of others stay buffered in the client.
+
+        Blocks while the group rebalances, whatever the timeout. Draining the buffers and
+        returning is one step of the event loop, so what is returned is of the present assignment.
+        """
+        wanted = partitions or (NOBODY,)
+        records: dict[TopicPartition, list[ConsumerRecord]] = await self.raw.getmany(
+            *wanted, timeout_ms=timeout_ms, max_records=max_records
+        )
+        return records
+
+    def is_assigned(self, partition: TopicPartition) -> bool:
+        """Whether the client has this partition; not a sign of ownership during a rebalance."""
+        return partition in self.raw.assignment()
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on from another offset; what is buffered of the partition is dropped."""
+        self.raw.seek(partition, offset)
+
+    async def offsets(
+        self, partitions: Collection[TopicPartition], *, at_end: bool, timeout: float
+    ) -> dict[TopicPartition, int]:
+        """The first or the next offsets of partitions."""
+        find = self.raw.end_offsets if at_end else self.raw.beginning_offsets
+        found: dict[TopicPartition, int] = await asyncio.wait_for(find(list(partitions)), timeout)
+        return found
+
+    def high_watermark(self, partition: TopicPartition) -> int | None:
+        """The next offset of the log as the last fetch saw it."""
+        high: int | None = self.raw.highwater(partition)
+        return high
+
+    def topics(self) -> frozenset[str]:
+        """All topics in the client's metadata."""
+        return frozenset(self.raw._client.cluster.topics())
+
+    def refresh_metadata(self) -> None:
+        """Ask for the cluster's metadata now: a topic was created."""
+        self.raw._client.force_metadata_update()
+
+    # --- commit
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
+        """Store next-to-read offsets with the membership of the last assignment.
+
+        One at a time: two in flight on two connections can move an offset back.
+
+        Raises:
+            CommitError: not answered in `timeout` seconds; it may have been stored.
+        """
+        membership = self._membership
+        if membership is None or not self.is_stable:
+            return CommitResult(is_lost=True)
+        try:
+            return await asyncio.wait_for(self._commit(membership, offsets), timeout)
+        except TimeoutError:
+            raise CommitError(
+                f"group {self._group}: the commit of {len(offsets)} partitions was not answered "
+                f"within {timeout:g}s; it may have been stored, and is sent again"
+            ) from None
+
+    async def _commit(
+        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+    ) -> CommitResult:
+        result = CommitResult()
+        waiting = dict(offsets)
+        while waiting:
+            codes = await self._send_commit(membership, waiting)
+            for partition, code in codes.items():
+                if code not in (7, 14, 15, 16):  # the coordinator moves, loads or is slow
+                    del waiting[partition]
+                    self._sort(result, partition, code)
+            if waiting:
+                await self._find_coordinator()
+        return result
+
+    @staticmethod
+    def _sort(result: CommitResult, partition: TopicPartition, code: int) -> None:
+        if code == 0:
+            result.stored.add(partition)
+        elif code in (22, 25, 82):  # another generation or member: no longer ours
+            result.is_lost = True
+        elif code == 3:  # the topic is gone
+            result.gone.add(partition)
+        else:
+            result.refused[partition] = kafka_errors.for_code(code).__name__
+
+    async def _send_commit(
+        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Send one request; codes by partition, 15 for all of them if the connection failed."""
+        topics: dict[str, list[tuple[int, int, str]]] = {}
+        for partition, offset in offsets.items():
+            topics.setdefault(partition.topic, []).append((partition.partition, offset, ""))
+        request = OffsetCommitRequest(
+            self._group,
+            membership.generation,
+            membership.member_id,
+            OffsetCommitRequest.DEFAULT_RETENTION_TIME,
+            list(topics.items()),
+        )
+        try:
+            if self._commit_node is None:
+                await self._find_coordinator()
+            response = await self.raw._client.send(
+                self._commit_node, request, group=COMMIT_CONNECTION
+            )
+        except kafka_errors.KafkaError as error:
+            logger.debug("commit of group %s: %r; trying again", self._group, error)
+            return dict.fromkeys(offsets, 15)
+        return {
+            TopicPartition(topic, partition): code
+            for topic, partitions in response.topics
+            for partition, code in partitions
+        }
+
+    async def _find_coordinator(self) -> None:
+        await asyncio.sleep(RETRY_PAUSE)
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self._commit_node = await self.raw._client.coordinator_lookup(
+                CoordinationType.GROUP, self._group
+            )
+
+
+async def _quietly(connecting: Coroutine[Any, Any, object]) -> None:
+    with contextlib.suppress(kafka_errors.KafkaError, OSError, asyncio.TimeoutError):
+        await connecting
+
+
+def _in_empty_context(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run in a task whose context is empty, so that the client's own tasks inherit nothing."""
+    return asyncio.create_task(work, context=contextvars.Context())
+
+
+async def _force_close(consumer: AIOKafkaConsumer) -> None:
+    """End every task of a consumer and close its connections, whatever state it is in.
+
+    aiokafka's stop() marks itself done first and has no finally: failed once, it leaves its
+    fetcher, heartbeat and metadata tasks behind.
+    """
+    consumer._closed = True
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    tasks = [consumer._client._sync_task]
+    if coordinator is not None:
+        tasks += [
+            coordinator._coordination_task,
+            coordinator._heartbeat_task,
+            coordinator._commit_refresh_task,
+        ]
+    if fetcher is not None:
+        fetcher._closed = True
+        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
+    pending = [task for task in tasks if task is not None and not task.done()]
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending, timeout=2.0)
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(consumer._client.close(), 2.0)

@@ -1,0 +1,366 @@
+"""Scheduling of handlers: what may run at the same time, and what waits for what. No Kafka.
+
+A *group* is what comes and goes together (a partition); a *lane* is what keeps its order inside
+it: the group itself, a key, or a single item. A lane runs one item at a time. Workers are tasks
+that take turns on the lanes that are ready; nothing waits for another lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from functools import partial
+from typing import Generic, Literal, TypeVar
+
+from .outcome import Outcome
+
+__all__ = ["Lanes"]
+
+T = TypeVar("T")
+logger = logging.getLogger("kafkaesk.lanes")
+
+SLICE = 0.010
+"""Seconds that a worker may go on without suspending before it lets others run."""
+
+
+class _Lane(Generic[T]):
+    """Items in their order; the head stays in the queue while it runs or waits for a retry."""
+
+    __slots__ = ("group", "key", "queue", "state", "timer")
+
+    def __init__(self, group: _Group[T], key: Hashable) -> None:
+        self.group = group
+        self.key = key
+        self.queue: deque[tuple[int, T]] = deque()
+        self.state: Literal["idle", "ready", "running", "parked", "held"] = "idle"
+        self.timer: asyncio.TimerHandle | None = None
+
+    def drop(self, *, above: int = -1) -> None:
+        """Forget the waiting items at positions above `above`; a running head stays."""
+        keep = 1 if self.state == "running" else 0
+        while len(self.queue) > keep and self.queue[-1][0] > above:
+            self.queue.pop()
+            self.group.size -= 1
+
+    def hold(self) -> None:
+        """Start nothing more here."""
+        self.state = "held"
+        self.drop()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class _Group(Generic[T]):
+    """The lanes of one partition; `size` counts items waiting or running, `top` was started."""
+
+    __slots__ = ("key", "lanes", "phase", "size", "top")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.lanes: dict[Hashable, _Lane[T]] = {}
+        self.size = 0
+        self.top = -1
+        self.phase: Literal["open", "draining", "closed"] = "open"
+
+
+class _Worker(Generic[T]):
+    """One task, on one lane at a time."""
+
+    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "task")
+
+    def __init__(self) -> None:
+        self.lane: _Lane[T] | None = None  # while an item runs
+        self.since = 0.0  # when that was started
+        self.has_slot = True
+        self.is_abandoned = False
+        self.is_cancelled = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Lanes(Generic[T]):
+    """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
+
+    `run` handles one item and says what became of it. It may be cancelled and raises nothing
+    else. An item to be retried stays at the head of its lane, which holds no slot meanwhile.
+    """
+
+    def __init__(
+        self, run: Callable[[T], Awaitable[Outcome]], *, concurrency: int | None = None
+    ) -> None:
+        self._run = run
+        self._concurrency = concurrency
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._groups: dict[Hashable, _Group[T]] = {}
+        self._ready: deque[_Lane[T]] = deque()
+        self._workers: set[_Worker[T]] = set()
+        self._slots_used = 0
+        self._starting = 0  # workers that have not taken a lane yet
+        self._zombies: Counter[Hashable] = Counter()  # items of closed groups, still running
+        self._behind_zombies: dict[Hashable, list[_Lane[T]]] = {}
+        self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
+
+    @property
+    def running(self) -> int:
+        """How many items are being handled, those of closed groups included."""
+        return sum(worker.lane is not None for worker in self._workers)
+
+    @property
+    def stuck(self) -> int:
+        """How many items run without a slot: they ignored their cancellation."""
+        return sum(not worker.has_slot for worker in self._workers)
+
+    def size(self, group: Hashable) -> int:
+        """How many items of a group are waiting or running."""
+        found = self._groups.get(group)
+        return found.size if found else 0
+
+    # --- items in
+
+    def submit(self, group: Hashable, key: Hashable, position: int, item: T) -> None:
+        """Queue one item; positions ascend within a group."""
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = _Group(group)
+        lane = found.lanes.get(key)
+        if lane is None:
+            lane = found.lanes[key] = _Lane(found, key)
+        if lane.state == "held":
+            return
+        found.size += 1
+        lane.queue.append((position, item))
+        if lane.state == "idle":
+            self._make_ready(lane)
+
+    def _make_ready(self, lane: _Lane[T]) -> None:
+        lane.state = "ready"
+        if self._zombies[lane.group.key]:
+            self._behind_zombies.setdefault(lane.group.key, []).append(lane)
+            return
+        self._ready.append(lane)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Start workers for the lanes that are ready, as far as there are slots."""
+        while self._starting < len(self._ready) and self._has_free_slot():
+            worker = _Worker[T]()
+            self._starting += 1
+            self._slots_used += 1
+            self._workers.add(worker)
+            task = self._loop.create_task(self._work(worker), context=self._context.copy())
+            worker.task = task
+            # Not a `finally` in the task: one that is cancelled before its first step runs nothing.
+            task.add_done_callback(partial(self._leave, worker))
+
+    def _has_free_slot(self) -> bool:
+        return self._concurrency is None or self._slots_used < self._concurrency
+
+    def _next_lane(self) -> _Lane[T] | None:
+        while self._ready:
+            lane = self._ready.popleft()
+            if lane.queue and lane.state == "ready":
+                return lane
+            if not lane.queue:
+                self._forget(lane)
+        return None
+
+    @staticmethod
+    def _forget(lane: _Lane[T]) -> None:
+        if lane.state != "held":
+            lane.state = "idle"
+            lane.group.lanes.pop(lane.key, None)
+
+    # --- the worker
+
+    async def _work(self, worker: _Worker[T]) -> None:
+        clock = self._loop.time
+        slice_end = clock() + SLICE
+        self._starting -= 1
+        while worker.has_slot and not worker.is_cancelled:
+            lane = self._next_lane()
+            if lane is None:
+                return
+            position, item = lane.queue[0]
+            lane.state = "running"
+            if position > lane.group.top:
+                lane.group.top = position
+            worker.lane, worker.since = lane, clock()
+            outcome = await self._run(item)
+            worker.lane = None
+            self._settle(lane, outcome, worker)
+            if clock() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = clock() + SLICE
+
+    def _settle(self, lane: _Lane[T], outcome: Outcome, worker: _Worker[T]) -> None:
+        group = lane.group
+        if group.phase == "closed":
+            self._bury(group, worker)
+        elif outcome.is_terminal:
+            lane.queue.popleft()
+            group.size -= 1
+            if lane.queue:
+                lane.state = "ready"
+                self._ready.append(lane)
+            else:
+                self._forget(lane)
+        elif outcome.kind == "retry" and group.phase == "open":
+            lane.state = "parked"
+            lane.timer = self._loop.call_later(outcome.delay, self._unpark, lane)
+        else:
+            lane.state = "parked"
+            lane.hold()
+        if self._waiters:
+            self._wake_waiters()
+
+    def _unpark(self, lane: _Lane[T]) -> None:
+        lane.timer = None
+        self._make_ready(lane)
+
+    def _leave(self, worker: _Worker[T], task: asyncio.Task[None]) -> None:
+        """A worker's task has ended; if in the middle of an item, that one is given up."""
+        self._workers.discard(worker)
+        lane, worker.lane = worker.lane, None
+        if lane is not None:
+            lane.state = "parked"
+            lane.hold()
+            if lane.group.phase == "closed":
+                self._bury(lane.group, worker)
+        self._release_slot(worker)
+        self._dispatch()
+        if self._waiters:
+            self._wake_waiters()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a worker failed; its lane is held until a restart", exc_info=error)
+
+    def _release_slot(self, worker: _Worker[T]) -> None:
+        if worker.has_slot:
+            worker.has_slot = False
+            self._slots_used -= 1
+            self._dispatch()
+
+    def _bury(self, group: _Group[T], worker: _Worker[T]) -> None:
+        """An item of a closed group has ended; what waited for it may start."""
+        if worker.is_abandoned:
+            return
+        self._zombies[group.key] -= 1
+        if not self._zombies[group.key]:
+            del self._zombies[group.key]
+            self._ready.extend(self._behind_zombies.pop(group.key, ()))
+            self._dispatch()
+
+    # --- groups out
+
+    def drain(self, groups: Collection[Hashable]) -> None:
+        """Start nothing above the highest started position of each group.
+
+        What lies below it still runs, so that nothing finished ends up above the watermark.
+        Items that wait for a retry are given up, with what waits behind them.
+        """
+        for group in self._found(groups):
+            group.phase = "draining"
+            for lane in group.lanes.values():
+                if lane.state == "parked":
+                    lane.hold()
+                else:
+                    lane.drop(above=group.top)
+        self._wake_waiters()
+
+    def cancel(self, groups: Collection[Hashable]) -> None:
+        """Cancel what runs in these groups and start nothing more of them."""
+        for group in self._found(groups):
+            group.phase = "draining"
+            group.top = -1
+            for lane in group.lanes.values():
+                lane.drop()
+        for worker in self._workers:
+            if worker.lane is not None and worker.lane.group.key in groups:
+                self._cancel(worker)
+        self._wake_waiters()
+
+    @staticmethod
+    def _cancel(worker: _Worker[T]) -> None:
+        worker.is_cancelled = True
+        if worker.task is not None:
+            worker.task.cancel()
+
+    def close(self, groups: Collection[Hashable]) -> int:
+        """Forget these groups; returns how many of their items still run.
+
+        Until those end, or are abandoned, nothing starts in groups of the same names.
+        """
+        zombies = 0
+        for group in self._found(groups):
+            del self._groups[group.key]
+            self._behind_zombies.pop(group.key, None)
+            group.phase = "closed"
+            for lane in group.lanes.values():
+                is_running = lane.state == "running"
+                lane.hold()
+                if is_running:
+                    self._zombies[group.key] += 1
+                    zombies += 1
+        return zombies
+
+    def abandon(self, groups: Collection[Hashable]) -> int:
+        """Wait no longer for items of closed groups that ignore their cancellation."""
+        abandoned = 0
+        for worker in list(self._workers):
+            lane = worker.lane
+            if lane is None or lane.group.phase != "closed" or lane.group.key not in groups:
+                continue
+            if not worker.is_abandoned:
+                self._bury(lane.group, worker)
+                worker.is_abandoned = True
+                abandoned += 1
+                self._release_slot(worker)
+        return abandoned
+
+    def overdue(self, seconds: float) -> list[T]:
+        """Items that have run longer than this; each is told once and loses its slot."""
+        limit = self._loop.time() - seconds
+        late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
+        items = [worker.lane.queue[0][1] for worker in late if worker.lane and worker.lane.queue]
+        for worker in late:
+            self._release_slot(worker)
+        return items
+
+    async def wait_idle(self, groups: Collection[Hashable], timeout: float) -> bool:
+        """Wait until nothing of these groups waits or runs; False if the time is over."""
+        if self._is_idle(groups):
+            return True
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        entry = (groups, waiter)
+        self._waiters.append(entry)
+        try:
+            await asyncio.wait([waiter], timeout=max(timeout, 0))
+            return waiter.done()
+        finally:
+            waiter.cancel()
+            self._waiters.remove(entry)
+
+    def _is_idle(self, groups: Collection[Hashable]) -> bool:
+        return not any(group.size for group in self._found(groups))
+
+    def _wake_waiters(self) -> None:
+        for groups, waiter in self._waiters:
+            if not waiter.done() and self._is_idle(groups):
+                waiter.set_result(None)
+
+    def _found(self, groups: Collection[Hashable]) -> list[_Group[T]]:
+        return [self._groups[key] for key in groups if key in self._groups]
+
+    async def stop(self, grace: float) -> int:
+        """Cancel everything and wait up to `grace` seconds; returns how many tasks remain."""
+        self.close(list(self._groups))
+        for worker in self._workers:
+            self._cancel(worker)
+        tasks = [worker.task for worker in self._workers if worker.task is not None]
+        if tasks:
+            _, remaining = await asyncio.wait(tasks, timeout=grace)
+            return len(remaining)
+        return 0

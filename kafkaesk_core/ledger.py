@@ -1,0 +1,220 @@
+"""The offset ledger: which offsets may be committed. Pure: no Kafka, no asyncio.
+
+Terms. An *epoch* is one uninterrupted time of following one partition: assign, revoke, seek and
+reset start another. An offset is *open* from `register` until `finish`. The *watermark* is the
+lowest open offset, or the position after the last registered one. Only delivered offsets count:
+gaps (compaction, transaction markers) are never waited for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+__all__ = ["Ledger", "PartitionState"]
+
+P = TypeVar("P", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What the ledger knows of one partition; times as given to `register`, in seconds."""
+
+    epoch: int
+    position: int | None
+    watermark: int | None
+    committed: int | None
+    open: int
+    uncommitted: int
+    oldest_since: float | None
+
+
+class _Tracker:
+    """One partition in one epoch."""
+
+    __slots__ = (
+        "committed",
+        "contiguous",
+        "done",
+        "epoch",
+        "is_uncertain",
+        "marks",
+        "open",
+        "position",
+        "proposed",
+        "proposed_at",
+    )
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.position: int | None = None  # after the last registered offset
+        self.open: deque[int] = deque()  # ascending; finished ones in the middle stay, see done
+        self.done: set[int] = set()  # finished above the watermark
+        self.marks: deque[tuple[int, float]] = deque()  # (last offset of a registration, when)
+        self.committed: int | None = None  # acknowledged, or where we started
+        self.contiguous = 0  # finished below the watermark, not yet acknowledged
+        self.proposed = 0  # how many of those the last proposal covers
+        self.proposed_at = -1  # and the offset of that proposal
+        self.is_uncertain = False  # a commit was not answered: what is stored is unknown
+
+    @property
+    def watermark(self) -> int | None:
+        return self.open[0] if self.open else self.position
+
+    def register(self, offsets: Sequence[int], now: float) -> None:
+        first, last = offsets[0], offsets[-1]
+        if self.position is None:
+            self.committed = first
+        elif first < self.position:
+            raise ValueError(f"offset {first} is below the position {self.position}")
+        self.open.extend(offsets)
+        self.marks.append((last, now))
+        self.position = last + 1
+
+    def finish(self, offset: int) -> bool:
+        """Mark one offset as done; False if it was not open."""
+        waiting = self.open
+        if not waiting or offset < waiting[0] or offset in self.done:
+            return False
+        if offset != waiting[0]:
+            self.done.add(offset)
+            return True
+        waiting.popleft()
+        self.contiguous += 1
+        while waiting and waiting[0] in self.done:
+            self.done.remove(waiting.popleft())
+            self.contiguous += 1
+        low = waiting[0] if waiting else self.position
+        while self.marks and low is not None and self.marks[0][0] < low:
+            self.marks.popleft()
+        return True
+
+    def state(self) -> PartitionState:
+        return PartitionState(
+            epoch=self.epoch,
+            position=self.position,
+            watermark=self.watermark,
+            committed=self.committed,
+            open=len(self.open) - len(self.done),
+            uncommitted=self.contiguous + len(self.done),
+            oldest_since=self.marks[0][1] if self.open else None,
+        )
+
+
+class Ledger(Generic[P]):
+    """The trackers of all partitions that one consumer owns (rules 1 to 4)."""
+
+    def __init__(self) -> None:
+        self._trackers: dict[P, _Tracker] = {}
+        self._last_epoch = 0
+        self.stale_completions = 0
+
+    def __contains__(self, partition: P) -> bool:
+        return partition in self._trackers
+
+    def __iter__(self) -> Iterator[P]:
+        return iter(self._trackers)
+
+    def assign(self, partitions: Iterable[P]) -> None:
+        """Start following partitions, each in a new epoch that has nothing to commit."""
+        for partition in partitions:
+            self._last_epoch += 1
+            self._trackers[partition] = _Tracker(self._last_epoch)
+
+    def revoke(self, partitions: Iterable[P]) -> None:
+        """Stop following partitions: whatever still runs of them no longer counts."""
+        for partition in partitions:
+            self._trackers.pop(partition, None)
+
+    def start_at(self, partition: P, position: int, *, commit: bool = False) -> None:
+        """Follow a partition from another position, in a new epoch (seek, reset, truncation).
+
+        With `commit` the position itself is to be committed: what a group that starts at the end
+        of a topic owes, or a restart before its first commit would skip records (rule 9).
+        """
+        self.assign([partition])
+        tracker = self._trackers[partition]
+        tracker.position = position
+        tracker.committed = None if commit else position
+
+    def epoch(self, partition: P) -> int | None:
+        """The present epoch of a partition, None if it is not followed."""
+        tracker = self._trackers.get(partition)
+        return tracker.epoch if tracker else None
+
+    def register(self, partition: P, offsets: Sequence[int], now: float) -> int:
+        """Open delivered offsets, ascending; returns the epoch that their completions carry.
+
+        Raises:
+            KeyError: the partition is not followed.
+            ValueError: an offset was registered before.
+        """
+        tracker = self._trackers[partition]
+        tracker.register(offsets, now)
+        return tracker.epoch
+
+    def finish(self, partition: P, epoch: int, offset: int) -> bool:
+        """Close one offset; False, counted and without effect, if its epoch is over (rule 3)."""
+        tracker = self._trackers.get(partition)
+        if tracker is not None and tracker.epoch == epoch and tracker.finish(offset):
+            return True
+        self.stale_completions += 1
+        return False
+
+    def watermark(self, partition: P) -> int | None:
+        """The highest offset that may be committed; None while nothing was registered."""
+        return self._trackers[partition].watermark
+
+    def open_count(self, partition: P) -> int:
+        """How far the position is ahead of the watermark, in records (finished ones included)."""
+        return len(self._trackers[partition].open)
+
+    def propose(self) -> dict[P, int]:
+        """Watermarks that are worth a commit: above what was acknowledged, or uncertain."""
+        proposal: dict[P, int] = {}
+        for partition, tracker in self._trackers.items():
+            low = tracker.watermark
+            if low is not None and (low != tracker.committed or tracker.is_uncertain):
+                tracker.proposed, tracker.proposed_at = tracker.contiguous, low
+                proposal[partition] = low
+        return proposal
+
+    def clamp(self, offsets: Mapping[P, int]) -> dict[P, int]:
+        """Cut offsets down to the watermark (rule 1).
+
+        Left out: what is not followed (rule 4), and what would move a commit back (rule 2).
+        """
+        clamped = {}
+        for partition, offset in offsets.items():
+            tracker = self._trackers.get(partition)
+            if tracker is None or tracker.watermark is None:
+                continue
+            offset = min(offset, tracker.watermark)
+            if tracker.committed is None or offset >= tracker.committed:
+                clamped[partition] = offset
+        return clamped
+
+    def acknowledge(self, partition: P, epoch: int | None, offset: int) -> None:
+        """The broker stored this offset; nothing happens if the epoch is over."""
+        tracker = self._trackers.get(partition)
+        if tracker is None or tracker.epoch != epoch:
+            return
+        tracker.committed = offset
+        tracker.is_uncertain = False
+        if offset == tracker.proposed_at:
+            tracker.contiguous -= tracker.proposed
+            tracker.proposed = 0
+
+    def mark_uncertain(self, partitions: Iterable[P]) -> None:
+        """A commit of these was not answered: it may have been stored, commit again (rule 6)."""
+        for partition in partitions:
+            tracker = self._trackers.get(partition)
+            if tracker is not None:
+                tracker.is_uncertain = True
+                tracker.proposed = 0
+
+    def state(self, partition: P) -> PartitionState:
+        """A snapshot of one partition."""
+        return self._trackers[partition].state()

@@ -1,0 +1,179 @@
+"""Typed settings: where they come from, and what must hold between them.
+
+Precedence: command line > environment (`KAFKAESK_*`) > `configure` > constructor > default.
+Relations between values are checked once, at start, on the merged result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Optional, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .client_options import ClientOptions
+from .errors import ConfigurationError, NotConfiguredError
+
+__all__ = ["Settings", "Tuning", "merged_settings"]
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+ENV_PREFIX = "KAFKAESK_"
+
+
+class Tuning(TypedDict, total=False):
+    """The keyword-only settings of `Application`; times in seconds, sizes in bytes."""
+
+    create_topics: bool
+    partitions: int
+    validate_published: bool
+    start_timeout: float
+    shutdown_timeout: float
+    drain_timeout: float
+    cancel_grace: float
+    commit_timeout: float
+    delivery_timeout: float
+    max_uncommitted: int
+    max_record_age: float
+    fetch_buffer_bytes: int
+    send_buffer_bytes: int
+
+
+class Settings(BaseModel):
+    """All settings of an application; times in seconds unless the name ends in `_ms`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    kafka_servers: tuple[str, ...] = ()
+    topic_prefix: str = ""
+    kafka_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
+    replication_factor: Count | None = None
+    kafka_api_version: str = "auto"
+    auto_commit: bool = True
+    auto_commit_interval_ms: Count = 5000
+    create_topics: bool = True
+    partitions: Count = 7
+    validate_published: bool = True
+    start_timeout: Seconds = 30.0
+    shutdown_timeout: Seconds = 25.0
+    drain_timeout: Seconds = 15.0
+    cancel_grace: Seconds = 2.0
+    commit_timeout: Seconds = 5.0
+    delivery_timeout: Seconds = 120.0
+    max_uncommitted: Count = 10_000
+    max_record_age: Seconds = 300.0
+    fetch_buffer_bytes: Count = 32 * 1024 * 1024
+    send_buffer_bytes: Count = 32 * 1024 * 1024
+
+    @field_validator("kafka_servers", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(server.strip() for server in value.split(",") if server.strip())
+        return value
+
+    @property
+    def client(self) -> ClientOptions:
+        """`kafka_settings`, checked and shared out to the clients."""
+        return ClientOptions(self.kafka_settings)
+
+    def check(self) -> None:
+        """Check what must hold between settings.
+
+        Raises:
+            NotConfiguredError: there are no servers.
+            ConfigurationError: two settings contradict each other; both values are named.
+        """
+        if not self.kafka_servers:
+            raise NotConfiguredError(
+                "no Kafka servers are configured; pass kafka_servers=[...] to Application() or "
+                "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
+            )
+        client = self.client
+        client.check()
+        handover = self.drain_timeout + self.cancel_grace + self.commit_timeout
+        heartbeat = client.number("heartbeat_interval_ms") / 1000
+        rebalance = client.number("rebalance_timeout_ms") / 1000
+        request = client.number("request_timeout_ms") / 1000
+        producer_request = client.number("request_timeout_ms", producer=True) / 1000
+        _require(
+            heartbeat + handover + 2 < rebalance,
+            f"heartbeat_interval_ms + drain_timeout + cancel_grace + commit_timeout + 2s is "
+            f"{heartbeat + handover + 2:g}s, which does not fit into rebalance_timeout_ms "
+            f"{rebalance:g}s; lower drain_timeout ({self.drain_timeout:g}s) or raise "
+            "rebalance_timeout_ms",
+        )
+        _require(
+            request >= rebalance + 5,
+            f"request_timeout_ms {request:g}s of the consumer is less than rebalance_timeout_ms "
+            f"{rebalance:g}s + 5s; raise request_timeout_ms, or joining the group times out",
+        )
+        _require(
+            self.shutdown_timeout > handover,
+            f"shutdown_timeout {self.shutdown_timeout:g}s does not exceed drain_timeout + "
+            f"cancel_grace + commit_timeout {handover:g}s; raise shutdown_timeout or lower "
+            "drain_timeout",
+        )
+        _require(
+            self.delivery_timeout > producer_request,
+            f"delivery_timeout {self.delivery_timeout:g}s does not exceed the producer's "
+            f"request_timeout_ms {producer_request:g}s; raise delivery_timeout",
+        )
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as they may be shown: secrets masked."""
+        return {**self.model_dump(), "kafka_settings": self.client.masked()}
+
+
+def _environment() -> dict[str, Any]:
+    """What `KAFKAESK_<NAME>` says of the fields of Settings."""
+    fields: dict[str, Any] = {
+        name: (Optional[field.annotation], None)  # noqa: UP045 - a type made at run time
+        for name, field in Settings.model_fields.items()
+    }
+    fields["kafka_servers"] = (Annotated[str | None, NoDecode], None)
+    model = create_model("Environment", __base__=_EnvironmentBase, **fields)
+    return model().model_dump(exclude_none=True)
+
+
+class _EnvironmentBase(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="ignore", hide_input_in_errors=True
+    )
+
+
+def merged_settings(
+    *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Merge layers of settings, the later over the earlier, then the environment, then overrides.
+
+    Raises:
+        ConfigurationError: a name is unknown or a value has the wrong type; it is named.
+    """
+    try:
+        environment = _environment()
+    except Exception as error:
+        raise ConfigurationError(f"the environment is wrong: {_told(error, ENV_PREFIX)}") from error
+    merged: dict[str, Any] = {}
+    for layer in (*layers, environment, overrides or {}):
+        merged.update({name: value for name, value in layer.items() if value is not None})
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError(_told(error, "")) from error
+
+
+def _told(error: Exception, prefix: str) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        problems.append(f"{prefix + name.upper() if prefix else name}: {problem['msg']}")
+    return "; ".join(problems)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ConfigurationError(otherwise)
