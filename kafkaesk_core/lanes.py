@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
-from .outcome import Outcome
+from .verdict import Outcome
 
 __all__ = ["Lanes"]
 
