@@ -1,12 +1,16 @@
 """Embedded broker, pytest fixtures and the conformance kit of kafkaesk."""
 
 from .cluster import KafkaCluster
+from .embedded_broker import DISCONNECT, ApiKey, EmbeddedBroker, Request
 from .errors import KafkaBrokerError, KafkaTestingError, KafkaUnavailableError
 from .node import KafkaNode
 from .properties import Listener
 from .source import Kafka, find_kafka
 
 __all__ = [
+    "DISCONNECT",
+    "ApiKey",
+    "EmbeddedBroker",
     "Kafka",
     "KafkaBrokerError",
     "KafkaCluster",
@@ -14,5 +18,6 @@ __all__ = [
     "KafkaTestingError",
     "KafkaUnavailableError",
     "Listener",
+    "Request",
     "find_kafka",
 ]

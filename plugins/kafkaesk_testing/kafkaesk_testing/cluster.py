@@ -14,7 +14,6 @@ from typing import Self
 
 from .archive import class_archive
 from .guard import Guard
-from .jars import fetch_jars
 from .java import find_java
 from .node import KafkaNode
 from .ports import free_ports
@@ -89,7 +88,7 @@ class KafkaCluster:
             KafkaBrokerError: a node refused its configuration or was not ready in time; its log is
                 kept, the message says where.
         """
-        java = find_java(fetch_jars())
+        java = find_java()
         archive = class_archive(java)
         atexit.register(self.stop)
         self._guard.start()
@@ -115,7 +114,7 @@ class KafkaCluster:
             raise
 
     def heal(self) -> None:
-        """Thaw the frozen, start the dead, return when each node knows all others again.
+        """Thaw the frozen, start the dead, return when each knows all and all replicas are in sync.
 
         Raises:
             KafkaBrokerError: a node was not ready in time.
@@ -126,7 +125,7 @@ class KafkaCluster:
                 node.start(wait=False)
         ids = [node.id for node in self.nodes]
         for node in self.nodes:
-            node.wait_until_ready(expected_ids=ids, timeout=self._start_timeout)
+            node.wait_until_ready(expected_ids=ids, in_sync=True, timeout=self._start_timeout)
 
     def stop(self) -> None:
         """Kill all nodes and delete their data; with `keep_logs`, the logs stay."""

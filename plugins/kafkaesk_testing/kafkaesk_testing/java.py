@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import KafkaUnavailableError
+from .jars import fetch_jars
 
 # Apache Kafka 4 brokers need Java 17: https://kafka.apache.org/documentation/#java
 _OLDEST_VERSION = 17
@@ -34,11 +35,11 @@ class Java:
         return [self.executable, *_FAST_START, *options, *class_path, main, *arguments]
 
 
-def java_version() -> str:
-    """Return what ``java -version`` says.
+def find_java() -> Java:
+    """Return the Java on PATH with Kafka's jars, which Maven fetches if need be.
 
     Raises:
-        KafkaUnavailableError: there is no Java on PATH, or it is too old for Kafka.
+        KafkaUnavailableError: there is no Java, it is too old for Kafka, or the jars cannot be had.
     """
     executable = shutil.which("java")
     if executable is None:
@@ -51,17 +52,6 @@ def java_version() -> str:
     if done.returncode or found is None:
         raise KafkaUnavailableError(f"java -version failed: {done.stderr.strip()[:200]}")
     if int(found[1]) < _OLDEST_VERSION:
-        raise KafkaUnavailableError(
-            f"java is version {found[1]}; Kafka needs {_OLDEST_VERSION} or newer"
-        )
-    return done.stderr.strip()
-
-
-def find_java(jars: Path) -> Java:
-    """Return the Java on PATH, with the jars as its class path.
-
-    Raises:
-        KafkaUnavailableError: there is none, or it is too old for Kafka.
-    """
-    version = java_version()
-    return Java(executable=shutil.which("java") or "java", version=version, jars=jars)
+        text = f"java is version {found[1]}; Kafka needs {_OLDEST_VERSION} or newer"
+        raise KafkaUnavailableError(text)
+    return Java(executable=executable, version=done.stderr.strip(), jars=fetch_jars())

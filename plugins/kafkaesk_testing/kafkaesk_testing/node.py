@@ -136,8 +136,12 @@ class KafkaNode:
         if wait:
             self.wait_until_ready(timeout=timeout)
 
-    def wait_until_ready(self, *, expected_ids: Iterable[int] = (), timeout: float = 60.0) -> None:
+    def wait_until_ready(
+        self, *, expected_ids: Iterable[int] = (), in_sync: bool = False, timeout: float = 60.0
+    ) -> None:
         """Block until the broker knows itself, the expected others, and a group coordinator.
+
+        With ``in_sync``, also until every replica of every partition is in sync.
 
         Raises:
             KafkaBrokerError: it ended, or was not ready within ``timeout``.
@@ -146,6 +150,7 @@ class KafkaNode:
             wait_until_ready(
                 self.address,
                 expected_ids={self.id, *expected_ids},
+                in_sync=in_sync,
                 timeout=timeout,
                 is_alive=lambda: self.is_running,
             )

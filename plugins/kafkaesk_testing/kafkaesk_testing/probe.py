@@ -9,89 +9,141 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from .errors import KafkaBrokerError
 
 _METADATA, _FIND_COORDINATOR = 3, 10
 _NONE, _GROUP_AUTHORIZATION_FAILED = 0, 30
 _CLIENT_ID = b"kafkaesk-testing"
+_ANSWER_SECONDS = 5.0
 
 
-def broker_ids(address: str, *, timeout: float = 5.0) -> list[int]:
-    """Return the ids of the live brokers that the broker at ``address`` (``host:port``) knows.
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What one broker knows: the live brokers, and the partitions that lack a replica in sync."""
+
+    broker_ids: list[int]
+    out_of_sync: list[tuple[str, int]]
+
+
+def metadata(address: str) -> Metadata:
+    """Ask the broker at ``address`` (``host:port``) about all topics.
 
     Raises:
         OSError: it does not answer.
     """
-    body = _request(address, _METADATA, struct.pack(">i", 0), timeout=timeout)
-    (count,), at, ids = struct.unpack_from(">i", body), 4, []
-    for _ in range(count):
-        broker_id, host_length = struct.unpack_from(">ih", body, at)
-        at += 6 + host_length + 4
-        (rack_length,) = struct.unpack_from(">h", body, at)
-        at += 2 + max(rack_length, 0)
-        ids.append(broker_id)
-    return sorted(ids)
+    reader = _Reader(_request(address, _METADATA, struct.pack(">i", -1)))
+    broker_ids = []
+    for _ in range(reader.number("i")):
+        broker_ids.append(reader.number("i"))
+        reader.text()  # host
+        reader.number("i")  # port
+        reader.text()  # rack
+    reader.number("i")  # controller
+    out_of_sync = []
+    for _ in range(reader.number("i")):
+        reader.number("h")  # error
+        topic = reader.text()
+        reader.number("b")  # internal
+        for _ in range(reader.number("i")):
+            reader.number("h")  # error
+            partition, leader = reader.number("i"), reader.number("i")
+            replicas, in_sync = reader.numbers(), reader.numbers()
+            if leader < 0 or len(in_sync) < len(replicas):
+                out_of_sync.append((topic, partition))
+    return Metadata(sorted(broker_ids), out_of_sync)
 
 
-def has_coordinator(address: str, *, timeout: float = 5.0) -> bool:
+def has_coordinator(address: str) -> bool:
     """Say whether the broker at ``address`` can name the coordinator of a consumer group.
 
     Raises:
         OSError: it does not answer.
     """
     group = b"probe"
-    body = _request(
-        address,
-        _FIND_COORDINATOR,
-        struct.pack(f">h{len(group)}sb", len(group), group, 0),
-        timeout=timeout,
-    )
-    (code,) = struct.unpack_from(">h", body, 4)
-    return code in (_NONE, _GROUP_AUTHORIZATION_FAILED)
+    payload = struct.pack(f">h{len(group)}sb", len(group), group, 0)
+    reader = _Reader(_request(address, _FIND_COORDINATOR, payload))
+    reader.number("i")  # throttle time
+    return reader.number("h") in (_NONE, _GROUP_AUTHORIZATION_FAILED)
 
 
 def wait_until_ready(
     address: str,
     *,
-    expected_ids: Iterable[int] = (),
     timeout: float,
+    expected_ids: Iterable[int] = (),
+    in_sync: bool = False,
     is_alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Block until the broker at ``address`` knows itself and the expected, and names a coordinator.
+    """Block until the broker at ``address`` knows the expected ones and names a coordinator.
+
+    With ``in_sync``, also until every replica of every partition is in sync.
 
     Raises:
         KafkaBrokerError: it did not within ``timeout``, or ``is_alive`` became false.
     """
     expected = set(expected_ids)
     deadline = time.monotonic() + timeout
-    state = "is not reachable"
-    while time.monotonic() < deadline:
+    while True:
+        obstacle = _obstacle(address, expected, in_sync=in_sync)
+        if obstacle is None:
+            return
         if not is_alive():
             raise KafkaBrokerError(f"the broker at {address} ended before it was ready")
-        try:
-            known = broker_ids(address)
-            if known and expected <= set(known) and has_coordinator(address):
-                return
-            state = f"knows the brokers {known}, or no group coordinator yet"
-        except (OSError, struct.error) as error:
-            state = f"does not answer ({error})"
+        if time.monotonic() > deadline:
+            text = f"the broker at {address} was not ready in {timeout:g} seconds: it {obstacle}"
+            raise KafkaBrokerError(text)
         time.sleep(0.02)
-    raise KafkaBrokerError(
-        f"the broker at {address} was not ready in {timeout:g} seconds: it {state}"
-    )
 
 
-def _request(address: str, api_key: int, payload: bytes, *, timeout: float) -> bytes:
+def _obstacle(address: str, expected: set[int], *, in_sync: bool) -> str | None:
+    try:
+        known = metadata(address)
+        if not known.broker_ids or not expected.issubset(known.broker_ids):
+            return f"knows only the brokers {known.broker_ids}"
+        if not has_coordinator(address):
+            return "has no group coordinator yet"
+    except (OSError, struct.error) as error:
+        return f"does not answer ({error})"
+    if in_sync and known.out_of_sync:
+        return f"has replicas out of sync: {known.out_of_sync}"
+    return None
+
+
+class _Reader:
+    """Takes values off the front of an answer."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def number(self, kind: str) -> int:
+        layout = f">{kind}"
+        (value,) = struct.unpack_from(layout, self._data, self._at)
+        self._at += struct.calcsize(layout)
+        return int(value)
+
+    def numbers(self) -> list[int]:
+        return [self.number("i") for _ in range(self.number("i"))]
+
+    def text(self) -> str:
+        start = self._at + 2
+        self._at = start + max(self.number("h"), 0)
+        return self._data[start : self._at].decode()
+
+
+def _request(address: str, api_key: int, payload: bytes) -> bytes:
     host, _, port = address.rpartition(":")
+    target = host.strip("[]"), int(port)
     header = struct.pack(f">hhih{len(_CLIENT_ID)}s", api_key, 1, 1, len(_CLIENT_ID), _CLIENT_ID)
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout) as connection:
+    with socket.create_connection(target, timeout=_ANSWER_SECONDS) as connection:
         connection.sendall(struct.pack(">i", len(header) + len(payload)) + header + payload)
-        (length,) = struct.unpack(">i", _read(connection, 4))
-        return _read(connection, length)[4:]
+        (length,) = struct.unpack(">i", _receive(connection, 4))
+        return _receive(connection, length)[4:]  # after the correlation id
 
 
-def _read(connection: socket.socket, length: int) -> bytes:
+def _receive(connection: socket.socket, length: int) -> bytes:
     data = bytearray()
     while len(data) < length:
         chunk = connection.recv(length - len(data))

@@ -6,16 +6,19 @@ client.
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from .cluster import KafkaCluster
+from .embedded_broker import EmbeddedBroker
 from .errors import KafkaBrokerError, KafkaUnavailableError
-from .source import Kafka, find_cluster, find_kafka
+from .java import find_java
+from .source import Kafka, find_kafka
 
 _T = TypeVar("_T")
-_REAL = {"kafka", "kafka_cluster"}
+_REAL = {"kafka", "kafka_cluster", "kafka_jars"}
 _MARKER = "kafka: needs real Apache Kafka (KAFKA=host:port, Java and Maven, or Docker)"
 _NEEDED = "needs real Kafka: "
 _ANY_SOURCE = "install Java 17 and Maven, or Docker, or set KAFKA=host:port"
@@ -33,9 +36,18 @@ def kafka() -> Iterator[Kafka]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def kafka_jars() -> Path:
+    """Where Kafka's jars are: a test that asks for this may start a `KafkaCluster` of its own.
+
+    Without Java and Maven it is skipped, or fails if the environment says ``CI=true``.
+    """
+    return _found(find_java, remedy=_CLUSTER_SOURCE).jars
+
+
 @pytest.fixture(scope="module")
-def _three_nodes() -> Iterator[KafkaCluster]:
-    with _found(lambda: find_cluster(nodes=3), remedy=_CLUSTER_SOURCE) as cluster:
+def _three_nodes(kafka_jars: Path) -> Iterator[KafkaCluster]:
+    with KafkaCluster(3) as cluster:
         yield cluster
 
 
@@ -47,6 +59,13 @@ def kafka_cluster(_three_nodes: KafkaCluster) -> KafkaCluster:
     """
     _three_nodes.heal()
     return _three_nodes
+
+
+@pytest.fixture
+def embedded_kafka() -> Iterator[EmbeddedBroker]:
+    """A broker inside this process, fresh for each test; its limits are in the README."""
+    with EmbeddedBroker() as broker:
+        yield broker
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,11 +86,10 @@ def pytest_runtest_makereport(
     """Keep the brokers' logs if a test fails that uses them, and say where they are."""
     report = yield
     if report.failed:
-        used = getattr(item, "funcargs", {})
-        for broker in {used[name] for name in _REAL.intersection(used)}:
-            if isinstance(broker, KafkaCluster):
-                broker.keep_logs = True
-                report.sections.append(("Kafka's logs", str(broker.directory)))
+        used = getattr(item, "funcargs", {}).values()
+        for cluster in {value for value in used if isinstance(value, KafkaCluster)}:
+            cluster.keep_logs = True
+            report.sections.append(("Kafka's logs", str(cluster.directory)))
     return report
 
 

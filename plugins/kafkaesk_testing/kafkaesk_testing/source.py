@@ -8,11 +8,10 @@ from typing import Protocol
 from .cluster import KafkaCluster
 from .compose import ComposeKafka, check_docker
 from .errors import KafkaBrokerError, KafkaUnavailableError
-from .jars import fetch_jars
 from .java import find_java
 from .probe import wait_until_ready
 
-_REACHABLE_SECONDS = 10.0
+_REACHABLE_SECONDS = 5.0
 
 
 class Kafka(Protocol):
@@ -53,7 +52,7 @@ def find_kafka() -> AbstractContextManager[Kafka]:
     if named:
         return nullcontext(_named(named))
     reasons = []
-    for source in (find_cluster, _find_docker):
+    for source in (_maven, _docker):
         try:
             return source()
         except KafkaUnavailableError as error:
@@ -61,17 +60,12 @@ def find_kafka() -> AbstractContextManager[Kafka]:
     raise KafkaUnavailableError(", ".join(["KAFKA is not set", *reasons]))
 
 
-def find_cluster(nodes: int = 1) -> KafkaCluster:
-    """Return a cluster from Maven's packages, not yet started.
-
-    Raises:
-        KafkaUnavailableError: Java is missing or too old, or Maven cannot fetch the jars.
-    """
-    find_java(fetch_jars())
-    return KafkaCluster(nodes)
+def _maven() -> KafkaCluster:
+    find_java()
+    return KafkaCluster()
 
 
-def _find_docker() -> ComposeKafka:
+def _docker() -> ComposeKafka:
     check_docker()
     return ComposeKafka()
 

@@ -1,0 +1,68 @@
+"""The bootstrap scheme ``embedded://``: an application with a broker inside its own process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from kafkaesk_core.errors import ConfigurationError
+
+from .embedded_broker import EmbeddedBroker
+
+_DEFAULT_PARTITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Where an application finds its brokers, and whether it can make topics there."""
+
+    servers: tuple[str, ...]
+    can_create_topics: bool
+
+
+@asynccontextmanager
+async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
+    """Run an embedded broker as long as the application does.
+
+    Options: ``embedded://?brokers=3&topics=orders,audit&partitions=7``. ``brokers`` is 1 unless
+    said. ``topics`` are made at the start, with ``partitions`` each; others appear on first use,
+    always with 4.
+
+    Raises:
+        ConfigurationError: the URL has an option that is not known, or a value that is not right.
+        KafkaTestingError: librdkafka is missing or refused.
+    """
+    broker = _broker(url)
+    await asyncio.to_thread(broker.start)
+    try:
+        yield Bootstrap(servers=tuple(broker.servers), can_create_topics=False)
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+def _broker(url: str) -> EmbeddedBroker:
+    parts = urlsplit(url)
+    if parts.netloc or parts.path.strip("/"):
+        raise ConfigurationError(f"{url} names a host; it is in this process: write embedded://")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = options.keys() - {"brokers", "partitions", "topics"}
+    if unknown:
+        raise ConfigurationError(
+            f"{url} has the unknown option {min(unknown)!r}; known are brokers, partitions, topics"
+        )
+    topics = [topic for topic in options.get("topics", "").split(",") if topic]
+    partitions = _positive(url, "partitions", options.get("partitions", str(_DEFAULT_PARTITIONS)))
+    if not topics and partitions != _DEFAULT_PARTITIONS:
+        raise ConfigurationError(
+            f"{url} sets partitions without topics, but a topic made on first use always gets "
+            f"{_DEFAULT_PARTITIONS}; name those that shall have {partitions} in topics=a,b"
+        )
+    brokers = _positive(url, "brokers", options.get("brokers", "1"))
+    return EmbeddedBroker(brokers=brokers, topics=dict.fromkeys(topics, partitions))
+
+
+def _positive(url: str, option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"{url} sets {option}={text}; it must be a number from 1 up")
+    return int(text)
