@@ -93,7 +93,7 @@ class KafkaCluster:
         atexit.register(self.stop)
         self._guard.start()
         options = [f"-XX:SharedArchiveFile={archive}"] if archive else []
-        cluster_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        cluster_id = _new_cluster_id()
 
         def prepare(node: KafkaNode) -> None:
             node.prepare(
@@ -175,3 +175,8 @@ class KafkaCluster:
             for mechanism in _SCRAM
             for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
         ]
+
+
+def _new_cluster_id() -> str:
+    """16 bytes in URL-safe base64; the first is fixed, as Kafka takes a leading "-" for an option."""
+    return base64.urlsafe_b64encode(b"K" + os.urandom(15)).decode().rstrip("=")

@@ -100,8 +100,8 @@ class EmbeddedBroker:
         for topic, partitions in self._topics.items():
             self.create_topic(topic, partitions=partitions)
         logger.info(
-            "embedded broker at %s, for first runs and tests: 4 partitions per topic made on first "
-            "use, one member per group, about 5 MB kept per partition, nothing outlives the process",
+            "embedded broker at %s: a topic made on first use gets 4 partitions, a group has one "
+            "member, a partition keeps about 5 MB, nothing survives this process",
             ",".join(self.servers),
         )
 
