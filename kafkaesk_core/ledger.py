@@ -114,6 +114,9 @@ class Ledger(Generic[P]):
     def __contains__(self, partition: P) -> bool:
         return partition in self._trackers
 
+    def __len__(self) -> int:
+        return len(self._trackers)
+
     def __iter__(self) -> Iterator[P]:
         return iter(self._trackers)
 

@@ -66,16 +66,30 @@ class IncomingMessage:
 
     `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
     say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
-    and counts the tries of this process.
+    and counts the tries of this process. `epoch` is the time of owning its partition in which it
+    was delivered; `is_closed` says that the handler committed it before it returned.
     """
 
-    __slots__ = ("_meta", "_schema", "attempt", "record", "stream", "value")
+    __slots__ = (
+        "_meta",
+        "_schema",
+        "attempt",
+        "epoch",
+        "is_closed",
+        "record",
+        "stream",
+        "value",
+    )
 
-    def __init__(self, record: ConsumerRecord, stream: str, *, attempt: int = 1) -> None:
+    def __init__(
+        self, record: ConsumerRecord, stream: str, *, attempt: int = 1, epoch: int = 0
+    ) -> None:
         self.record = record
         self.stream = stream
         self.value: bytes | None = record.value
         self.attempt = attempt
+        self.epoch = epoch
+        self.is_closed = False
         self._meta: dict[str, Any] | None = None
         self._schema: str | None = None
 

@@ -21,7 +21,17 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.errors import BrokerUnreachableError, CommitError
 
-__all__ = ["CommitResult", "GroupMember", "Membership", "RebalanceHandler"]
+from .errors import translate
+
+__all__ = [
+    "CommitResult",
+    "GroupMember",
+    "MemberBroken",
+    "MemberRefused",
+    "Membership",
+    "PositionsMissing",
+    "RebalanceHandler",
+]
 
 T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.kafka")
@@ -34,6 +44,29 @@ NOBODY = TopicPartition("", -1)
 """A partition that is never assigned: polling it keeps the membership alive and takes nothing."""
 
 RETRY_PAUSE = 0.1
+
+REFUSALS = (
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidGroupIdError,
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.UnsupportedVersionError,
+)
+
+
+class PositionsMissing(Exception):
+    """Partitions have nowhere to read from; the value is an offset that is out of range."""
+
+    def __init__(self, partitions: Mapping[TopicPartition, int | None]) -> None:
+        super().__init__(partitions)
+        self.partitions = partitions
+
+
+class MemberBroken(Exception):
+    """This member never works again by itself; another one may. The cause is `__cause__`."""
+
+
+class MemberRefused(Exception):
+    """The group will not have us with these settings. The cause is `__cause__`."""
 
 
 class Membership(NamedTuple):
@@ -204,11 +237,32 @@ class GroupMember:
 
         Blocks while the group rebalances, whatever the timeout. Draining the buffers and
         returning is one step of the event loop, so what is returned is of the present assignment.
+
+        Raises:
+            PositionsMissing: partitions have no committed offset, or one that is out of range.
+            MemberBroken: the membership cannot recover.
+            MemberRefused: nor would another one.
+            KafkaeskError: anything else; polling again may succeed.
         """
         wanted = partitions or (NOBODY,)
-        records: dict[TopicPartition, list[ConsumerRecord]] = await self.raw.getmany(
-            *wanted, timeout_ms=timeout_ms, max_records=max_records
-        )
+        records: dict[TopicPartition, list[ConsumerRecord]]
+        try:
+            records = await self.raw.getmany(
+                *wanted, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except kafka_errors.NoOffsetForPartitionError as error:
+            raise PositionsMissing({error.args[0]: None}) from error
+        except kafka_errors.OffsetOutOfRangeError as error:
+            raise PositionsMissing(error.args[0]) from error
+        except kafka_errors.GroupAuthorizationFailedError as error:
+            # The dead heartbeat task is reported for ever, also when the right is given back.
+            raise MemberBroken from error
+        except REFUSALS as error:
+            raise MemberRefused from error
+        except kafka_errors.KafkaError as error:
+            if self.raw._coordinator._coordination_task.done():
+                raise MemberBroken from error
+            raise translate(error, f"group {self._group}: polling") from error
         return records
 
     def is_assigned(self, partition: TopicPartition) -> bool:
@@ -229,6 +283,8 @@ class GroupMember:
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
         """The next offset of the log as the last fetch saw it."""
+        if not self.is_assigned(partition):
+            return None
         high: int | None = self.raw.highwater(partition)
         return high
 

@@ -1,0 +1,77 @@
+"""Where the brokers are: addresses as they are given, or a scheme such as `embedded://`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from .errors import ConfigurationError
+from .settings import Settings
+
+__all__ = ["Bootstrap", "opened"]
+
+GROUP = "kafkaesk.bootstrap"
+KNOWN = {"embedded": "kafkaesk-testing"}
+"""Schemes and the packages that are known to bring them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Addresses of brokers ("host:port"), and whether the cluster lets us create topics."""
+
+    servers: tuple[str, ...]
+    can_create_topics: bool = True
+
+
+Factory = Callable[[str, Settings], AbstractAsyncContextManager[Bootstrap]]
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
+    """Keep the brokers of `kafka_servers` at hand; an entry point of its scheme brings them.
+
+    Raises:
+        ConfigurationError: an address is no "host:port", or nothing provides the scheme.
+    """
+    servers = settings.kafka_servers
+    urls = [server for server in servers if "://" in server]
+    if not urls:
+        _check_addresses(servers)
+        yield Bootstrap(servers, settings.create_topics)
+        return
+    if len(servers) > 1:
+        raise ConfigurationError(
+            f"kafka_servers mixes {urls[0]!r} with {len(servers) - 1} other addresses; "
+            "give either one URL or addresses as host:port"
+        )
+    async with _factory(urls[0])(urls[0], settings) as bootstrap:
+        yield Bootstrap(
+            tuple(bootstrap.servers), bootstrap.can_create_topics and settings.create_topics
+        )
+
+
+def _check_addresses(servers: Sequence[str]) -> None:
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigurationError(
+                f"kafka_servers has {server!r}, which is no address; write host:port, "
+                "as in localhost:9092"
+            )
+
+
+def _factory(url: str) -> Factory:
+    scheme = url.partition("://")[0]
+    found = tuple(entry_points(group=GROUP, name=scheme))
+    if not found:
+        installed = ", ".join(sorted(f"{ep.name}://" for ep in entry_points(group=GROUP)))
+        package = KNOWN.get(scheme)
+        remedy = f"pip install {package}" if package else "write addresses as host:port"
+        raise ConfigurationError(
+            f"nothing installed provides the scheme of {url!r} "
+            f"(installed: {installed or 'none'}); {remedy}"
+        )
+    factory: Factory = found[0].load()
+    return factory

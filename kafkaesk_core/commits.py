@@ -1,0 +1,150 @@
+"""The commits of one group member: when they may be sent, and what their answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
+
+from aiokafka.structs import TopicPartition
+
+from .errors import CommitError
+from .kafka.consumer import CommitResult
+from .ledger import Ledger
+
+__all__ = ["Commits", "Reason"]
+
+logger = logging.getLogger("kafkaesk.commits")
+
+Reason = Literal["interval", "manual", "revoke", "stop"]
+Offsets = Mapping[TopicPartition, int]
+Layers = Callable[[Offsets, Reason], Awaitable[None]]
+Send = Callable[[Offsets, float], Awaitable[CommitResult]]
+
+
+class Commits:
+    """Commits watermarks, one commit at a time, only between an assignment and its revocation.
+
+    `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker.
+    """
+
+    def __init__(
+        self, ledger: Ledger[TopicPartition], send: Send, *, group: str, timeout: float
+    ) -> None:
+        self._ledger = ledger
+        self._send = send
+        self._group = group
+        self._timeout = timeout
+        self._lock = asyncio.Lock()
+        self._is_open = False
+        self._in_flight: asyncio.Task[CommitResult] | None = None
+        self.layers: Layers = lambda offsets, _: self.innermost(offsets)
+        self.counts: Counter[str] = Counter()
+        self.last_success: float | None = None
+        self.last_error: str | None = None
+
+    def open(self) -> None:
+        """Partitions were assigned: commits may be sent."""
+        self._is_open = True
+
+    async def close(self) -> None:
+        """Partitions are going: let no commit start, and none be running when this returns.
+
+        A commit still in flight then could be applied after the next owner's, and move the
+        group back.
+        """
+        self._is_open = False
+        await self.interrupt()
+
+    async def interrupt(self) -> None:
+        """Cancel the commit in flight, if any; what it would have stored stays to be committed."""
+        running = self._in_flight
+        if running is not None and not running.done():
+            running.cancel()
+            await asyncio.wait([running])
+
+    async def commit(self, reason: Reason) -> None:
+        """Commit what is done and not yet acknowledged, in `commit_timeout` seconds at most.
+
+        Raises:
+            CommitError: something that should have been committed was not acknowledged.
+            Exception: what a layer around the commit raised.
+        """
+        try:
+            async with asyncio.timeout(self._timeout), self._lock:
+                offsets = self._ledger.propose()
+                if not offsets:
+                    return
+                await self.layers(offsets, reason)
+        except TimeoutError as error:
+            raise self._failed(f"not finished within {self._timeout:g}s") from error
+        self._report_postponed(reason)
+
+    def _report_postponed(self, reason: Reason) -> None:
+        if reason in ("revoke", "stop") and (left := self._ledger.propose()):
+            self.counts["postponed"] += len(left)
+            logger.warning(
+                "group %s: %d partitions stay uncommitted on %s; their last records come again",
+                self._group,
+                len(left),
+                reason,
+            )
+
+    async def innermost(self, offsets: Offsets) -> None:
+        """Send what is done and owned of these offsets, and note what was acknowledged.
+
+        Raises:
+            CommitError: the partitions are no longer ours, or the broker refused or kept silent.
+        """
+        clamped = self._ledger.clamp(offsets)
+        if not clamped:
+            return
+        if not self._is_open:
+            raise self._failed("the partitions are being handed over")
+        epochs = {partition: self._ledger.epoch(partition) for partition in clamped}
+        sending = asyncio.ensure_future(self._send(clamped, self._timeout))
+        self._in_flight = sending
+        try:
+            await asyncio.wait([sending])
+        finally:
+            # Cancelled from outside, in the middle: it may have been stored.
+            if not sending.done():
+                sending.cancel()
+                self._ledger.mark_uncertain(clamped)
+        self._note(clamped, epochs, sending)
+
+    def _note(
+        self,
+        offsets: Offsets,
+        epochs: Mapping[TopicPartition, int | None],
+        sent: asyncio.Future[CommitResult],
+    ) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if sent.cancelled() or error is not None:
+            self._ledger.mark_uncertain(offsets)
+            raise self._failed(str(error) if error else "interrupted by a handover") from error
+        result = sent.result()
+        for partition in result.stored:
+            self._ledger.acknowledge(partition, epochs[partition], offsets[partition])
+        if result.gone:
+            self._forget(result.gone)
+        if result.is_lost:
+            raise self._failed("the group has given our partitions to others")
+        if result.refused:
+            told = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in result.refused.items())
+            raise self._failed(f"refused: {told}")
+        self.counts["commits"] += 1
+        self.last_error = None
+        self.last_success = asyncio.get_running_loop().time()
+
+    def _forget(self, partitions: set[TopicPartition]) -> None:
+        self._ledger.revoke(partitions)
+        names = ", ".join(sorted({partition.topic for partition in partitions}))
+        logger.warning("group %s: topic %s is gone; its offsets are dropped", self._group, names)
+
+    def _failed(self, why: str) -> CommitError:
+        self.counts["failures"] += 1
+        self.last_error = why
+        return CommitError(f"group {self._group}: commit failed: {why}")

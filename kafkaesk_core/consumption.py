@@ -1,0 +1,83 @@
+"""All consumer groups of an application at work, until told to stop or one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from .consumer import GroupConsumer
+
+__all__ = ["Consumption"]
+
+logger = logging.getLogger("kafkaesk.app")
+
+
+class Consumption:
+    """Starts the groups, waits, and stops them all: what stops one stops all (D5)."""
+
+    def __init__(self, groups: Sequence[GroupConsumer]) -> None:
+        self.groups = tuple(groups)
+        self._requested = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def run(self, *, start_timeout: float, seconds: float | None = None) -> None:
+        """Consume until `request_stop`, a failure, or the end of `seconds`; then drain and commit.
+
+        Raises:
+            HandlerError: a handler failed and its subscription does not go on.
+            KafkaeskError: a group could not be started, or cannot go on.
+        """
+        try:
+            await asyncio.gather(*(group.start(start_timeout) for group in self.groups))
+            for group in self.groups:
+                streams = ", ".join(group.streams)
+                logger.info("group %s: consuming %s", group.group, streams)
+            await self._wait(seconds)
+        finally:
+            self.request_stop()
+
+    async def _wait(self, seconds: float | None) -> None:
+        requested = asyncio.ensure_future(self._requested.wait())
+        failures = [group.failed for group in self.groups]
+        try:
+            await asyncio.wait(
+                [requested, *failures], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            requested.cancel()
+            for group in self.groups:
+                group.close_intake()
+
+    def request_stop(self) -> None:
+        """Take no more records; `run` goes on to drain."""
+        for group in self.groups:
+            group.close_intake()
+        self._requested.set()
+
+    async def stop(self, deadline: float) -> None:
+        """Drain, commit and leave the groups, until `deadline` on the loop's clock at the latest.
+
+        Idempotent; concurrent calls wait for the same end.
+        """
+        if self._stopping is None:
+            self.request_stop()
+            self._stopping = asyncio.create_task(self._stop_groups(deadline))
+        await asyncio.shield(self._stopping)
+
+    async def _stop_groups(self, deadline: float) -> None:
+        results = await asyncio.gather(
+            *(group.stop(deadline) for group in self.groups), return_exceptions=True
+        )
+        for group, result in zip(self.groups, results, strict=True):
+            if isinstance(result, Exception):
+                logger.error("group %s: stopping failed", group.group, exc_info=result)
+
+    def failure(self) -> BaseException | None:
+        """What the first failed group failed of."""
+        for group in self.groups:
+            if group.failed.done() and not group.failed.cancelled():
+                error = group.failed.exception()
+                if error is not None:
+                    return error
+        return None

@@ -1,0 +1,166 @@
+"""From fetched records to the lanes that handle them, and how many more are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Hashable, Sequence
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from .errors import SubscriptionError
+from .handling import Handling, Job
+from .lanes import Lanes
+from .ledger import Ledger
+from .subscription import Ordering
+
+__all__ = ["Intake", "Route"]
+
+QUEUE_HIGH = 2_000
+"""Records of one partition that wait or run before no more of it are taken; again at half."""
+
+RECORD_OVERHEAD = 200
+"""Bytes that a record costs beside its key and value, roughly."""
+
+
+class Route:
+    """A handling and the lanes in which its records run."""
+
+    __slots__ = ("handling", "lanes", "ordering")
+
+    def __init__(self, handling: Handling, lanes: Lanes[Job]) -> None:
+        self.handling = handling
+        self.lanes = lanes
+        self.ordering: Ordering = handling.subscription.ordering
+
+
+class Intake:
+    """Registers records in the ledger and queues them, bounded by records and by bytes."""
+
+    def __init__(
+        self,
+        ledger: Ledger[TopicPartition],
+        routes: Sequence[Route],
+        *,
+        stream_of: Callable[[str], str | None],
+        max_uncommitted: int,
+        max_bytes: int,
+    ) -> None:
+        self._ledger = ledger
+        self._routes = routes
+        self._stream_of = stream_of
+        self._max_uncommitted = max_uncommitted
+        self._max_bytes = max_bytes
+        self._by_topic: dict[str, tuple[Route, str]] = {}
+        self._bytes: dict[TopicPartition, int] = {}
+        self._full: set[TopicPartition] = set()
+        self._clock = asyncio.get_running_loop().time
+        self.is_open = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether partitions are assigned and no more of any of them is wanted now."""
+        return self.is_open and len(self._ledger) > 0 and not self.wanted()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of the records that wait or run, roughly."""
+        return sum(self._bytes.values())
+
+    def route(self, topic: str) -> tuple[Route, str]:
+        """Who handles a topic, and the name of its stream.
+
+        Raises:
+            SubscriptionError: two handlers of the group match it; each would get half of it.
+        """
+        found = self._by_topic.get(topic)
+        if found is None:
+            found = self._by_topic[topic] = self._find_route(topic)
+        return found
+
+    def _find_route(self, topic: str) -> tuple[Route, str]:
+        stream = self._stream_of(topic)
+        matches = [
+            route
+            for route in self._routes
+            if stream is not None and route.handling.subscription.matches(stream)
+        ]
+        if stream is None or len(matches) != 1:
+            names = " and ".join(r.handling.subscription.handler_name for r in matches) or "nobody"
+            group = self._routes[0].handling.subscription.group
+            raise SubscriptionError(
+                f"stream {stream or topic!r} is subscribed by {names} in the group {group!r}; "
+                "in one group each stream has one handler: use another group for the second"
+            )
+        return matches[0], stream
+
+    # --- how much more
+
+    def wanted(self) -> list[TopicPartition]:
+        """Partitions of which more records may be taken now."""
+        if not self.is_open or self.buffered_bytes >= self._max_bytes:
+            return []
+        return [partition for partition in self._ledger if self._has_room(partition)]
+
+    def _has_room(self, partition: TopicPartition) -> bool:
+        if self._ledger.open_count(partition) >= self._max_uncommitted:
+            return False
+        route, _ = self.route(partition.topic)
+        waiting = route.lanes.size(partition)
+        if partition in self._full:
+            if waiting > QUEUE_HIGH // 2:
+                return False
+            self._full.discard(partition)
+        elif waiting >= QUEUE_HIGH:
+            self._full.add(partition)
+            return False
+        return True
+
+    # --- in and out
+
+    def take(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+        """Register and queue records of one partition, without a wait in between (rule 20)."""
+        route, stream = self.route(partition.topic)
+        offsets = [record.offset for record in records]
+        epoch = self._ledger.register(partition, offsets, self._clock())
+        total = 0
+        submit, key_of = route.lanes.submit, _KEYS[route.ordering]
+        for record in records:
+            size = RECORD_OVERHEAD + len(record.value or b"") + len(record.key or b"")
+            total += size
+            job = Job(record, partition, epoch, stream, size)
+            submit(partition, key_of(record), record.offset, job)
+        self._bytes[partition] = self._bytes.get(partition, 0) + total
+
+    def finished(self, job: Job) -> None:
+        """A record left the lanes for good."""
+        partition = job.partition
+        left = self._bytes.get(partition)
+        if left is not None:
+            self._bytes[partition] = left - job.size
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions are given up, with all that is queued of them."""
+        for partition in partitions:
+            self._bytes.pop(partition, None)
+            self._full.discard(partition)
+
+
+def _no_key(record: ConsumerRecord) -> Hashable:
+    return None
+
+
+def _own_key(record: ConsumerRecord) -> Hashable:
+    return int(record.offset)
+
+
+def _record_key(record: ConsumerRecord) -> Hashable:
+    # A record without a key has no order to keep: a lane of its own.
+    key: bytes | None = record.key
+    return int(record.offset) if key is None else key
+
+
+_KEYS: dict[str, Callable[[ConsumerRecord], Hashable]] = {
+    "partition": _no_key,
+    "key": _record_key,
+    "unordered": _own_key,
+}

@@ -1,0 +1,87 @@
+"""Where to read on when the group has no committed offset, or one that the log no longer holds."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from aiokafka.structs import TopicPartition
+
+from .errors import BrokerError
+from .kafka.consumer import GroupMember
+from .ledger import Ledger
+
+__all__ = ["Positions"]
+
+logger = logging.getLogger("kafkaesk.consumer")
+
+
+class Positions:
+    """Resolves positions by `auto_offset_reset`; every jump is counted and told, none is silent.
+
+    `forget` drops what is queued or running of a partition that jumps.
+    """
+
+    def __init__(
+        self,
+        member: Callable[[], GroupMember],
+        ledger: Ledger[TopicPartition],
+        *,
+        group: str,
+        policy: str,
+        forget: Callable[[TopicPartition], None],
+    ) -> None:
+        self._member = member
+        self._ledger = ledger
+        self._group = group
+        self._policy = policy
+        self._forget = forget
+        self.counts: Counter[str] = Counter()
+
+    async def reset(self, missing: Mapping[TopicPartition, int | None], *, timeout: float) -> None:
+        """Move partitions to the policy's position; the value is the offset that is out of range.
+
+        Raises:
+            BrokerError: the policy is "none".
+            TimeoutError: the broker did not tell the offsets in time.
+        """
+        epochs = {tp: self._ledger.epoch(tp) for tp in missing if tp in self._ledger}
+        if not epochs:
+            return
+        if self._policy == "none":
+            raise BrokerError(self._refusal(missing))
+        at_end = self._policy == "latest"
+        found = await self._member().offsets(list(epochs), at_end=at_end, timeout=timeout)
+        for partition, epoch in epochs.items():
+            is_ours = self._ledger.epoch(partition) == epoch
+            if is_ours and self._member().is_assigned(partition) and partition in found:
+                self._move(partition, missing[partition], found[partition])
+
+    def _move(self, partition: TopicPartition, lost: int | None, offset: int) -> None:
+        where = f"{partition.topic}[{partition.partition}] (group {self._group})"
+        if lost is None:
+            self.counts["started"] += 1
+            logger.info("%s: no committed offset; starts at %s %d", where, self._policy, offset)
+        else:
+            self.counts["out_of_range"] += 1
+            logger.warning(
+                "%s: offset %d is not in the log any more (retention, deleted records or a "
+                "truncated log); goes on at %s %d, %d records away",
+                *(where, lost, self._policy, offset, offset - lost),
+            )
+        self._forget(partition)
+        # A group that starts at the end owes a commit of that position: without it, a restart
+        # before the first commit would skip what came in between (rule 9).
+        self._ledger.start_at(partition, offset, commit=lost is None and self._policy == "latest")
+        self._member().seek(partition, offset)
+
+    def _refusal(self, missing: Mapping[TopicPartition, int | None]) -> str:
+        told = ", ".join(
+            f"{tp.topic}[{tp.partition}]" + ("" if lost is None else f"@{lost}")
+            for tp, lost in missing.items()
+        )
+        return (
+            f"group {self._group} has no valid committed offset for {told} and "
+            "auto_offset_reset is 'none'; set it to 'earliest' or 'latest', or commit an offset"
+        )

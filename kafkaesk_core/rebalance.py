@@ -1,0 +1,191 @@
+"""Taking partitions over and handing them on (rules 18 to 23)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from aiokafka.structs import TopicPartition
+
+from .commits import Commits, Reason
+from .handling import Job
+from .intake import Intake
+from .lanes import Lanes
+from .ledger import Ledger
+from .message import RebalanceEvent
+
+__all__ = ["Limits", "Rebalance"]
+
+logger = logging.getLogger("kafkaesk.consumer")
+
+LOSSES, LOSS_WINDOW = 3, 120.0
+"""So many losses within so many seconds look like two processes with one instance id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a handover may take, in seconds per phase."""
+
+    drain: float
+    grace: float
+    commit: float
+
+
+class Rebalance:
+    """Reacts to the group's coordinator; its own reaction comes first, observers are told after.
+
+    A handover is one sequence: take no more, let what was started finish, commit, cancel the
+    rest, forget. It runs once at a time: a stop waits for the revocation in progress.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        ledger: Ledger[TopicPartition],
+        commits: Commits,
+        intake: Intake,
+        lanes: Sequence[Lanes[Job]],
+        *,
+        limits: Limits,
+        commits_automatically: bool,
+        notify: Callable[[RebalanceEvent], None],
+    ) -> None:
+        self._group = group
+        self._ledger = ledger
+        self._commits = commits
+        self._intake = intake
+        self._lanes = lanes
+        self._limits = limits
+        self._commits_automatically = commits_automatically
+        self._notify = notify
+        self._lock = asyncio.Lock()
+        self._losses: deque[float] = deque(maxlen=LOSSES)
+        self._loop = asyncio.get_running_loop()
+        self._is_stopping = False
+        self.counts: Counter[str] = Counter()
+
+    # --- from the coordinator
+
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Start with partitions; no await: no heartbeat is sent meanwhile (rule 20)."""
+        if self._is_stopping:
+            return
+        self._ledger.assign(partitions)
+        self._commits.open()
+        self._intake.is_open = True
+        self.counts["assigned"] += 1
+        logger.info("group %s: assigned %s", self._group, _told(partitions))
+        self._notify(RebalanceEvent("assigned", partitions, self._group))
+
+    async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
+        """Give partitions up before others get them, or note that others already have them."""
+        if not partitions:
+            return
+        async with self._lock:
+            if is_lost:
+                await self._lose()
+            else:
+                self.counts["revoked"] += 1
+                await self._hand_over("revoke", self._limits.drain)
+        event = RebalanceEvent("lost" if is_lost else "revoked", partitions, self._group)
+        logger.info("group %s: %s %s", self._group, event.kind, _told(partitions))
+        self._notify(event)
+
+    async def _lose(self) -> None:
+        """Others may own the partitions by now: nothing is waited for, nothing committed."""
+        owned = list(self._ledger)
+        self._intake.is_open = False
+        self._ledger.revoke(owned)
+        await self._commits.close()
+        for lanes in self._lanes:
+            lanes.cancel(owned)
+        self._close(owned)
+        self._loop.call_later(self._limits.grace, self._abandon, owned)
+        self._count_loss()
+
+    def _count_loss(self) -> None:
+        self.counts["lost"] += 1
+        now = self._loop.time()
+        self._losses.append(now)
+        if len(self._losses) == LOSSES and now - self._losses[0] < LOSS_WINDOW:
+            logger.error(
+                "group %s: lost its membership %d times within %d seconds; is the event loop "
+                "blocked longer than session_timeout_ms, or another process running with the "
+                "same group_instance_id?",
+                *(self._group, LOSSES, LOSS_WINDOW),
+            )
+
+    # --- from the application
+
+    async def stop(self, deadline: float) -> None:
+        """Hand everything over for good, until `deadline` on the loop's clock at the latest."""
+        self._is_stopping = True
+        self._intake.is_open = False
+        limits = self._limits
+        async with self._lock:
+            left = deadline - self._loop.time() - limits.commit - limits.grace
+            await self._hand_over("stop", min(limits.drain, max(left, 0.0)))
+
+    # --- the handover
+
+    async def _hand_over(self, reason: Reason, drain: float) -> None:
+        owned = list(self._ledger)
+        self._intake.is_open = False
+        await self._commits.interrupt()
+        for lanes in self._lanes:
+            lanes.drain(owned)
+        if not await self._wait_idle(owned, drain):
+            logger.warning(
+                "group %s: handlers still run after drain_timeout %gs; their records come again",
+                self._group,
+                drain,
+            )
+        if self._commits_automatically:
+            await self._commit(reason)
+        for lanes in self._lanes:
+            lanes.cancel(owned)
+        await self._wait_idle(owned, self._limits.grace)
+        await self._commits.close()
+        self._count_redelivered(owned)
+        self._ledger.revoke(owned)
+        self._close(owned)
+        self._abandon(owned)
+
+    async def _wait_idle(self, owned: Collection[TopicPartition], timeout: float) -> bool:
+        deadline = self._loop.time() + timeout
+        idle = [await lanes.wait_idle(owned, deadline - self._loop.time()) for lanes in self._lanes]
+        return all(idle)
+
+    async def _commit(self, reason: Reason) -> None:
+        try:
+            await self._commits.commit(reason)
+        except Exception as error:
+            logger.warning("%s; on %s: the records since the last commit come again", error, reason)
+
+    def _count_redelivered(self, owned: Collection[TopicPartition]) -> None:
+        """Rule 10: what a next owner handles again, as far as this member knows."""
+        finished = sum(self._ledger.state(partition).uncommitted for partition in owned)
+        running = sum(lanes.size(partition) for lanes in self._lanes for partition in owned)
+        self.counts["redelivered_finished"] += finished
+        self.counts["redelivered_running"] += running
+
+    def _close(self, owned: Collection[TopicPartition]) -> None:
+        self._intake.forget(owned)
+        for lanes in self._lanes:
+            self.counts["zombies"] += lanes.close(owned)
+
+    def _abandon(self, owned: Collection[TopicPartition]) -> None:
+        for lanes in self._lanes:
+            lanes.abandon(owned)
+
+
+def _told(partitions: Collection[TopicPartition]) -> str:
+    """Partitions by topic: "orders[0,1,2], content[0]"."""
+    by_topic: dict[str, list[int]] = {}
+    for partition in sorted(partitions):
+        by_topic.setdefault(partition.topic, []).append(partition.partition)
+    listed = (f"{topic}[{','.join(map(str, numbers))}]" for topic, numbers in by_topic.items())
+    return ", ".join(listed) or "no partitions"

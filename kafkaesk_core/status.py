@@ -1,0 +1,65 @@
+"""Snapshots of a running application: plain values that another thread may read as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["GroupStatus", "Health", "PartitionStatus", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One assigned partition; offsets are next-to-read positions, ages are in seconds.
+
+    `lag` counts the records between what is committed and the end of the log as last fetched.
+    """
+
+    topic: str
+    partition: int
+    position: int | None
+    committed: int | None
+    end: int | None
+    lag: int | None
+    open: int
+    oldest_open_age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One consumer group of this process.
+
+    `counts` are totals since the start: outcomes of handlers, commits, rebalances and what they
+    cost. After a crash at most `uncommitted` + `running` records come again.
+    """
+
+    group: str
+    is_joined: bool
+    partitions: tuple[PartitionStatus, ...]
+    running: int
+    stuck: int
+    uncommitted: int
+    buffered_bytes: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole application."""
+
+    state: str
+    groups: tuple[GroupStatus, ...] = ()
+    published: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dictionaries and lists, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Three answers: `is_live` (else restart me), `is_ready`, and what is degraded, and why."""
+
+    is_live: bool
+    is_ready: bool
+    reasons: tuple[str, ...] = ()
