@@ -7,8 +7,16 @@ Three shapes, visible in the name:
   lifespan    returns an async context manager, open while the application runs.
 
 An implementation takes the first two arguments of a `wrap_*` hook in their order, and of all the
-others any subset, by name. `stage` on the plugin decides how far out its layers lie: "observe"
-(outermost), "recover", "transform" (default); a service's own hooks are innermost.
+others any subset, by name; one declared with a default is passed if this core knows it. Whatever
+is inside `call_next` may run a second time (retry), so what a layer does must bear repetition.
+
+Attributes of a plugin that the core reads, all optional:
+
+  stage            how far out its layers lie: "observe" (outermost), "recover", "transform";
+                   without it "transform", for a service's own hooks innermost.
+  hook_api         the hook API it was written for; another one than HOOK_API is refused.
+  claimed_headers  names of the headers it owns; nothing else copies or overwrites them.
+  name             its name, where it is registered without one.
 """
 
 from __future__ import annotations
@@ -16,21 +24,37 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from inspect import Parameter
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 from aiokafka.structs import RecordMetadata, TopicPartition
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .router import Subscription
 from .schema import SchemaRegistration
+from .subscription import Subscription
 
-__all__ = ["HOOK_API", "Hooks", "hookimpl", "hookspec"]
+__all__ = [
+    "HOOK_API",
+    "CommitCall",
+    "ConsumeCall",
+    "Hooks",
+    "PublishCall",
+    "SchemaCall",
+    "Stage",
+    "hookimpl",
+    "hookspec",
+]
 
 HOOK_API = 1
 hookspec = pluggy.HookspecMarker("kafkaesk")
 hookimpl = pluggy.HookimplMarker("kafkaesk")
+
+Stage = Literal["observe", "recover", "transform"]
+PublishCall = Callable[[OutgoingMessage], Awaitable[Delivery]]
+ConsumeCall = Callable[[IncomingMessage], Awaitable[Any]]
+CommitCall = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
+SchemaCall = Callable[[SchemaRegistration], Awaitable[None]]
 
 
 class Hooks:
@@ -40,7 +64,7 @@ class Hooks:
     async def wrap_publish(
         self,
         message: OutgoingMessage,
-        call_next: Callable[[OutgoingMessage], Awaitable[Delivery]],
+        call_next: PublishCall,
         app: App,
     ) -> Delivery:
         """Around one publish, up to the producer's buffer (`published` tells the rest).
@@ -49,14 +73,15 @@ class Hooks:
         validated. May change the message in place, or hand another one to `call_next` with
         `meta` carried over. Returns what `call_next` returned; await that delivery only if every
         publish shall wait for the broker. An exception refuses the message: the caller of
-        `publish` gets it.
+        `publish` gets it. A span opened here covers buffering only: carry it in `message.meta`
+        to `published`.
         """
 
     @hookspec
     async def wrap_consume(
         self,
         message: IncomingMessage,
-        call_next: Callable[[IncomingMessage], Awaitable[Any]],
+        call_next: ConsumeCall,
         subscription: Subscription,
         app: App,
     ) -> Any:
@@ -73,7 +98,7 @@ class Hooks:
     async def wrap_commit(
         self,
         offsets: Mapping[TopicPartition, int],
-        call_next: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
+        call_next: CommitCall,
         reason: str,
         subscription: Subscription,
         app: App,
@@ -90,7 +115,7 @@ class Hooks:
     async def wrap_schema(
         self,
         schema: SchemaRegistration,
-        call_next: Callable[[SchemaRegistration], Awaitable[None]],
+        call_next: SchemaCall,
         app: App,
     ) -> None:
         """Around activating one schema (its topics are created), at start, outermost stage first.
@@ -104,7 +129,8 @@ class Hooks:
         """A schema was declared, by decorator or mounted router; replayed to later plugins.
 
         Runs at import time outside any event loop, and inside `register()`: use only what
-        `__init__` set up. Cannot change the schema. Errors are logged; refuse in `wrap_schema`.
+        `__init__` set up. Cannot change the schema. Errors are logged and counted; refuse in
+        `wrap_schema`.
         """
 
     @hookspec

@@ -1,0 +1,196 @@
+"""Compiled hooks: nested calls for `wrap_*`, one plain function for the observers of an event."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+from pluggy import HookImpl
+
+from .errors import PluginError
+
+__all__ = [
+    "F",
+    "ObserverErrors",
+    "adapt",
+    "ask",
+    "blame",
+    "code_of",
+    "compile_chain",
+    "compile_notifier",
+]
+
+# Any below: subject, result and arguments differ by hook; `plugin_contract.py` checked them.
+Function = Callable[..., Any]
+logger = logging.getLogger("kafkaesk.plugins")
+F = TypeVar("F", bound=Function)
+
+
+def compile_chain(
+    implementations: Sequence[HookImpl], terminal: F, constants: Mapping[str, Any]
+) -> F:
+    """Nest implementations, given outermost first, around `terminal`; none: it is `terminal`."""
+    call: Any = terminal
+    for implementation in reversed(implementations):
+        values = {**_defaults(implementation), **constants}
+        extra = tuple(values[name] for name in _names(implementation)[2:])
+        call = _layer(implementation.function, call, extra)
+    return call  # type: ignore[no-any-return]  # every layer has the shape of the terminal
+
+
+def _layer(function: Function, call_next: Function, extra: tuple[Any, ...]) -> Function:
+    """Build one layer: a plain closure, so that a plugin costs no second coroutine."""
+    if not extra:
+
+        def layer(subject: Any) -> Any:
+            return function(subject, call_next)
+
+    elif len(extra) == 1:
+        (only,) = extra
+
+        def layer(subject: Any) -> Any:
+            return function(subject, call_next, only)
+
+    else:
+
+        def layer(subject: Any) -> Any:
+            return function(subject, call_next, *extra)
+
+    return layer
+
+
+class ObserverErrors(Counter[str]):
+    """Counts what observers raised, by "plugin.hook"."""
+
+    def add(self, plugin: str, hook: str, error: Exception) -> None:
+        """Count, and log the 1st, 10th, 100th ... time: an observer may fail for each message."""
+        self[f"{plugin}.{hook}"] += 1
+        count = self[f"{plugin}.{hook}"]
+        if str(count).rstrip("0") == "1":
+            text = "plugin %r failed in %s (%d times so far); going on without it"
+            logger.error(text, plugin, hook, count, exc_info=error)
+
+
+def compile_notifier(
+    hook: str,
+    implementations: Sequence[HookImpl],
+    arguments: Sequence[str],
+    constants: Mapping[str, Any],
+    errors: ObserverErrors,
+) -> Callable[..., None] | None:
+    """Make one function of all observers, called with `arguments`; None if there are none.
+
+    What one raises goes to `errors`, and the next one is called; cancellation passes.
+    """
+    observers = [(i.plugin_name, adapt(i, arguments, constants)) for i in implementations]
+    if not observers:
+        return None
+
+    def notify(*values: Any) -> None:
+        for plugin, observe in observers:
+            try:
+                observe(*values)
+            except Exception as error:
+                errors.add(plugin, hook, error)
+
+    return notify
+
+
+def adapt(
+    implementation: HookImpl, arguments: Sequence[str], constants: Mapping[str, Any]
+) -> Function:
+    """Make an implementation, which may want a subset in any order, callable with `arguments`."""
+    function, names = implementation.function, _names(implementation)
+    if names == list(arguments):
+        return function
+    fixed = {**_defaults(implementation), **constants}
+    available, tail = [*arguments, *fixed], tuple(fixed.values())
+    positions = [available.index(name) for name in names]
+    if not positions:
+        return lambda *_: function()
+    if len(positions) == 1:
+        (position,) = positions
+        return lambda *values: function((values + tail)[position])
+    pick = itemgetter(*positions)
+    return lambda *values: function(*pick(values + tail))
+
+
+def ask(
+    implementation: HookImpl,
+    hook: str,
+    expected: tuple[str, Callable[[Any], bool]],
+    **values: Any,
+) -> Any:
+    """Call an implementation that is asked once, at start, and check its answer.
+
+    Raises:
+        PluginError: it raised, or its answer is not the expected one (its name, and its test).
+    """
+    plugin = implementation.plugin_name
+    what, is_expected = expected
+    try:
+        answer = adapt(implementation, tuple(values), {})(*values.values())
+    except Exception as error:
+        text = f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}"
+        raise PluginError(text, plugin=plugin, hook=hook) from error
+    if not is_expected(answer):
+        text = f"plugin {plugin!r}: {hook} returned {type(answer).__name__}, expected {what}"
+        raise PluginError(text, plugin=plugin, hook=hook)
+    return answer
+
+
+def _names(implementation: HookImpl) -> list[str]:
+    return [*implementation.argnames, *implementation.kwargnames]
+
+
+def _defaults(implementation: HookImpl) -> dict[str, Any]:
+    """Return what optional arguments get that this core does not have."""
+    parameters = inspect.signature(implementation.function).parameters
+    return {name: parameters[name].default for name in implementation.kwargnames}
+
+
+def blame(
+    error: BaseException, implementations: Iterable[HookImpl], terminals: Collection[CodeType]
+) -> str | None:
+    """Return the plugin whose hook frame is the deepest in the traceback of `error`.
+
+    None if what came deeper is the innermost call of a chain (`terminals`): the layers around it
+    only let its error pass.
+    """
+    owners: dict[CodeType, list[HookImpl]] = {}
+    for implementation in implementations:
+        if code := code_of(implementation.function):
+            owners.setdefault(code, []).append(implementation)
+    culprit = None
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code in terminals:
+            culprit = None
+        elif code in owners:
+            culprit = _owner(trace.tb_frame, owners[code])
+        trace = trace.tb_next
+    return culprit
+
+
+def _owner(frame: FrameType, candidates: list[HookImpl]) -> str:
+    """Tell instances of one plugin class apart by the frame's first argument."""
+    arguments = frame.f_code.co_varnames
+    first = frame.f_locals.get(arguments[0]) if arguments else None
+    owner = next((c for c in candidates if c.plugin is first), candidates[0])
+    return owner.plugin_name
+
+
+def code_of(function: Function) -> CodeType | None:
+    """Return the code that a frame of `function` will show, None if it is not Python's."""
+    while isinstance(function, partial):
+        function = function.func
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    return code if isinstance(code, CodeType) else None

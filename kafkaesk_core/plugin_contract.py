@@ -1,0 +1,204 @@
+"""The contract of a plugin: what it must look like, checked when it is registered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import Any, get_args
+
+import pluggy
+
+from .errors import PluginError
+from .hooks import HOOK_API, Hooks, Stage
+
+__all__ = ["SIGNATURES", "STAGES", "check_plugin", "did_you_mean"]
+
+SIGNATURES: dict[str, tuple[str, ...]] = {
+    name: tuple(inspect.signature(function).parameters)[1:]
+    for name, function in vars(Hooks).items()
+    if hasattr(function, "kafkaesk_spec")
+}
+"""Every hook and the names of its arguments, in their order."""
+
+STAGES: tuple[str, ...] = get_args(Stage)
+"""From the outermost to the innermost."""
+
+
+def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tuple[str, ...]:
+    """Check everything that can be known before the first call, and return the hooks' names.
+
+    Raises:
+        PluginError: the plugin cannot work; the message says where and what to write instead.
+    """
+    if inspect.isclass(plugin):
+        raise PluginError(
+            f"plugin {name!r}: got the class {plugin.__name__}, expected an instance; "
+            "did you forget '()'?",
+            plugin=name,
+        )
+    _check_identity(plugin, name)
+    _check_attributes(plugin, name)
+    marked = {a: manager.parse_hookimpl_opts(plugin, a) for a in dir(plugin)}
+    hooks = []
+    for attribute, options in marked.items():
+        if options is None:
+            _check_unmarked(plugin, name, attribute)
+        elif hook := _known_hook(name, options.get("specname") or attribute, options):
+            _Implementation(name, hook, getattr(plugin, attribute)).check(options)
+            hooks.append(hook)
+    if not any(marked.values()) and not getattr(plugin, "claimed_headers", ()):
+        raise PluginError(
+            f"plugin {name!r}: {type(plugin).__name__} implements no hook; "
+            "decorate its methods with @hookimpl",
+            plugin=name,
+        )
+    return tuple(sorted(hooks))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" when something known is close, and "" otherwise."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_identity(plugin: object, name: str) -> None:
+    if type(plugin).__eq__ is not object.__eq__:
+        raise PluginError(
+            f"plugin {name!r}: {type(plugin).__name__} is compared by ==, a plugin must be "
+            "compared by identity; use @dataclass(eq=False), keep pydantic models for its settings",
+            plugin=name,
+        )
+
+
+def _check_attributes(plugin: object, name: str) -> None:
+    stage = getattr(plugin, "stage", None)
+    if stage is not None and stage not in STAGES:
+        raise PluginError(
+            f"plugin {name!r}: stage {stage!r} is none of {', '.join(STAGES)}"
+            f"{did_you_mean(str(stage), STAGES)}",
+            plugin=name,
+        )
+    api = getattr(plugin, "hook_api", HOOK_API)
+    if api != HOOK_API:
+        raise PluginError(
+            f"plugin {name!r} is written for hook API {api!r}, this kafkaesk-core has {HOOK_API}; "
+            "install versions that fit each other",
+            plugin=name,
+        )
+    claimed: object = getattr(plugin, "claimed_headers", frozenset())
+    if not isinstance(claimed, (frozenset, set)) or not all(isinstance(h, str) for h in claimed):
+        raise PluginError(
+            f"plugin {name!r}: claimed_headers is {claimed!r}, expected a frozenset of str",
+            plugin=name,
+        )
+
+
+def _check_unmarked(plugin: object, name: str, attribute: str) -> None:
+    if attribute in SIGNATURES and callable(inspect.getattr_static(plugin, attribute)):
+        raise PluginError(
+            f"plugin {name!r}: {attribute}() has the name of a hook but no @hookimpl; "
+            "decorate it or rename it",
+            plugin=name,
+            hook=attribute,
+        )
+
+
+def _known_hook(name: str, hook: str, options: pluggy.HookimplOpts) -> str | None:
+    if hook in SIGNATURES:
+        return hook
+    if options.get("optionalhook"):
+        return None
+    raise PluginError(
+        f"plugin {name!r}: unknown hook {hook!r}{did_you_mean(hook, SIGNATURES)} "
+        "(mark it optionalhook=True if it is for a newer core)",
+        plugin=name,
+        hook=hook,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Implementation:
+    """One marked function of a plugin, on its way through the checks."""
+
+    plugin: str
+    hook: str
+    function: Callable[..., Any]
+
+    def check(self, options: pluggy.HookimplOpts) -> None:
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise self._error(f"{self.hook} is {self._wrapper_remedy()}")
+        if self.hook.startswith("wrap_"):
+            self._check_wrap()
+        elif self.hook == "lifespan":
+            self._check_lifespan()
+        else:
+            self._check_plain()
+        for parameter in inspect.signature(self.function).parameters.values():
+            if problem := self._problem(parameter):
+                raise self._error(f"{self.hook}{problem} {self._place()}")
+
+    def _wrapper_remedy(self) -> str:
+        if not self.hook.startswith("wrap_"):
+            return "called by the runtime itself and cannot be wrapper=True"
+        arguments = ", ".join(("self", *SIGNATURES[self.hook][:2]))
+        remedy = f"write async def {self.hook}({arguments})"
+        return f"awaited by the runtime and cannot be wrapper=True; {remedy}"
+
+    def _check_wrap(self) -> None:
+        if not inspect.iscoroutinefunction(self.function):
+            without = " without yield" if inspect.isasyncgenfunction(self.function) else ""
+            raise self._error(f"{self.hook} must be 'async def'{without} {self._place()}")
+        first = SIGNATURES[self.hook][:2]
+        names = tuple(inspect.signature(self.function).parameters)
+        if names[:2] != first:
+            raise self._error(
+                f"{self.hook}({', '.join(names)}) must start with ({', '.join(first)}) "
+                f"{self._place()}"
+            )
+
+    def _check_plain(self) -> None:
+        if _is_plain(self.function):
+            return
+        what = "called once at start" if self.hook == "bind_parameter" else "a notification"
+        raise self._error(f"{self.hook} is {what} and must be a plain 'def' {self._place()}")
+
+    def _check_lifespan(self) -> None:
+        if not _is_plain(self.function):
+            raise self._error(
+                "lifespan must return an async context manager; "
+                f"decorate it with @contextlib.asynccontextmanager {self._place()}"
+            )
+
+    def _problem(self, parameter: inspect.Parameter) -> str:
+        """Return what is wrong with one argument, "" if nothing is."""
+        name, known = parameter.name, SIGNATURES[self.hook]
+        is_required = parameter.default is parameter.empty
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return f": *{name} gets nothing; name the arguments you want"
+        if parameter.kind is parameter.KEYWORD_ONLY and (is_required or name in known):
+            return f": {name!r} is keyword-only, which hooks do not pass; move it before the '*'"
+        if is_required and name not in known:
+            return (
+                f" has no argument {name!r}{did_you_mean(name, known)} "
+                f"(known are {', '.join(known)}; give it a default if it is for a newer core)"
+            )
+        return ""
+
+    def _error(self, problem: str) -> PluginError:
+        text = f"plugin {self.plugin!r}: {problem}"
+        return PluginError(text, plugin=self.plugin, hook=self.hook)
+
+    def _place(self) -> str:
+        code = inspect.unwrap(self.function).__code__
+        return f"({PurePath(code.co_filename).name}:{code.co_firstlineno})"
+
+
+def _is_plain(function: Callable[..., Any]) -> bool:
+    return not (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    )

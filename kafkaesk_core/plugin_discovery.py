@@ -1,0 +1,193 @@
+"""Installed plugins: what entry points offer, how one is built, why another is not active."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from .errors import PluginError
+from .plugin_contract import did_you_mean
+from .plugin_info import PluginInfo, Status
+from .plugin_settings import read_settings
+
+__all__ = [
+    "GROUP",
+    "EntryPoint",
+    "InstalledPlugin",
+    "Selection",
+    "combined",
+    "find_installed",
+    "load_each",
+    "warn_of_unknown",
+]
+
+GROUP = "kafkaesk.plugins"
+Settings = Mapping[str, Any]  # values of any type: the plugin's model checks them
+
+logger = logging.getLogger("kafkaesk.plugins")
+
+
+class EntryPoint(Protocol):
+    """What is read of `importlib.metadata.EntryPoint`, besides its `dist`: the package."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+
+    @property
+    def value(self) -> str:
+        """Where the plugin is: "module:Class" or "module"."""
+
+    def load(self) -> Any:  # a class, a module, or whatever is there
+        """Import it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPlugin:
+    """A plugin that an installed package provides; nothing is imported before `build`."""
+
+    name: str
+    package: str
+    version: str
+    entry_point: EntryPoint
+
+    def build(self, settings: Settings, environ: Mapping[str, str] | None) -> object | None:
+        """Import and make the plugin, None if its settings say `enabled: false`.
+
+        Raises:
+            PluginError: its settings are wrong.
+            Exception: whatever the plugin's own code raises.
+        """
+        found = self.entry_point.load()
+        model = _settings_model(found)
+        values, is_enabled = read_settings(model, self.name, explicit=settings, environ=environ)
+        if not is_enabled:
+            return None
+        if not inspect.isclass(found):
+            return found  # type: ignore[no-any-return]  # a module, shared by the whole process
+        make: Callable[..., object] = found
+        return make() if values is None else make(values)
+
+    def failure(self, cause: str) -> PluginError:
+        """Say what failed, why, and how to start without it."""
+        return PluginError(
+            f"cannot load plugin {self.name!r} from {self.package} {self.version} "
+            f"({self.entry_point.value}): {cause}\n"
+            f"  disable it with KAFKAESK_DISABLE_PLUGINS={self.name}, "
+            "or list the plugins to load in KAFKAESK_PLUGINS",
+            plugin=self.name,
+        )
+
+    def info(self, status: Status, reason: str = "") -> PluginInfo:
+        """Describe it in this state."""
+        return PluginInfo(
+            name=self.name,
+            source=self.package,
+            value=self.entry_point.value,
+            version=self.version,
+            status=status,
+            reason=reason,
+        )
+
+
+def _settings_model(found: Any) -> type[BaseModel] | None:  # whatever was imported
+    model = getattr(found, "Settings", None) if inspect.isclass(found) else None
+    if model is None or (inspect.isclass(model) and issubclass(model, BaseModel)):
+        return model
+    raise PluginError(f"{found.__name__}.Settings must be a pydantic BaseModel")
+
+
+def find_installed(entry_points: Iterable[EntryPoint] | None = None) -> list[InstalledPlugin]:
+    """List the plugins of all installed packages (or of `entry_points`), by name."""
+    found = []
+    for entry_point in metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
+        package = getattr(entry_point, "dist", None)
+        name, version = (package.name, package.version) if package else ("an unknown package", "")
+        found.append(InstalledPlugin(entry_point.name, name, version, entry_point))
+    return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which installed plugins to load: all of `allow` (None: all) that are not `disabled`."""
+
+    allow: Collection[str] | None
+    disabled: Collection[str]
+
+    def check(self, installed: Collection[str], configured: Iterable[str]) -> None:
+        """Compare the names, and those that have settings (`configured`), with the installed.
+
+        Raises:
+            PluginError: `allow` has a name that no installed package provides.
+        """
+        warn_of_unknown("KAFKAESK_DISABLE_PLUGINS", self.disabled, installed)
+        warn_of_unknown("plugin settings", configured, installed)
+        for name in sorted(set(self.allow or ()) - set(installed)):
+            raise PluginError(
+                f"KAFKAESK_PLUGINS names {name!r}, which no installed package provides"
+                f"{did_you_mean(name, installed)} "
+                f"(installed are {', '.join(sorted(installed)) or 'none'})",
+                plugin=name,
+            )
+
+    def reason_to_skip(self, name: str) -> str:
+        """Return why not to load a plugin, "" if it shall be loaded."""
+        if name in self.disabled:
+            return "KAFKAESK_DISABLE_PLUGINS"
+        if self.allow is not None and name not in self.allow:
+            return "not in KAFKAESK_PLUGINS"
+        return ""
+
+
+def warn_of_unknown(where: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Log each name that is not known: the setting that has it does nothing."""
+    for name in sorted(set(names) - set(known)):
+        hint = did_you_mean(name, known)
+        logger.warning("%s: there is no plugin %r, ignoring it%s", where, name, hint)
+
+
+def load_each(
+    installed: Sequence[InstalledPlugin],
+    load: Callable[[InstalledPlugin], bool],
+    selection: Selection,
+) -> tuple[list[PluginInfo], list[PluginError]]:
+    """Call `load` for each selected plugin; it returns whether its settings enable it.
+
+    Returns the plugins that are not active, and the failures: all are tried.
+    """
+    inactive: list[PluginInfo] = []
+    failures: list[PluginError] = []
+    for plugin in installed:
+        if reason := selection.reason_to_skip(plugin.name):
+            inactive.append(plugin.info("disabled", reason))
+            continue
+        try:
+            _check_single(plugin.name, installed)
+            if not load(plugin):
+                inactive.append(plugin.info("disabled", "enabled=false"))
+        except Exception as error:  # the plugin's code ran
+            is_ours = isinstance(error, PluginError)
+            cause = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            inactive.append(plugin.info("failed", cause))
+            failures.append(plugin.failure(cause))
+            failures[-1].__cause__ = error
+    return inactive, failures
+
+
+def combined(failures: Sequence[PluginError]) -> PluginError:
+    """Make one error of all that failed, the first one its cause and its plugin."""
+    error = PluginError("\n".join(map(str, failures)), plugin=failures[0].plugin)
+    error.__cause__ = failures[0].__cause__
+    return error
+
+
+def _check_single(name: str, installed: Iterable[InstalledPlugin]) -> None:
+    packages = [plugin.package for plugin in installed if plugin.name == name]
+    if len(packages) > 1:
+        raise PluginError(f"it is provided by {' and by '.join(packages)}; uninstall one of them")

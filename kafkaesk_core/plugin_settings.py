@@ -1,0 +1,137 @@
+"""Settings of one plugin: explicit values before the environment before the model's defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json
+
+from .errors import PluginError
+from .plugin_contract import did_you_mean
+
+__all__ = ["read_settings"]
+
+# Any below: values of settings, whatever the plugin's model says.
+_TEXT = frozenset({str, bytes, SecretStr, SecretBytes, NoneType})
+_ENABLED = FieldInfo(annotation=bool, default=True)
+
+
+def read_settings(
+    model: type[BaseModel] | None,
+    plugin: str,
+    *,
+    explicit: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> tuple[BaseModel | None, bool]:
+    """Return the plugin's settings, and whether it is enabled.
+
+    The environment has them as KAFKAESK_<PLUGIN>_<FIELD>, lists and objects as JSON. Every plugin
+    has the setting `enabled`, also one without settings or without that field.
+
+    Raises:
+        PluginError: a key is unknown or a value is wrong; names the fields, not the values.
+    """
+    prefix = f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
+    fields = {"enabled": _ENABLED, **(model.model_fields if model else {})}
+    allows_extra = model is not None and model.model_config.get("extra") == "allow"
+    values = _from_environment(fields, prefix, os.environ if environ is None else environ)
+    values |= _from_code(fields, plugin, explicit, allows_extra=allows_extra)
+    try:
+        return _validated(model, values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail, prefix) for detail in _details(error))
+    raise PluginError(f"settings of plugin {plugin!r}: {problems}", plugin=plugin)
+
+
+def _validated(
+    model: type[BaseModel] | None, values: dict[str, Any]
+) -> tuple[BaseModel | None, bool]:
+    """Look at `enabled` first: a plugin that is switched off needs no other setting."""
+    if not TypeAdapter(_Switch).validate_python({"enabled": values.get("enabled", True)}).enabled:
+        return None, False
+    if model is None:
+        return None, True
+    if "enabled" not in model.model_fields:
+        values.pop("enabled", None)
+    settings = model.model_validate(values)
+    return settings, bool(getattr(settings, "enabled", True))
+
+
+class _Switch(BaseModel):
+    enabled: bool
+
+
+def _from_environment(
+    fields: Mapping[str, FieldInfo], prefix: str, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    values = {}
+    for name, field in fields.items():
+        variable = prefix + name.upper()
+        if variable in environ:
+            values[_key(name, field)] = _parsed(variable, environ[variable], field)
+    return values
+
+
+def _from_code(
+    fields: Mapping[str, FieldInfo],
+    plugin: str,
+    explicit: Mapping[str, Any],
+    *,
+    allows_extra: bool,
+) -> dict[str, Any]:
+    keys = {_key(name, field): _key(name, field) for name, field in fields.items()}
+    keys |= {name: _key(name, field) for name, field in fields.items()}
+    for name in explicit:
+        if name not in keys and not allows_extra:
+            raise PluginError(
+                f"settings of plugin {plugin!r}: unknown key {name!r}"
+                f"{did_you_mean(name, keys)} (known are {', '.join(fields)})",
+                plugin=plugin,
+            )
+    return {keys.get(name, name): value for name, value in explicit.items()}
+
+
+def _parsed(variable: str, text: str, field: FieldInfo) -> Any:
+    """Lists and objects are JSON; all else is text, which pydantic converts."""
+    annotation = field.annotation
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    if text[:1] not in ("[", "{") or all(member in _TEXT for member in members):
+        return text
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise PluginError(f"{variable} is not valid JSON: {error}") from None
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    """Return the key that the model reads this field from."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    return alias if isinstance(alias, str) else name
+
+
+def _details(error: ValidationError) -> list[Any]:  # pydantic_core.ErrorDetails
+    return error.errors(include_url=False, include_input=False, include_context=False)
+
+
+def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
+    """Name the field, what is wrong, and the variable to set."""
+    path = ".".join(str(part) for part in detail["loc"])
+    variable = f"{prefix}{str(detail['loc'][0]).upper()}" if detail["loc"] else f"{prefix}*"
+    is_container = detail["type"] in ("list_type", "dict_type", "tuple_type", "set_type")
+    hint = ", lists and objects as JSON" if is_container or "frozen_set" in detail["type"] else ""
+    return f"{path or 'all'}: {detail['msg']} ({variable}{hint})"

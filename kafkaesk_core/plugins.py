@@ -1,0 +1,249 @@
+"""Plugins: the registry of one application, and what is compiled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from inspect import Parameter
+from types import CodeType
+from typing import Any
+
+import pluggy
+
+from .chains import F, ObserverErrors, ask, blame, code_of, compile_chain, compile_notifier
+from .errors import PluginError
+from .hooks import Hooks
+from .message import App, IncomingMessage
+from .plugin_contract import SIGNATURES, STAGES, check_plugin, did_you_mean
+from .plugin_discovery import (
+    EntryPoint,
+    InstalledPlugin,
+    Selection,
+    combined,
+    find_installed,
+    load_each,
+    warn_of_unknown,
+)
+from .plugin_info import PluginInfo, default_name, function_plugin, place_of
+from .schema import SchemaRegistration
+from .subscription import Subscription
+
+__all__ = ["PluginInfo", "Plugins", "function_plugin"]
+
+Implementations = list[pluggy.HookImpl]
+Names = list[str]
+Infos = list[PluginInfo]
+Lifespans = list[AbstractAsyncContextManager[None]]
+
+
+class Plugins:
+    """The plugins of one application: registered, ordered, compiled.
+
+    Order, outermost first: the names in `order`; then by stage ("observe", "recover",
+    "transform", at last the service's own hooks that name no stage); within a stage tryfirst
+    before the rest before trylast; then by name. `on_change` is called after every change:
+    what was compiled before it is out of date. `observer_errors` counts what observers raised,
+    by "plugin.hook".
+    """
+
+    def __init__(
+        self, *, order: Sequence[str] = (), on_change: Callable[[], None] | None = None
+    ) -> None:
+        self.observer_errors = ObserverErrors()
+        self._order = tuple(order)
+        self._changed = on_change or (lambda: None)
+        # Never called per message, and never shown: pluggy's calls do not await.
+        self._manager = pluggy.PluginManager("kafkaesk")
+        self._manager.add_hookspecs(Hooks)
+        self._active: dict[str, PluginInfo] = {}
+        self._inactive: Infos = []
+        self._declared: list[tuple[SchemaRegistration, App]] = []
+        self._terminals: set[CodeType] = set()
+
+    def register(self, plugin: object, name: str | None = None, *, source: str = "app") -> str:
+        """Add a plugin under `name` (or its attribute `name`, or its class's) and return that.
+
+        `source` is the package it comes from; "app" are the service's own. A plugin registered
+        late takes its place by the same rule and is told of every schema declared before; its
+        lifespan is not entered.
+
+        Raises:
+            PluginError: it breaks its contract, or the name is taken; nothing has changed.
+        """
+        name = name or default_name(plugin)
+        self._add(plugin, PluginInfo(name=name, source=source, value=place_of(plugin)))
+        return name
+
+    def _add(self, plugin: object, info: PluginInfo) -> None:
+        hooks = check_plugin(plugin, info.name, self._manager)
+        self._check_new(plugin, info.name)
+        self._manager.register(plugin, info.name)
+        stage = getattr(plugin, "stage", None) or (None if info.source == "app" else "transform")
+        self._active[info.name] = replace(info, hooks=hooks, stage=stage)
+        self._replay(info.name)
+        self._changed()
+
+    def unregister(self, plugin_or_name: object) -> None:
+        """Remove a plugin; messages in flight finish on the old chain.
+
+        Raises:
+            PluginError: it is not registered.
+        """
+        wanted = plugin_or_name
+        name = wanted if isinstance(wanted, str) else self._manager.get_name(wanted)
+        if name not in self._active:
+            hint = did_you_mean(str(wanted), self._active)
+            raise PluginError(f"no plugin {wanted!r} is registered{hint}")
+        self._manager.unregister(name=name)
+        del self._active[name]
+        self._changed()
+
+    def list(self) -> Infos:
+        """Describe all plugins by name, also the disabled and the failed ones."""
+        everything = [*self._active.values(), *self._inactive]
+        return sorted(everything, key=lambda info: (info.name, info.source))
+
+    def load_entry_points(
+        self,
+        *,
+        allow: Collection[str] | None = None,
+        disabled: Collection[str] = frozenset(),
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        entry_points: Iterable[EntryPoint] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load the installed plugins; the ones loaded before stay as they are.
+
+        `allow` None means all. What is disabled or not allowed is listed but never imported.
+        `settings` has a mapping for each plugin's name. All are tried before the error is raised.
+
+        Raises:
+            PluginError: one or more cannot be loaded, or `allow` names one that is not installed.
+        """
+        explicit = settings or {}
+        installed = find_installed(entry_points)
+
+        def load(plugin: InstalledPlugin) -> bool:
+            active = self._active.get(plugin.name)
+            if active and active.source == plugin.package:
+                return True
+            built = plugin.build(explicit.get(plugin.name, {}), environ)
+            if built is not None:
+                self._add(built, plugin.info("active"))
+            return built is not None
+
+        selection = Selection(allow, disabled)
+        selection.check([plugin.name for plugin in installed], explicit)
+        self._inactive, failures = load_each(installed, load, selection)
+        warn_of_unknown("plugin order", self._order, self._active)
+        if failures:
+            raise combined(failures)
+
+    def chain(
+        self,
+        hook: str,
+        terminal: F,
+        *,
+        skip: Collection[str] = frozenset(),
+        **constants: Any,  # the hook's other arguments, of any type
+    ) -> F:
+        """Compile the layers of a `wrap_*` hook around `terminal`; without any, it IS `terminal`.
+
+        `skip` names plugins to leave out. `constants` are all the hook's arguments after the
+        first two.
+        """
+        if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
+            raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
+        if code := code_of(terminal):
+            self._terminals.add(code)
+        return compile_chain(self._ordered(hook, skip), terminal, constants)
+
+    def notifier(self, hook: str, **constants: Any) -> Callable[..., None] | None:
+        """Compile all observers of `hook` into one function; None if there are none.
+
+        It takes the hook's arguments that are not `constants`, by position, in the
+        specification's order. Errors are logged with the plugin's name and counted, never raised;
+        cancellation passes.
+        """
+        arguments = [name for name in SIGNATURES[hook] if name not in constants]
+        found = self._ordered(hook)
+        return compile_notifier(hook, found, arguments, constants, self.observer_errors)
+
+    def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
+        """Return the names of the plugins that implement `hook`, outermost first."""
+        return [implementation.plugin_name for implementation in self._ordered(hook, skip)]
+
+    def declare_schema(self, schema: SchemaRegistration, app: App) -> None:
+        """Tell every plugin of a schema, also those registered later; errors are logged."""
+        self._declared.append((schema, app))
+        if tell := self.notifier("schema_registered"):
+            tell(schema, app)
+
+    def lifespans(self, app: App) -> Lifespans:
+        """Return the context managers to enter, outermost first.
+
+        Raises:
+            PluginError: a plugin raised, or returned something else.
+        """
+        expected = ("an async context manager", lambda answer: hasattr(answer, "__aenter__"))
+        return [ask(i, "lifespan", expected, app=app) for i in self._ordered("lifespan")]
+
+    def bind_parameter(
+        self, parameter: Parameter, subscription: Subscription
+    ) -> Callable[[IncomingMessage], Any] | None:  # the handler's argument, of any type
+        """Return what makes the argument for a handler's parameter; the outermost answer wins.
+
+        Raises:
+            PluginError: a plugin raised, or returned something that cannot be called.
+        """
+        hook, values = "bind_parameter", {"parameter": parameter, "subscription": subscription}
+        expected = ("a function or None", lambda answer: answer is None or callable(answer))
+        answers = (ask(i, hook, expected, **values) for i in self._ordered(hook))
+        return next((answer for answer in answers if answer is not None), None)
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Names of headers that plugins own (their attributes `claimed_headers`)."""
+        plugins = self._manager.get_plugins()
+        return frozenset().union(*(getattr(p, "claimed_headers", ()) for p in plugins))
+
+    def blame(self, error: BaseException) -> str | None:
+        """Return the plugin that raised `error`, by its traceback; None if it was no plugin."""
+        everything = [i for hook in SIGNATURES for i in self._implementations(hook)]
+        return blame(error, everything, self._terminals)
+
+    def _implementations(self, hook: str) -> Implementations:
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        return caller.get_hookimpls()
+
+    def _ordered(self, hook: str, skip: Collection[str] = ()) -> Implementations:
+        kept = [i for i in self._implementations(hook) if i.plugin_name not in skip]
+        return sorted(kept, key=self._rank)
+
+    def _rank(self, implementation: pluggy.HookImpl) -> tuple[int, int, int, str]:
+        name = implementation.plugin_name
+        order = self._order.index(name) if name in self._order else len(self._order)
+        stage = self._active[name].stage
+        depth = STAGES.index(stage) if stage else len(STAGES)
+        return order, depth, implementation.trylast - implementation.tryfirst, name
+
+    def _replay(self, name: str) -> None:
+        """Tell a new plugin of all schemas; after it is registered whole, unlike pluggy's own."""
+        hook = "schema_registered"
+        mine = [i for i in self._implementations(hook) if i.plugin_name == name]
+        if tell := compile_notifier(hook, mine, SIGNATURES[hook], {}, self.observer_errors):
+            for schema, app in self._declared:
+                tell(schema, app)
+
+    def _check_new(self, plugin: object, name: str) -> None:
+        if other := self._manager.get_name(plugin):
+            text = f"plugin {name!r} is registered already, as {other!r}"
+        elif info := self._active.get(name):
+            text = (
+                f"plugin {name!r}: the name is taken by {info.value} from {info.source}; "
+                "give this one another, by its attribute 'name' or register(plugin, name)"
+            )
+        else:
+            return
+        raise PluginError(text, plugin=name)
