@@ -178,5 +178,5 @@ class KafkaCluster:
 
 
 def _new_cluster_id() -> str:
-    """16 bytes in URL-safe base64; the first is fixed, as Kafka takes a leading "-" for an option."""
+    """16 bytes in URL-safe base64; the first is fixed: Kafka takes a leading "-" for an option."""
     return base64.urlsafe_b64encode(b"K" + os.urandom(15)).decode().rstrip("=")

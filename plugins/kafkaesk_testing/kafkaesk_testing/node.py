@@ -12,7 +12,9 @@ from .java import Java
 from .probe import wait_until_ready
 from .properties import INTERNAL, write_properties
 
+# Without "disable" the log ends with SIGTERM, before the broker does.
 _LOG4J = """\
+shutdownHook = disable
 rootLogger.level = INFO
 rootLogger.appenderRef.out.ref = out
 appender.out.type = Console

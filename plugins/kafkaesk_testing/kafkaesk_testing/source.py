@@ -11,8 +11,6 @@ from .errors import KafkaBrokerError, KafkaUnavailableError
 from .java import find_java
 from .probe import wait_until_ready
 
-_REACHABLE_SECONDS = 5.0
-
 
 class Kafka(Protocol):
     """A broker that runs; each address is ``host:port``."""
@@ -38,19 +36,19 @@ class NamedKafka:
         return self.servers[0]
 
 
-def find_kafka() -> AbstractContextManager[Kafka]:
+def find_kafka(*, timeout: float = 5.0) -> AbstractContextManager[Kafka]:
     """Return what runs a real Kafka while it is entered.
 
     In this order: the broker that ``KAFKA=host:port`` names; one started from Maven's packages, if
     there are Java and Maven; one in a container, if there is a Docker engine with compose.
 
     Raises:
-        KafkaBrokerError: the broker that ``KAFKA`` names does not answer.
+        KafkaBrokerError: the broker that ``KAFKA`` names does not answer within ``timeout``.
         KafkaUnavailableError: there is none of the three; the message says why, one by one.
     """
     named = os.environ.get("KAFKA")
     if named:
-        return nullcontext(_named(named))
+        return nullcontext(_named(named, timeout))
     reasons = []
     for source in (_maven, _docker):
         try:
@@ -70,14 +68,14 @@ def _docker() -> ComposeKafka:
     return ComposeKafka()
 
 
-def _named(addresses: str) -> NamedKafka:
+def _named(addresses: str, timeout: float) -> NamedKafka:
     servers = [address.strip() for address in addresses.split(",")]
     for address in servers:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
             raise KafkaBrokerError(f"KAFKA={addresses} is not host:port")
     try:
-        wait_until_ready(servers[0], timeout=_REACHABLE_SECONDS)
+        wait_until_ready(servers[0], timeout=timeout)
     except KafkaBrokerError as error:
         raise KafkaBrokerError(f"KAFKA={addresses} names no broker that works: {error}") from error
     return NamedKafka(servers)
