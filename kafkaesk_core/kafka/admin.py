@@ -1,0 +1,163 @@
+"""The adapter on aiokafka's admin client: topics, every call bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from inspect import signature
+from typing import Any, NamedTuple, TypeVar
+
+import aiokafka.errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
+
+from .errors import translate
+from .probe import diagnose
+
+__all__ = ["Admin", "ConfigEntry", "CreateResult", "TopicState"]
+
+Result = TypeVar("Result")
+_ACCEPTED = frozenset(signature(AIOKafkaAdminClient).parameters) - {"loop", "api_version"}
+_DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000}
+_CLOSE_SECONDS = 2.0
+
+
+class CreateResult(NamedTuple):
+    """Kafka's answer to one CreateTopics: its code (0: created) and its text."""
+
+    code: int
+    text: str
+
+
+class TopicState(NamedTuple):
+    """What metadata says about a topic; `code` is 0 if it exists and 3 if not.
+
+    `partitions` are all of them, `led` those that have a leader.
+    """
+
+    code: int
+    partitions: Sequence[int]
+    led: Sequence[int]
+
+
+class ConfigEntry(NamedTuple):
+    """One setting of a topic; `is_own` says that it was set on the topic itself."""
+
+    value: str
+    is_own: bool
+
+
+class Admin:
+    """One aiokafka admin client; of `options` it takes those that it knows.
+
+    Requests raise aiokafka's errors when no broker can be asked; what a broker refuses is in the
+    answer. None of them creates a topic as a side effect.
+    """
+
+    def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
+        merged = {**_DEFAULTS, **(options or {})}
+        self._servers = list(servers)
+        self._options = {name: value for name, value in merged.items() if name in _ACCEPTED}
+        self._client = AIOKafkaAdminClient(bootstrap_servers=self._servers, **self._options)
+
+    async def start(self, timeout: float) -> None:
+        """Connect; a failed start is cleaned up, and this object is then of no more use.
+
+        Raises:
+            BrokerUnreachableError: no broker answered within `timeout` seconds.
+            AuthenticationError: the brokers refused who we are, or we refused who they are.
+        """
+        try:
+            await self._start(timeout)
+        except BaseException as error:
+            await self.close(_CLOSE_SECONDS)
+            if isinstance(error, (kafka.KafkaConnectionError, TimeoutError)):
+                raise await diagnose(self._servers, self._options) from error
+            if isinstance(error, kafka.KafkaError):
+                raise translate(
+                    error, "starting the admin client", servers=self._servers
+                ) from error
+            raise
+
+    async def _start(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout):
+            await loop.create_task(self._client.start(), context=Context())
+        if not self._client._client.cluster.brokers():
+            raise kafka.KafkaConnectionError("no broker in the cluster's metadata")
+
+    async def close(self, timeout: float) -> None:
+        """Disconnect, within `timeout` seconds whatever the brokers do."""
+        for connection in self._client._client._conns.values():
+            if connection._writer is not None:
+                connection._writer.transport.abort()  # nothing of ours waits for an answer
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._client.close()
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int,
+        replication_factor: int,
+        configs: Mapping[str, str] | None = None,
+        *,
+        timeout: float = 30.0,
+    ) -> CreateResult:
+        """Create a topic and return Kafka's answer, which is never raised (kafka.md K1)."""
+        topic = NewTopic(name, partitions, replication_factor, topic_configs=dict(configs or {}))
+        request = self._client.create_topics([topic], timeout_ms=max(1, int(timeout * 1000)))
+        answer = await self._ask(request, timeout)
+        _, code, text = answer.topic_errors[0]
+        return CreateResult(code, text or "")
+
+    async def describe_topic_configs(
+        self, topic: str, names: Sequence[str], *, timeout: float = 30.0
+    ) -> dict[str, ConfigEntry]:
+        """Return these settings of a topic, or nothing if it or the right to see it is missing."""
+        # The names go as a dict: a list of them raises AttributeError (kafka.md K4).
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
+        answers = await self._ask(self._client.describe_configs([resource]), timeout)
+        found: dict[str, ConfigEntry] = {}
+        for code, _, _, _, entries in answers[0].resources:
+            for name, value, _, source, *_ in entries if code == 0 else ():
+                found[name] = ConfigEntry(value, source == 1)
+        return found
+
+    async def describe_topic(self, topic: str, *, timeout: float = 30.0) -> TopicState:
+        """Return what the cluster's metadata says about a topic, without creating it."""
+        answer = await self._ask(self._metadata([topic]), timeout)
+        for code, name, _, partitions in answer.topics:
+            if name == topic:
+                numbers = sorted(p[1] for p in partitions)
+                return TopicState(code, numbers, sorted(p[1] for p in partitions if p[2] != -1))
+        return TopicState(kafka.UnknownTopicOrPartitionError.errno, (), ())
+
+    async def list_topics(self, *, timeout: float = 30.0) -> list[str]:
+        """Return the names of all topics that we may see."""
+        answer = await self._ask(self._metadata(None), timeout)
+        return sorted(name for code, name, *_ in answer.topics if code == 0)
+
+    async def broker_count(self, *, timeout: float = 30.0) -> int:
+        """Return how many brokers the cluster has now."""
+        answer = await self._ask(self._metadata([]), timeout)
+        return len(answer.brokers)
+
+    async def _metadata(self, topics: list[str] | None) -> Any:
+        client = self._client._client
+        node = client.get_random_node()
+        if node is None:
+            raise kafka.NodeNotReadyError("no broker is known")
+        return await client.send(node, MetadataRequest(topics, False))
+
+    async def _ask(self, request: Coroutine[Any, Any, Result], timeout: float) -> Result:
+        # In an empty context: a connection that is opened here outlives the caller.
+        task = asyncio.get_running_loop().create_task(request, context=Context())
+        try:
+            async with asyncio.timeout(timeout):
+                return await task
+        except TimeoutError as error:
+            raise kafka.RequestTimedOutError(f"no answer in {timeout:g} seconds") from error

@@ -1,0 +1,207 @@
+"""The one table from aiokafka's errors to ours.
+
+Codes: https://kafka.apache.org/protocol.html#protocol_error_codes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import aiokafka.errors as kafka
+
+from kafkaesk_core.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    BrokerError,
+    BrokerUnreachableError,
+    CommitError,
+    KafkaeskError,
+    MessageTooLargeError,
+    TopicError,
+)
+
+__all__ = ["TABLE", "explain", "is_retryable", "known_errors", "translate"]
+
+# Not errors of the caller's request: the cluster, or the way to it, cannot serve it now.
+_UNREACHABLE = (
+    kafka.BrokerNotAvailableError,
+    kafka.Cancelled,
+    kafka.ConcurrentTransactions,
+    kafka.CorrelationIdError,
+    kafka.FetchSessionIdNotFound,
+    kafka.GroupCoordinatorNotAvailableError,
+    kafka.GroupLoadInProgressError,
+    kafka.InvalidFetchSessionEpoch,
+    kafka.KafkaConnectionError,
+    kafka.KafkaProtocolError,
+    kafka.KafkaStorageError,
+    kafka.KafkaTimeoutError,
+    kafka.KafkaUnavailableError,
+    kafka.LeaderNotAvailableError,
+    kafka.ListenerNotFound,
+    kafka.MetadataEmptyBrokerList,
+    kafka.NoBrokersAvailable,
+    kafka.NodeNotReadyError,
+    kafka.NotControllerError,
+    kafka.NotCoordinatorForGroupError,
+    kafka.NotEnoughReplicasAfterAppendError,
+    kafka.NotEnoughReplicasError,
+    kafka.NotLeaderForPartitionError,
+    kafka.ReplicaNotAvailableError,
+    kafka.RequestTimedOutError,
+    kafka.StaleControllerEpochError,
+    kafka.StaleLeaderEpochCodeError,
+    kafka.StaleMetadata,
+    kafka.TooManyInFlightRequests,
+)
+_AUTHENTICATION = (
+    kafka.AuthenticationFailedError,
+    kafka.AuthenticationMethodNotSupported,
+    kafka.DelegationTokenExpired,
+    kafka.DelegationTokenNotFound,
+    kafka.IllegalSaslStateError,
+    kafka.InvalidPrincipalType,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+)
+_AUTHORIZATION = (
+    kafka.ClusterAuthorizationFailedError,
+    kafka.DelegationTokenAuthDisabled,
+    kafka.DelegationTokenAuthorizationFailed,
+    kafka.DelegationTokenOwnerMismatch,
+    kafka.DelegationTokenRequestNotAllowed,
+    kafka.GroupAuthorizationFailedError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.TransactionalIdAuthorizationFailed,
+)
+_TOPIC = (
+    kafka.InvalidConfigurationError,
+    kafka.InvalidPartitionsError,
+    kafka.InvalidReplicationAssignmentError,
+    kafka.InvalidReplicationFactorError,
+    kafka.InvalidTopicError,
+    kafka.PolicyViolationError,
+    kafka.TopicAlreadyExistsError,
+    kafka.UnknownTopicOrPartitionError,
+)
+_COMMIT = (
+    kafka.CommitFailedError,
+    kafka.IllegalGenerationError,
+    kafka.InvalidCommitOffsetSizeError,
+    kafka.OffsetMetadataTooLargeError,
+    kafka.RebalanceInProgressError,
+    kafka.UnknownMemberIdError,
+)
+_TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+# Nothing a caller could do better: a wrong use of the client, or of the protocol.
+_OTHER = (
+    kafka.BrokerResponseError,
+    kafka.CorruptRecordException,
+    kafka.DuplicateSequenceNumber,
+    kafka.GroupIdNotFound,
+    kafka.IllegalArgumentError,
+    kafka.IllegalStateError,
+    kafka.IncompatibleBrokerVersion,
+    kafka.InconsistentGroupProtocolError,
+    kafka.InvalidFetchRequestError,
+    kafka.InvalidGroupIdError,
+    kafka.InvalidProducerEpoch,
+    kafka.InvalidProducerIdMapping,
+    kafka.InvalidRequestError,
+    kafka.InvalidRequiredAcksError,
+    kafka.InvalidSessionTimeoutError,
+    kafka.InvalidTimestampError,
+    kafka.InvalidTransactionTimeout,
+    kafka.InvalidTxnState,
+    kafka.KafkaConfigurationError,
+    kafka.KafkaError,
+    kafka.LogDirNotFound,
+    kafka.MemberIdRequired,
+    kafka.NoError,
+    kafka.NoOffsetForPartitionError,
+    kafka.NonEmptyGroup,
+    kafka.OffsetOutOfRangeError,
+    kafka.OperationNotAttempted,
+    kafka.OutOfOrderSequenceNumber,
+    kafka.ProducerClosed,
+    kafka.ProducerFenced,
+    kafka.QuotaViolationError,
+    kafka.ReassignmentInProgress,
+    kafka.RecordTooLargeError,
+    kafka.SecurityDisabled,
+    kafka.TransactionCoordinatorFenced,
+    kafka.UnknownError,
+    kafka.UnknownProducerId,
+    kafka.UnrecognizedBrokerVersion,
+    kafka.UnsupportedCodecError,
+    kafka.UnsupportedForMessageFormatError,
+    kafka.UnsupportedVersionError,
+)
+
+TABLE: dict[type[Exception], type[KafkaeskError]] = {
+    **dict.fromkeys(_UNREACHABLE, BrokerUnreachableError),
+    **dict.fromkeys(_AUTHENTICATION, AuthenticationError),
+    **dict.fromkeys(_AUTHORIZATION, AuthorizationError),
+    **dict.fromkeys(_TOPIC, TopicError),
+    **dict.fromkeys(_COMMIT, CommitError),
+    **dict.fromkeys(_TOO_LARGE, MessageTooLargeError),
+    **dict.fromkeys(_OTHER, BrokerError),
+}
+"""aiokafka's class -> ours. BrokerUnreachableError is the retryable one."""
+
+
+def known_errors() -> Iterator[type[Exception]]:
+    """Yield every error class that aiokafka has."""
+    todo: list[type[Exception]] = [kafka.KafkaError]
+    while todo:
+        error = todo.pop()
+        yield error
+        todo.extend(error.__subclasses__())
+
+
+def kind_of(error: BaseException) -> type[KafkaeskError]:
+    """Return the class of ours that a foreign error is translated to."""
+    if isinstance(error, (OSError, TimeoutError)):
+        return BrokerUnreachableError
+    return TABLE.get(type(error), BrokerError) if isinstance(error, Exception) else BrokerError
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Say whether the same call may succeed later."""
+    if isinstance(error, BrokerError):
+        return error.retryable
+    if isinstance(error, kafka.KafkaError):
+        return kind_of(error) is BrokerUnreachableError or bool(error.retriable)
+    return isinstance(error, (OSError, TimeoutError))
+
+
+def explain(error: BaseException) -> str:
+    """Return one line about a foreign error: its class, Kafka's code and its text."""
+    text = error.args[0].strip() if error.args and isinstance(error.args[0], str) else ""
+    code = getattr(error, "errno", None)
+    is_answer = isinstance(error, kafka.BrokerResponseError)
+    name = type(error).__name__ + (f" (Kafka's code {code})" if is_answer else "")
+    return f"{name}: {text}" if text else name
+
+
+def translate(
+    error: BaseException,
+    attempted: str,
+    *,
+    topic: str | None = None,
+    servers: Sequence[str] = (),
+) -> KafkaeskError:
+    """Return our error for a foreign one; the caller raises it `from` the original.
+
+    `attempted` starts the message, as in "creating topic orders".
+    """
+    message = f"{attempted} failed: {explain(error)}"
+    kind = kind_of(error)
+    if issubclass(kind, BrokerUnreachableError):
+        return kind(message, servers=servers)
+    if issubclass(kind, TopicError):
+        code = getattr(error, "errno", None)
+        return kind(message, topic=topic, code=code) if topic else BrokerError(message)
+    if issubclass(kind, MessageTooLargeError):
+        return kind(message, topic=topic or "")
+    return kind(message)

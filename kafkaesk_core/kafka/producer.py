@@ -1,0 +1,249 @@
+"""The adapter on aiokafka's producer: batches in, outcomes out, every call bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, TypeVar
+
+import aiokafka.errors as kafka
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata, TopicPartition
+
+from .errors import translate
+from .probe import diagnose
+
+__all__ = ["Handed", "Producer"]
+
+logger = logging.getLogger("kafkaesk.kafka.producer")
+
+Result = TypeVar("Result")
+_SEQUENCES = 2**31  # a producer's sequence number goes back to 0 there (KIP-98)
+_PATIENCE_SECONDS = 1.0  # for answers on their way, and for connections to close
+_DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 64 * 1024}
+
+
+class Handed:
+    """A batch in aiokafka's hands; `future` gives the metadata of its first record."""
+
+    __slots__ = ("_entry", "future")
+
+    def __init__(self, future: asyncio.Future[RecordMetadata | None], entry: Any) -> None:
+        self.future = future
+        self._entry = entry  # aiokafka's MessageBatch
+
+    @property
+    def attempts(self) -> int:
+        """How many produce requests it was put into (or would have been, had it a leader)."""
+        return int(self._entry.retry_count)
+
+
+class Producer:
+    """One aiokafka producer: idempotent and acks=all unless `options` say otherwise.
+
+    `options` reach AIOKafkaProducer whole. It starts once and is closed once. Its tasks start in
+    an empty context: else what a handler has in its context variables would stay with them.
+    """
+
+    def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
+        self._servers = list(servers)
+        self._options = {**_DEFAULTS, **(options or {})}
+        # "all" and -1 mean the same; with less than that aiokafka refuses idempotence.
+        if self._options.setdefault("acks", "all") in ("all", -1):
+            self._options.setdefault("enable_idempotence", True)
+        self._partitioner = self._options.get("partitioner", DefaultPartitioner())
+        self._client = AIOKafkaProducer(bootstrap_servers=self._servers, **self._options)
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def max_request_size(self) -> int:
+        """The largest record that may be handed over, in bytes, before compression."""
+        return int(self._client._max_request_size)
+
+    @property
+    def is_compressing(self) -> bool:
+        """Say whether batches shrink on their way out."""
+        return self._options.get("compression_type") is not None
+
+    @property
+    def linger_seconds(self) -> float:
+        """How long a batch waits for more records, in seconds."""
+        return float(self._options.get("linger_ms", 0)) / 1000
+
+    @property
+    def is_sticky(self) -> bool:
+        """Say whether the partitioner is aiokafka's own, which leaves keyless records to us."""
+        return isinstance(self._partitioner, DefaultPartitioner)
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the task that sends is running.
+
+        aiokafka does not watch it: once it ended, batches are taken and never sent (aiokafka#1039).
+        """
+        task = self._client._sender.sender_task
+        return task is not None and not task.done() and not self._closed.done()
+
+    async def start(self, timeout: float) -> None:
+        """Connect; a failed start is cleaned up, and this object is then of no more use.
+
+        Raises:
+            BrokerUnreachableError: no broker answered within `timeout` seconds.
+            AuthenticationError: the brokers refused who we are, or we refused who they are.
+            AuthorizationError: idempotent writing is forbidden.
+        """
+        try:
+            await self._start(timeout)
+        except BaseException as error:
+            await self.force_close()
+            # Why no broker could be used stands in aiokafka's log only: ask again.
+            if isinstance(error, (kafka.KafkaConnectionError, TimeoutError)):
+                raise await diagnose(self._servers, self._options) from error
+            if isinstance(error, kafka.KafkaError):
+                raise translate(error, "starting the producer", servers=self._servers) from error
+            raise
+
+    async def _start(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout):
+            await loop.create_task(self._client.start(), context=Context())
+        # With an expired token and without idempotence aiokafka starts and knows no broker.
+        if not self._client.client.cluster.brokers():
+            raise kafka.KafkaConnectionError("no broker in the cluster's metadata")
+
+    async def partitions(self, topic: str) -> Sequence[int]:
+        """Return the topic's partitions, waiting for its metadata up to request_timeout_ms.
+
+        Raises:
+            kafka.KafkaError: the topic is unknown, or this producer is closed.
+        """
+        return sorted(await self._unless_closed(self._client.partitions_for(topic)))
+
+    def known_partitions(self, topic: str) -> Sequence[int] | None:
+        """Return the topic's partitions by the metadata at hand.
+
+        Empty if the metadata does not have the topic, None if nobody has asked for it yet.
+        """
+        client = self._client.client
+        known = client.cluster.partitions_for_topic(topic)
+        if known is None:
+            return () if topic in client._topics else None
+        return sorted(known)
+
+    def available_partitions(self, topic: str) -> Sequence[int]:
+        """Return those of the topic's known partitions that have a leader."""
+        return list(self._client.client.cluster.available_partitions_for_topic(topic) or ())
+
+    def partition_for(self, topic: str, key: bytes | None) -> int:
+        """Return the partition that the partitioner chooses for this key."""
+        return int(
+            self._partitioner(key, self.known_partitions(topic), self.available_partitions(topic))
+        )
+
+    def create_batch(self) -> BatchBuilder:
+        """Return an empty batch; works also after this producer was closed."""
+        return self._client.create_batch()
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> Handed:
+        """Hand over a batch that is not empty; at most one per partition at a time.
+
+        Several would be queued behind one another, and what is queued behind a refused batch
+        is lost (kafka.md K32, K33). A batch may be handed over again if it was never sent.
+
+        Raises:
+            kafka.KafkaError: the batch was not taken; nothing of it will be written.
+        """
+        if self._closed.done():
+            raise kafka.ProducerClosed
+        known = self._client.client.cluster.partitions_for_topic(topic)
+        if known is None:
+            known = await self._unless_closed(self._client.partitions_for(topic))
+        if partition not in known:
+            raise kafka.UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
+        tp = TopicPartition(topic, partition)
+        self._wrap_sequence(tp)
+        future = await self._client.send_batch(batch, topic, partition=partition)
+        return Handed(future, self._client._message_accumulator._batches[tp][-1])
+
+    def undo(self, topic: str, partition: int, count: int) -> None:
+        """Take back the sequence numbers of a batch that was certainly not written.
+
+        Without it the broker refuses all that follows in the partition (kafka.md K33).
+        """
+        manager = self._client._txn_manager
+        if manager is not None:
+            numbers, tp = manager._sequence_numbers, TopicPartition(topic, partition)
+            numbers[tp] = (numbers[tp] - count) % _SEQUENCES
+
+    def _wrap_sequence(self, tp: TopicPartition) -> None:
+        # aiokafka wraps from 2**31 - 1 to -2**31, which brokers refuse (aiokafka#1039).
+        manager = self._client._txn_manager
+        if manager is not None and manager._sequence_numbers[tp] < 0:
+            manager._sequence_numbers[tp] %= _SEQUENCES
+
+    async def close(self, timeout: float) -> None:
+        """Send what was handed over and disconnect; by force after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.stop()
+        except TimeoutError:
+            logger.warning("the producer did not stop in %.1f seconds, closing by force", timeout)
+        finally:
+            await self.force_close()
+
+    async def force_close(self) -> None:
+        """Stop sending now: every future fails, and what was not yet sent never will be.
+
+        What a broker has received may still be written. Bounded. The order matters (kafka.md
+        K40): first the sender, or it would go on with what is queued; the client last.
+        """
+        if self._closed.done():
+            return
+        self._closed.set_result(None)
+        await self._stop_sending()
+        self._client._message_accumulator.fail_all(kafka.ProducerClosed())
+        self._client._closed = True
+        client = self._client.client
+        for connection in client._conns.values():
+            if connection._writer is not None:
+                connection._writer.transport.abort()  # closing would wait until all is written
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await client.close()
+
+    async def _stop_sending(self) -> None:
+        sender = self._client._sender
+        if sender.sender_task is None:
+            return
+        sender.sender_task.cancel()  # it then waits for the requests that are on their way
+        done, _ = await asyncio.wait([sender.sender_task], timeout=_PATIENCE_SECONDS)
+        if not done:
+            # They wait for a broker that does not answer. aiokafka keeps them in a local variable.
+            requests = [task for task in asyncio.all_tasks() if _is_request_of(sender, task)]
+            for request in requests:
+                request.cancel()
+            await asyncio.wait([sender.sender_task, *requests], timeout=_PATIENCE_SECONDS)
+
+    async def _unless_closed(self, work: Coroutine[Any, Any, Result]) -> Result:
+        # What waits for metadata in aiokafka would wait for ever once the client is closed.
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            waiting: list[asyncio.Future[Any]] = [task, self._closed]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise kafka.ProducerClosed
+            return task.result()
+        finally:
+            task.cancel()
+
+
+def _is_request_of(sender: object, task: asyncio.Task[Any]) -> bool:
+    coroutine: Any = task.get_coro()
+    frame = getattr(coroutine, "cr_frame", None)
+    is_request = getattr(coroutine, "__name__", "") == "_send_produce_req"
+    return is_request and frame is not None and frame.f_locals.get("self") is sender

@@ -1,0 +1,120 @@
+"""Waiting in the order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .batch_outcome import fresh
+
+__all__ = ["Line", "SendBuffer"]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    size: int
+    admitted: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Line:
+    """Those who wait, in the order in which they came.
+
+    Who finds it not empty must join it, also if there would be room: one who was admitted but
+    has not run yet is still in it, so that nobody overtakes.
+    """
+
+    __slots__ = ("_give_back", "_waiting")
+
+    def __init__(self, give_back: Callable[[int], None] = lambda _: None) -> None:
+        self._give_back = give_back
+        self._waiting: deque[_Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self, size: int, timeout: float) -> None:
+        """Wait to be admitted.
+
+        Raises:
+            TimeoutError: that took longer than `timeout` seconds.
+            Exception: what `refuse` was given.
+        """
+        waiter = _Waiter(size)
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter.admitted
+        except BaseException:
+            if _is_admitted(waiter):
+                self._give_back(size)
+            raise
+        finally:
+            self._waiting.remove(waiter)
+
+    def admit(self, may_enter: Callable[[int], bool] = lambda _: True) -> None:
+        """Admit from the front until one may not enter; asked with the size it came with."""
+        for waiter in self._waiting:
+            if waiter.admitted.done():
+                continue
+            if not may_enter(waiter.size):
+                return
+            waiter.admitted.set_result(None)
+
+    def refuse(self, error: Exception) -> None:
+        """Send all who were not admitted away with this error."""
+        for waiter in self._waiting:
+            if not waiter.admitted.done():
+                waiter.admitted.set_exception(fresh(error))
+
+
+class SendBuffer:
+    """Room for what was published and is not acknowledged, in bytes; first come, first served.
+
+    One message larger than all the room may enter when it is empty.
+    """
+
+    __slots__ = ("limit", "line", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.line = Line(self.release)
+
+    def has_room(self, size: int) -> bool:
+        """Say whether a newcomer of this size may enter now."""
+        return not self.line and self._fits(size)
+
+    async def enter(self, size: int, timeout: float) -> None:
+        """Take room, waiting for it if need be.
+
+        Raises:
+            TimeoutError: there was none within `timeout` seconds.
+        """
+        if self.has_room(size):
+            self.used += size
+        else:
+            await self.line.wait(size, timeout)
+
+    def release(self, size: int) -> None:
+        """Give room back."""
+        self.used -= size
+        if self.line:
+            self.line.admit(self._take)
+
+    def _fits(self, size: int) -> bool:
+        return self.used + size <= self.limit or self.used == 0
+
+    def _take(self, size: int) -> bool:
+        if not self._fits(size):
+            return False
+        self.used += size
+        return True
+
+
+def _is_admitted(waiter: _Waiter) -> bool:
+    future = waiter.admitted
+    return future.done() and not future.cancelled() and future.exception() is None

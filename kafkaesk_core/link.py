@@ -1,0 +1,187 @@
+"""The way to the brokers: one producer at a time, replaced when it can no longer be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from contextvars import Context
+
+from .errors import KafkaeskError, NotRunningError
+from .transport import ProducerLike
+
+__all__ = ["Link", "Session"]
+
+logger = logging.getLogger("kafkaesk.publisher")
+
+_START_SECONDS = 30.0
+_GRACE_SECONDS = 5.0  # for the batches of healthy partitions, when another partition is in doubt
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_RECENT_SECONDS = 60.0
+
+
+class Session:
+    """One producer, and the deadlines of the batches in its hands."""
+
+    __slots__ = ("_changed", "_in_flight", "_shutting", "closed", "producer")
+
+    def __init__(self, producer: ProducerLike) -> None:
+        self.producer = producer
+        self.closed = asyncio.Event()
+        self._in_flight: dict[Hashable, float] = {}
+        self._changed = asyncio.Event()
+        self._shutting: asyncio.Task[None] | None = None
+
+    def took_off(self, owner: Hashable, deadline: float) -> None:
+        """Note that a batch of this owner is in flight."""
+        self._in_flight[owner] = deadline
+
+    def landed(self, owner: Hashable) -> None:
+        """Note that it is not any more."""
+        self._in_flight.pop(owner, None)
+        self._changed.set()
+
+    def is_overdue(self, now: float) -> bool:
+        """Say whether a batch has passed its deadline."""
+        return any(deadline <= now for deadline in self._in_flight.values())
+
+    async def settle_down(self, seconds: float) -> None:
+        """Wait until nothing is in flight but what is overdue, at most so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while healthy := [d for d in self._in_flight.values() if d > loop.time()]:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(end, *healthy)):
+                    await self._changed.wait()
+            if loop.time() >= end:
+                return
+
+    async def shut(self) -> None:
+        """Make sure that nothing more is written, then tell those who wait for that."""
+        if self._shutting is None:
+            work = self.producer.force_close()
+            self._shutting = asyncio.get_running_loop().create_task(work, context=Context())
+            self._shutting.add_done_callback(lambda _: self.closed.set())
+        await asyncio.wait([self._shutting])
+
+
+class Link:
+    """Gives out the session in use, and replaces it."""
+
+    def __init__(self, producer_factory: Callable[[], ProducerLike]) -> None:
+        self._factory = producer_factory
+        self._start_timeout = _START_SECONDS
+        self._session: Session | None = None
+        self._retired: Session | None = None
+        self._usable = asyncio.Event()
+        self._replacing: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self._reason = ""
+        self._replaced_at = float("-inf")
+        self.replaced = 0
+        self.producer: ProducerLike
+        """The latest producer, open or not; there is one once `start` has returned."""
+
+    async def start(self, timeout: float) -> None:
+        """Start the first producer, within `timeout` seconds as all that may follow.
+
+        Raises:
+            BrokerError: why it did not start.
+        """
+        self._start_timeout = timeout
+        self._session = await self._open()
+        self._usable.set()
+
+    @property
+    def session(self) -> Session | None:
+        """The session in use; None while there is none."""
+        return self._session
+
+    async def wait_for_session(self) -> Session:
+        """Return the session in use, once there is one.
+
+        Raises:
+            NotRunningError: there will be none.
+        """
+        while self._session is None:
+            if self._is_stopped:
+                raise NotRunningError("the publisher is stopped")
+            await self._usable.wait()
+        return self._session
+
+    def check(self, now: float) -> None:
+        """Replace the producer if it has died or owes an answer for too long."""
+        session = self._session
+        if session is None:
+            return
+        if not session.producer.is_alive:
+            self.retire(session, "its sending task has ended")
+        elif session.is_overdue(now):
+            self.retire(session, "a batch was not answered in time")
+
+    def retire(self, session: Session, reason: str) -> None:
+        """Give out this session no more, and have it replaced.
+
+        Nothing of it is reported as unknown before it is shut: what is still queued in there
+        would else be written after the report, and after newer messages (kafka.md K39).
+        """
+        if session is not self._session or self._is_stopped:
+            return
+        logger.warning("the producer is replaced: %s", reason)
+        self._session, self._retired = None, session
+        self._usable.clear()
+        self._reason = reason
+        self._replaced_at = asyncio.get_running_loop().time()
+        self.replaced += 1
+        work = self._replace(session)
+        self._replacing = asyncio.get_running_loop().create_task(work, context=Context())
+
+    async def stop(self, timeout: float, *, is_drained: bool) -> None:
+        """Close what there is, gracefully if nothing is in flight; give out nothing more."""
+        self._is_stopped = True
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.wait([self._replacing])
+        session, self._session = self._session, None
+        if session is not None and is_drained:
+            await session.producer.close(timeout)
+        for last in (session, self._retired):
+            if last is not None:
+                await last.shut()
+        self._usable.set()
+
+    def health(self, now: float) -> list[str]:
+        """Return what is wrong, if anything."""
+        if self._session is None:
+            return [
+                f"there is no working producer: {self._reason} (replaced {self.replaced} times)"
+            ]
+        if not self._session.producer.is_alive:
+            return ["the producer's sending task has ended"]
+        if now - self._replaced_at < _RECENT_SECONDS:
+            return [f"the producer was replaced {self.replaced} times: {self._reason}"]
+        return []
+
+    async def _replace(self, session: Session) -> None:
+        await session.settle_down(_GRACE_SECONDS)
+        await session.shut()
+        pause = _FIRST_PAUSE_SECONDS
+        while self._session is None:
+            try:
+                self._session = await self._open()
+            except KafkaeskError as error:
+                self._reason = str(error)
+                logger.warning("no new producer: %s; retrying in %.1f seconds", error, pause)
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        self._retired = None
+        self._usable.set()
+
+    async def _open(self) -> Session:
+        producer = self._factory()
+        await producer.start(self._start_timeout)
+        self.producer = producer
+        return Session(producer)

@@ -1,0 +1,248 @@
+"""The publisher: a message to bytes, to its partition's batch, to a delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, TypeVar
+
+from .batch_outcome import fresh
+from .delivery import Delivery
+from .desk import Desk, OnPublished, PublisherCounts, Undelivered
+from .errors import DeliveryFailedError, NotRunningError
+from .kafka.records import room_for
+from .line import SendBuffer
+from .link import Link
+from .message import OutgoingMessage
+from .outbox import Outbox
+from .routes import Routes
+from .schema import SchemaRegistration
+from .topics import Topics
+from .transport import ProducerLike
+
+__all__ = ["Publisher", "PublisherCounts", "Undelivered"]
+
+logger = logging.getLogger("kafkaesk.publisher")
+
+Result = TypeVar("Result")
+_WATCH_SECONDS = 1.0
+_LATE_SECONDS = 30.0
+_CLOSE_SECONDS = 1.0
+
+
+class Publisher:
+    """Publishes messages in batches, in the order of the calls for each partition.
+
+    `encode` gives the bytes of a message, None for a tombstone; `registration_of` the schema
+    that says how a message's topic is created. A message waits for its topic, for room, and then
+    for its acknowledgement, at most `delivery_timeout` seconds each. What was published and is
+    not yet acknowledged takes at most `send_buffer_bytes`.
+    """
+
+    def __init__(
+        self,
+        producer_factory: Callable[[], ProducerLike],
+        topics: Topics,
+        encode: Callable[[OutgoingMessage], bytes | None],
+        *,
+        delivery_timeout: float = 120.0,
+        send_buffer_bytes: int = 32 * 1024 * 1024,
+        registration_of: Callable[[OutgoingMessage], SchemaRegistration | None] = lambda _: None,
+    ) -> None:
+        self._encode = encode
+        self._registration_of = registration_of
+        self._delivery_timeout = delivery_timeout
+        self._buffer = SendBuffer(send_buffer_bytes)
+        self._link = Link(producer_factory)
+        self._desk = Desk(self._link, self._buffer, delivery_timeout)
+        self._routes = Routes(topics, self._desk)
+        self._accepts = False  # new messages
+        self._appends = False  # also those that wait since before a stop
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[Undelivered] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def on_published(self) -> OnPublished | None:
+        """Told of each message once, with its metadata or its error; None to keep no messages."""
+        return self._desk.on_published
+
+    @on_published.setter
+    def on_published(self, callback: OnPublished | None) -> None:
+        self._desk.on_published = callback
+
+    @property
+    def counts(self) -> PublisherCounts:
+        """Messages by outcome, and producers replaced, since this object was made."""
+        self._desk.counts.replaced = self._link.replaced
+        return self._desk.counts
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether messages may be published."""
+        return self._accepts
+
+    async def start(self, timeout: float = 30.0) -> None:
+        """Start the producer; once, whoever calls. A failed start may be tried again.
+
+        Raises:
+            BrokerUnreachableError: no broker answered within `timeout` seconds.
+            AuthenticationError: the brokers refused who we are, or we refused who they are.
+            AuthorizationError: idempotent writing is forbidden.
+            NotRunningError: the publisher is stopped; it does not start again.
+        """
+        if self._accepts:
+            return
+        if self._stopping is not None:
+            raise NotRunningError("the publisher was stopped and does not start again")
+        if self._starting is None:
+            self._starting = _start_task(self._start(timeout))
+        starting = self._starting
+        await asyncio.wait([starting])
+        if starting.cancelled():
+            raise NotRunningError("the publisher was stopped while it started")
+        error = starting.exception()
+        if error is not None:
+            raise fresh(error)
+
+    async def _start(self, timeout: float) -> None:
+        try:
+            await self._link.start(timeout)
+        finally:
+            self._starting = None
+        self._accepts = self._appends = True
+        self._watching = _start_task(self._watch())
+
+    async def send(self, message: OutgoingMessage) -> Delivery:
+        """Put a message into its partition's batch; wait only for a new topic, or for room.
+
+        Raises:
+            NotRunningError: the publisher is not running.
+            MessageTooLargeError: the message is larger than the producer or the topic allows.
+            DeliveryFailedError: no room in time, no such partition, or no key on a compacted topic.
+            TopicError: the topic cannot be created or used.
+        """
+        if not self._accepts:
+            raise NotRunningError("nothing can be published: the publisher is not running")
+        value = self._encode(message)
+        route = self._routes.get(message.topic)
+        if route is None or not route.is_open:
+            schema = self._registration_of(message)
+            route = await self._routes.admit(message.topic, schema, self._delivery_timeout)
+        key, partition, buffer = message.key, message.partition, self._buffer
+        size = room_for(key, value, message.headers)
+        if size > route.max_bytes:
+            route.check_size(message, value)
+        if buffer.line or buffer.used + size > buffer.limit:
+            await self._wait_for_room(message.topic, size)
+        else:
+            buffer.used += size
+        try:
+            if not self._appends:
+                raise NotRunningError("nothing was published: the publisher was stopped")
+            producer = self._link.producer
+            return route.outbox_for(key, partition, producer).append(message, value, size, producer)
+        except BaseException:
+            buffer.release(size)
+            raise
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until all that is in the buffer now was acknowledged or has failed.
+
+        Raises:
+            TimeoutError: that took longer than `timeout` seconds.
+        """
+        flushes = [box.flushed() for box in self._outboxes() if box.appended > box.settled]
+        if not flushes:
+            return
+        _, pending = await asyncio.wait(flushes, timeout=timeout)
+        if pending:
+            raise TimeoutError(f"{len(pending)} partitions were not flushed in {timeout} seconds")
+
+    def health(self) -> list[str]:
+        """Return what is wrong, one line each; empty if nothing is."""
+        if not self._accepts:
+            return ["the publisher is not running"]
+        now = asyncio.get_running_loop().time()
+        reasons = self._link.health(now)
+        age = now - min((box.oldest or now for box in self._outboxes()), default=now)
+        if age > min(_LATE_SECONDS, self._delivery_timeout / 2):
+            reasons.append(f"the oldest message that was not acknowledged is {age:.0f} seconds old")
+        return reasons
+
+    async def stop(self, timeout: float = 10.0) -> Undelivered:
+        """Deliver what is buffered within `timeout` seconds, then close, whatever brokers do.
+
+        What could not be delivered fails: as unknown if it was on its way, else as not written.
+        Idempotent; a second call gets the same report. The publisher does not start again.
+        """
+        if self._stopping is None:
+            self._stopping = _start_task(self._stop(timeout))
+        return await asyncio.shield(self._stopping)
+
+    async def _stop(self, timeout: float) -> Undelivered:
+        self._accepts = False
+        self._desk.start_report()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        is_drained = await self._drain(timeout - _CLOSE_SECONDS)
+        self._appends = False
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await self._routes.stop()
+        self._buffer.line.refuse(NotRunningError("nothing was published: the publisher stops"))
+        await self._link.stop(_CLOSE_SECONDS, is_drained=is_drained)
+        sending = [box.task for box in self._outboxes() if box.task is not None]
+        if sending:
+            await asyncio.wait(sending)
+        await asyncio.sleep(0)  # those who wait for a delivery look at it now
+        self._desk.report_failures()
+        return self._desk.report()
+
+    async def _drain(self, timeout: float) -> bool:
+        """Wait until nothing is left to send; return whether that is so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, timeout)):
+                while self._is_busy:
+                    await self.flush()
+                    await asyncio.sleep(0.01 if self._is_busy else 0)
+        return not self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._buffer.line) or any(route.is_busy for route in self._routes)
+
+    def _outboxes(self) -> Sequence[Outbox]:
+        return [box for route in self._routes for box in route.outboxes.values()]
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_WATCH_SECONDS, self._delivery_timeout / 10))
+            try:
+                self._link.check(loop.time())
+                self._routes.refresh()
+            except Exception:
+                logger.exception("watching over the producer failed; going on")
+
+    async def _wait_for_room(self, topic: str, size: int) -> None:
+        try:
+            await self._buffer.enter(size, self._delivery_timeout)
+        except TimeoutError as error:
+            raise DeliveryFailedError(
+                f"publishing {size} bytes to {topic} was given up after "
+                f"{self._delivery_timeout:g} seconds: {self._buffer.used} of "
+                f"{self._buffer.limit} bytes of the send buffer wait for acknowledgement; "
+                "raise send_buffer_bytes, or publish more slowly",
+                topic=topic,
+            ) from error
+
+
+def _start_task(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    # In an empty context: else the caller's context variables would stay with the publisher.
+    return asyncio.get_running_loop().create_task(work, context=Context())
