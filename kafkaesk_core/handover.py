@@ -22,6 +22,7 @@ from .transport import HandedBatch
 
 __all__ = ["Handover"]
 
+_ANSWER_SECONDS = 5.0  # what a batch gets at least, if it was handed over late
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
@@ -40,8 +41,7 @@ class Handover:
         """Settle the batch, or return the halves that are to be sent in its stead."""
         while True:
             try:
-                async with asyncio.timeout_at(self._batch.deadline):
-                    session, handed = await self._hand_over()
+                session, handed = await self._in_time()
             except (TimeoutError, NotRunningError, _CannotBeSentError) as error:
                 self._fail(error)
                 return ()
@@ -52,6 +52,12 @@ class Handover:
             rest = await self._judge(session, failure, handed.attempts)
             if rest is not None:
                 return rest
+
+    async def _in_time(self) -> tuple[Session, HandedBatch]:
+        if asyncio.get_running_loop().time() >= self._batch.deadline:
+            raise TimeoutError  # asyncio.timeout_at lets pass what does not have to wait
+        async with asyncio.timeout_at(self._batch.deadline):
+            return await self._hand_over()
 
     async def _hand_over(self) -> tuple[Session, HandedBatch]:
         topic, partition = self._batch.topic_partition
@@ -72,7 +78,10 @@ class Handover:
     async def _answer(
         self, session: Session, handed: HandedBatch
     ) -> tuple[RecordMetadata | None, Exception | None]:
-        session.took_off(self, self._batch.deadline)
+        soonest = asyncio.get_running_loop().time() + min(
+            _ANSWER_SECONDS, self._desk.delivery_timeout / 2
+        )
+        session.took_off(self, max(self._batch.deadline, soonest))
         try:
             return await handed.future, None
         except Exception as error:

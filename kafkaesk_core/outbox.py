@@ -189,7 +189,8 @@ class Outbox:
                 topic=topic,
                 partition=partition,
             )
-            self._desk.settle(batch, None, unknown)
+            if not batch.outcome.is_settled:
+                self._desk.settle(batch, None, unknown)
             return False
         if rest:
             # The broker takes no batch of this size; the next ones are made smaller at once.

@@ -135,7 +135,7 @@ class Publisher:
         key, partition, buffer = message.key, message.partition, self._buffer
         size = room_for(key, value, message.headers)
         if size > route.max_bytes:
-            route.check_size(message, value)
+            self._routes.check_size(route, message, value)
         if buffer.line or buffer.used + size > buffer.limit:
             await self._wait_for_room(message.topic, size)
         else:
@@ -199,7 +199,7 @@ class Publisher:
         await self._link.stop(_CLOSE_SECONDS, is_drained=is_drained)
         sending = [box.task for box in self._outboxes() if box.task is not None]
         if sending:
-            await asyncio.wait(sending)
+            await asyncio.wait(sending, timeout=_CLOSE_SECONDS)
         await asyncio.sleep(0)  # those who wait for a delivery look at it now
         self._desk.report_failures()
         return self._desk.report()

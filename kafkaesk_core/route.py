@@ -22,6 +22,7 @@ __all__ = ["Route"]
 
 _CACHED_KEYS = 10_000
 _CANDIDATES = 3
+_TOPIC_LIMIT = "the topic's max.message.bytes"
 
 
 class Route:
@@ -40,6 +41,7 @@ class Route:
         "is_compacted",
         "is_open",
         "is_ready",
+        "limits_at",
         "line",
         "max_bytes",
         "max_bytes_setting",
@@ -61,6 +63,7 @@ class Route:
         self.trouble: Exception | None = None
         self.missed = 0
         self.is_compacted = False
+        self.limits_at = 0.0
         self.max_bytes = 0
         self.max_bytes_setting = ""
         self.outboxes: dict[int, Outbox] = {}
@@ -83,13 +86,14 @@ class Route:
 
     def set_limits(self, producer: ProducerLike, facts: TopicFacts | None) -> None:
         """Note how large a message may be; a topic's limit holds after compression."""
+        self.limits_at = asyncio.get_running_loop().time()
         self.max_bytes, self.max_bytes_setting = producer.max_request_size, "max_request_size"
         if facts is None:
             return
         self.is_compacted = facts.is_compacted
         limit = facts.max_message_bytes
         if limit is not None and limit < self.max_bytes and not producer.is_compressing:
-            self.max_bytes, self.max_bytes_setting = limit, "the topic's max.message.bytes"
+            self.max_bytes, self.max_bytes_setting = limit, _TOPIC_LIMIT
 
     def check_size(self, message: OutgoingMessage, value: bytes | None) -> None:
         """Refuse what the producer or the topic would: nothing else looks before it is sent.
@@ -116,7 +120,7 @@ class Route:
         if partition is not None:
             return self._check(partition)
         if not producer.is_sticky:
-            return self._outbox(producer.partition_for(self.topic, key))
+            return self._outbox(self._ask(key, producer))
         if key is None:
             return self._sticky or self._stick(producer)
         return self._by_key.get(key) or self._remember(key, producer)
@@ -134,7 +138,7 @@ class Route:
     def _remember(self, key: bytes, producer: ProducerLike) -> Outbox:
         if len(self._by_key) >= _CACHED_KEYS:
             self._by_key.clear()
-        outbox = self._outbox(producer.partition_for(self.topic, key))
+        outbox = self._outbox(self._ask(key, producer))
         self._by_key[key] = outbox
         return outbox
 
@@ -150,6 +154,10 @@ class Route:
         candidates = random.sample(available, min(_CANDIDATES, len(available)))
         self._sticky = min(map(self._outbox, candidates), key=lambda outbox: outbox.backlog)
         return self._sticky
+
+    def _ask(self, key: bytes | None, producer: ProducerLike) -> int:
+        available = producer.available_partitions(self.topic)
+        return producer.partition_for(key, self._partitions, available)
 
     def _unstick(self, outbox: Outbox) -> None:
         if self._sticky is outbox:

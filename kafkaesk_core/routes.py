@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextvars import Context
 
+import aiokafka.errors as kafka
+
 from .desk import Desk
-from .errors import DeliveryFailedError, NotRunningError
-from .kafka.errors import is_retryable
+from .errors import DeliveryFailedError, MessageTooLargeError, NotRunningError
+from .kafka.errors import is_retryable, translate
+from .message import OutgoingMessage
 from .route import Route
 from .schema import SchemaRegistration
 from .topics import Topics
 
 __all__ = ["Routes"]
 
+logger = logging.getLogger("kafkaesk.publisher")
+
 _PAUSE_SECONDS = 0.5
+_LIMITS_SECONDS = 10.0  # after which a topic's limit is asked for again, if a message exceeds it
 _MISSED_TO_BE_GONE = 2  # looks at the metadata, in turn, without the topic
 
 
@@ -57,6 +64,21 @@ class Routes:
         finally:
             self._after_admission(route)
         return route
+
+    def check_size(self, route: Route, message: OutgoingMessage, value: bytes | None) -> None:
+        """Refuse a message that is too large, and ask for the topic's limit again.
+
+        Raises:
+            MessageTooLargeError: with the size, the limit, and the setting that it comes from.
+        """
+        try:
+            route.check_size(message, value)
+        except MessageTooLargeError:
+            now = asyncio.get_running_loop().time()
+            if route.opening is None and now - route.limits_at > _LIMITS_SECONDS:
+                work = self._renew_limits(route)
+                route.opening = asyncio.get_running_loop().create_task(work, context=Context())
+            raise
 
     def refresh(self) -> None:
         """Compare the routes with the producer's metadata."""
@@ -105,23 +127,41 @@ class Routes:
     async def _make_ready(self, route: Route) -> None:
         try:
             while not route.is_ready:
-                try:
-                    await self._look_up(route)
-                except Exception as error:
-                    error.__traceback__ = None
-                    route.trouble = error
-                    if not is_retryable(error) or not route.is_busy:
-                        route.line.refuse(error)
-                        return
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                await self._try(route)
+        except Exception as error:
+            route.line.refuse(_ours(error, route.topic))
         finally:
             route.opening = None
         self._after_admission(route)
 
-    async def _look_up(self, route: Route) -> None:
-        await self._topics.ensure(route.topic, route.registration)
-        session = await self._desk.link.wait_for_session()
-        route.set_partitions(await session.producer.partitions(route.topic))
-        facts, producer = self._topics.facts(route.topic), session.producer
-        route.set_limits(producer, facts)
-        route.is_ready = True
+    async def _try(self, route: Route) -> None:
+        try:
+            await self._topics.ensure(route.topic, route.registration)
+            session = await self._desk.link.wait_for_session()
+            route.set_partitions(await session.producer.partitions(route.topic))
+            route.set_limits(session.producer, self._topics.facts(route.topic))
+            route.is_ready = True
+        except Exception as error:
+            error.__traceback__ = None
+            route.trouble = error
+            if not is_retryable(error) or not route.is_busy:
+                raise
+            if isinstance(error, kafka.UnknownTopicOrPartitionError):
+                self._topics.invalidate(route.topic)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _renew_limits(self, route: Route) -> None:
+        try:
+            self._topics.invalidate(route.topic)
+            await self._topics.ensure(route.topic, route.registration)
+            route.set_limits(self._desk.link.producer, self._topics.facts(route.topic))
+        except Exception:
+            logger.warning("the limits of topic %s could not be asked for", route.topic)
+        finally:
+            route.opening = None
+
+
+def _ours(error: Exception, topic: str) -> Exception:
+    if isinstance(error, kafka.KafkaError):
+        return translate(error, f"looking up topic {topic}", topic=topic)
+    return error

@@ -133,7 +133,10 @@ class TopicSetup:
         return await self.admin.describe_topic(self.topic, timeout=timeout)
 
     async def _describe_configs(self, timeout: float) -> Mapping[str, ConfigEntry]:
-        return await self.admin.describe_topic_configs(self.topic, _CONFIGS, timeout=timeout)
+        try:
+            return await self.admin.describe_topic_configs(self.topic, _CONFIGS, timeout=timeout)
+        except kafka.IncompatibleBrokerVersion:
+            return {}
 
     async def _until(
         self,

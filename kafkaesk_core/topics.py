@@ -67,6 +67,7 @@ class Topics:
         self._facts: dict[str, TopicFacts] = {}
         self._running: dict[str, asyncio.Task[TopicFacts]] = {}
         self._schemas: dict[str, str] = {}
+        self._compared: set[str] = set()
 
     def topic_of(self, stream: str) -> str:
         """Return the broker's name of a stream."""
@@ -116,9 +117,11 @@ class Topics:
             AuthorizationError: we may neither see nor create it.
             BrokerUnreachableError: no broker gave a final answer within the timeout.
         """
-        if topic in self._facts or self._admin is None:
+        if topic in self._facts:
             return
         check_topic_name(topic)
+        if self._admin is None:
+            return
         task = self._running.get(topic)
         if task is None:
             work = self._set_up(self._admin, topic, schema)
@@ -161,7 +164,8 @@ class Topics:
         self._facts[topic] = facts
         if facts.was_created:
             self._tell_created(topic)
-        elif schema is not None:
+        elif schema is not None and topic not in self._compared:
+            self._compared.add(topic)
             _warn_if_different(topic, facts, partitions, retention)
         return facts
 

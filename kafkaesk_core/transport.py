@@ -58,7 +58,9 @@ class ProducerLike(Protocol):
     def available_partitions(self, topic: str) -> Sequence[int]:
         """Return those that have a leader."""
 
-    def partition_for(self, topic: str, key: bytes | None) -> int:
+    def partition_for(
+        self, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
+    ) -> int:
         """Return the partition of a key."""
 
     def create_batch(self) -> BatchBuilder:

@@ -15,6 +15,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
 
+from kafkaesk_core.errors import AuthorizationError
+
 from .errors import translate
 from .probe import diagnose
 
@@ -104,6 +106,11 @@ class Producer:
             # Why no broker could be used stands in aiokafka's log only: ask again.
             if isinstance(error, (kafka.KafkaConnectionError, TimeoutError)):
                 raise await diagnose(self._servers, self._options) from error
+            if isinstance(error, kafka.ClusterAuthorizationFailedError):
+                raise AuthorizationError(
+                    "starting the producer failed: idempotent writing is forbidden; grant Write on "
+                    "a topic, or set enable_idempotence to false"
+                ) from error
             if isinstance(error, kafka.KafkaError):
                 raise translate(error, "starting the producer", servers=self._servers) from error
             raise
@@ -139,11 +146,11 @@ class Producer:
         """Return those of the topic's known partitions that have a leader."""
         return list(self._client.client.cluster.available_partitions_for_topic(topic) or ())
 
-    def partition_for(self, topic: str, key: bytes | None) -> int:
-        """Return the partition that the partitioner chooses for this key."""
-        return int(
-            self._partitioner(key, self.known_partitions(topic), self.available_partitions(topic))
-        )
+    def partition_for(
+        self, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
+    ) -> int:
+        """Return the one of the partitions that the partitioner chooses for this key."""
+        return int(self._partitioner(key, list(partitions), list(available)))
 
     def create_batch(self) -> BatchBuilder:
         """Return an empty batch; works also after this producer was closed."""
