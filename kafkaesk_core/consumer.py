@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ MAX_RECORDS = 500
 """Records taken from the client's buffers at once; independent of concurrency."""
 
 POLL_MS = 200
+UNASSIGNED_POLL_MS = 50
 DEFAULT_CONCURRENCY = 100
 FULL_PAUSE = 0.005
 ERROR_PAUSE = 0.5
@@ -155,11 +157,15 @@ class GroupConsumer:
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for route in self._routes:
             subscription = route.handling.subscription
-            constants = {"subscription": subscription, "app": app}
-            chain = partial(plugins.chain, skip=subscription.skip_plugins, **constants)
-            route.handling.layers = chain("wrap_consume", route.handling.innermost)
+            constants: dict[str, Any] = {"subscription": subscription, "app": app}
+            skip = subscription.skip_plugins
+            route.handling.layers = plugins.chain(
+                "wrap_consume", route.handling.innermost, skip=skip, **constants
+            )
             self._commit_chains[subscription] = {
-                reason: chain("wrap_commit", self._commits.innermost, reason=reason)
+                reason: plugins.chain(
+                    "wrap_commit", self._commits.innermost, skip=skip, reason=reason, **constants
+                )
                 for reason in REASONS
             }
             for hook in ("partitions_assigned", "partitions_revoked"):
@@ -194,7 +200,7 @@ class GroupConsumer:
         for route in self._routes:
             for stream in route.handling.subscription.topics or ():
                 self._intake.route(self._topics.topic_of(stream))
-        await self._member.start(self._pattern(), self._rebalance, timeout)
+        await self._start_member(timeout)
         self._positions = Positions(
             lambda: self._member,
             self._ledger,
@@ -210,7 +216,18 @@ class GroupConsumer:
     def _pattern(self) -> str:
         """One anchored expression over topics, also for literal names (D20)."""
         streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._routes)
-        return f"^(?:{self._topics.prefix_regex})(?:{streams})"
+        return f"^{re.escape(self._topics.prefix)}(?:{streams})"
+
+    @property
+    def streams(self) -> list[str]:
+        """The patterns and names that the group is subscribed to."""
+        found: list[str] = []
+        for route in self._routes:
+            subscription = route.handling.subscription
+            found += (
+                [subscription.pattern or ""] if subscription.topics is None else subscription.topics
+            )
+        return found
 
     async def _guard(self, work: Any) -> None:
         try:
@@ -250,8 +267,8 @@ class GroupConsumer:
             except PositionsMissing as missing:
                 await self._reset(missing.partitions)
             except MemberBroken as broken:
-                await self._rebuild(broken, rebuilds)
                 rebuilds += 1
+                await self._rebuild(broken, rebuilds - 1)
             except MemberRefused as refused:
                 raise self._told(refused) from refused.__cause__
             except KafkaeskError as error:
@@ -267,7 +284,9 @@ class GroupConsumer:
     async def _poll(self) -> bool:
         """Take what there is; the client returns buffered records without suspending."""
         wanted = self._intake.wanted()
-        timeout_ms = 0 if self._intake.is_full else POLL_MS
+        timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
+        if self._intake.is_full:
+            timeout_ms = 0
         batch = await self._member.poll(wanted, max_records=MAX_RECORDS, timeout_ms=timeout_ms)
         self.vitals.polled()
         for partition, records in batch.items():
@@ -302,11 +321,14 @@ class GroupConsumer:
         logger.error("%s; joining the group anew in %d seconds", cause, pause)
         self.vitals.troubled(str(cause))
         await self._rebalance.revoked(frozenset(self._ledger), is_lost=True)
-        await self._member.stop(self._settings.commit_timeout)
+        await self._member.stop(LEAVE_TIMEOUT)
         await asyncio.sleep(pause)
-        member = self._new_member()
-        await member.start(self._pattern(), self._rebalance, self._settings.start_timeout)
-        self._member = member
+        self._member = self._new_member()
+        await self._start_member()
+
+    async def _start_member(self, timeout: float | None = None) -> None:
+        limit = self._settings.start_timeout if timeout is None else timeout
+        await self._member.start(self._pattern(), self._rebalance, limit)
 
     def _told(self, problem: MemberBroken | MemberRefused) -> KafkaeskError:
         return translate(problem.__cause__ or problem, f"group {self.group}: membership")
@@ -378,9 +400,11 @@ class GroupConsumer:
     # --- stop
 
     def close_intake(self) -> None:
-        """Take no more records, and start no more handlers than drain."""
+        """Take no more records, and start no more handlers than a clean handover needs."""
         self._is_stopping = True
         self._intake.is_open = False
+        for route in self._routes:
+            route.lanes.drain(list(self._ledger))
 
     async def stop(self, deadline: float) -> None:
         """Drain, commit, leave the group, until `deadline` on the loop's clock at the latest."""

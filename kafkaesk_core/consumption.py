@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from .consumer import GroupConsumer
 
@@ -19,6 +20,7 @@ class Consumption:
     def __init__(self, groups: Sequence[GroupConsumer]) -> None:
         self.groups = tuple(groups)
         self._requested = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     async def run(self, *, start_timeout: float, seconds: float | None = None) -> None:
@@ -29,21 +31,39 @@ class Consumption:
             KafkaeskError: a group could not be started, or cannot go on.
         """
         try:
-            await asyncio.gather(*(group.start(start_timeout) for group in self.groups))
-            for group in self.groups:
-                streams = ", ".join(group.streams)
-                logger.info("group %s: consuming %s", group.group, streams)
-            await self._wait(seconds)
+            if await self._start(start_timeout):
+                await self._wait(seconds)
         finally:
             self.request_stop()
 
+    async def _start(self, timeout: float) -> bool:
+        """Start all groups; False if a stop was requested meanwhile."""
+        self._starting = asyncio.create_task(self._start_groups(timeout))
+        requested = asyncio.create_task(self._requested.wait())
+        try:
+            await asyncio.wait([self._starting, requested], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            requested.cancel()
+            self._starting.cancel()  # nothing happens if it has ended
+            await asyncio.wait([self._starting])
+        if self._starting.cancelled():
+            return False
+        self._starting.result()
+        return True
+
+    async def _start_groups(self, timeout: float) -> None:
+        starts = (group.start(timeout) for group in self.groups)
+        for result in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        for group in self.groups:
+            logger.info("group %s: consuming %s", group.group, ", ".join(group.streams))
+
     async def _wait(self, seconds: float | None) -> None:
         requested = asyncio.ensure_future(self._requested.wait())
-        failures = [group.failed for group in self.groups]
+        ends: list[asyncio.Future[Any]] = [requested, *(group.failed for group in self.groups)]
         try:
-            await asyncio.wait(
-                [requested, *failures], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             requested.cancel()
             for group in self.groups:
@@ -66,6 +86,8 @@ class Consumption:
         await asyncio.shield(self._stopping)
 
     async def _stop_groups(self, deadline: float) -> None:
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
         results = await asyncio.gather(
             *(group.stop(deadline) for group in self.groups), return_exceptions=True
         )

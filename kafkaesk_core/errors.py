@@ -5,9 +5,9 @@ Exception
     ├── ConfigurationError            an argument, a setting or an environment variable is wrong
     │   ├── NotConfiguredError        no Kafka servers were given
     │   ├── SubscriptionError         a handler or its subscription cannot work
-    │   └── RouterConflictError       two routers declare the same thing differently
     ├── PluginError                   a plugin cannot be loaded, or broke its hook's contract
     ├── SchemaError
+    │   ├── InvalidSchemaError        a schema is declared in a way that cannot work
     │   ├── SchemaConflictError       one name, two declarations; one topic, two schemas
     │   ├── UnknownSchemaError        nothing of this name is registered
     │   └── InvalidMessageError       the data does not satisfy its schema
@@ -54,13 +54,13 @@ __all__ = [
     "HandlerError",
     "HandlerTimeoutError",
     "InvalidMessageError",
+    "InvalidSchemaError",
     "KafkaeskError",
     "MessageTooLargeError",
     "NotConfiguredError",
     "NotRunningError",
     "PluginError",
     "Retry",
-    "RouterConflictError",
     "SchemaConflictError",
     "SchemaError",
     "Skip",
@@ -93,10 +93,6 @@ class SubscriptionError(ConfigurationError):
     """A handler or its subscription cannot work."""
 
 
-class RouterConflictError(ConfigurationError):
-    """Two routers declare the same thing differently."""
-
-
 class PluginError(KafkaeskError):
     """A plugin cannot be loaded, or broke the contract of its hook."""
 
@@ -117,6 +113,12 @@ class SchemaError(KafkaeskError):
         super().__init__(message)
         self.schema = schema
         self.topic = topic
+
+
+class InvalidSchemaError(SchemaError):
+    """A schema is declared in a way that cannot work."""
+
+    exit_code = 2
 
 
 class SchemaConflictError(SchemaError):

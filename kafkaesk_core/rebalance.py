@@ -73,6 +73,7 @@ class Rebalance:
         """Start with partitions; no await: no heartbeat is sent meanwhile (rule 20)."""
         if self._is_stopping:
             return
+        self._ledger.revoke(list(self._ledger))
         self._ledger.assign(partitions)
         self._commits.open()
         self._intake.is_open = True
@@ -85,11 +86,11 @@ class Rebalance:
         if not partitions:
             return
         async with self._lock:
-            if is_lost:
-                await self._lose()
-            else:
+            if not is_lost:
                 self.counts["revoked"] += 1
                 await self._hand_over("revoke", self._limits.drain)
+            elif self._ledger:
+                await self._lose()
         event = RebalanceEvent("lost" if is_lost else "revoked", partitions, self._group)
         logger.info("group %s: %s %s", self._group, event.kind, _told(partitions))
         self._notify(event)
@@ -134,6 +135,15 @@ class Rebalance:
     async def _hand_over(self, reason: Reason, drain: float) -> None:
         owned = list(self._ledger)
         self._intake.is_open = False
+        try:
+            await self._finish(owned, reason, drain)
+        finally:
+            # Whatever went wrong: nothing of these partitions counts from here on.
+            self._ledger.revoke(owned)
+            self._close(owned)
+            self._abandon(owned)
+
+    async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
         await self._commits.interrupt()
         for lanes in self._lanes:
             lanes.drain(owned)
@@ -150,9 +160,6 @@ class Rebalance:
         await self._wait_idle(owned, self._limits.grace)
         await self._commits.close()
         self._count_redelivered(owned)
-        self._ledger.revoke(owned)
-        self._close(owned)
-        self._abandon(owned)
 
     async def _wait_idle(self, owned: Collection[TopicPartition], timeout: float) -> bool:
         deadline = self._loop.time() + timeout

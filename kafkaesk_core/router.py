@@ -95,7 +95,7 @@ class Router:
         topics: Sequence[str] | None = None,
     ) -> Callable[[H], H]:
         def decorate(func: H) -> H:
-            name = group or getattr(func, "__name__", "")
+            name: str = group or getattr(func, "__name__", "")
             arguments: dict[str, Any] = {**options}
             arguments["skip_plugins"] = frozenset(arguments.get("skip_plugins", ()))
             subscription = Subscription(
@@ -130,13 +130,12 @@ class Router:
         """
 
         def decorate(definition: S) -> S:
-            is_model = isinstance(definition, type)
             self._add_schema(
                 SchemaRegistration(
-                    _id or getattr(definition, "__name__", ""),
+                    _id or str(getattr(definition, "__name__", "")),
                     1 if version is None else version,
-                    model=definition if is_model else None,
-                    document=None if is_model else definition,
+                    model=definition if isinstance(definition, type) else None,
+                    document=None if isinstance(definition, type) else definition,
                     retention=retention,
                     streams=tuple(streams or ()),
                     partitions=partitions,

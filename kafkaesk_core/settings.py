@@ -6,6 +6,7 @@ Relations between values are checked once, at start, on the merged result.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Optional, TypedDict
 
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
 
-__all__ = ["Settings", "Tuning", "merged_settings"]
+__all__ = ["Settings", "Tuning", "checked", "listed", "merged_settings"]
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -115,6 +116,16 @@ class Settings(BaseModel):
             f"cancel_grace + commit_timeout {handover:g}s; raise shutdown_timeout or lower "
             "drain_timeout",
         )
+        for buffer, name, is_producer in (
+            ("send_buffer_bytes", "max_request_size", True),
+            ("fetch_buffer_bytes", "max_partition_fetch_bytes", False),
+        ):
+            room, largest = getattr(self, buffer), client.number(name, producer=is_producer)
+            _require(
+                room >= largest,
+                f"{buffer} {room} is less than {name} {largest:.0f}, so the largest message would "
+                f"never fit; raise {buffer}",
+            )
         _require(
             self.delivery_timeout > producer_request,
             f"delivery_timeout {self.delivery_timeout:g}s does not exceed the producer's "
@@ -158,10 +169,27 @@ def merged_settings(
     merged: dict[str, Any] = {}
     for layer in (*layers, environment, overrides or {}):
         merged.update({name: value for name, value in layer.items() if value is not None})
+    return checked(merged)
+
+
+def checked(values: Mapping[str, Any]) -> Settings:
+    """Check names and types, of the settings and of what is in `kafka_settings`.
+
+    Raises:
+        ConfigurationError: names the setting and what is wrong with it.
+    """
     try:
-        return Settings(**merged)
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationError(_told(error, "")) from error
+    _ = settings.client  # names and types of its options
+    return settings
+
+
+def listed(variable: str) -> list[str] | None:
+    """Return the names in an environment variable, separated by commas; None if it is not set."""
+    value = os.environ.get(variable)
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _told(error: Exception, prefix: str) -> str:

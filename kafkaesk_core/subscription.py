@@ -55,11 +55,11 @@ class Subscription:
             (_is_async(self.func), "is not 'async def'; declare it so, and use asyncio.to_thread"),
             (_takes_data(self.func), "takes no parameter; its first one receives the data"),
             (
-                (self.pattern is None) != (self.topics is None) and _is_name_or_names(taken),
+                _is_name(self.pattern) if self.topics is None else self._has_names(),
                 f"is subscribed to {taken!r}; give a stream pattern, or a list of stream names",
             ),
             (
-                isinstance(self.group, str) and bool(self.group),
+                _is_name(self.group),
                 f"has the consumer group {self.group!r}; give a name, or leave it out",
             ),
             (
@@ -81,6 +81,11 @@ class Subscription:
             ),
         )
         return [problem for holds, problem in checks if not holds]
+
+    def _has_names(self) -> bool:
+        streams = self.topics
+        is_list = isinstance(streams, Sequence) and not isinstance(streams, str)
+        return is_list and bool(streams) and self.pattern is None and all(map(_is_name, streams))
 
     @property
     def handler_name(self) -> str:
@@ -116,12 +121,8 @@ def _takes_data(func: Handler) -> bool:
     return any(p.kind in kinds for p in inspect.signature(func).parameters.values())
 
 
-def _is_name_or_names(streams: object) -> bool:
-    if isinstance(streams, str):
-        return bool(streams)
-    if not isinstance(streams, Sequence):
-        return False
-    return bool(streams) and all(isinstance(stream, str) and stream for stream in streams)
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _is_count(value: object) -> bool:

@@ -102,6 +102,11 @@ class Vitals:
 
     # --- what others ask
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the group has given us our partitions, possibly none."""
+        return self._member().is_joined
+
     def problems(self) -> list[str]:
         """Why this group should be restarted: it makes no progress and will not by itself."""
         now = self._clock()

@@ -19,9 +19,10 @@ from aiokafka.client import CoordinationType
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.errors import BrokerUnreachableError, CommitError
+from kafkaesk_core.errors import CommitError
 
 from .errors import translate
+from .probe import diagnose
 
 __all__ = [
     "CommitResult",
@@ -153,7 +154,7 @@ class GroupMember:
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            aiokafka.errors.KafkaError: what the client says, untranslated.
+            AuthenticationError: the brokers refused who we are, or we refused who they are.
         """
         consumer = AIOKafkaConsumer(
             bootstrap_servers=list(self._servers), group_id=self._group, **self._options
@@ -164,14 +165,13 @@ class GroupMember:
             await asyncio.wait_for(_in_empty_context(consumer.start()), timeout)
             if not consumer._client.cluster.brokers():
                 # An expired token lets the client start with an empty cluster.
-                raise kafka_errors.NodeNotReadyError("no broker in the cluster's metadata")
+                raise kafka_errors.KafkaConnectionError("no broker in the cluster's metadata")
         except BaseException as error:
             await _force_close(consumer)
-            if isinstance(error, asyncio.TimeoutError):
-                raise BrokerUnreachableError(
-                    f"no answer from {', '.join(self._servers)} within {timeout:g}s",
-                    servers=self._servers,
-                ) from error
+            if isinstance(error, (kafka_errors.KafkaConnectionError, TimeoutError)):
+                raise await diagnose(self._servers, self._options) from error
+            if isinstance(error, kafka_errors.KafkaError):
+                raise translate(error, "starting a consumer", servers=self._servers) from error
             raise
         self._consumer = consumer
         consumer.subscribe(pattern=pattern, listener=_Listener(self, handler))

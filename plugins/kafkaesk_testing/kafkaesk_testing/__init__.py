@@ -6,6 +6,7 @@ from .errors import KafkaBrokerError, KafkaTestingError, KafkaUnavailableError
 from .node import KafkaNode
 from .properties import Listener
 from .source import Kafka, find_kafka
+from .waiting import eventually
 
 __all__ = [
     "DISCONNECT",
@@ -19,5 +20,6 @@ __all__ = [
     "KafkaUnavailableError",
     "Listener",
     "Request",
+    "eventually",
     "find_kafka",
 ]

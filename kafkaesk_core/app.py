@@ -1,0 +1,459 @@
+"""The application: what a service declares, publishes with and runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from aiokafka.structs import RecordMetadata
+
+from .delivery import Delivery
+from .errors import InvalidMessageError, NotRunningError, PluginError, UnhealthyError
+from .groups import Groups
+from .message import Data, Header, IncomingMessage, OutgoingMessage, checked_headers
+from .plugins import Plugins, function_plugin
+from .router import Router
+from .runtime import Runtime
+from .schema import SchemaRegistration
+from .settings import Settings, Tuning, checked, listed, merged_settings
+from .status import Health, Status
+from .subscription import Subscription
+from .verdict import Outcome
+
+__all__ = ["Application"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Application(Router):
+    """Publishes and consumes; declare on it, then `async with app`, or the command `kafkaesk`.
+
+    `plugins` are added to the installed ones, which `entry_points=False` leaves out;
+    `plugin_settings` has a mapping per plugin's name. The other settings, their defaults and
+    their environment names are those of `Settings`.
+    """
+
+    def __init__(
+        self,
+        kafka_servers: Sequence[str] | str | None = None,
+        topic_prefix: str = "",
+        kafka_settings: Mapping[str, Any] | None = None,
+        replication_factor: int | None = None,
+        kafka_api_version: str = "auto",
+        auto_commit: bool = True,
+        auto_commit_interval_ms: int = 5000,
+        *,
+        plugins: Sequence[object] = (),
+        disable_plugins: Iterable[str] = (),
+        plugin_order: Sequence[str] = (),
+        plugin_settings: Mapping[str, Mapping[str, Any]] | None = None,
+        entry_points: bool = True,
+        **tuning: Unpack[Tuning],
+    ) -> None:
+        super().__init__()
+        self._runtime: Runtime | None = None
+        self._starting = asyncio.Lock()
+        self._starter: asyncio.Task[Any] | None = None
+        self._configured: dict[str, Any] = {}
+        self._overrides: dict[str, Any] = {}
+        self.configure(
+            kafka_servers,
+            topic_prefix,
+            kafka_settings,
+            replication_factor,
+            kafka_api_version,
+            auto_commit,
+            auto_commit_interval_ms,
+            **tuning,
+        )
+        order = listed("KAFKAESK_PLUGIN_ORDER")
+        self.plugins = Plugins(
+            order=plugin_order if order is None else order, on_change=self._plugins_changed
+        )
+        self._disabled_plugins = frozenset(disable_plugins)
+        self._plugin_settings = plugin_settings or {}
+        self._loads_entry_points = entry_points
+        for plugin in plugins:
+            self.plugins.register(plugin)
+
+    # --- configuration
+
+    def configure(
+        self,
+        kafka_servers: Sequence[str] | str | None = None,
+        topic_prefix: str | None = None,
+        kafka_settings: Mapping[str, Any] | None = None,
+        replication_factor: int | None = None,
+        kafka_api_version: str | None = None,
+        auto_commit: bool | None = None,
+        auto_commit_interval_ms: int | None = None,
+        **tuning: Unpack[Tuning],
+    ) -> None:
+        """Change settings; what is left out, or None, stays as it is.
+
+        Raises:
+            ConfigurationError: a name, a type or a value is wrong.
+            NotRunningError: the application runs already.
+        """
+        if self._runtime is not None:
+            raise NotRunningError("configure() an application before it starts, or after its end")
+        given = {
+            "kafka_servers": kafka_servers,
+            "topic_prefix": topic_prefix,
+            "kafka_settings": kafka_settings,
+            "replication_factor": replication_factor,
+            "kafka_api_version": kafka_api_version,
+            "auto_commit": auto_commit,
+            "auto_commit_interval_ms": auto_commit_interval_ms,
+            **tuning,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        merged = {**self._configured, **changed}
+        checked(merged)
+        self._configured = merged
+
+    def override(self, **settings: Any) -> None:
+        """Change settings as the command line does: above the environment too.
+
+        Raises:
+            ConfigurationError: a name, a type or a value is wrong.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        checked({**self._configured, **given})
+        self._overrides.update(given)
+
+    @property
+    def settings(self) -> Settings:
+        """The merged settings: what overrides, over the environment, over what was configured."""
+        return merged_settings(self._configured, overrides=self._overrides)
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the application knows any Kafka servers."""
+        return bool(self.settings.kafka_servers)
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Header names that plugins own."""
+        return self.plugins.claimed_headers
+
+    def hook(self, func: F) -> F:
+        """Register one function of the service as a hook; its name is the hook's."""
+        self.plugins.register(function_plugin(func))
+        return func
+
+    def load_plugins(self) -> None:
+        """Load the installed plugins, as a start does.
+
+        Raises:
+            PluginError: one cannot be loaded; the message says how to go on without it.
+        """
+        if self._loads_entry_points:
+            allow = listed("KAFKAESK_PLUGINS")
+            self.plugins.load_entry_points(
+                allow=None if allow is None else frozenset(allow),
+                disabled=self._disabled_plugins | set(listed("KAFKAESK_DISABLE_PLUGINS") or ()),
+                settings=self._plugin_settings,
+            )
+
+    def chains(self) -> dict[str, list[str]]:
+        """The layers of publishing, and of each subscription, outermost first."""
+        found = {"wrap_publish": [*self.plugins.layers("wrap_publish"), "encode", "send"]}
+        for subscription in self._subscriptions:
+            layers = self.plugins.layers("wrap_consume", subscription.skip_plugins)
+            name = f"wrap_consume ({subscription.group})"
+            found[name] = [*layers, "decode", subscription.handler_name]
+        return found
+
+    def _plugins_changed(self) -> None:
+        if self._runtime is not None and self._runtime.is_open:
+            self._runtime.compile()
+
+    def _add_schema(self, registration: SchemaRegistration) -> None:
+        super()._add_schema(registration)
+        self.plugins.declare_schema(registration, self)
+
+    def _add_subscription(self, subscription: Subscription) -> None:
+        if self._runtime is not None and self._runtime.consumption is not None:
+            raise NotRunningError(
+                f"{subscription!r} comes too late: the application consumes already"
+            )
+        super()._add_subscription(subscription)
+
+    # --- lifecycle
+
+    async def initialize(self) -> None:
+        """Load plugins, check everything, connect, create topics; what fails is undone.
+
+        Idempotent, and safe to be called by several tasks at once.
+
+        Raises:
+            ConfigurationError: settings, handlers or schemas cannot work.
+            PluginError: a plugin cannot be loaded.
+            BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
+        """
+        if self._starter is not None and self._starter is asyncio.current_task():
+            raise NotRunningError("the application is starting; publish from 'initialize' handlers")
+        async with self._starting:
+            if self._runtime is None:
+                self._starter = asyncio.current_task()
+                try:
+                    await self._start()
+                finally:
+                    self._starter = None
+
+    async def _start(self) -> None:
+        settings = self.settings
+        settings.check()
+        self.load_plugins()
+        self._groups = Groups(self, self.publish, self._schemas, self.plugins, self._subscriptions)
+        runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
+        self._runtime = runtime
+        try:
+            await runtime.start()
+        except BaseException:
+            self._runtime = None
+            raise
+
+    async def finalize(self) -> None:
+        """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
+
+        Idempotent; what was started by then is undone, a start in progress is waited for.
+        """
+        async with self._starting:
+            runtime = self._runtime
+            if runtime is not None:
+                try:
+                    await runtime.stop()
+                finally:
+                    self._runtime = None
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.finalize()
+
+    async def _running(self) -> Runtime:
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            await self.initialize()
+            runtime = self._runtime
+        if runtime is None:
+            raise NotRunningError("the application was stopped while it started")
+        return runtime
+
+    # --- publish
+
+    async def publish(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origin: IncomingMessage | None = None,
+    ) -> Delivery:
+        """Publish a model, or JSON-able data of a schema, to a stream.
+
+        Returns once the message is buffered; await the delivery for the broker's
+        acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
+        already carries one. `timestamp_ms` is by default now.
+
+        Raises:
+            SchemaError: the data satisfies no schema, or not the one that the stream carries.
+            MessageTooLargeError: the message is larger than the producer may send.
+            DeliveryFailedError: there was no room in the buffer within `delivery_timeout`.
+            TopicError: the topic cannot be created.
+        """
+        if data is None or isinstance(data, (bytes, bytearray, memoryview)):
+            raise InvalidMessageError(
+                f"publish to {stream_id} got {type(data).__name__}; publish a model or JSON-able "
+                "data, or use raw_publish() for bytes and tombstones",
+                schema=schema,
+                topic=stream_id,
+            )
+        return await self._send(
+            stream_id,
+            data,
+            key=key,
+            schema=schema,
+            headers=checked_headers(headers),
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            origin=origin,
+        )
+
+    async def publish_and_wait(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Publish, and wait for the broker's acknowledgement.
+
+        Raises:
+            DeliveryFailedError: the message was certainly not written.
+            DeliveryUnknownError: it may or may not have been written.
+            SchemaError: as with `publish`.
+        """
+        delivery = await self.publish(
+            stream_id,
+            data,
+            key,
+            headers,
+            schema=schema,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+        )
+        return await delivery
+
+    async def raw_publish(
+        self,
+        stream_id: str,
+        data: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origin: IncomingMessage | None = None,
+    ) -> Delivery:
+        """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
+        if data is not None and not isinstance(data, bytes):
+            raise InvalidMessageError(
+                f"raw_publish to {stream_id} got {type(data).__name__}, not bytes; "
+                "use publish() for models and JSON-able data",
+                topic=stream_id,
+            )
+        return await self._send(
+            stream_id,
+            data,
+            key=key,
+            headers=checked_headers(headers),
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            origin=origin,
+        )
+
+    async def _send(self, stream_id: str, data: Data, **fields: Any) -> Delivery:
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            runtime = await self._running()
+        if not runtime.can_publish:
+            await runtime.start_publisher()
+        topic = runtime.topics.topic_of(stream_id)
+        delivery = await runtime.publish(OutgoingMessage(stream_id, topic, data, **fields))
+        if delivery is None:
+            layers = ", ".join(self.plugins.layers("wrap_publish"))
+            raise PluginError(
+                "a layer of wrap_publish returned None instead of what call_next() returned; "
+                f"it is one of: {layers}",
+                hook="wrap_publish",
+            )
+        return delivery
+
+    async def flush(self) -> None:
+        """Wait until everything buffered was acknowledged or has failed."""
+        if self._runtime is not None:
+            await self._runtime.publisher.flush()
+
+    # --- consume
+
+    async def consume_for(self, num_messages: int, *, seconds: float | None = None) -> int:
+        """Consume until so many messages are finished with, or `seconds` are over.
+
+        Returns how many were handled or skipped; handlers that run at the same time may make it
+        more than asked for.
+
+        Raises:
+            HandlerError: a handler failed and its subscription does not go on.
+        """
+        consumed = 0
+
+        def count(_: Outcome) -> None:
+            nonlocal consumed
+            consumed += 1
+            if consumed >= num_messages and runtime.consumption is not None:
+                runtime.consumption.request_stop()
+
+        runtime = await self._running()
+        await self._consume(runtime, count, seconds)
+        return consumed
+
+    async def consume_forever(self) -> None:
+        """Consume until `stop()` is called.
+
+        Raises:
+            HandlerError: a handler failed and its subscription does not go on.
+            BrokerError: a group cannot be joined, or its membership cannot be kept.
+        """
+        await self._consume(await self._running(), lambda _: None, None)
+
+    async def _consume(
+        self, runtime: Runtime, count: Callable[[Outcome], None], seconds: float | None
+    ) -> None:
+        consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
+        try:
+            await consumption.run(start_timeout=runtime.settings.start_timeout, seconds=seconds)
+        finally:
+            await runtime.stop_consuming()
+        failure = consumption.failure()
+        if failure is not None:
+            raise failure
+
+    async def stop(self) -> None:
+        """Stop consuming: take no more, finish, commit, leave the groups.
+
+        Idempotent and safe to be called at any time by several tasks; `consume_forever` returns,
+        also if the application is still starting.
+        """
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.is_stop_requested = not runtime.is_open
+            await runtime.stop_consuming()
+
+    # --- state
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether consumers run, or are being started or stopped."""
+        return self._runtime is not None and self._runtime.consumption is not None
+
+    def status(self) -> Status:
+        """A snapshot that may be read by another thread, or be shown as JSON."""
+        runtime = self._runtime
+        return Status("stopped") if runtime is None else runtime.status()
+
+    def health(self) -> Health:
+        """Whether the application makes progress, is ready, and what hinders it."""
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
+        return runtime.health()
+
+    async def health_check(self) -> None:
+        """Raise if the application should be restarted; a passing hindrance is not a reason.
+
+        Raises:
+            UnhealthyError: it makes no progress, with the reasons.
+        """
+        health = self.health()
+        if not health.is_live:
+            raise UnhealthyError(health.reasons)

@@ -1,0 +1,80 @@
+"""The consumer groups that a service's subscriptions make, with their handlers bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from .binding import Argument, Call, bind
+from .consumer import GroupConsumer
+from .message import App, IncomingMessage
+from .plugins import Plugins
+from .runtime import Runtime
+from .schema import Schemas
+from .subscriber import ConsumerFacade, Publish, Subscriber
+from .subscription import Subscription
+from .verdict import Outcome
+
+__all__ = ["Groups"]
+
+
+class Groups:
+    """Binds every handler once, and makes the consumers of each run.
+
+    Raises:
+        SubscriptionError: a handler's annotation cannot be resolved or its parameter not filled.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        publish: Publish,
+        schemas: Schemas,
+        plugins: Plugins,
+        subscriptions: Iterable[Subscription],
+    ) -> None:
+        self._app = app
+        self._publish = publish
+        self._plugins = plugins
+        self._calls: dict[str, dict[Subscription, Call]] = {}
+        self._consumers: dict[str, GroupConsumer] = {}
+        for subscription in subscriptions:
+            calls = self._calls.setdefault(subscription.group, {})
+            calls[subscription] = bind(
+                subscription,
+                decoder=schemas.decoder,
+                known=self._known(subscription.group),
+                claim=plugins.bind_parameter,
+            )
+
+    def consumers(
+        self, runtime: Runtime, on_finished: Callable[[Outcome], None]
+    ) -> list[GroupConsumer]:
+        """Make one consumer per group; none is started."""
+        self._consumers = {
+            group: GroupConsumer(
+                group,
+                calls,
+                topics=runtime.topics,
+                settings=runtime.settings,
+                servers=runtime.servers,
+                blame=self._plugins.blame,
+                on_finished=on_finished,
+            )
+            for group, calls in self._calls.items()
+        }
+        return list(self._consumers.values())
+
+    def _known(self, group: str) -> dict[str, Argument]:
+        """What is filled in by the parameter's name."""
+        return {
+            "schema": lambda message: message.schema,
+            "record": lambda message: message.record,
+            "app": lambda _: self._app,
+            "subscriber": partial(self._subscriber, group),
+        }
+
+    def _subscriber(self, group: str, message: IncomingMessage) -> Subscriber:
+        consumer = self._consumers[group]
+        facade = ConsumerFacade(message, consumer.commit_through, consumer.raw)
+        return Subscriber(message, group, self._publish, facade)

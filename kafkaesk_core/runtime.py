@@ -1,0 +1,272 @@
+"""What exists only while an application runs: connections, chains, topics, and their order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from .bootstrap import Bootstrap, opened
+from .consumer import GroupConsumer
+from .consumption import Consumption
+from .delivery import Delivery
+from .errors import BrokerUnreachableError, NotRunningError
+from .kafka.admin import Admin
+from .kafka.producer import Producer
+from .message import App, OutgoingMessage
+from .plugins import Plugins
+from .publisher import Publisher
+from .router import EventHandler
+from .schema import SchemaRegistration, Schemas
+from .settings import Settings
+from .status import Health, Status
+from .topics import Topics
+
+__all__ = ["Runtime"]
+
+logger = logging.getLogger("kafkaesk.app")
+
+CONNECT_PAUSE = 1.0
+CLOSE_TIMEOUT = 3.0
+
+
+class Runtime:
+    """One run of an application, from start to stop; what was started is undone in reverse."""
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        plugins: Plugins,
+        schemas: Schemas,
+        events: Mapping[str, Sequence[EventHandler]],
+    ) -> None:
+        self._app = app
+        self.settings = settings
+        self._plugins = plugins
+        self._schemas = schemas
+        self._events = events
+        self._stack = AsyncExitStack()
+        self._loop = asyncio.get_running_loop()
+        self._deadline: float | None = None
+        self.consumption: Consumption | None = None
+        self.is_open = False
+        self.is_stop_requested = False  # while it starts
+        self.can_publish = False
+        self.servers: tuple[str, ...] = ()
+        self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
+
+    # --- start
+
+    async def start(self) -> None:
+        """Connect, enter lifespans, activate schemas, call the "initialize" handlers.
+
+        Raises:
+            KafkaeskError: something of it failed; what had been started is undone.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        bootstrap = await self._stack.enter_async_context(opened(self.settings))
+        self.servers = bootstrap.servers
+        admin = await self._connect(bootstrap)
+        self._stack.push_async_callback(admin.close, CLOSE_TIMEOUT)
+        settings = self.settings
+        self.topics = Topics(
+            settings.topic_prefix,
+            admin,
+            create=settings.create_topics,
+            create_on_use=not bootstrap.can_create_topics and settings.create_topics,
+            partitions=settings.partitions,
+            replication_factor=settings.replication_factor,
+            timeout=settings.start_timeout,
+        )
+        self._stack.push_async_callback(self.topics.close)
+        self.topics.on_created.append(self._topic_created)
+        self.publisher = Publisher(
+            partial(Producer, bootstrap.servers, settings.client.for_producer()),
+            self.topics,
+            self._encode,
+            delivery_timeout=settings.delivery_timeout,
+            send_buffer_bytes=settings.send_buffer_bytes,
+            registration_of=self._registration_of,
+        )
+        self._stack.push_async_callback(self._stop_publisher)
+        for lifespan in self._plugins.lifespans(self._app):
+            await self._enter(lifespan)
+        self.compile()
+        self.is_open = True
+        for registration in self._schemas:
+            await self._activate(registration)
+        for handler in self._events.get("initialize", ()):
+            await handler()
+        self._stack.push_async_callback(self._finalize)
+
+    async def _connect(self, bootstrap: Bootstrap) -> Admin:
+        """Reach a broker, trying until `start_timeout` is over."""
+        timeout = self.settings.start_timeout
+        deadline = self._loop.time() + timeout
+        told = ""
+        while True:
+            admin = Admin(bootstrap.servers, self.settings.client.for_admin())
+            left = max(deadline - self._loop.time(), 0.1)
+            try:
+                await admin.start(left)
+            except BrokerUnreachableError as error:
+                if self._loop.time() + CONNECT_PAUSE >= deadline:
+                    raise BrokerUnreachableError(
+                        f"{error}; gave up after start_timeout {timeout:g}s",
+                        servers=bootstrap.servers,
+                    ) from error
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("%s; trying for %.0f seconds more", told, left)
+                await asyncio.sleep(CONNECT_PAUSE)
+            else:
+                return admin
+
+    async def _enter(self, lifespan: AbstractAsyncContextManager[None]) -> None:
+        await lifespan.__aenter__()
+
+        async def leave() -> None:
+            await self._bounded("leaving a plugin's lifespan", lifespan.__aexit__(None, None, None))
+
+        self._stack.push_async_callback(leave)
+
+    async def start_publisher(self) -> None:
+        """Connect a producer, with the first message: who only consumes needs no right to write.
+
+        Raises:
+            BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
+        """
+        await self.publisher.start(self.settings.start_timeout)
+        self.can_publish = True
+
+    def compile(self) -> None:
+        """Build all chains from the plugins as they are now."""
+        plugins, app = self._plugins, self._app
+        self.publish = plugins.chain("wrap_publish", self.publisher.send, app=app)
+        self.publisher.on_published = plugins.notifier("published", app=app)
+        self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
+        for group in self.consumption.groups if self.consumption else ():
+            group.compile(plugins, app)
+
+    async def _create_streams(self, registration: SchemaRegistration) -> None:
+        topics = [self.topics.topic_of(stream) for stream in registration.streams]
+        for topic in topics:
+            self.topics.claim(topic, registration.id)
+        await asyncio.gather(*(self.topics.ensure(topic, registration) for topic in topics))
+
+    def _topic_created(self, topic: str) -> None:
+        for group in self.consumption.groups if self.consumption else ():
+            group.refresh(topic)
+
+    def _encode(self, message: OutgoingMessage) -> bytes | None:
+        return self._schemas.encode(message, self.topics, validate=self.settings.validate_published)
+
+    def _registration_of(self, message: OutgoingMessage) -> SchemaRegistration | None:
+        return None if message.schema is None else self._schemas.get(message.schema)
+
+    # --- consume
+
+    def consumption_of(self, groups: Sequence[GroupConsumer]) -> Consumption:
+        """Prepare consuming with these groups.
+
+        Raises:
+            NotRunningError: the application consumes already.
+        """
+        if self.consumption is not None:
+            raise NotRunningError("this application consumes already; one run at a time")
+        self.consumption = Consumption(groups)
+        if self.is_stop_requested:
+            self.consumption.request_stop()
+            self.is_stop_requested = False
+        for group in groups:
+            group.compile(self._plugins, self._app)
+        return self.consumption
+
+    async def stop_consuming(self) -> None:
+        """Drain, commit and leave all groups; nothing happens if there are none."""
+        consumption = self.consumption
+        if consumption is not None:
+            deadline = self._deadline or self._loop.time() + self.settings.shutdown_timeout
+            await consumption.stop(deadline)
+            if self.consumption is consumption:
+                self.consumption = None
+
+    # --- stop
+
+    def _stop_by(self) -> float:
+        """When everything shall have ended, on the loop's clock; set by the first who asks."""
+        if self._deadline is None:
+            self._deadline = self._loop.time() + self.settings.shutdown_timeout
+        return self._deadline
+
+    def _left(self) -> float:
+        return max(self._stop_by() - self._loop.time(), 0.5)
+
+    async def stop(self) -> None:
+        """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer."""
+        self._stop_by()
+        try:
+            await self.stop_consuming()
+        finally:
+            await self._stack.aclose()
+            self.is_open = False
+
+    # --- state
+
+    def status(self) -> Status:
+        """A snapshot of the whole application."""
+        groups = self.consumption.groups if self.consumption else ()
+        return Status(
+            state="running" if self.is_open else "starting",
+            groups=tuple(group.vitals.status() for group in groups),
+            published=asdict(self.publisher.counts) if self.can_publish else {},
+        )
+
+    def health(self) -> Health:
+        """Live unless progress has stopped; ready once every group has its partitions."""
+        groups = self.consumption.groups if self.consumption else ()
+        problems = [problem for group in groups for problem in group.vitals.problems()]
+        problems += [f"{group.group}: failed" for group in groups if group.failed.done()]
+        hindrances = [reason for group in groups for reason in group.vitals.hindrances()]
+        is_joined = all(group.vitals.is_joined for group in groups)
+        return Health(
+            is_live=not problems,
+            is_ready=self.is_open and is_joined and not problems,
+            reasons=(
+                *problems,
+                *hindrances,
+                *(self.publisher.health() if self.can_publish else ()),
+            ),
+        )
+
+    async def _finalize(self) -> None:
+        for handler in self._events.get("finalize", ()):
+            await self._bounded(f"the finalize handler {handler!r}", handler())
+
+    async def _stop_publisher(self) -> None:
+        report = await self.publisher.stop(self._left())
+        for topic, count in report.failed.items():
+            logger.error("topic %s: %d messages were not delivered", topic, count)
+        for topic, count in report.unknown.items():
+            logger.error("topic %s: %d messages may or may not be delivered", topic, count)
+
+    async def _bounded(self, what: str, work: Awaitable[Any]) -> None:
+        """Wait for the end of something that must not keep the rest from ending."""
+        try:
+            async with asyncio.timeout(self._left()):
+                await work
+        except TimeoutError:
+            logger.exception("%s did not end within shutdown_timeout", what)
+        except Exception:
+            logger.exception("%s failed", what)

@@ -1,0 +1,193 @@
+"""When commits are sent, and what their answers mean (rules 4 to 6; K16 to K20)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.commits import Commits
+from kafkaesk_core.errors import CommitError
+from kafkaesk_core.kafka.consumer import CommitResult
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_testing import eventually
+
+A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
+
+
+class Broker:
+    """Stores what it is sent, unless told to answer otherwise."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[TopicPartition, int]] = []
+        self.answer: CommitResult | None = None
+        self.is_silent = False
+        self.running = 0
+
+    async def __call__(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
+        self.sent.append(dict(offsets))
+        self.running += 1
+        try:
+            if self.is_silent:
+                await asyncio.sleep(60)
+        finally:
+            self.running -= 1
+        return self.answer or CommitResult(stored=set(offsets))
+
+
+def given(done: int = 3) -> tuple[Commits, Broker, Ledger[TopicPartition]]:
+    ledger: Ledger[TopicPartition] = Ledger()
+    ledger.assign([A, B])
+    for partition in (A, B):
+        epoch = ledger.register(partition, list(range(10)), now=0.0)
+        for offset in range(done):
+            ledger.finish(partition, epoch, offset)
+    broker = Broker()
+    commits = Commits(ledger, broker, group="group", timeout=0.2)
+    commits.open()
+    return commits, broker, ledger
+
+
+async def test_what_is_done_is_sent_once() -> None:
+    commits, broker, _ = given()
+
+    await commits.commit("interval")
+    await commits.commit("interval")
+
+    assert broker.sent == [{A: 3, B: 3}]
+
+
+async def test_nothing_is_sent_when_nothing_is_done() -> None:
+    """Rule 9."""
+    commits, broker, _ = given(done=0)
+
+    await commits.commit("interval")
+
+    assert broker.sent == []
+
+
+async def test_nothing_is_sent_between_revocation_and_assignment() -> None:
+    """Rule 5."""
+    commits, broker, _ = given()
+
+    await commits.close()
+
+    with pytest.raises(CommitError, match="handed over"):
+        await commits.commit("interval")
+    assert broker.sent == []
+
+
+async def test_a_commit_in_flight_has_ended_when_close_returns() -> None:
+    """K17: one that outlives the revocation could move the next owner's offset back."""
+    commits, broker, ledger = given()
+    broker.is_silent = True
+    committing = asyncio.create_task(commits.commit("interval"))
+    await eventually(lambda: broker.running)
+
+    await commits.close()
+
+    assert broker.running == 0
+    with pytest.raises(CommitError):
+        await committing
+    assert ledger.propose() == {A: 3, B: 3}
+
+
+async def test_an_unanswered_commit_is_bounded_and_sent_again() -> None:
+    """K20, rule 6: it may have been applied."""
+    commits, broker, _ = given()
+    broker.is_silent = True
+
+    with pytest.raises(CommitError, match=r"0\.2s"):
+        await commits.commit("interval")
+    await eventually(lambda: broker.running == 0)
+    broker.is_silent = False
+    await commits.commit("interval")
+
+    assert broker.sent == [{A: 3, B: 3}, {A: 3, B: 3}]
+
+
+async def test_a_refused_partition_does_not_keep_others_from_being_stored() -> None:
+    commits, broker, ledger = given()
+    broker.answer = CommitResult(stored={A}, refused={B: "TopicAuthorizationFailedError"})
+
+    with pytest.raises(CommitError, match=r"topic\[1\] TopicAuthorizationFailedError"):
+        await commits.commit("interval")
+
+    assert ledger.propose() == {B: 3}
+
+
+async def test_a_deleted_topic_is_dropped() -> None:
+    """K18, K67."""
+    commits, broker, ledger = given()
+    broker.answer = CommitResult(stored={A}, gone={B})
+
+    await commits.commit("interval")
+
+    assert list(ledger) == [A]
+
+
+async def test_lost_membership_is_an_error_and_stores_nothing() -> None:
+    """K59: codes 22 and 25."""
+    commits, broker, ledger = given()
+    broker.answer = CommitResult(is_lost=True)
+
+    with pytest.raises(CommitError, match="others"):
+        await commits.commit("interval")
+
+    assert ledger.propose() == {A: 3, B: 3}
+
+
+async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
+    """Rule 6, K63."""
+    commits, broker, _ = given()
+
+    await asyncio.gather(*(commits.commit("manual") for _ in range(5)))
+
+    assert broker.sent == [{A: 3, B: 3}]
+
+
+async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> None:
+    """D8."""
+    commits, broker, ledger = given()
+
+    async def greedy(offsets: Any, reason: str) -> None:
+        await commits.innermost({A: 99, TopicPartition("other", 0): 5})
+
+    commits.layers = greedy
+    await commits.commit("interval")
+
+    assert broker.sent == [{A: 3}]
+    assert ledger.propose() == {B: 3}
+
+
+async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """D8."""
+    commits, broker, _ = given()
+
+    async def later(offsets: Any, reason: str) -> None: ...
+
+    commits.layers = later
+    await commits.commit("stop")
+
+    assert broker.sent == []
+    assert commits.counts["postponed"] == 2
+    assert "stay uncommitted on stop" in caplog.text
+
+
+async def test_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
+    """D8, F45."""
+    commits, _, ledger = given()
+
+    async def hang(offsets: Any, reason: str) -> None:
+        await asyncio.sleep(60)
+
+    commits.layers = hang
+    with pytest.raises(CommitError, match="not finished"):
+        await commits.commit("interval")
+
+    assert ledger.propose() == {A: 3, B: 3}

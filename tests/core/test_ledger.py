@@ -1,0 +1,239 @@
+"""The ledger keeps rules 1 to 4 and 9 whatever comes in between."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kafkaesk_core.ledger import Ledger
+
+PARTITIONS = ["a", "b"]
+
+
+def test_nothing_is_proposed_before_anything_is_finished() -> None:
+    """Rule 9 and U24: positions are not progress."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+
+    ledger.register("a", [7, 8, 9], now=0.0)
+
+    assert ledger.propose() == {}
+
+
+def test_the_watermark_waits_for_the_lowest_open_offset() -> None:
+    """Rule 1 and U3: offset 9 is done, 8 is not, so 8 may be committed and not 10."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [7, 8, 9], now=0.0)
+
+    ledger.finish("a", epoch, 7)
+    ledger.finish("a", epoch, 9)
+
+    assert ledger.propose() == {"a": 8}
+    ledger.finish("a", epoch, 8)
+    assert ledger.propose() == {"a": 10}
+
+
+def test_gaps_in_the_log_are_not_waited_for() -> None:
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [0, 4, 9], now=0.0)
+
+    for offset in (9, 0, 4):
+        ledger.finish("a", epoch, offset)
+
+    assert ledger.propose() == {"a": 10}
+
+
+def test_a_completion_of_an_earlier_epoch_changes_nothing_and_is_counted() -> None:
+    """Rule 3."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    old = ledger.register("a", [0], now=0.0)
+    ledger.revoke(["a"])
+    ledger.assign(["a"])
+    ledger.register("a", [0], now=0.0)
+
+    assert not ledger.finish("a", old, 0)
+
+    assert ledger.propose() == {}
+    assert ledger.stale_completions == 1
+
+
+def test_a_rewind_is_followed_by_a_new_epoch() -> None:
+    """Rule 2 and U9: after a seek back to 10 the commit goes back to 11."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [1000], now=0.0)
+    ledger.finish("a", epoch, 1000)
+    ledger.acknowledge("a", epoch, 1001)
+
+    ledger.start_at("a", 10)
+    rewound = ledger.register("a", [10], now=0.0)
+    ledger.finish("a", rewound, 10)
+
+    assert ledger.propose() == {"a": 11}
+    assert not ledger.finish("a", epoch, 1000)
+
+
+def test_a_start_at_the_end_owes_a_commit_of_that_position() -> None:
+    """Rule 9: with auto_offset_reset=latest a restart before the first commit skips nothing."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+
+    ledger.start_at("a", 42, commit=True)
+
+    assert ledger.propose() == {"a": 42}
+
+
+def test_an_unanswered_commit_is_proposed_again() -> None:
+    """Rule 6 and U26: acknowledged values alone count."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [0, 1], now=0.0)
+    ledger.finish("a", epoch, 0)
+    ledger.acknowledge("a", epoch, 1)
+
+    ledger.mark_uncertain(["a"])
+
+    assert ledger.propose() == {"a": 1}
+    ledger.acknowledge("a", epoch, 1)
+    assert ledger.propose() == {}
+
+
+def test_offsets_are_clamped_to_what_is_done_and_owned() -> None:
+    """D8: a layer around a commit can run neither ahead nor back, nor name others' partitions."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [5, 6, 7], now=0.0)
+    ledger.finish("a", epoch, 5)
+
+    assert ledger.clamp({"a": 99, "other": 3}) == {"a": 6}
+    assert ledger.clamp({"a": 2}) == {}
+
+
+def test_the_age_is_that_of_the_oldest_open_record() -> None:
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [0, 1], now=10.0)
+    ledger.register("a", [2], now=20.0)
+
+    assert ledger.state("a").oldest_since == 10.0
+    ledger.finish("a", epoch, 1)
+    assert ledger.state("a").oldest_since == 10.0
+    ledger.finish("a", epoch, 0)
+    assert ledger.state("a").oldest_since == 20.0
+    ledger.finish("a", epoch, 2)
+    assert ledger.state("a").oldest_since is None
+
+
+class _Model:
+    """What a partition should be, kept the slow and obvious way."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.next: int | None = None
+        self.open: set[int] = set()
+        self.finished: set[int] = set()
+        self.stored: int | None = None
+
+    @property
+    def watermark(self) -> int | None:
+        return min(self.open) if self.open else self.next
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any interleaving of assign, register, finish, revoke, seek and the results of commits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger: Ledger[str] = Ledger()
+        self.models: dict[str, _Model] = {}
+        self.in_flight: tuple[dict[str, int], dict[str, int]] | None = None
+        self.past: list[tuple[str, int, int]] = []
+
+    @initialize()
+    def start(self) -> None:
+        self.assign("a")
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def assign(self, partition: str) -> None:
+        self.ledger.assign([partition])
+        epoch = self.ledger.epoch(partition)
+        assert epoch is not None
+        self.models[partition] = _Model(epoch)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def revoke(self, partition: str) -> None:
+        self.ledger.revoke([partition])
+        self.models.pop(partition, None)
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data(), gaps=st.lists(st.integers(0, 3), min_size=1, max_size=5))
+    def register(self, data: st.DataObject, gaps: list[int]) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.models)))
+        model = self.models[partition]
+        position = model.next or 0
+        offsets = []
+        for gap in gaps:
+            offsets.append(position + gap)
+            position += gap + 1
+        epoch = self.ledger.register(partition, offsets, now=0.0)
+        assert epoch == model.epoch
+        model.open.update(offsets)
+        model.next = position
+        self.past.extend((partition, epoch, offset) for offset in offsets)
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        partition, epoch, offset = data.draw(st.sampled_from(self.past))
+        model = self.models.get(partition)
+        counts = model is not None and model.epoch == epoch and offset in model.open
+        assert self.ledger.finish(partition, epoch, offset) == counts
+        if counts and model is not None:
+            model.open.discard(offset)
+            model.finished.add(offset)
+
+    @precondition(lambda self: self.in_flight is None)
+    @rule()
+    def commit(self) -> None:
+        proposal = self.ledger.propose()
+        for partition, offset in proposal.items():
+            assert offset == self.models[partition].watermark
+        self.in_flight = proposal, {p: self.models[p].epoch for p in proposal}
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule(answer=st.sampled_from(["stored", "refused", "silent"]))
+    def answer(self, answer: str) -> None:
+        assert self.in_flight is not None
+        proposal, epochs = self.in_flight
+        self.in_flight = None
+        if answer == "silent":
+            self.ledger.mark_uncertain(proposal)
+        if answer != "stored":
+            return
+        for partition, offset in proposal.items():
+            self.ledger.acknowledge(partition, epochs[partition], offset)
+            model = self.models.get(partition)
+            if model is not None and model.epoch == epochs[partition]:
+                assert model.stored is None or offset >= model.stored  # rule 2
+                model.stored = offset
+
+    @invariant()
+    def the_watermark_is_the_lowest_open_offset(self) -> None:
+        for partition, model in self.models.items():
+            assert self.ledger.watermark(partition) == model.watermark
+            assert self.ledger.state(partition).open == len(model.open)
+
+    @invariant()
+    def nothing_open_lies_below_what_is_proposed(self) -> None:
+        if self.in_flight is not None:
+            return
+        for partition, offset in self.ledger.propose().items():
+            assert all(offset <= still_open for still_open in self.models[partition].open)
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

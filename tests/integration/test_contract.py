@@ -1,0 +1,742 @@
+"""The public contract, row by row (S1 to S17), on real Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Optional
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel
+
+import kafkaesk_core
+from kafkaesk_core import (
+    Application,
+    ConfigurationError,
+    DecodeError,
+    HandlerError,
+    InvalidMessageError,
+    SchemaConflictError,
+    Skip,
+    SubscriptionError,
+    UnknownSchemaError,
+)
+from kafkaesk_testing import eventually
+
+
+class Content(BaseModel):
+    foo: str
+
+
+async def committed(app: Application, group: str, stream: str) -> dict[int, int]:
+    """What the group has stored, as a plain client sees it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(app.settings.kafka_servers))
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    topic = app.settings.topic_prefix + stream
+    return {tp.partition: stored.offset for tp, stored in offsets.items() if tp.topic == topic}
+
+
+async def read_all(app: Application, stream: str, count: int) -> list[ConsumerRecord]:
+    """Read a stream with a plain client."""
+    consumer = AIOKafkaConsumer(
+        app.settings.topic_prefix + stream,
+        bootstrap_servers=list(app.settings.kafka_servers),
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    try:
+        return [await asyncio.wait_for(consumer.getone(), 10) for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+async def test_s1_topics_of_known_streams_are_created_at_start_with_their_retention(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content", version=1, retention=24 * 60 * 60, streams=["known"])(Content)
+
+    async with kafkaesk_app:
+        topic = kafkaesk_app.settings.topic_prefix + "known"
+        admin = AIOKafkaAdminClient(bootstrap_servers=list(kafkaesk_app.settings.kafka_servers))
+        await admin.start()
+        (described,) = await admin.describe_topics([topic])
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})
+        (answer,) = await admin.describe_configs([resource])
+        await admin.close()
+
+    assert len(described["partitions"]) == kafkaesk_app.settings.partitions
+    assert answer.resources[0][4][0][1] == "86400000"
+
+
+async def test_s2_publish_returns_a_delivery_and_publish_and_wait_the_metadata(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content")(Content)
+
+    async with kafkaesk_app:
+        delivery = await kafkaesk_app.publish("s2", data=Content(foo="bar"), key=b"k")
+        first = await delivery
+        second = await kafkaesk_app.publish_and_wait("s2", Content(foo="baz"), b"k")
+        raw = await kafkaesk_app.raw_publish("s2", b"anything", b"k", [("h", b"1")])
+        await kafkaesk_app.flush()
+
+    assert (first.partition, first.offset + 1) == (second.partition, second.offset)
+    assert raw.done()
+    assert raw.offset == second.offset + 1
+
+
+async def test_s2_publishing_outside_of_the_application_starts_it(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content")(Content)
+
+    deliveries = await asyncio.gather(
+        *(kafkaesk_app.publish("s2", Content(foo=str(n))) for n in range(3))
+    )
+
+    assert all([await delivery for delivery in deliveries])
+    await kafkaesk_app.finalize()
+
+
+async def test_s3_json_schema_documents_are_registered_and_validated_against(
+    kafkaesk_app: Application,
+) -> None:
+    document = {
+        "type": "object",
+        "properties": {"foo": {"type": "string"}},
+        "required": ["foo"],
+    }
+    kafkaesk_app.schema("Content", version=1, streams=["s3"])(document)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish_and_wait("s3", data={"foo": "bar"}, schema="Content:1")
+        await kafkaesk_app.publish_and_wait("s3", data={"foo": "by the topic's schema"})
+        with pytest.raises(InvalidMessageError, match="Content:1"):
+            await kafkaesk_app.publish("s3", data={"foo": 1}, schema="Content:1")
+    records = await read_all(kafkaesk_app, "s3", 2)
+
+    assert all(json.loads(record.value)["schema"] == "Content:1" for record in records)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"), [("s4.*", {"s4.a", "s4.bb"}), ("s4.?", {"s4.a"}), ("s4.[ab]", {"s4.a"})]
+)
+async def test_s4_a_stream_is_a_pattern_over_stream_names(
+    kafkaesk_app: Application, pattern: str, taken: set[str]
+) -> None:
+    kafkaesk_app.schema("Content", streams=["s4.a", "s4.bb", "other"])(Content)
+    seen: set[str] = set()
+
+    @kafkaesk_app.subscribe(pattern, "s4")
+    async def handle(data: Content, record: ConsumerRecord) -> None:
+        seen.add(record.topic.removeprefix(kafkaesk_app.settings.topic_prefix))
+
+    async with kafkaesk_app:
+        for stream in ("s4.a", "s4.bb", "other"):
+            await kafkaesk_app.publish(stream, Content(foo=stream))
+        await kafkaesk_app.consume_for(len(taken), seconds=20)
+
+    assert seen == taken
+
+
+async def test_s4_subscribe_to_topics_takes_names_and_no_patterns(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content")(Content)
+    seen: list[str] = []
+
+    @kafkaesk_app.subscribe_to_topics(["s4", "s4-two"], "names")
+    async def by_name(data: Content) -> None:
+        seen.append(data.foo)
+
+    @kafkaesk_app.subscribe_to_pattern("s4-th*", "patterns")
+    async def by_pattern(data: Content) -> None:
+        seen.append(data.foo)
+
+    async with kafkaesk_app:
+        for stream in ("s4", "s4-two", "s4-three"):
+            await kafkaesk_app.publish(stream, Content(foo=stream))
+        await kafkaesk_app.consume_for(3, seconds=20)
+
+    assert sorted(seen) == ["s4", "s4-three", "s4-two"]
+
+
+async def test_s4_and_u41_a_prefix_may_hold_any_character_of_a_topic(kafka: Any) -> None:
+    app = Application(kafka.servers, topic_prefix="s4.pre-fix_", entry_points=False)
+    app.schema("Content")(Content)
+    seen: list[str] = []
+
+    @app.subscribe("x.*")
+    async def prefixed(data: Content, record: ConsumerRecord) -> None:
+        seen.append(record.topic)
+
+    async with app:
+        await app.publish("x.y", Content(foo="1"))
+        await app.consume_for(1, seconds=20)
+
+    assert seen == ["s4.pre-fix_x.y"]
+
+
+async def test_s5_the_group_is_by_default_the_functions_name(kafkaesk_app: Application) -> None:
+    kafkaesk_app.schema("Content")(Content)
+
+    @kafkaesk_app.subscribe("s5")
+    async def the_name_of_the_function(data: Content) -> None: ...
+
+    assert kafkaesk_app.subscriptions[0].group == "the_name_of_the_function"
+
+
+async def test_s6_subscriber_publishes_on_behalf_of_its_message(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content")(Content)
+    origins: list[str] = []
+
+    @kafkaesk_app.hook
+    async def wrap_publish(message: Any, call_next: Any) -> Any:
+        if message.origin is not None:
+            origins.append(message.origin.stream)
+        return await call_next(message)
+
+    @kafkaesk_app.subscribe("s6.in", "s6")
+    async def copy(data: Content, subscriber: Any) -> None:
+        await subscriber.publish("s6.out", data=Content(foo=data.foo + "!"))
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s6.in", Content(foo="bar"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+    (record,) = await read_all(kafkaesk_app, "s6.out", 1)
+
+    assert json.loads(record.value) == {"schema": "Content:1", "data": {"foo": "bar!"}}
+    assert origins == ["s6.in"]
+
+
+async def test_s7_routers_are_merged_and_conflicts_are_errors(kafkaesk_app: Application) -> None:
+    """U36: mount replaced event handlers and schemas."""
+    calls: list[str] = []
+    router = kafkaesk_core.Router()
+    router.schema("Content", version=1)(Content)
+
+    @router.subscribe("s7", "s7")
+    async def handle(data: Content) -> None:
+        calls.append(data.foo)
+
+    async def from_router() -> None:
+        calls.append("router")
+
+    async def from_app() -> None:
+        calls.append("app")
+
+    kafkaesk_app.on("initialize", from_app)
+    router.on("initialize", from_router)
+    kafkaesk_app.mount(router)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s7", Content(foo="data"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert calls == ["app", "router", "data"]
+    conflicting = kafkaesk_core.Router()
+
+    class Other(BaseModel):
+        bar: int
+
+    conflicting.schema("Content", version=1)(Other)
+    with pytest.raises(SchemaConflictError, match="Content:1"):
+        kafkaesk_app.mount(conflicting)
+
+
+async def test_s8_parameters_are_injected_by_name(kafkaesk_app: Application) -> None:
+    kafkaesk_app.schema("Content", version=2)(Content)
+    got: dict[str, Any] = {}
+
+    @kafkaesk_app.subscribe("s8", "s8")
+    async def handle(
+        data: Content, schema: str, record: ConsumerRecord, app: Any, subscriber: Any
+    ) -> None:
+        got.update(schema=schema, record=record, app=app, subscriber=subscriber)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s8", Content(foo="bar"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert got["schema"] == "Content:2"
+    assert isinstance(got["record"], ConsumerRecord)
+    assert got["app"] is kafkaesk_app
+    assert callable(got["subscriber"].publish)
+
+
+async def test_s8_a_parameter_that_nothing_fills_stops_the_start(
+    kafkaesk_app: Application,
+) -> None:
+    @kafkaesk_app.subscribe("s8", "s8")
+    async def handle(data: Content, tracer: Any) -> None: ...
+
+    with pytest.raises(SubscriptionError, match=r"handle.*'tracer'.*record, schema, subscriber"):
+        await kafkaesk_app.initialize()
+
+
+async def test_s8_a_plugin_claims_a_parameter_by_its_annotation(
+    kafkaesk_app: Application,
+) -> None:
+    class Span:
+        pass
+
+    span = Span()
+    got: list[Span] = []
+
+    class Tracing:
+        @kafkaesk_core.hookimpl
+        def bind_parameter(self, parameter: Any, subscription: Any) -> Any:
+            return (lambda message: span) if parameter.annotation is Span else None
+
+    kafkaesk_app.plugins.register(Tracing())
+    kafkaesk_app.schema("Content")(Content)
+
+    async def handle(data: Content, span: Any) -> None:
+        got.append(span)
+
+    handle.__annotations__["span"] = Span
+    kafkaesk_app.subscribe("s8", "s8")(handle)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s8", Content(foo="bar"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert got == [span]
+
+
+async def _given(app: Application, handler: Any) -> None:
+    app.schema("Content")(Content)
+    app.subscribe("s9", "s9")(handler)
+    async with app:
+        await app.publish("s9", Content(foo="bar"))
+        await app.consume_for(1, seconds=20)
+
+
+async def test_s9_a_model_receives_the_validated_data(kafkaesk_app: Application) -> None:
+    got: list[Content] = []
+
+    async def handle(data: Content) -> None:
+        got.append(data)
+
+    await _given(kafkaesk_app, handle)
+
+    assert got == [Content(foo="bar")]
+
+
+async def test_s9_an_optional_and_a_quoted_annotation_are_understood(
+    kafkaesk_app: Application,
+) -> None:
+    """U5 and U44."""
+    got: list[Any] = []
+
+    async def handle(data: "Optional[Content]", app: "Any" = None) -> None:  # noqa: UP037, UP045
+        got.append(data)
+
+    await _given(kafkaesk_app, handle)
+
+    assert got == [Content(foo="bar")]
+
+
+async def test_s9_bytes_receives_the_raw_value(kafkaesk_app: Application) -> None:
+    got: list[bytes] = []
+
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    await _given(kafkaesk_app, handle)
+
+    assert json.loads(got[0]) == {"schema": "Content:1", "data": {"foo": "bar"}}
+
+
+async def test_s9_consumer_record_receives_the_record(kafkaesk_app: Application) -> None:
+    got: list[ConsumerRecord] = []
+
+    async def handle(record: ConsumerRecord) -> None:
+        got.append(record)
+
+    await _given(kafkaesk_app, handle)
+
+    assert got[0].topic.endswith("s9")
+
+
+async def test_s9_no_annotation_receives_the_decoded_message(kafkaesk_app: Application) -> None:
+    got: list[Any] = []
+
+    async def handle(data) -> None:  # type: ignore[no-untyped-def]  # that is the case tested
+        got.append(data)
+
+    await _given(kafkaesk_app, handle)
+
+    assert got == [{"schema": "Content:1", "data": {"foo": "bar"}}]
+
+
+async def test_s10_manual_commit_stores_what_the_handler_commits_and_nothing_else(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.configure(auto_commit=False, partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+
+    @kafkaesk_app.subscribe("s10", "s10")
+    async def handle(data: Content, subscriber: Any) -> None:
+        if data.foo == "1":
+            await subscriber.consumer.commit()
+
+    async with kafkaesk_app:
+        for n in range(4):
+            await kafkaesk_app.publish("s10", Content(foo=str(n)))
+        assert await kafkaesk_app.consume_for(4, seconds=20) == 4
+
+    assert await committed(kafkaesk_app, "s10", "s10") == {0: 2}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"isolation_levl": "x"}, "did you mean 'isolation_level'"),
+        ({"session_timeout_ms": "10"}, "session_timeout_ms.*'10'.*int"),
+        ({"sasl_mechanism": "PLAIN"}, "security_protocol is PLAINTEXT"),
+        ({"security_protocol": "SSL"}, "ssl_context"),
+        ({"security_protocol": "SASL_PLAINTEXT"}, "sasl_plain_username"),
+        ({"session_timeout_ms": 6000}, "heartbeat_interval_ms 3000.*6000"),
+        ({"rebalance_timeout_ms": 20000}, "drain_timeout.*rebalance_timeout_ms 20s"),
+        ({"acks": 1}, "acks=1.*enable_idempotence"),
+        ({"group_id": "x"}, "group"),
+    ],
+)
+def test_s11_wrong_kafka_settings_are_errors_that_name_values_and_remedy(
+    wrong: dict[str, Any], match: str
+) -> None:
+    """U40."""
+    with pytest.raises(ConfigurationError, match=match):
+        Application(["localhost:9092"], kafka_settings=wrong).settings.check()
+
+
+def test_s11_secrets_are_never_shown() -> None:
+    app = Application(
+        ["localhost:9092"],
+        kafka_settings={
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_plain_username": "alice",
+            "sasl_plain_password": "wonderland",
+        },
+    )
+
+    assert "wonderland" not in repr(app.settings)
+    assert "wonderland" not in str(app.settings.shown())
+    assert "wonderland" not in repr(app.settings.client)
+
+
+async def test_s11_kafka_settings_reach_both_clients_whole(kafkaesk_app: Application) -> None:
+    kafkaesk_app.configure(
+        kafka_settings={
+            **kafkaesk_app.settings.kafka_settings,
+            "compression_type": "gzip",
+            "isolation_level": "read_committed",
+            "client_id": "s11",
+        }
+    )
+
+    client = kafkaesk_app.settings.client
+
+    assert client.for_producer()["compression_type"] == "gzip"
+    assert client.for_consumer()["isolation_level"] == "read_committed"
+    assert client.for_admin()["client_id"] == "s11"
+    assert "isolation_level" not in client.for_producer()
+
+
+async def test_s12_what_is_published_satisfies_its_schema(kafkaesk_app: Application) -> None:
+    kafkaesk_app.schema("Content")(Content)
+
+    class Unregistered(BaseModel):
+        foo: str
+
+    mutated = Content(foo="bar")
+    mutated.foo = 5  # type: ignore[assignment]  # that is the case tested
+    async with kafkaesk_app:
+        with pytest.raises(InvalidMessageError, match=r"Content:1.*foo"):
+            await kafkaesk_app.publish("s12", mutated)
+        with pytest.raises(InvalidMessageError, match=r"Content:1.*foo"):
+            await kafkaesk_app.publish("s12", Content.model_construct())
+        with pytest.raises(UnknownSchemaError, match="Unregistered"):
+            await kafkaesk_app.publish("s12", Unregistered(foo="bar"))
+        with pytest.raises(UnknownSchemaError, match="Content:7"):
+            await kafkaesk_app.publish("s12", {"foo": "x"}, schema="Content:7")
+
+
+async def test_s12_a_topic_carries_one_schema_in_any_version(kafkaesk_app: Application) -> None:
+    class Second(BaseModel):
+        foo: str
+        bar: int = 0
+
+    class Other(BaseModel):
+        foo: str
+
+    kafkaesk_app.schema("Content", version=1)(Content)
+    kafkaesk_app.schema("Content", version=2)(Second)
+    kafkaesk_app.schema("Other")(Other)
+    got: list[BaseModel] = []
+
+    @kafkaesk_app.subscribe("s12", "s12")
+    async def handle(data: Second) -> None:
+        got.append(data)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish_and_wait("s12", Content(foo="one"), b"k")
+        await kafkaesk_app.publish_and_wait("s12", Second(foo="two", bar=2), b"k")
+        with pytest.raises(SchemaConflictError, match=r"s12.*Content.*Other"):
+            await kafkaesk_app.publish("s12", Other(foo="x"))
+        await kafkaesk_app.consume_for(2, seconds=20)
+
+    assert got == [Second(foo="one", bar=0), Second(foo="two", bar=2)]
+
+
+async def test_s12_trusted_instances_are_not_validated_again(kafkaesk_app: Application) -> None:
+    kafkaesk_app.configure(validate_published=False)
+    kafkaesk_app.schema("Content")(Content)
+    mutated = Content(foo="bar")
+    mutated.foo = "anything"
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish_and_wait("s12", mutated)
+
+
+async def test_s13_the_message_on_the_wire_is_a_json_envelope(kafkaesk_app: Application) -> None:
+    kafkaesk_app.schema("Content", version=3)(Content)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish_and_wait("s13", Content(foo="bär"))
+    (record,) = await read_all(kafkaesk_app, "s13", 1)
+
+    assert record.value.decode() == '{"schema":"Content:3","data":{"foo":"bär"}}'
+
+
+async def test_s16_lifecycle_events_are_called_in_order(kafkaesk_app: Application) -> None:
+    calls: list[str] = []
+
+    async def initialized() -> None:
+        await kafkaesk_app.publish_and_wait("s16", Content(foo="from initialize"))
+        calls.append("initialize")
+
+    async def finalized() -> None:
+        await kafkaesk_app.publish("s16", Content(foo="from finalize"))
+        calls.append("finalize")
+
+    kafkaesk_app.schema("Content")(Content)
+    kafkaesk_app.on("initialize", initialized)
+    kafkaesk_app.on("finalize", finalized)
+
+    async with kafkaesk_app:
+        assert calls == ["initialize"]
+    records = await read_all(kafkaesk_app, "s16", 2)
+
+    assert calls == ["initialize", "finalize"]
+    assert {json.loads(r.value)["data"]["foo"] for r in records} == {
+        "from initialize",
+        "from finalize",
+    }
+
+
+async def test_s16_consume_forever_ends_with_stop_and_commits(kafkaesk_app: Application) -> None:
+    """U10: a clean stop leaves nothing to be handled again."""
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    handled: list[str] = []
+
+    @kafkaesk_app.subscribe("s16", "s16")
+    async def handle(data: Content) -> None:
+        handled.append(data.foo)
+
+    async with kafkaesk_app:
+        for n in range(10):
+            await kafkaesk_app.publish("s16", Content(foo=str(n)))
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
+        await eventually(lambda: len(handled) == 10)
+        await kafkaesk_app.health_check()
+        await asyncio.gather(kafkaesk_app.stop(), kafkaesk_app.stop())
+        await running
+
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 10}
+
+
+async def test_s16_a_failing_handler_stops_the_application_and_names_the_record(
+    kafkaesk_app: Application,
+) -> None:
+    """D5, U1 to U3: what failed is not committed, what was done before is."""
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+
+    @kafkaesk_app.subscribe("s16", "s16")
+    async def handle(data: Content) -> None:
+        if data.foo == "2":
+            raise ValueError("no")
+
+    async with kafkaesk_app:
+        for n in range(5):
+            await kafkaesk_app.publish("s16", Content(foo=str(n)))
+        with pytest.raises(HandlerError) as failed:
+            await kafkaesk_app.consume_for(5, seconds=20)
+
+    error = failed.value
+    assert (error.partition, error.offset, error.group) == (0, 2, "s16")
+    assert error.schema == "Content:1"
+    assert isinstance(error.__cause__, ValueError)
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 2}
+
+
+@pytest.mark.parametrize("poison", [b"no json", b"{}", b'{"schema":"Content:1","data":{}}', None])
+async def test_s16_poison_is_a_failure_like_any_other(
+    kafkaesk_app: Application, poison: bytes | None
+) -> None:
+    """U4, U21."""
+    kafkaesk_app.schema("Content")(Content)
+
+    @kafkaesk_app.subscribe("s16", "s16")
+    async def handle(data: Content) -> None: ...
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("s16", poison, b"key"))
+        with pytest.raises(HandlerError) as failed:
+            await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert isinstance(failed.value.__cause__, DecodeError | InvalidMessageError)
+
+
+async def test_s16_poison_is_skipped_where_the_subscription_says_so(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    got: list[str] = []
+
+    def decide(error: BaseException, message: Any) -> kafkaesk_core.Disposition:
+        return Skip("poison") if isinstance(error, DecodeError) else kafkaesk_core.Stop()
+
+    @kafkaesk_app.subscribe("s16", "s16", on_error=decide)
+    async def handle(data: Content) -> None:
+        got.append(data.foo)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.raw_publish("s16", b"no json")
+        await kafkaesk_app.publish("s16", Content(foo="good"))
+        assert await kafkaesk_app.consume_for(2, seconds=20) == 2
+
+    assert got == ["good"]
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 2}
+
+
+async def test_s16_a_retried_message_is_handled_again_in_its_place(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    got: list[str] = []
+
+    @kafkaesk_app.subscribe("s16", "s16")
+    async def handle(data: Content) -> None:
+        got.append(data.foo)
+        if got.count("0") < 3:
+            raise kafkaesk_core.Retry(delay=0.01)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s16", Content(foo="0"))
+        await kafkaesk_app.publish("s16", Content(foo="1"))
+        await kafkaesk_app.consume_for(2, seconds=20)
+
+    assert got == ["0", "0", "0", "1"]
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 2}
+
+
+async def test_s16_timeout_seconds_is_a_failure_and_a_swallowed_cancellation_is_done(
+    kafkaesk_app: Application,
+) -> None:
+    """Rule 30, U18 to U20."""
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    timeouts: list[BaseException] = []
+
+    def note(error: BaseException, message: Any) -> kafkaesk_core.Disposition:
+        timeouts.append(error)
+        return Skip("slow")
+
+    @kafkaesk_app.subscribe("s16", "s16", timeout_seconds=0.05, on_error=note)
+    async def handle(data: Content) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if data.foo == "raises":
+                raise
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("s16", Content(foo="raises"))
+        await kafkaesk_app.publish("s16", Content(foo="swallows"))
+        await kafkaesk_app.consume_for(2, seconds=20)
+
+    assert [type(error) for error in timeouts] == [kafkaesk_core.HandlerTimeoutError]
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 2}
+
+
+async def test_s16_concurrency_runs_so_many_handlers_at_once(kafkaesk_app: Application) -> None:
+    kafkaesk_app.configure(partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    running = most = 0
+
+    @kafkaesk_app.subscribe("s16", "s16", concurrency=4, ordering="unordered")
+    async def handle(data: Content) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+
+    async with kafkaesk_app:
+        for n in range(20):
+            await kafkaesk_app.publish("s16", Content(foo=str(n)))
+        await kafkaesk_app.consume_for(20, seconds=20)
+
+    assert most == 4
+    assert await committed(kafkaesk_app, "s16", "s16") == {0: 20}
+
+
+async def test_u29_two_handlers_of_one_group_on_one_stream_are_refused(
+    kafkaesk_app: Application,
+) -> None:
+    async def one(data: bytes) -> None: ...
+
+    async def two(data: bytes) -> None: ...
+
+    kafkaesk_app.subscribe_to_topics(["u29"], "group")(one)
+    kafkaesk_app.subscribe_to_topics(["u29"], "group")(two)
+
+    async with kafkaesk_app:
+        with pytest.raises(SubscriptionError, match=r"u29.*one.*two.*group"):
+            await kafkaesk_app.consume_for(1, seconds=5)
+
+
+async def test_partition_assignment_is_told_to_observers(kafkaesk_app: Application) -> None:
+    events: list[tuple[str, int]] = []
+    kafkaesk_app.configure(partitions=2)
+    kafkaesk_app.schema("Content", streams=["observed"])(Content)
+
+    @kafkaesk_app.hook
+    def partitions_assigned(event: Any) -> None:
+        events.append((event.kind, len(event.partitions)))
+
+    @kafkaesk_app.subscribe("observed", "observed")
+    async def handle(data: Content) -> None: ...
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("observed", Content(foo="x"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert events[-1] == ("assigned", 2)
+    assert TopicPartition("a", 0) == ("a", 0)

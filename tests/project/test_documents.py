@@ -1,0 +1,105 @@
+"""What the documents show works: code blocks, examples and commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"<!-- run: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LIMIT = 30.0
+
+
+def blocks(document: str) -> dict[str, str]:
+    return dict(BLOCK.findall((ROOT / document).read_text()))
+
+
+class Service:
+    """A `kafkaesk` of its own process, on the embedded broker, and what it has printed."""
+
+    def __init__(self, app: str, folder: Path, output: Path) -> None:
+        self.output = output
+        self._file = output.open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kafkaesk_core", app, "--kafka-servers", "embedded://"],
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while text not in self.output.read_text():
+            assert self._process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, f"no {text!r} in: {self.output.read_text()}"
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(LIMIT)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._file.close()
+
+
+def test_the_readmes_service_runs(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(blocks("README.md")["shop.py"])
+
+    service = Service("shop:app", tmp_path, tmp_path / "output")
+    service.wait_for("order 1: a coffee")
+
+    assert service.stop() == 0
+
+
+def test_the_readmes_plugin_acts_in_the_readmes_service(tmp_path: Path) -> None:
+    found = blocks("README.md")
+    shop = found["shop.py"].replace("Application()", "Application(plugins=[audit.Audit()])")
+    (tmp_path / "audit.py").write_text(found["audit.py"])
+    (tmp_path / "shop.py").write_text("import audit\n" + shop)
+
+    service = Service("shop:app", tmp_path, tmp_path / "output")
+    service.wait_for("handling orders.placed[")
+
+    assert service.stop() == 0
+
+
+def test_every_python_block_of_the_readme_is_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert readme.count("```python") == len(blocks("README.md")) == 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_how_to_run_it(example: Path) -> None:
+    text = example.read_text()
+
+    assert len(text.splitlines()) < 60
+    assert f"kafkaesk examples.{example.stem}:app" in text
+
+
+def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_path: Path) -> None:
+    service = Service("examples.orders:app", ROOT, tmp_path / "output")
+
+    for text in ("published order 2", "consumed  order 2", "committed orders.placed["):
+        service.wait_for(text)
+
+    assert service.stop() == 0
+
+
+def test_the_custom_hook_example_shows_its_hook(tmp_path: Path) -> None:
+    service = Service("examples.custom_hook:app", ROOT, tmp_path / "output")
+
+    service.wait_for("took")
+
+    assert service.stop() == 0
