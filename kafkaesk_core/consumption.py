@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from .consumer import GroupConsumer
+from .consumer.group import GroupConsumer
 
 __all__ = ["Consumption"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from .binding import Argument, Call, bind
-from .consumer import GroupConsumer
+from .consumer.group import GroupConsumer
 from .message import App, IncomingMessage
 from .plugins import Plugins
 from .runtime import Runtime

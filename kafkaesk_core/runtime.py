@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from .bootstrap import Bootstrap, opened
-from .consumer import GroupConsumer
+from .consumer.group import GroupConsumer
 from .consumption import Consumption
 from .delivery import Delivery
 from .errors import BrokerUnreachableError, NotRunningError

@@ -83,7 +83,7 @@ class Subscription:
         return [problem for holds, problem in checks if not holds]
 
     def _has_names(self) -> bool:
-        streams = self.topics
+        streams = self.topics or ()
         is_list = isinstance(streams, Sequence) and not isinstance(streams, str)
         return is_list and bool(streams) and self.pattern is None and all(map(_is_name, streams))
 

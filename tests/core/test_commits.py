@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.commits import Commits
+from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.consumer import CommitResult
 from kafkaesk_core.ledger import Ledger

@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from .errors import SubscriptionError
+from kafkaesk_core.errors import SubscriptionError
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.subscription import Ordering
+
 from .handling import Handling, Job
-from .lanes import Lanes
-from .ledger import Ledger
-from .subscription import Ordering
 
 __all__ = ["Intake", "Route"]
 

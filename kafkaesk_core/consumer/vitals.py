@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.settings import Settings
+from kafkaesk_core.status import GroupStatus, PartitionStatus
+
 from .commits import Commits
 from .intake import Intake, Route
-from .kafka.consumer import GroupMember
-from .ledger import Ledger
 from .rebalance import Rebalance
-from .settings import Settings
-from .status import GroupStatus, PartitionStatus
 
 __all__ = ["Vitals"]
 

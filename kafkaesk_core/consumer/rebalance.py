@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.message import RebalanceEvent
+
 from .commits import Commits, Reason
 from .handling import Job
 from .intake import Intake
-from .lanes import Lanes
-from .ledger import Ledger
-from .message import RebalanceEvent
 
 __all__ = ["Limits", "Rebalance"]
 

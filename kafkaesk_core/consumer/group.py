@@ -14,29 +14,30 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from .binding import Call
-from .commits import Commits, Offsets, Reason
-from .errors import CommitError, KafkaeskError
-from .handling import Handling, Job
-from .intake import Intake, Route
-from .kafka.consumer import (
+from kafkaesk_core.binding import Call
+from kafkaesk_core.errors import CommitError, KafkaeskError
+from kafkaesk_core.kafka.consumer import (
     CommitResult,
     GroupMember,
     MemberBroken,
     MemberRefused,
     PositionsMissing,
 )
-from .kafka.errors import translate
-from .lanes import Lanes
-from .ledger import Ledger
-from .message import App, IncomingMessage, RebalanceEvent
-from .plugins import Plugins
+from kafkaesk_core.kafka.errors import translate
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.message import App, IncomingMessage, RebalanceEvent
+from kafkaesk_core.plugins import Plugins
+from kafkaesk_core.settings import Settings
+from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.topics import Topics
+from kafkaesk_core.verdict import Outcome
+
+from .commits import Commits, Offsets, Reason
+from .handling import Handling, Job
+from .intake import Intake, Route
 from .positions import Positions
 from .rebalance import Limits, Rebalance
-from .settings import Settings
-from .subscription import Subscription
-from .topics import Topics
-from .verdict import Outcome
 from .vitals import Vitals
 
 __all__ = ["GroupConsumer"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from aiokafka.structs import TopicPartition
 
-from .errors import BrokerError
-from .kafka.consumer import GroupMember
-from .ledger import Ledger
+from kafkaesk_core.errors import BrokerError
+from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.ledger import Ledger
 
 __all__ = ["Positions"]
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 from aiokafka.structs import TopicPartition
 
-from .errors import CommitError
-from .kafka.consumer import CommitResult
-from .ledger import Ledger
+from kafkaesk_core.errors import CommitError
+from kafkaesk_core.kafka.consumer import CommitResult
+from kafkaesk_core.ledger import Ledger
 
 __all__ = ["Commits", "Reason"]
 

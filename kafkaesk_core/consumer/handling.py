@@ -10,12 +10,12 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from .binding import Call
-from .errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
-from .ledger import Ledger
-from .message import IncomingMessage
-from .subscription import Subscription
-from .verdict import DONE, Outcome, outcome_of
+from kafkaesk_core.binding import Call
+from kafkaesk_core.errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.verdict import DONE, Outcome, outcome_of
 
 __all__ = ["Handling", "Job"]
 

@@ -1,0 +1,1 @@
+"""The consuming engine: fetch, dispatch, commit, rebalance, drain."""
