@@ -16,7 +16,7 @@ from .message import Data, Header, IncomingMessage, OutgoingMessage, checked_hea
 from .plugins import Plugins, function_plugin
 from .router import Router
 from .runtime import Runtime
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .settings import Settings, Tuning, checked, listed, merged_settings
 from .status import Health, Status
 from .subscription import Subscription

@@ -10,7 +10,7 @@ from .consumer.group import GroupConsumer
 from .message import App, IncomingMessage
 from .plugins import Plugins
 from .runtime import Runtime
-from .schema import Schemas
+from .schema.registry import Schemas
 from .subscriber import ConsumerFacade, Publish, Subscriber
 from .subscription import Subscription
 from .verdict import Outcome

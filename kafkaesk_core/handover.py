@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import aiokafka.errors as kafka
 from aiokafka.structs import RecordMetadata
 
 from .batches import Batch
@@ -16,7 +17,7 @@ from .errors import (
     NotRunningError,
 )
 from .kafka.errors import explain, is_retryable
-from .kafka.failures import Failure, judge
+from .kafka.failures import Failure, is_too_large, judge
 from .link import Session
 from .transport import HandedBatch
 
@@ -29,13 +30,15 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 class Handover:
     """Hands one batch over, again if it was certainly not written, and settles it once."""
 
-    __slots__ = ("_batch", "_desk", "_pause", "_trouble")
+    __slots__ = ("_batch", "_desk", "_pause", "_trouble", "was_too_large")
 
     def __init__(self, batch: Batch, desk: Desk) -> None:
         self._batch = batch
         self._desk = desk
         self._pause = _FIRST_PAUSE_SECONDS
         self._trouble: Exception | None = None
+        self.was_too_large = False
+        """Whether the broker takes no batch of this size."""
 
     async def run(self) -> tuple[Batch, ...]:
         """Settle the batch, or return the halves that are to be sent in its stead."""
@@ -101,11 +104,12 @@ class Handover:
             return ()
         if attempts:
             self._take_back(session, judged)
-        if judged is Failure.REFUSED:
+        if judged is Failure.CULPRIT and self._batch.count > 1:
+            self.was_too_large = is_too_large(error)
+            return self._batch.halves(session.producer.create_batch)
+        if judged in (Failure.REFUSED, Failure.CULPRIT):
             self._fail(error)
             return ()
-        if judged is Failure.TOO_LARGE:
-            return self._split(error)
         if attempts:
             self._batch.repack(session.producer.create_batch)
         await self._rest()
@@ -118,26 +122,14 @@ class Handover:
         else:
             session.producer.undo(topic, partition, self._batch.count)
 
-    def _split(self, error: Exception) -> tuple[Batch, ...]:
-        if self._batch.count > 1:
-            return self._batch.halves(self._desk.link.producer.create_batch)
-        topic, partition = self._batch.topic_partition
-        refused = MessageTooLargeError(
-            f"publishing a message of {self._batch.bytes} bytes to {topic}[{partition}] was refused"
-            f": {explain(error)}; raise max.message.bytes of the topic, or publish less at once",
-            topic=topic,
-            partition=partition,
-        )
-        self._settle(refused, error)
-        return ()
-
     async def _give_up(self, session: Session, error: Exception) -> None:
         """Report the batch as unknown, once nothing more of this session can be written."""
         topic, partition = self._batch.topic_partition
         self._desk.link.retire(session, f"{topic}[{partition}]: {explain(error)}")
         await session.closed.wait()
+        reason = session.reason if isinstance(error, kafka.ProducerClosed) else explain(error)
         unknown = DeliveryUnknownError(
-            f"publishing {self._subject} was not acknowledged: {explain(error)}; "
+            f"publishing {self._subject} was not acknowledged: {reason}; "
             "it may or may not have been written",
             topic=topic,
             partition=partition,
@@ -145,20 +137,21 @@ class Handover:
         self._settle(unknown, error)
 
     def _fail(self, error: Exception) -> None:
+        """Report the batch as certainly not written."""
         topic, partition = self._batch.topic_partition
+        kind: type[DeliveryFailedError] = DeliveryFailedError
         trouble = error if self._trouble is None else self._trouble
         reason = explain(trouble)
-        if isinstance(error, TimeoutError):
+        if is_too_large(error):
+            kind = MessageTooLargeError
+            reason += "; raise max.message.bytes of the topic, or publish less at once"
+        elif isinstance(error, TimeoutError):
             reason = f"no broker took it within {self._desk.delivery_timeout:g} seconds"
             reason += f", the last trouble was {explain(trouble)}" if self._trouble else ""
-        if isinstance(error, NotRunningError):
+        elif isinstance(error, NotRunningError):
             reason = "the publisher was stopped before"
-        failed = DeliveryFailedError(
-            f"publishing {self._subject} failed, nothing was written: {reason}",
-            topic=topic,
-            partition=partition,
-        )
-        self._settle(failed, trouble)
+        text = f"publishing {self._subject} failed, nothing was written: {reason}"
+        self._settle(kind(text, topic=topic, partition=partition), trouble)
 
     @property
     def _subject(self) -> str:

@@ -31,7 +31,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .subscription import Subscription
 
 __all__ = [

@@ -13,8 +13,9 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Hashable
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
+from .lane import Group, Lane, Worker
 from .verdict import Outcome
 
 __all__ = ["Lanes"]
@@ -24,61 +25,6 @@ logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
 """Seconds that a worker may go on without suspending before it lets others run."""
-
-
-class _Lane(Generic[T]):
-    """Items in their order; the head stays in the queue while it runs or waits for a retry."""
-
-    __slots__ = ("group", "key", "queue", "state", "timer")
-
-    def __init__(self, group: _Group[T], key: Hashable) -> None:
-        self.group = group
-        self.key = key
-        self.queue: deque[tuple[int, T]] = deque()
-        self.state: Literal["idle", "ready", "running", "parked", "held"] = "idle"
-        self.timer: asyncio.TimerHandle | None = None
-
-    def drop(self, *, above: int = -1) -> None:
-        """Forget the waiting items at positions above `above`; a running head stays."""
-        keep = 1 if self.state == "running" else 0
-        while len(self.queue) > keep and self.queue[-1][0] > above:
-            self.queue.pop()
-            self.group.size -= 1
-
-    def hold(self) -> None:
-        """Start nothing more here."""
-        self.state = "held"
-        self.drop()
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
-class _Group(Generic[T]):
-    """The lanes of one partition; `size` counts items waiting or running, `top` was started."""
-
-    __slots__ = ("key", "lanes", "phase", "size", "top")
-
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.lanes: dict[Hashable, _Lane[T]] = {}
-        self.size = 0
-        self.top = -1
-        self.phase: Literal["open", "draining", "closed"] = "open"
-
-
-class _Worker(Generic[T]):
-    """One task, on one lane at a time."""
-
-    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "task")
-
-    def __init__(self) -> None:
-        self.lane: _Lane[T] | None = None  # while an item runs
-        self.since = 0.0  # when that was started
-        self.has_slot = True
-        self.is_abandoned = False
-        self.is_cancelled = False
-        self.task: asyncio.Task[None] | None = None
 
 
 class Lanes(Generic[T]):
@@ -95,13 +41,13 @@ class Lanes(Generic[T]):
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._groups: dict[Hashable, _Group[T]] = {}
-        self._ready: deque[_Lane[T]] = deque()
-        self._workers: set[_Worker[T]] = set()
+        self._groups: dict[Hashable, Group[T]] = {}
+        self._ready: deque[Lane[T]] = deque()
+        self._workers: set[Worker[T]] = set()
         self._slots_used = 0
         self._starting = 0  # workers that have not taken a lane yet
         self._zombies: Counter[Hashable] = Counter()  # items of closed groups, still running
-        self._behind_zombies: dict[Hashable, list[_Lane[T]]] = {}
+        self._behind_zombies: dict[Hashable, list[Lane[T]]] = {}
         self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
 
     @property
@@ -125,10 +71,10 @@ class Lanes(Generic[T]):
         """Queue one item; positions ascend within a group."""
         found = self._groups.get(group)
         if found is None:
-            found = self._groups[group] = _Group(group)
+            found = self._groups[group] = Group(group)
         lane = found.lanes.get(key)
         if lane is None:
-            lane = found.lanes[key] = _Lane(found, key)
+            lane = found.lanes[key] = Lane(found, key)
         if lane.state == "held":
             return
         found.size += 1
@@ -136,7 +82,7 @@ class Lanes(Generic[T]):
         if lane.state == "idle":
             self._make_ready(lane)
 
-    def _make_ready(self, lane: _Lane[T]) -> None:
+    def _make_ready(self, lane: Lane[T]) -> None:
         lane.state = "ready"
         if self._zombies[lane.group.key]:
             self._behind_zombies.setdefault(lane.group.key, []).append(lane)
@@ -147,7 +93,7 @@ class Lanes(Generic[T]):
     def _dispatch(self) -> None:
         """Start workers for the lanes that are ready, as far as there are slots."""
         while self._starting < len(self._ready) and self._has_free_slot():
-            worker = _Worker[T]()
+            worker = Worker[T]()
             self._starting += 1
             self._slots_used += 1
             self._workers.add(worker)
@@ -159,7 +105,7 @@ class Lanes(Generic[T]):
     def _has_free_slot(self) -> bool:
         return self._concurrency is None or self._slots_used < self._concurrency
 
-    def _next_lane(self) -> _Lane[T] | None:
+    def _next_lane(self) -> Lane[T] | None:
         while self._ready:
             lane = self._ready.popleft()
             if lane.queue and lane.state == "ready":
@@ -169,14 +115,14 @@ class Lanes(Generic[T]):
         return None
 
     @staticmethod
-    def _forget(lane: _Lane[T]) -> None:
+    def _forget(lane: Lane[T]) -> None:
         if lane.state != "held":
             lane.state = "idle"
             lane.group.lanes.pop(lane.key, None)
 
     # --- the worker
 
-    async def _work(self, worker: _Worker[T]) -> None:
+    async def _work(self, worker: Worker[T]) -> None:
         clock = self._loop.time
         slice_end = clock() + SLICE
         self._starting -= 1
@@ -196,7 +142,7 @@ class Lanes(Generic[T]):
                 await asyncio.sleep(0)
                 slice_end = clock() + SLICE
 
-    def _settle(self, lane: _Lane[T], outcome: Outcome, worker: _Worker[T]) -> None:
+    def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
         group = lane.group
         if group.phase == "closed":
             self._bury(group, worker)
@@ -217,11 +163,11 @@ class Lanes(Generic[T]):
         if self._waiters:
             self._wake_waiters()
 
-    def _unpark(self, lane: _Lane[T]) -> None:
+    def _unpark(self, lane: Lane[T]) -> None:
         lane.timer = None
         self._make_ready(lane)
 
-    def _leave(self, worker: _Worker[T], task: asyncio.Task[None]) -> None:
+    def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
         """A worker's task has ended; if in the middle of an item, that one is given up."""
         self._workers.discard(worker)
         lane, worker.lane = worker.lane, None
@@ -237,13 +183,13 @@ class Lanes(Generic[T]):
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
 
-    def _release_slot(self, worker: _Worker[T]) -> None:
+    def _release_slot(self, worker: Worker[T]) -> None:
         if worker.has_slot:
             worker.has_slot = False
             self._slots_used -= 1
             self._dispatch()
 
-    def _bury(self, group: _Group[T], worker: _Worker[T]) -> None:
+    def _bury(self, group: Group[T], worker: Worker[T]) -> None:
         """An item of a closed group has ended; what waited for it may start."""
         if worker.is_abandoned:
             return
@@ -283,7 +229,7 @@ class Lanes(Generic[T]):
         self._wake_waiters()
 
     @staticmethod
-    def _cancel(worker: _Worker[T]) -> None:
+    def _cancel(worker: Worker[T]) -> None:
         worker.is_cancelled = True
         if worker.task is not None:
             worker.task.cancel()
@@ -351,7 +297,7 @@ class Lanes(Generic[T]):
             if not waiter.done() and self._is_idle(groups):
                 waiter.set_result(None)
 
-    def _found(self, groups: Collection[Hashable]) -> list[_Group[T]]:
+    def _found(self, groups: Collection[Hashable]) -> list[Group[T]]:
         return [self._groups[key] for key in groups if key in self._groups]
 
     async def stop(self, grace: float) -> int:

@@ -25,10 +25,12 @@ _RECENT_SECONDS = 60.0
 class Session:
     """One producer, and the deadlines of the batches in its hands."""
 
-    __slots__ = ("_changed", "_in_flight", "_shutting", "closed", "producer")
+    __slots__ = ("_changed", "_in_flight", "_shutting", "closed", "producer", "reason")
 
     def __init__(self, producer: ProducerLike) -> None:
         self.producer = producer
+        self.reason = "the publisher was stopped"
+        """Why it was closed, once it is."""
         self.closed = asyncio.Event()
         self._in_flight: dict[Hashable, float] = {}
         self._changed = asyncio.Event()
@@ -133,7 +135,7 @@ class Link:
         logger.warning("the producer is replaced: %s", reason)
         self._session, self._retired = None, session
         self._usable.clear()
-        self._reason = reason
+        self._reason = session.reason = reason
         self._replaced_at = asyncio.get_running_loop().time()
         self.replaced += 1
         work = self._replace(session)

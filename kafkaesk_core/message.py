@@ -141,6 +141,10 @@ class IncomingMessage:
             self._schema = self._parse_schema()
         return self._schema
 
+    def note_schema(self, schema: str) -> None:
+        """Keep what was found while decoding, so that it is not parsed again."""
+        self._schema = schema
+
     def _parse_schema(self) -> str:
         where = f"{self.topic}[{self.partition}]@{self.offset}"
         if self.value is None:

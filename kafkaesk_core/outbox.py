@@ -178,8 +178,9 @@ class Outbox:
 
     async def _send(self, batch: Batch) -> bool:
         """Send a batch; return whether its halves are to be sent in its stead."""
+        handover = Handover(batch, self._desk)
         try:
-            rest = await Handover(batch, self._desk).run()
+            rest = await handover.run()
         except Exception as error:
             # A defect of ours: no delivery stays open for it.
             logger.exception("sending to %s[%d] failed", *self.topic_partition)
@@ -192,8 +193,7 @@ class Outbox:
             if not batch.outcome.is_settled:
                 self._desk.settle(batch, None, unknown)
             return False
-        if rest:
-            # The broker takes no batch of this size; the next ones are made smaller at once.
+        if handover.was_too_large:  # so the next ones are made smaller at once
             self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
-            self._sealed.extendleft(reversed(rest))
+        self._sealed.extendleft(reversed(rest))
         return bool(rest)

@@ -26,7 +26,7 @@ from .plugin_discovery import (
     warn_of_unknown,
 )
 from .plugin_info import PluginInfo, default_name, function_plugin, place_of
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .subscription import Subscription
 
 __all__ = ["PluginInfo", "Plugins", "function_plugin"]

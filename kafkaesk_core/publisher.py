@@ -19,7 +19,7 @@ from .link import Link
 from .message import OutgoingMessage
 from .outbox import Outbox
 from .routes import Routes
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .topics import Topics
 from .transport import ProducerLike
 

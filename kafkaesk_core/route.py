@@ -14,7 +14,7 @@ from .kafka.records import record_bytes
 from .line import Line
 from .message import OutgoingMessage
 from .outbox import Outbox
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .topic_setup import TopicFacts
 from .transport import ProducerLike
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from pydantic import BaseModel
 
 from .errors import ConfigurationError
-from .schema import SchemaRegistration, Schemas
+from .schema.registration import SchemaRegistration
+from .schema.registry import Schemas
 from .subscription import Handler, OnError, Ordering, Subscription
 
 __all__ = ["EventHandler", "Router"]
@@ -95,7 +96,7 @@ class Router:
         topics: Sequence[str] | None = None,
     ) -> Callable[[H], H]:
         def decorate(func: H) -> H:
-            name: str = group or getattr(func, "__name__", "")
+            name = group or str(getattr(func, "__name__", ""))
             arguments: dict[str, Any] = {**options}
             arguments["skip_plugins"] = frozenset(arguments.get("skip_plugins", ()))
             subscription = Subscription(

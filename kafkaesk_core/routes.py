@@ -14,7 +14,7 @@ from .errors import DeliveryFailedError, MessageTooLargeError, NotRunningError
 from .kafka.errors import is_retryable, translate
 from .message import OutgoingMessage
 from .route import Route
-from .schema import SchemaRegistration
+from .schema.registration import SchemaRegistration
 from .topics import Topics
 
 __all__ = ["Routes"]

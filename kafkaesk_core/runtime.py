@@ -21,7 +21,8 @@ from .message import App, OutgoingMessage
 from .plugins import Plugins
 from .publisher import Publisher
 from .router import EventHandler
-from .schema import SchemaRegistration, Schemas
+from .schema.registration import SchemaRegistration
+from .schema.registry import Schemas
 from .settings import Settings
 from .status import Health, Status
 from .topics import Topics

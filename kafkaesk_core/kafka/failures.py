@@ -6,25 +6,25 @@ from enum import Enum
 
 import aiokafka.errors as kafka
 
-__all__ = ["Failure", "judge"]
+__all__ = ["Failure", "is_too_large", "judge"]
 
 
 class Failure(Enum):
     """Whether the records of a failed batch were written, and what comes next."""
 
     REFUSED = "not written, and refused again if sent again"
-    TOO_LARGE = "not written; its halves may fit"
+    CULPRIT = "not written because of one record; the others may be written without it"
     AGAIN = "not written; may be sent again"
     RENEW = "not written; this producer cannot write to the partition any more"
     UNKNOWN = "may have been written"
 
 
 _FAILURES: dict[type[Exception], Failure] = {
-    kafka.MessageSizeTooLargeError: Failure.TOO_LARGE,
-    kafka.RecordListTooLargeError: Failure.TOO_LARGE,
+    kafka.InvalidTimestampError: Failure.CULPRIT,
+    kafka.MessageSizeTooLargeError: Failure.CULPRIT,
+    kafka.RecordListTooLargeError: Failure.CULPRIT,
     kafka.ClusterAuthorizationFailedError: Failure.REFUSED,
     kafka.InvalidRequiredAcksError: Failure.REFUSED,
-    kafka.InvalidTimestampError: Failure.REFUSED,
     kafka.InvalidTopicError: Failure.REFUSED,
     kafka.TopicAuthorizationFailedError: Failure.REFUSED,
     kafka.UnsupportedForMessageFormatError: Failure.REFUSED,
@@ -53,6 +53,9 @@ def judge(error: Exception, attempts: int) -> Failure:
     if attempts == 0:
         return Failure.AGAIN
     found = _FAILURES.get(type(error), Failure.UNKNOWN)
-    if attempts == 1 or found is Failure.TOO_LARGE:
-        return found
-    return Failure.UNKNOWN
+    return found if attempts == 1 or is_too_large(error) else Failure.UNKNOWN
+
+
+def is_too_large(error: Exception) -> bool:
+    """Say whether a batch was refused for its size."""
+    return isinstance(error, (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError))

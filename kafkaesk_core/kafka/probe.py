@@ -96,7 +96,7 @@ def _judge(error: Exception, protocol: str, mechanism: str) -> Finding:
         )
         if "SSL" in protocol:
             remedy += ", and load a client certificate into ssl_context if it asks for one"
-        return Finding(5, f"closes the connection to a {protocol} client", remedy)
+        return Finding(5, f"hangs up on security_protocol {protocol}", remedy)
     return Finding(1, explain(error), "see the brokers' logs")
 
 

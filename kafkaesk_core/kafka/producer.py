@@ -35,9 +35,10 @@ class Handed:
 
     __slots__ = ("_entry", "future")
 
-    def __init__(self, future: asyncio.Future[RecordMetadata | None], entry: Any) -> None:
-        self.future = future
+    def __init__(self, entry: Any) -> None:
         self._entry = entry  # aiokafka's MessageBatch
+        # Not the shielded one that aiokafka returns: that is a turn of the event loop later.
+        self.future: asyncio.Future[RecordMetadata | None] = entry.future
 
     @property
     def attempts(self) -> int:
@@ -174,8 +175,9 @@ class Producer:
             raise kafka.UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
         tp = TopicPartition(topic, partition)
         self._wrap_sequence(tp)
-        future = await self._client.send_batch(batch, topic, partition=partition)
-        return Handed(future, self._client._message_accumulator._batches[tp][-1])
+        shielded = await self._client.send_batch(batch, topic, partition=partition)
+        shielded.cancel()  # not used, see Handed; nobody would look at its exception
+        return Handed(self._client._message_accumulator._batches[tp][-1])
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.

@@ -32,6 +32,11 @@ class Content(BaseModel):
     foo: str
 
 
+class Second(BaseModel):
+    foo: str
+    bar: int = 0
+
+
 async def committed(app: Application, group: str, stream: str) -> dict[int, int]:
     """What the group has stored, as a plain client sees it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=list(app.settings.kafka_servers))
@@ -474,10 +479,6 @@ async def test_s12_what_is_published_satisfies_its_schema(kafkaesk_app: Applicat
 
 
 async def test_s12_a_topic_carries_one_schema_in_any_version(kafkaesk_app: Application) -> None:
-    class Second(BaseModel):
-        foo: str
-        bar: int = 0
-
     class Other(BaseModel):
         foo: str
 

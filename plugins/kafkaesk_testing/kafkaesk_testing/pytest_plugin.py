@@ -4,18 +4,24 @@ Imported by every pytest run where the package is installed, so nothing here may
 client.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+import pytest_asyncio
 
 from .cluster import KafkaCluster
 from .embedded_broker import EmbeddedBroker
 from .errors import KafkaBrokerError, KafkaUnavailableError
 from .java import find_java
 from .source import Kafka, find_kafka
+
+if TYPE_CHECKING:
+    from kafkaesk_core import Application
 
 _T = TypeVar("_T")
 _REAL = {"kafka", "kafka_cluster", "kafka_jars"}
@@ -59,6 +65,19 @@ def kafka_cluster(_three_nodes: KafkaCluster) -> KafkaCluster:
     """
     _three_nodes.heal()
     return _three_nodes
+
+
+@pytest_asyncio.fixture
+async def kafkaesk_app(kafka: Kafka) -> AsyncIterator[Application]:
+    """An application on real Kafka with a topic prefix of its own and no installed plugins.
+
+    It is not started; what the test leaves running is stopped.
+    """
+    from .application import new_application  # the library is imported where it is used
+
+    app = new_application(kafka.servers)
+    yield app
+    await app.finalize()
 
 
 @pytest.fixture

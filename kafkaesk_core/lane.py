@@ -1,0 +1,67 @@
+"""What lanes are made of: lanes in groups, and the workers that take turns on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, Literal, TypeVar
+
+__all__ = ["Group", "Lane", "Worker"]
+
+T = TypeVar("T")
+
+
+class Lane(Generic[T]):
+    """Items in their order; the head stays in the queue while it runs or waits for a retry."""
+
+    __slots__ = ("group", "key", "queue", "state", "timer")
+
+    def __init__(self, group: Group[T], key: Hashable) -> None:
+        self.group = group
+        self.key = key
+        self.queue: deque[tuple[int, T]] = deque()
+        self.state: Literal["idle", "ready", "running", "parked", "held"] = "idle"
+        self.timer: asyncio.TimerHandle | None = None
+
+    def drop(self, *, above: int = -1) -> None:
+        """Forget the waiting items at positions above `above`; a running head stays."""
+        keep = 1 if self.state == "running" else 0
+        while len(self.queue) > keep and self.queue[-1][0] > above:
+            self.queue.pop()
+            self.group.size -= 1
+
+    def hold(self) -> None:
+        """Start nothing more here."""
+        self.state = "held"
+        self.drop()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Group(Generic[T]):
+    """The lanes of one partition; `size` counts items waiting or running, `top` was started."""
+
+    __slots__ = ("key", "lanes", "phase", "size", "top")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.lanes: dict[Hashable, Lane[T]] = {}
+        self.size = 0
+        self.top = -1
+        self.phase: Literal["open", "draining", "closed"] = "open"
+
+
+class Worker(Generic[T]):
+    """One task, on one lane at a time."""
+
+    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "task")
+
+    def __init__(self) -> None:
+        self.lane: Lane[T] | None = None  # while an item runs
+        self.since = 0.0  # when that was started
+        self.has_slot = True
+        self.is_abandoned = False
+        self.is_cancelled = False
+        self.task: asyncio.Task[None] | None = None

@@ -1,0 +1,159 @@
+"""From data to the bytes of an envelope: `{"schema": "Content:1", "data": {...}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
+
+from kafkaesk_core.errors import InvalidSchemaError
+
+from .problems import invalid_message, non_finite, told
+from .registration import SchemaRegistration
+from .round_trip import obstacles
+from .twin import acceptor, may_hide_nan
+
+__all__ = ["Encoder", "encoder_of"]
+
+# Any below: data is whatever the caller publishes; it is checked here.
+
+
+class Encoder(Protocol):
+    """Encodes data of one schema; `id` is the schema's, `key` its name on the wire."""
+
+    id: str
+    key: str
+
+    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+        """Return the envelope; `validate=False` trusts instances of models.
+
+        Raises:
+            InvalidMessageError: the data does not satisfy the schema, or is no JSON.
+        """
+
+
+def encoder_of(registration: SchemaRegistration) -> Encoder:
+    """Prepare what encodes data of a schema.
+
+    Raises:
+        InvalidSchemaError: the model cannot be read back, or the document is no JSON Schema.
+    """
+    if registration.model is not None:
+        return ModelEncoder(registration.model, registration)
+    return DocumentEncoder(registration.document or {}, registration)
+
+
+class ModelEncoder:
+    """Encodes instances of one model, and JSON-able data that satisfies it."""
+
+    __slots__ = ("_accept", "_may_hide_nan", "_model", "_prefix", "_to_json", "id", "key")
+
+    def __init__(self, model: type[BaseModel], registration: SchemaRegistration) -> None:
+        if found := obstacles(model):
+            raise InvalidSchemaError(
+                f"schema {registration.key}: what is published could not be read back: "
+                f"{'; '.join(found)}",
+                schema=registration.key,
+            )
+        self.id, self.key = registration.id, registration.key
+        self._model = model
+        self._prefix = _prefix(self.key)
+        self._to_json = model.__pydantic_serializer__.to_json
+        self._accept = acceptor(model)
+        self._may_hide_nan = may_hide_nan(model.__pydantic_core_schema__)
+
+    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+        """Return the envelope; what was serialised is validated again, as bytes.
+
+        That finds instances that were changed after validation, or made without.
+        """
+        if not isinstance(data, BaseModel):
+            data, validate = self._instance(data, topic), False
+        try:
+            content = self._to_json(data, by_alias=True, warnings=False)
+            if validate:
+                self._accept(content)
+        except Exception as error:  # a model's own serializers and validators run
+            problem = self._problem(data, error)
+            raise invalid_message(self.key, topic, problem) from error
+        if validate and self._may_hide_nan and b"null" in content:
+            _refuse_non_finite(self._plain(data), self.key, topic)
+        return b"".join((self._prefix, content, b"}"))
+
+    def _instance(self, data: Any, topic: str) -> BaseModel:
+        content = _json_of(data, self.key, topic)
+        try:
+            return self._model.__pydantic_validator__.validate_json(content)  # type: ignore[no-any-return]  # pydantic-core
+        except ValidationError as error:
+            raise invalid_message(self.key, topic, told(error)) from None
+
+    def _problem(self, data: BaseModel, error: Exception) -> str:
+        if not isinstance(error, ValidationError):
+            return f"it cannot be serialised ({type(error).__name__})"
+        paths = ", ".join(non_finite(self._plain(data)))
+        return f"{paths}: JSON has no NaN and no infinity" if paths else told(error)
+
+    def _plain(self, data: BaseModel) -> Any:
+        return self._model.__pydantic_serializer__.to_python(data, warnings=False, by_alias=True)
+
+
+class DocumentEncoder:
+    """Encodes JSON-able data that satisfies one JSON Schema document."""
+
+    __slots__ = ("_errors", "_prefix", "id", "key")
+
+    def __init__(self, document: Mapping[str, Any], registration: SchemaRegistration) -> None:
+        self.id, self.key = registration.id, registration.key
+        self._prefix = _prefix(self.key)
+        self._errors = _compiled(dict(document), self.key)
+
+    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+        """Return the envelope; data of a document is always validated."""
+        content = _json_of(data, self.key, topic)
+        problems = [
+            f"{'.'.join(map(str, error.instance_path)) or 'data'}: violates "
+            f"{'/'.join(map(str, error.schema_path))}"
+            for error in self._errors(from_json(content))
+        ]
+        if problems:
+            raise invalid_message(self.key, topic, "; ".join(problems[:5]))
+        return b"".join((self._prefix, content, b"}"))
+
+
+def _compiled(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
+    try:
+        jsonschema: Any = import_module("jsonschema_rs")
+    except ImportError as error:
+        raise InvalidSchemaError(
+            f"schema {key} is a JSON Schema document, which needs the package jsonschema-rs; "
+            "pip install kafkaesk-core[jsonschema]",
+            schema=key,
+        ) from error
+    try:
+        return jsonschema.validator_for(document).iter_errors  # type: ignore[no-any-return]  # untyped
+    except ValueError as error:
+        raise InvalidSchemaError(
+            f"schema {key}: the document is no valid JSON Schema: {str(error).splitlines()[0]}",
+            schema=key,
+        ) from error
+
+
+def _json_of(data: Any, key: str, topic: str) -> bytes:
+    _refuse_non_finite(data, key, topic)
+    try:
+        return to_json(data, by_alias=True)
+    except Exception as error:
+        raise invalid_message(key, topic, f"it is no JSON ({type(error).__name__})") from error
+
+
+def _refuse_non_finite(data: Any, key: str, topic: str) -> None:
+    paths = ", ".join(non_finite(data))
+    if paths:
+        raise invalid_message(key, topic, f"{paths}: JSON has no NaN and no infinity")
+
+
+def _prefix(key: str) -> bytes:
+    return b'{"schema":' + to_json(key) + b',"data":'

@@ -1,0 +1,65 @@
+"""What is wrong with a message, in words that never repeat its values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from kafkaesk_core.errors import InvalidMessageError
+
+__all__ = ["invalid_json", "invalid_message", "non_finite", "told"]
+
+# Any below: pydantic's error details, and data of any type.
+_LISTED = 5
+# These show a piece of the input, or the text of a validator that may.
+_TELLING = frozenset({"error", "tag", "encoding_error"})
+
+
+def told(error: ValidationError, *, below: int = 0) -> str:
+    """List the failing fields and why; the first `below` steps of each path are left out."""
+    details = error.errors(include_input=False)
+    problems = [f"{_path(detail['loc'][below:])}: {_reason(detail)}" for detail in details]
+    more = len(problems) - _LISTED
+    return "; ".join(problems[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def invalid_json(error: ValidationError) -> str | None:
+    """Return what the JSON parser says, which has no values; None if it is JSON."""
+    (detail, *_) = error.errors(include_input=False)
+    return detail["msg"] if detail["type"] == "json_invalid" else None
+
+
+def invalid_message(key: str, topic: str, problem: str) -> InvalidMessageError:
+    """Say that data does not satisfy its schema."""
+    return InvalidMessageError(
+        f"data for topic {topic} does not satisfy schema {key}: {problem}; "
+        "mend the data, or register the change as a new version",
+        schema=key,
+        topic=topic,
+    )
+
+
+def non_finite(data: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of NaN and infinity, which JSON does not have."""
+    if isinstance(data, float):
+        if not math.isfinite(data):
+            yield path or "data"
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from non_finite(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(data, (list, tuple, set, frozenset)):
+        for index, value in enumerate(data):
+            yield from non_finite(value, f"{path}.{index}" if path else str(index))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(step) for step in location) or "data"
+
+
+def _reason(detail: Any) -> str:
+    """Say pydantic's words where they are its own and cannot repeat the input."""
+    is_telling = "url" not in detail or not _TELLING.isdisjoint(detail.get("ctx", ()))
+    return f"refused ({detail['type']})" if is_telling else str(detail["msg"])

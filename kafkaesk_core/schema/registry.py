@@ -1,0 +1,175 @@
+"""All schemas of a service, and which of them a message has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from kafkaesk_core.errors import SchemaConflictError, UnknownSchemaError
+from kafkaesk_core.message import OutgoingMessage
+
+from .decoding import Decoder, decoder_of
+from .encoding import Encoder, encoder_of
+from .registration import SchemaRegistration
+
+__all__ = ["Schemas", "TopicSchemas"]
+
+
+class TopicSchemas(Protocol):
+    """Which schema a topic carries."""
+
+    def claim(self, topic: str, schema_id: str) -> None:
+        """Note it; raises SchemaConflictError if it carries another."""
+
+    def schema_of(self, topic: str) -> str | None:
+        """The schema's id, where known."""
+
+
+class Schemas:
+    """Registered schemas by their keys ("Content:1"); nothing is ever replaced."""
+
+    def __init__(self) -> None:
+        self._registrations: dict[str, SchemaRegistration] = {}
+        self._encoders: dict[str, Encoder] = {}
+        self._by_model: dict[type[BaseModel], Encoder] = {}
+
+    def __iter__(self) -> Iterator[SchemaRegistration]:
+        return iter(self._registrations.values())
+
+    def get(self, key: str) -> SchemaRegistration | None:
+        """The registration of a key."""
+        return self._registrations.get(key)
+
+    def of_model(self, model: type[BaseModel]) -> list[SchemaRegistration]:
+        """The registrations of a model; it may stand for several versions."""
+        return [found for found in self if found.model is model]
+
+    def register(self, registration: SchemaRegistration) -> None:
+        """Add a schema; the same declaration twice is one.
+
+        Raises:
+            SchemaConflictError: the key is taken by another declaration.
+            InvalidSchemaError: the model or document cannot work.
+        """
+        self._check(registration)
+        key = registration.key
+        if key in self._registrations:
+            return
+        encoder = encoder_of(registration)
+        self._registrations[key] = registration
+        self._encoders[key] = encoder
+        if registration.model is not None:
+            # A model of several versions publishes its latest one.
+            latest = max(self.of_model(registration.model), key=lambda found: found.version)
+            self._by_model[registration.model] = self._encoders[latest.key]
+
+    def check(self, others: Schemas) -> None:
+        """Say whether others could be added.
+
+        Raises:
+            SchemaConflictError: a key is declared differently here.
+        """
+        for registration in others:
+            self._check(registration)
+
+    def _check(self, registration: SchemaRegistration) -> None:
+        key = registration.key
+        existing = self._registrations.get(key)
+        if existing is not None and (different := existing.differences(registration)):
+            raise SchemaConflictError(
+                f"schema {key} is declared in {existing.declared_in} and again in "
+                f"{registration.declared_in}, with another {', '.join(different)}; "
+                "give the second another id or version",
+                schema=key,
+            )
+
+    # --- out
+
+    def encode(
+        self, message: OutgoingMessage, topics: TopicSchemas, *, validate: bool
+    ) -> bytes | None:
+        """Return the bytes of a message, and note its schema in it and for its topic.
+
+        Bytes and None, of `raw_publish`, stay as they are.
+
+        Raises:
+            UnknownSchemaError: nothing is registered for the data, or under the name given.
+            SchemaConflictError: the topic carries another schema.
+            InvalidMessageError: the data does not satisfy the schema.
+        """
+        data = message.data
+        if data is None or isinstance(data, bytes):
+            return data
+        encoder = self._by_model.get(type(data)) if message.schema is None else None  # type: ignore[arg-type]  # any type
+        if encoder is None:
+            encoder = self._encoder_for(message, topics)
+        topic = message.topic
+        carried = topics.schema_of(topic)
+        if carried != encoder.id and carried is not None:
+            topics.claim(topic, encoder.id)
+        value = encoder.encode(data, topic, validate=validate)
+        topics.claim(topic, encoder.id)
+        message.schema = encoder.key
+        return value
+
+    def _encoder_for(self, message: OutgoingMessage, topics: TopicSchemas) -> Encoder:
+        data, key = message.data, message.schema
+        if key is not None:
+            return self._named(key, message)
+        if isinstance(data, BaseModel):
+            raise self._unregistered(type(data), message.topic)
+        carried = topics.schema_of(message.topic)
+        versions = [found for found in self if found.id == carried]
+        if not versions:
+            raise UnknownSchemaError(
+                f"data for topic {message.topic} names no schema and the topic carries none yet; "
+                f'say schema="Content:1" (registered: {self._listed()})',
+                topic=message.topic,
+            )
+        return self._encoders[max(versions, key=lambda found: found.version).key]
+
+    def _named(self, key: str, message: OutgoingMessage) -> Encoder:
+        found = self._registrations.get(key)
+        if found is None:
+            raise UnknownSchemaError(
+                f"schema {key!r} for topic {message.topic} is not registered "
+                f"(registered: {self._listed()}); register it with app.schema()",
+                schema=key,
+                topic=message.topic,
+            )
+        data = message.data
+        if isinstance(data, BaseModel) and type(data) is not found.model:
+            place = f"{type(data).__module__}.{type(data).__qualname__}"
+            raise SchemaConflictError(
+                f"schema {key} for topic {message.topic} is {found.declared_in}, and the data is "
+                f"an instance of {place}; leave schema= out, or publish the other model",
+                schema=key,
+                topic=message.topic,
+            )
+        return self._encoders[key]
+
+    def _unregistered(self, model: type[BaseModel], topic: str) -> UnknownSchemaError:
+        parent = next((base for base in model.__mro__[1:] if base in self._by_model), None)
+        derived = ""
+        if parent is not None:
+            derived = f" (it derives from {parent.__name__}, which is {self._by_model[parent].key})"
+        return UnknownSchemaError(
+            f"model {model.__module__}.{model.__qualname__} for topic {topic} is not "
+            f"registered{derived}; register it with @app.schema() (registered: {self._listed()})",
+            topic=topic,
+        )
+
+    def _listed(self) -> str:
+        return ", ".join(sorted(self._registrations)) or "none"
+
+    # --- in
+
+    def decoder(self, annotation: Any) -> Decoder:
+        """Prepare the decoding for a handler's first parameter, by its annotation.
+
+        Raises:
+            SubscriptionError: nothing is known of how to decode to it.
+        """
+        return decoder_of(annotation, self.of_model)
