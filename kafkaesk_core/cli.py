@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -275,7 +276,10 @@ def _load(name: str) -> Application:
             )
         target = found[0].value
     application = _attribute(target)
-    if not isinstance(application, Application) and callable(application):
+    is_factory = inspect.isroutine(application) or (
+        inspect.isclass(application) and issubclass(application, Application)
+    )
+    if is_factory:
         application = application()
     if not isinstance(application, Application):
         raise click.UsageError(

@@ -37,7 +37,7 @@ def set_up_logging(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
-        logging.getLogger("aiokafka.client").addFilter(_is_not_told_by_us)
+        logging.getLogger("aiokafka").addFilter(_is_not_told_by_us)
 
 
 def _is_not_told_by_us(record: logging.LogRecord) -> bool:

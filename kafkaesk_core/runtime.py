@@ -105,6 +105,13 @@ class Runtime:
             await self._enter(lifespan)
         self.compile()
         self.is_open = True
+        active = [info.name for info in self._plugins.list() if info.status == "active"]
+        logger.info(
+            "connected to %s; topic prefix %r; plugins: %s",
+            ", ".join(self.servers),
+            settings.topic_prefix,
+            ", ".join(active) or "none",
+        )
         for registration in self._schemas:
             await self._activate(registration)
         for handler in self._events.get("initialize", ()):
@@ -221,6 +228,8 @@ class Runtime:
             await self.stop_consuming()
         finally:
             await self._stack.aclose()
+            if self.is_open:
+                logger.info("stopped; disconnected from %s", ", ".join(self.servers))
             self.is_open = False
 
     # --- state
