@@ -101,6 +101,10 @@ class Runtime:
             registration_of=self._registration_of,
         )
         self._stack.push_async_callback(self._stop_publisher)
+        await self._open()
+
+    async def _open(self) -> None:
+        """Enter the plugins' lifespans; from here on messages may move."""
         for lifespan in self._plugins.lifespans(self._app):
             await self._enter(lifespan)
         self.compile()
@@ -109,7 +113,7 @@ class Runtime:
         logger.info(
             "connected to %s; topic prefix %r; plugins: %s",
             ", ".join(self.servers),
-            settings.topic_prefix,
+            self.settings.topic_prefix,
             ", ".join(active) or "none",
         )
         for registration in self._schemas:

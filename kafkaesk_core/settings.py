@@ -7,7 +7,7 @@ Relations between values are checked once, at start, on the merged result.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Optional, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
@@ -91,46 +91,55 @@ class Settings(BaseModel):
                 "no Kafka servers are configured; pass kafka_servers=[...] to Application() or "
                 "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
             )
+        self.client.check()
+        for holds, otherwise in (*self._handover_relations(), *self._other_relations()):
+            if not holds:
+                raise ConfigurationError(otherwise)
+
+    def _handover_relations(self) -> Iterator[tuple[bool, str]]:
+        """Partitions must be handed over before the group stops waiting for us."""
         client = self.client
-        client.check()
-        handover = self.drain_timeout + self.cancel_grace + self.commit_timeout
+        phases = self.drain_timeout + self.cancel_grace + self.commit_timeout
         heartbeat = client.number("heartbeat_interval_ms") / 1000
         rebalance = client.number("rebalance_timeout_ms") / 1000
         request = client.number("request_timeout_ms") / 1000
-        producer_request = client.number("request_timeout_ms", producer=True) / 1000
-        _require(
-            heartbeat + handover + 2 < rebalance,
+        yield (
+            heartbeat + phases + 2 < rebalance,
             f"heartbeat_interval_ms + drain_timeout + cancel_grace + commit_timeout + 2s is "
-            f"{heartbeat + handover + 2:g}s, which does not fit into rebalance_timeout_ms "
+            f"{heartbeat + phases + 2:g}s, which does not fit into rebalance_timeout_ms "
             f"{rebalance:g}s; lower drain_timeout ({self.drain_timeout:g}s) or raise "
             "rebalance_timeout_ms",
         )
-        _require(
+        yield (
             request >= rebalance + 5,
             f"request_timeout_ms {request:g}s of the consumer is less than rebalance_timeout_ms "
             f"{rebalance:g}s + 5s; raise request_timeout_ms, or joining the group times out",
         )
-        _require(
-            self.shutdown_timeout > handover,
+        yield (
+            self.shutdown_timeout > phases,
             f"shutdown_timeout {self.shutdown_timeout:g}s does not exceed drain_timeout + "
-            f"cancel_grace + commit_timeout {handover:g}s; raise shutdown_timeout or lower "
+            f"cancel_grace + commit_timeout {phases:g}s; raise shutdown_timeout or lower "
             "drain_timeout",
+        )
+
+    def _other_relations(self) -> Iterator[tuple[bool, str]]:
+        client = self.client
+        request = client.number("request_timeout_ms", producer=True) / 1000
+        yield (
+            self.delivery_timeout > request,
+            f"delivery_timeout {self.delivery_timeout:g}s does not exceed the producer's "
+            f"request_timeout_ms {request:g}s; raise delivery_timeout",
         )
         for buffer, name, is_producer in (
             ("send_buffer_bytes", "max_request_size", True),
             ("fetch_buffer_bytes", "max_partition_fetch_bytes", False),
         ):
             room, largest = getattr(self, buffer), client.number(name, producer=is_producer)
-            _require(
+            yield (
                 room >= largest,
                 f"{buffer} {room} is less than {name} {largest:.0f}, so the largest message would "
                 f"never fit; raise {buffer}",
             )
-        _require(
-            self.delivery_timeout > producer_request,
-            f"delivery_timeout {self.delivery_timeout:g}s does not exceed the producer's "
-            f"request_timeout_ms {producer_request:g}s; raise delivery_timeout",
-        )
 
     def shown(self) -> dict[str, Any]:
         """The settings as they may be shown: secrets masked."""
@@ -200,8 +209,3 @@ def _told(error: Exception, prefix: str) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         problems.append(f"{prefix + name.upper() if prefix else name}: {problem['msg']}")
     return "; ".join(problems)
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ConfigurationError(otherwise)

@@ -10,26 +10,20 @@ import contextlib
 import contextvars
 import logging
 from collections.abc import Collection, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import errors as kafka_errors
-from aiokafka.client import CoordinationType
-from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.errors import CommitError
-
 from .errors import translate
+from .offset_commits import CommitResult, Membership, OffsetCommits
 from .probe import diagnose
 
 __all__ = [
-    "CommitResult",
     "GroupMember",
     "MemberBroken",
     "MemberRefused",
-    "Membership",
     "PositionsMissing",
     "RebalanceHandler",
 ]
@@ -37,14 +31,8 @@ __all__ = [
 T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.kafka")
 
-COMMIT_CONNECTION = "kafkaesk-commit"
-"""Commits have a connection of their own: on the coordination one they wait behind a parked
-JoinGroup, on the default one behind a parked fetch. Any hashable names a connection."""
-
 NOBODY = TopicPartition("", -1)
 """A partition that is never assigned: polling it keeps the membership alive and takes nothing."""
-
-RETRY_PAUSE = 0.1
 
 REFUSALS = (
     kafka_errors.InconsistentGroupProtocolError,
@@ -68,23 +56,6 @@ class MemberBroken(Exception):
 
 class MemberRefused(Exception):
     """The group will not have us with these settings. The cause is `__cause__`."""
-
-
-class Membership(NamedTuple):
-    """Who we are in the group; a broker refuses commits of any other generation and member."""
-
-    generation: int
-    member_id: str
-
-
-@dataclass(slots=True)
-class CommitResult:
-    """What the broker said of each partition of one commit."""
-
-    stored: set[TopicPartition] = field(default_factory=set)
-    gone: set[TopicPartition] = field(default_factory=set)
-    refused: dict[TopicPartition, str] = field(default_factory=dict)
-    is_lost: bool = False
 
 
 class RebalanceHandler(Protocol):
@@ -137,8 +108,7 @@ class GroupMember:
         self._options = dict(options)
         self._consumer: AIOKafkaConsumer | None = None
         self._membership: Membership | None = None
-        self._commit_node: int | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._commits: OffsetCommits | None = None
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -174,6 +144,7 @@ class GroupMember:
                 raise translate(error, "starting a consumer", servers=self._servers) from error
             raise
         self._consumer = consumer
+        self._commits = OffsetCommits(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=_Listener(self, handler))
 
     async def stop(self, timeout: float) -> None:
@@ -181,8 +152,8 @@ class GroupMember:
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
-        if self._connecting is not None:
-            self._connecting.cancel()
+        if self._commits is not None:
+            self._commits.close()
         stopping = asyncio.create_task(consumer.stop())
         try:
             # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
@@ -217,12 +188,8 @@ class GroupMember:
     def note_membership(self) -> None:
         """Remember who we are: partitions have just been assigned."""
         self._membership = self._present_membership()
-        node = self.raw._coordinator.coordinator_id
-        if node is not None and node != self._commit_node:
-            self._commit_node = node
-            # Connect now: later, in an outage, opening a connection blocks the whole client.
-            connecting = self.raw._client.ready(node, group=COMMIT_CONNECTION)
-            self._connecting = asyncio.create_task(_quietly(connecting))
+        if self._commits is not None:
+            self._commits.connect(self.raw._coordinator.coordinator_id)
 
     def forget_membership(self) -> None:
         """Partitions were given up: nothing may be committed until the next assignment."""
@@ -301,88 +268,13 @@ class GroupMember:
     async def commit(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         """Store next-to-read offsets with the membership of the last assignment.
 
-        One at a time: two in flight on two connections can move an offset back.
-
         Raises:
             CommitError: not answered in `timeout` seconds; it may have been stored.
         """
-        membership = self._membership
-        if membership is None or not self.is_stable:
+        membership, commits = self._membership, self._commits
+        if membership is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
-        try:
-            return await asyncio.wait_for(self._commit(membership, offsets), timeout)
-        except TimeoutError:
-            raise CommitError(
-                f"group {self._group}: the commit of {len(offsets)} partitions was not answered "
-                f"within {timeout:g}s; it may have been stored, and is sent again"
-            ) from None
-
-    async def _commit(
-        self, membership: Membership, offsets: Mapping[TopicPartition, int]
-    ) -> CommitResult:
-        result = CommitResult()
-        waiting = dict(offsets)
-        while waiting:
-            codes = await self._send_commit(membership, waiting)
-            for partition, code in codes.items():
-                if code not in (7, 14, 15, 16):  # the coordinator moves, loads or is slow
-                    del waiting[partition]
-                    self._sort(result, partition, code)
-            if waiting:
-                await self._find_coordinator()
-        return result
-
-    @staticmethod
-    def _sort(result: CommitResult, partition: TopicPartition, code: int) -> None:
-        if code == 0:
-            result.stored.add(partition)
-        elif code in (22, 25, 82):  # another generation or member: no longer ours
-            result.is_lost = True
-        elif code == 3:  # the topic is gone
-            result.gone.add(partition)
-        else:
-            result.refused[partition] = kafka_errors.for_code(code).__name__
-
-    async def _send_commit(
-        self, membership: Membership, offsets: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """Send one request; codes by partition, 15 for all of them if the connection failed."""
-        topics: dict[str, list[tuple[int, int, str]]] = {}
-        for partition, offset in offsets.items():
-            topics.setdefault(partition.topic, []).append((partition.partition, offset, ""))
-        request = OffsetCommitRequest(
-            self._group,
-            membership.generation,
-            membership.member_id,
-            OffsetCommitRequest.DEFAULT_RETENTION_TIME,
-            list(topics.items()),
-        )
-        try:
-            if self._commit_node is None:
-                await self._find_coordinator()
-            response = await self.raw._client.send(
-                self._commit_node, request, group=COMMIT_CONNECTION
-            )
-        except kafka_errors.KafkaError as error:
-            logger.debug("commit of group %s: %r; trying again", self._group, error)
-            return dict.fromkeys(offsets, 15)
-        return {
-            TopicPartition(topic, partition): code
-            for topic, partitions in response.topics
-            for partition, code in partitions
-        }
-
-    async def _find_coordinator(self) -> None:
-        await asyncio.sleep(RETRY_PAUSE)
-        with contextlib.suppress(kafka_errors.KafkaError):
-            self._commit_node = await self.raw._client.coordinator_lookup(
-                CoordinationType.GROUP, self._group
-            )
-
-
-async def _quietly(connecting: Coroutine[Any, Any, object]) -> None:
-    with contextlib.suppress(kafka_errors.KafkaError, OSError, asyncio.TimeoutError):
-        await connecting
+        return await commits.send(membership, offsets, timeout)
 
 
 def _in_empty_context(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.errors import CommitError
-from kafkaesk_core.kafka.consumer import CommitResult
+from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_testing import eventually
 

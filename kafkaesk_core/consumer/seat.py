@@ -1,0 +1,78 @@
+"""This application's seat in a group: one member at a time, replaced when it is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kafkaesk_core.errors import KafkaeskError
+from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
+from kafkaesk_core.kafka.errors import translate
+from kafkaesk_core.kafka.offset_commits import CommitResult
+
+from .commits import Offsets
+
+__all__ = ["LEAVE_TIMEOUT", "Seat"]
+
+logger = logging.getLogger("kafkaesk.consumer")
+
+LEAVE_TIMEOUT = 3.0
+PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
+"""Seconds before each new member; after the last one the application stops."""
+
+
+class Seat:
+    """Holds the present member, which subscribes to `pattern` and tells `handler`."""
+
+    def __init__(
+        self, group: str, new_member: Callable[[], GroupMember], pattern: str, start_timeout: float
+    ) -> None:
+        self._group = group
+        self._new_member = new_member
+        self._pattern = pattern
+        self._start_timeout = start_timeout
+        self._handler: RebalanceHandler | None = None
+        self._replaced = 0  # since the group last gave us an assignment
+        self._was_joined = False
+        self.member = new_member()
+
+    async def start(self, handler: RebalanceHandler, timeout: float) -> None:
+        """Connect and ask to join.
+
+        Raises:
+            BrokerError: no broker answered in `timeout` seconds, or it refused us.
+        """
+        self._handler = handler
+        await self.member.start(self._pattern, handler, timeout)
+
+    def joined(self) -> None:
+        """The group has given us an assignment: the member works."""
+        self._was_joined = True
+        self._replaced = 0
+
+    async def replace(self, broken: MemberBroken) -> None:
+        """Become another member: this one never works again (rule 33).
+
+        Raises:
+            KafkaeskError: it never worked, or too many of them did not.
+        """
+        cause = self.reason(broken)
+        if not self._was_joined or self._replaced >= len(PAUSES):
+            raise cause from broken.__cause__
+        pause = PAUSES[self._replaced]
+        self._replaced += 1
+        logger.error("%s; joining the group anew in %d seconds", cause, pause)
+        await self.member.stop(LEAVE_TIMEOUT)
+        await asyncio.sleep(pause)
+        self.member = self._new_member()
+        if self._handler is not None:
+            await self.member.start(self._pattern, self._handler, self._start_timeout)
+
+    def reason(self, problem: MemberBroken | MemberRefused) -> KafkaeskError:
+        """Why a member does not work, as an error of ours."""
+        return translate(problem.__cause__ or problem, f"group {self._group}: membership")
+
+    async def commit(self, offsets: Offsets, timeout: float) -> CommitResult:
+        """Store offsets as the present member."""
+        return await self.member.commit(offsets, timeout)

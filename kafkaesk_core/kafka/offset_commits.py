@@ -1,0 +1,154 @@
+"""Offset commits as requests of our own, with the membership they belong to.
+
+aiokafka's commit() reads the generation anew on each attempt, retries without bound and is
+shielded: one that outlives its membership can move the group back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.errors import CommitError
+
+__all__ = ["CommitResult", "Membership", "OffsetCommits"]
+
+logger = logging.getLogger("kafkaesk.kafka")
+
+CONNECTION = "kafkaesk-commit"
+"""Commits have a connection of their own: on the coordination one they wait behind a parked
+JoinGroup, on the default one behind a parked fetch. Any hashable names a connection."""
+
+RETRY_PAUSE = 0.1
+RETRIED = (7, 14, 15, 16)
+"""The coordinator is slow, loads, or moves: look it up and ask again."""
+
+LOST = (22, 25, 82)
+"""Another generation or member, or a fenced instance: the partitions are no longer ours."""
+
+UNKNOWN_TOPIC = 3
+
+
+class Membership(NamedTuple):
+    """Who we are in the group; a broker refuses commits of any other generation and member."""
+
+    generation: int
+    member_id: str
+
+
+@dataclass(slots=True)
+class CommitResult:
+    """What the broker said of each partition of one commit."""
+
+    stored: set[TopicPartition] = field(default_factory=set)
+    gone: set[TopicPartition] = field(default_factory=set)
+    refused: dict[TopicPartition, str] = field(default_factory=dict)
+    is_lost: bool = False
+
+    def note(self, partition: TopicPartition, code: int) -> None:
+        """Sort the broker's answer for one partition."""
+        if code == 0:
+            self.stored.add(partition)
+        elif code in LOST:
+            self.is_lost = True
+        elif code == UNKNOWN_TOPIC:
+            self.gone.add(partition)
+        else:
+            self.refused[partition] = kafka_errors.for_code(code).__name__
+
+
+class OffsetCommits:
+    """Sends the commits of one group through one client; one at a time (two can be reordered)."""
+
+    def __init__(self, client: AIOKafkaClient, group: str) -> None:
+        self._client = client
+        self._group = group
+        self._node: int | None = None
+        self._connecting: asyncio.Task[None] | None = None
+
+    def connect(self, node: int | None) -> None:
+        """Connect to the coordinator beforehand: in an outage that blocks the whole client."""
+        if node is not None and node != self._node:
+            self._node = node
+            self._connecting = asyncio.create_task(self._connect(node))
+
+    async def _connect(self, node: int) -> None:
+        with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
+            await self._client.ready(node, group=CONNECTION)
+
+    def close(self) -> None:
+        """End what is being connected."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+    async def send(
+        self, membership: Membership, offsets: Mapping[TopicPartition, int], timeout: float
+    ) -> CommitResult:
+        """Store next-to-read offsets as this member of this generation.
+
+        Raises:
+            CommitError: not answered in `timeout` seconds; it may have been stored.
+        """
+        try:
+            return await asyncio.wait_for(self._send_all(membership, offsets), timeout)
+        except TimeoutError:
+            raise CommitError(
+                f"group {self._group}: the commit of {len(offsets)} partitions was not answered "
+                f"within {timeout:g}s; it may have been stored, and is sent again"
+            ) from None
+
+    async def _send_all(
+        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+    ) -> CommitResult:
+        result = CommitResult()
+        waiting = dict(offsets)
+        while waiting:
+            codes = await self._ask(membership, waiting)
+            for partition, code in codes.items():
+                if code not in RETRIED:
+                    del waiting[partition]
+                    result.note(partition, code)
+            if waiting:
+                await self._find_coordinator()
+        return result
+
+    async def _ask(
+        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Send one request; codes by partition, 15 for all of them if the connection failed."""
+        topics: dict[str, list[tuple[int, int, str]]] = {}
+        for partition, offset in offsets.items():
+            topics.setdefault(partition.topic, []).append((partition.partition, offset, ""))
+        request = OffsetCommitRequest(
+            self._group,
+            membership.generation,
+            membership.member_id,
+            OffsetCommitRequest.DEFAULT_RETENTION_TIME,
+            list(topics.items()),
+        )
+        try:
+            if self._node is None:
+                await self._find_coordinator()
+            response: Any = await self._client.send(self._node, request, group=CONNECTION)
+        except kafka_errors.KafkaError as error:
+            logger.debug("commit of group %s: %r; trying again", self._group, error)
+            return dict.fromkeys(offsets, 15)
+        return {
+            TopicPartition(topic, partition): code
+            for topic, partitions in response.topics
+            for partition, code in partitions
+        }
+
+    async def _find_coordinator(self) -> None:
+        await asyncio.sleep(RETRY_PAUSE)
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self._node = await self._client.coordinator_lookup(CoordinationType.GROUP, self._group)
