@@ -3,8 +3,6 @@
 kafkaesk examples.orders:app --kafka-servers embedded://
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging
@@ -30,11 +28,11 @@ async def bill(order: Order) -> None:
     logger.info("consumed  order %d: %s", order.number, order.article)
 
 
+Offsets = Mapping[TopicPartition, int]
+
+
 @app.hook
-async def wrap_commit(
-    offsets: Mapping[TopicPartition, int],
-    call_next: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
-) -> None:
+async def wrap_commit(offsets: Offsets, call_next: Callable[[Offsets], Awaitable[None]]) -> None:
     await call_next(offsets)
     for partition, offset in offsets.items():
         logger.info("committed %s[%d] up to %d", partition.topic, partition.partition, offset)
@@ -43,22 +41,18 @@ async def wrap_commit(
 async def place_orders() -> None:
     for number in itertools.count(1):
         order = Order(number=number, article="a coffee")
-        sent = await app.publish_and_wait("orders.placed", order, key=str(number).encode())
+        sent = await app.publish_and_wait("orders.placed", order, key=b"%d" % number)
         logger.info("published order %d to %s[%d]", number, sent.topic, sent.partition)
         await asyncio.sleep(1)
 
 
-customers: list[asyncio.Task[None]] = []
-
-
 async def open_shop() -> None:
-    customers.append(asyncio.create_task(place_orders()))
+    shop = asyncio.create_task(place_orders())
 
+    async def close_shop() -> None:
+        shop.cancel()
 
-async def close_shop() -> None:
-    for customer in customers:
-        customer.cancel()
+    app.on("finalize", close_shop)
 
 
 app.on("initialize", open_shop)
-app.on("finalize", close_shop)
