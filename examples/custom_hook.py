@@ -2,8 +2,7 @@
 
 kafkaesk examples.custom_hook:app --kafka-servers embedded://
 
-Installed as a package, with `timing = "timing:Timing"` in the entry points of the group
-kafkaesk.plugins, the plugin acts without a change to the service.
+A package with `timing = "timing:Timing"` in its entry points turns it on when installed.
 """
 
 import logging
@@ -23,7 +22,7 @@ class Timing:
     class Settings(BaseModel):
         slow: float = 0.0  # seconds; KAFKAESK_TIMING_SLOW where it is installed
 
-    stage = "observe"
+    stage = "observe"  # outermost
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
