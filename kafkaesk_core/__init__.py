@@ -36,7 +36,7 @@ from .errors import (
 )
 from .hooks import HOOK_API, hookimpl
 from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .plugins import PluginInfo, Plugins
+from .plugins.registry import PluginInfo, Plugins
 from .router import Router
 from .schema.registration import SchemaRegistration
 from .service import run, run_app

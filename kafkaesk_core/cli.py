@@ -16,7 +16,7 @@ import click
 from .commands import CommandGroup, RunCommand, option
 
 if TYPE_CHECKING:
-    from .plugin_info import PluginInfo
+    from .plugins.info import PluginInfo
 
 __all__ = ["main"]
 

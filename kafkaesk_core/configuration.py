@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
-from .plugins import Plugins, function_plugin
+from .plugins.registry import Plugins, function_plugin
 from .router import Router
 from .settings import Settings, Tuning, checked, listed, merged_settings
 

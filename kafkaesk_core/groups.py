@@ -8,7 +8,7 @@ from functools import partial
 from .binding import Argument, Call, bind
 from .consumer.group import GroupConsumer
 from .message import App, IncomingMessage
-from .plugins import Plugins
+from .plugins.registry import Plugins
 from .runtime import Runtime
 from .schema.registry import Schemas
 from .subscriber import ConsumerFacade, Publish, Subscriber

@@ -18,8 +18,8 @@ from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
-from .plugins import Plugins
-from .publisher import Publisher
+from .plugins.registry import Plugins
+from .publisher.publisher import Publisher
 from .router import EventHandler
 from .schema.registration import SchemaRegistration
 from .schema.registry import Schemas

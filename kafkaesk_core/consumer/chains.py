@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.message import App, RebalanceEvent
-from kafkaesk_core.plugins import Plugins
+from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.subscription import Subscription
 
 from .commits import Commits, Offsets, Reason

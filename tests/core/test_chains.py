@@ -16,7 +16,7 @@ import pytest
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.hooks import ConsumeCall, PublishCall, hookimpl
 from kafkaesk_core.message import App, OutgoingMessage
-from kafkaesk_core.plugins import Plugins
+from kafkaesk_core.plugins.registry import Plugins
 
 # Any in this file: stand-ins for messages, which the chain only passes on.
 APP = cast(App, object())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kafkaesk_core.hooks import Hooks
-from kafkaesk_core.plugin_contract import SIGNATURES
+from kafkaesk_core.plugins.contract import SIGNATURES
 
 # Any in this file: a specification may be any function.
 SPECIFICATIONS: dict[str, Callable[..., Any]] = {name: getattr(Hooks, name) for name in SIGNATURES}

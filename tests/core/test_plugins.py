@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.message import App, IncomingMessage
-from kafkaesk_core.plugins import Plugins
+from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.schema.registration import SchemaRegistration
 from kafkaesk_core.subscription import Subscription
 

@@ -9,7 +9,7 @@ import pytest
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import ConsumeCall, hookimpl
 from kafkaesk_core.message import App
-from kafkaesk_core.plugins import Plugins, function_plugin
+from kafkaesk_core.plugins.registry import Plugins, function_plugin
 
 # Any in this file: stand-ins for messages, which the chain only passes on.
 APP = cast(App, object())

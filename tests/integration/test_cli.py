@@ -145,7 +145,14 @@ def test_s14_start_and_stop_lines_name_servers_groups_and_partitions(
     command.wait_for("handled good")
     command.end(signal.SIGTERM)
 
-    for text in (*kafka.servers, "group readers-", "content.*", "assigned", "content.a[", "SIGTERM"):
+    for text in (
+        *kafka.servers,
+        "group readers-",
+        "content.*",
+        "assigned",
+        "content.a[",
+        "SIGTERM",
+    ):
         assert text in command.output, text
 
 

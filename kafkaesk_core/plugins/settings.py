@@ -18,8 +18,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 
-from .errors import PluginError
-from .plugin_contract import did_you_mean
+from kafkaesk_core.errors import PluginError
+
+from .contract import did_you_mean
 
 __all__ = ["read_settings"]
 

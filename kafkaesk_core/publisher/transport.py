@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from aiokafka.structs import RecordMetadata
 
-from .kafka.records import BatchBuilder
+from kafkaesk_core.kafka.records import BatchBuilder
 
 __all__ = ["HandedBatch", "ProducerLike"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
-from .hooks import Stage, hookimpl
+from kafkaesk_core.hooks import Stage, hookimpl
 
 __all__ = ["PluginInfo", "Status", "default_name", "function_plugin", "place_of"]
 

@@ -10,12 +10,13 @@ from weakref import WeakSet
 
 from aiokafka.structs import RecordMetadata
 
-from .batch_outcome import BatchOutcome, fresh
+from kafkaesk_core.batch_outcome import BatchOutcome, fresh
+from kafkaesk_core.errors import DeliveryError, DeliveryUnknownError
+from kafkaesk_core.message import OutgoingMessage
+
 from .batches import Batch
-from .errors import DeliveryError, DeliveryUnknownError
 from .line import SendBuffer
 from .link import Link
-from .message import OutgoingMessage
 
 __all__ = ["Desk", "OnPublished", "PublisherCounts", "Undelivered"]
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.errors import DeliveryFailedError, MessageTooLargeError
+from kafkaesk_core.kafka.records import record_bytes
+from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.topic_setup import TopicFacts
+
 from .desk import Desk
-from .errors import DeliveryFailedError, MessageTooLargeError
-from .kafka.records import record_bytes
 from .line import Line
-from .message import OutgoingMessage
 from .outbox import Outbox
-from .schema.registration import SchemaRegistration
-from .topic_setup import TopicFacts
 from .transport import ProducerLike
 
 __all__ = ["Route"]

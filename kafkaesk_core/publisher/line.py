@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .batch_outcome import fresh
+from kafkaesk_core.batch_outcome import fresh
 
 __all__ = ["Line", "SendBuffer"]
 

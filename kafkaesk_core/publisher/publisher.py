@@ -9,18 +9,19 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, TypeVar
 
-from .batch_outcome import fresh
-from .delivery import Delivery
+from kafkaesk_core.batch_outcome import fresh
+from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
+from kafkaesk_core.kafka.records import room_for
+from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.topics import Topics
+
 from .desk import Desk, OnPublished, PublisherCounts, Undelivered
-from .errors import DeliveryFailedError, NotRunningError
-from .kafka.records import room_for
 from .line import SendBuffer
 from .link import Link
-from .message import OutgoingMessage
 from .outbox import Outbox
 from .routes import Routes
-from .schema.registration import SchemaRegistration
-from .topics import Topics
 from .transport import ProducerLike
 
 __all__ = ["Publisher", "PublisherCounts", "Undelivered"]

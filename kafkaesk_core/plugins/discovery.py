@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from .errors import PluginError
-from .plugin_contract import did_you_mean
-from .plugin_info import PluginInfo, Status
-from .plugin_settings import read_settings
+from kafkaesk_core.errors import PluginError
+
+from .contract import did_you_mean
+from .info import PluginInfo, Status
+from .settings import read_settings
 
 __all__ = [
     "GROUP",

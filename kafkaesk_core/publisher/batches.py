@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from aiokafka.structs import TopicPartition
 
-from .batch_outcome import BatchOutcome
-from .delivery import RecordMark
-from .kafka.records import BatchBuilder, Record, read_records
-from .message import OutgoingMessage
+from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import RecordMark
+from kafkaesk_core.kafka.records import BatchBuilder, Record, read_records
+from kafkaesk_core.message import OutgoingMessage
 
 __all__ = ["Batch"]
 

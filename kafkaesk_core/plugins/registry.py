@@ -11,12 +11,15 @@ from typing import Any
 
 import pluggy
 
+from kafkaesk_core.errors import PluginError
+from kafkaesk_core.hooks import Hooks
+from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.subscription import Subscription
+
 from .chains import F, ObserverErrors, ask, blame, code_of, compile_chain, compile_notifier
-from .errors import PluginError
-from .hooks import Hooks
-from .message import App, IncomingMessage
-from .plugin_contract import SIGNATURES, STAGES, check_plugin, did_you_mean
-from .plugin_discovery import (
+from .contract import SIGNATURES, STAGES, check_plugin, did_you_mean
+from .discovery import (
     EntryPoint,
     InstalledPlugin,
     Selection,
@@ -25,9 +28,7 @@ from .plugin_discovery import (
     load_each,
     warn_of_unknown,
 )
-from .plugin_info import PluginInfo, default_name, function_plugin, place_of
-from .schema.registration import SchemaRegistration
-from .subscription import Subscription
+from .info import PluginInfo, default_name, function_plugin, place_of
 
 __all__ = ["PluginInfo", "Plugins", "function_plugin"]
 

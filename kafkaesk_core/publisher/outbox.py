@@ -11,13 +11,14 @@ from contextvars import Context
 
 from aiokafka.structs import TopicPartition
 
-from .batch_outcome import BatchOutcome
+from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import Delivery, RecordMark
+from kafkaesk_core.errors import DeliveryUnknownError
+from kafkaesk_core.message import OutgoingMessage
+
 from .batches import Batch
-from .delivery import Delivery, RecordMark
 from .desk import Desk
-from .errors import DeliveryUnknownError
 from .handover import Handover
-from .message import OutgoingMessage
 from .transport import ProducerLike
 
 __all__ = ["Outbox"]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from contextvars import Context
 
-from .errors import KafkaeskError, NotRunningError
+from kafkaesk_core.errors import KafkaeskError, NotRunningError
+
 from .transport import ProducerLike
 
 __all__ = ["Link", "Session"]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pluggy import HookImpl
 
-from .errors import PluginError
+from kafkaesk_core.errors import PluginError
 
 __all__ = [
     "F",

@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import pluggy
 
-from .errors import PluginError
-from .hooks import HOOK_API, Hooks, Stage
+from kafkaesk_core.errors import PluginError
+from kafkaesk_core.hooks import HOOK_API, Hooks, Stage
 
 __all__ = ["SIGNATURES", "STAGES", "check_plugin", "did_you_mean"]
 

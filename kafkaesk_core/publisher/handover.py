@@ -7,17 +7,18 @@ import asyncio
 import aiokafka.errors as kafka
 from aiokafka.structs import RecordMetadata
 
-from .batches import Batch
-from .desk import Desk
-from .errors import (
+from kafkaesk_core.errors import (
     DeliveryError,
     DeliveryFailedError,
     DeliveryUnknownError,
     MessageTooLargeError,
     NotRunningError,
 )
-from .kafka.errors import explain, is_retryable
-from .kafka.failures import Failure, is_too_large, judge
+from kafkaesk_core.kafka.errors import explain, is_retryable
+from kafkaesk_core.kafka.failures import Failure, is_too_large, judge
+
+from .batches import Batch
+from .desk import Desk
 from .link import Session
 from .transport import HandedBatch
 

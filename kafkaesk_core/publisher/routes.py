@@ -9,13 +9,14 @@ from contextvars import Context
 
 import aiokafka.errors as kafka
 
+from kafkaesk_core.errors import DeliveryFailedError, MessageTooLargeError, NotRunningError
+from kafkaesk_core.kafka.errors import is_retryable, translate
+from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.topics import Topics
+
 from .desk import Desk
-from .errors import DeliveryFailedError, MessageTooLargeError, NotRunningError
-from .kafka.errors import is_retryable, translate
-from .message import OutgoingMessage
 from .route import Route
-from .schema.registration import SchemaRegistration
-from .topics import Topics
 
 __all__ = ["Routes"]
 

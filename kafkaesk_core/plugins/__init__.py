@@ -1,0 +1,1 @@
+"""Plugins: found, checked, ordered, and compiled into chains."""

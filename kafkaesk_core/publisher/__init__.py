@@ -1,0 +1,1 @@
+"""The publishing engine: a message to bytes, to its batch, to a delivery."""
