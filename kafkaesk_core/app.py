@@ -15,11 +15,11 @@ from .delivery import Delivery
 from .errors import InvalidMessageError, NotRunningError, PluginError, UnhealthyError
 from .groups import Groups
 from .message import Data, Header, IncomingMessage, OutgoingMessage, checked_headers
+from .outcome import Outcome
 from .runtime import Runtime
 from .schema.registration import SchemaRegistration
 from .status import Health, Status
 from .subscription import Subscription
-from .verdict import Outcome
 
 __all__ = ["Application"]
 

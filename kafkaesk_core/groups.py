@@ -8,12 +8,12 @@ from functools import partial
 from .binding import Argument, Call, bind
 from .consumer.group import GroupConsumer
 from .message import App, IncomingMessage
+from .outcome import Outcome
 from .plugins.registry import Plugins
 from .runtime import Runtime
 from .schema.registry import Schemas
 from .subscriber import ConsumerFacade, Publish, Subscriber
 from .subscription import Subscription
-from .verdict import Outcome
 
 __all__ = ["Groups"]
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from .lane import Group, Lane, Worker
-from .verdict import Outcome
+from .outcome import Outcome
 
 __all__ = ["Lanes"]
 

@@ -21,11 +21,11 @@ from kafkaesk_core.kafka.consumer import (
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.outcome import Outcome
 from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Subscription
 from kafkaesk_core.topics import Topics
-from kafkaesk_core.verdict import Outcome
 
 from .chains import Chains
 from .commits import Commits

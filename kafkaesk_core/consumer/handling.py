@@ -14,8 +14,8 @@ from kafkaesk_core.binding import Call
 from kafkaesk_core.errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.outcome import DONE, Outcome, outcome_of
 from kafkaesk_core.subscription import Subscription
-from kafkaesk_core.verdict import DONE, Outcome, outcome_of
 
 __all__ = ["Handling", "Job"]
 

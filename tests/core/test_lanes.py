@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.verdict import DONE, Outcome
+from kafkaesk_core.outcome import DONE, Outcome
 from kafkaesk_testing import eventually
 
 Item = tuple[str, Hashable, int]  # group, lane key, position

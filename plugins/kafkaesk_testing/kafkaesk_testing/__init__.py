@@ -1,5 +1,9 @@
 """Embedded broker, pytest fixtures and the conformance kit of kafkaesk."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .cluster import KafkaCluster
 from .embedded_broker import DISCONNECT, ApiKey, EmbeddedBroker, Request
 from .errors import KafkaBrokerError, KafkaTestingError, KafkaUnavailableError
@@ -7,6 +11,9 @@ from .node import KafkaNode
 from .properties import Listener
 from .source import Kafka, find_kafka
 from .waiting import eventually
+
+if TYPE_CHECKING:
+    from .conformance import check_plugin
 
 __all__ = [
     "DISCONNECT",
@@ -20,6 +27,17 @@ __all__ = [
     "KafkaUnavailableError",
     "Listener",
     "Request",
+    "check_plugin",
     "eventually",
     "find_kafka",
 ]
+
+
+def __getattr__(name: str) -> Any:  # the one name below
+    # The conformance kit imports the library and its client; pytest imports this package at the
+    # start of every run.
+    if name == "check_plugin":
+        from .conformance import check_plugin
+
+        return check_plugin
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

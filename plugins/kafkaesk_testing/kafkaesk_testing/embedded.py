@@ -3,22 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from kafkaesk_core.bootstrap import Bootstrap
 from kafkaesk_core.errors import ConfigurationError
 
 from .embedded_broker import EmbeddedBroker
 
 _DEFAULT_PARTITIONS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """Where an application finds its brokers, and whether it can make topics there."""
-
-    servers: tuple[str, ...]
-    can_create_topics: bool
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Ends brokers whose Python process died without stopping them."""
 
 import subprocess
+from contextlib import suppress
 
 # The pipe is closed by the system however the parent ends, SIGKILL included; then what is still
 # listed is killed. What was ended in order is taken off the list: its id may be used again.
@@ -50,5 +51,6 @@ class Guard:
 
     def _tell(self, action: str, pid: int) -> None:
         if self._shell is not None and self._shell.stdin is not None:
-            self._shell.stdin.write(f"{action} {pid}\n".encode())
-            self._shell.stdin.flush()
+            with suppress(BrokenPipeError):  # somebody killed the shell: brokers go on without it
+                self._shell.stdin.write(f"{action} {pid}\n".encode())
+                self._shell.stdin.flush()

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,18 +76,6 @@ async def test_more_listeners_properties_and_users_can_be_configured(kafka_jars:
         await asyncio.to_thread(cluster.stop)
 
 
-def test_stopping_leaves_no_process_and_no_file(
-    kafka_jars: Path, exists: Callable[[int], bool]
-) -> None:
-    with KafkaCluster() as cluster:
-        pid = cluster.nodes[0].pid
-        assert pid is not None
-        assert exists(pid)
-
-    assert not exists(pid)
-    assert not cluster.directory.exists()
-
-
 def test_a_refused_configuration_is_told_with_the_place_of_the_log(
     kafka_jars: Path, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,13 +110,15 @@ def test_an_error_inside_the_block_keeps_the_logs(kafka_jars: Path, kept: Path) 
 )
 def test_no_broker_outlives_a_process_that_forgot_it(
     kafka_jars: Path,
+    tmp_path: Path,
     end: str,
     wait_for: Callable[[Callable[[], bool]], None],
     exists: Callable[[int], bool],
 ) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", CRASHING_PARENT.format(end=end)]
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
     pid = int(done.stdout.split()[0])
     wait_for(lambda: not exists(pid))

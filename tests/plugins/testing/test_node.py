@@ -44,12 +44,14 @@ def test_a_killed_node_is_gone_and_comes_back_on_the_same_port(
     assert metadata(address).broker_ids == [1]
 
 
-def test_a_node_that_is_terminated_shuts_down_in_order(node: KafkaNode) -> None:
+def test_a_terminated_node_shuts_down_in_order_even_if_it_is_frozen(node: KafkaNode) -> None:
     before = node.log.read_text().count("kafka.server for 1 unregistered")
+    node.freeze()
 
     node.terminate()
 
     assert not node.is_running
+    assert not node.is_frozen
     assert node.log.read_text().count("kafka.server for 1 unregistered") > before
 
 
@@ -63,15 +65,6 @@ def test_a_frozen_node_does_not_answer_until_it_is_thawed(node: KafkaNode) -> No
     assert not node.is_frozen
     assert state_of(node) != "T"
     assert has_coordinator(node.address)
-
-
-def test_a_frozen_node_can_be_terminated(node: KafkaNode) -> None:
-    node.freeze()
-
-    node.terminate()
-
-    assert not node.is_running
-    assert not node.is_frozen
 
 
 def test_a_node_that_ended_by_itself_is_not_running_and_starts_again(

@@ -38,7 +38,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     monkeypatch.delenv("CI", raising=False)
     pytester.makeini("""
         [pytest]
-        addopts = --strict-markers -p no:cacheprovider
+        addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest
         filterwarnings = error
         asyncio_default_fixture_loop_scope = function
     """)

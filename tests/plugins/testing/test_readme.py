@@ -17,7 +17,7 @@ def test_the_examples_run(
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     pytester.makepyfile(**{f"test_{number}": code for number, code in enumerate(examples)})
 
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
 
     result.assert_outcomes(passed=len(examples))
     assert len(examples) == 2

@@ -1,0 +1,300 @@
+"""The conformance kit: what every good plugin does in every hook that it implements."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
+
+from kafkaesk_core import (
+    Delivery,
+    IncomingMessage,
+    OutgoingMessage,
+    RebalanceEvent,
+    Retry,
+    SchemaRegistration,
+    Skip,
+    Stop,
+    Subscription,
+)
+from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.plugins.registry import Plugins
+
+__all__ = ["check_plugin"]
+
+Check = Callable[[str], Coroutine[Any, Any, str | None]]
+Call = Callable[[Any], Awaitable[Any]]  # a chain: its subject and result depend on the hook
+PARTITION = TopicPartition("checked", 0)
+LIMIT = 5.0
+
+
+class Problem(Exception):
+    """An exception that a plugin has no reason to know."""
+
+
+def check_plugin(plugin: object) -> None:
+    """Check that a plugin passes on what passes through it.
+
+    For every `wrap_*` hook that it implements: results, exceptions, dispositions and cancellation
+    come out as they went in; context variables are as before; a second call of `call_next` is
+    harmless and adds no header again. Observers do not raise, and a lifespan enters and leaves.
+    Runs an event loop of its own: call it from a plain function.
+
+    A plugin that retries or answers failures itself (a dead letter queue, say) fails some of
+    this on purpose; test what it does instead.
+
+    Raises:
+        AssertionError: lists every check that failed.
+        PluginError: the plugin breaks the contract of registration.
+    """
+    plugins = Plugins()
+    name = plugins.register(plugin)
+    failures = asyncio.run(_Checks(plugins).run())
+    if failures:
+        listed = "\n".join(f"  {failure}" for failure in failures)
+        raise AssertionError(f"plugin {name!r} does not conform:\n{listed}")
+
+
+class _App:
+    """As much of an application as hooks may ask for; it publishes to nowhere."""
+
+    claimed_headers: frozenset[str] = frozenset()
+
+    async def publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
+        """Publish nothing."""
+        return _delivery()
+
+    async def raw_publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
+        """Publish nothing."""
+        return _delivery()
+
+    async def flush(self) -> None:
+        """Wait for nothing."""
+
+
+class _Checks:
+    """Runs all checks of the hooks that a plugin implements, and lists those that failed."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._app = _App()
+        self._failures: list[str] = []
+
+    async def run(self) -> list[str]:
+        (info,) = self._plugins.list()
+        for hook in info.hooks:
+            if hook.startswith("wrap_"):
+                for check in (
+                    self.passes_results,
+                    self.passes_exceptions,
+                    self.passes_dispositions,
+                    self.passes_cancellation,
+                    self.resets_context,
+                    self.survives_a_second_call,
+                ):
+                    await self._try(hook, check)
+            elif hook == "lifespan":
+                await self._try(hook, self.enters_and_leaves)
+            elif hook != "bind_parameter":
+                await self._try(hook, self.observes_without_raising)
+        return self._failures
+
+    async def _try(self, hook: str, check: Check) -> None:
+        name = check.__name__.replace("_", " ")
+        # In a context of its own: what one check leaves behind is not there for the next.
+        checking = asyncio.create_task(check(hook), context=contextvars.Context())
+        try:
+            async with asyncio.timeout(LIMIT):
+                problem = await checking
+        except Exception as error:
+            problem = f"raised {type(error).__name__}: {error}"
+        if problem:
+            self._failures.append(f"{hook}: {name}: {problem}")
+
+    def _chain(self, hook: str, terminal: Call) -> Call:
+        constants: dict[str, Any] = {"app": self._app}
+        if hook in ("wrap_consume", "wrap_commit"):
+            constants["subscription"] = _subscription()
+        if hook == "wrap_commit":
+            constants["reason"] = "interval"
+        return self._plugins.chain(hook, terminal, **constants)
+
+    # --- the checks; each returns what is wrong, or None
+
+    async def passes_results(self, hook: str) -> str | None:
+        """What call_next returns comes out, and it was called."""
+        result, calls = _result(hook), 0
+
+        async def terminal(subject: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return result
+
+        got = await self._chain(hook, terminal)(_subject(hook))
+        if calls == 0:
+            return "call_next was not called"
+        return None if got is result else f"returned {got!r} instead of what call_next returned"
+
+    async def passes_exceptions(self, hook: str) -> str | None:
+        """What call_next raises comes out."""
+        return await self._passes(hook, Problem("of the innermost call"))
+
+    async def passes_dispositions(self, hook: str) -> str | None:
+        """Retry, Skip and Stop are no errors of the plugin's concern."""
+        for disposition in (Retry(delay=0), Skip("why"), Stop("why")):
+            if problem := await self._passes(hook, disposition):
+                return problem
+        return None
+
+    async def _passes(self, hook: str, error: BaseException) -> str | None:
+        async def terminal(subject: Any) -> Any:
+            raise error
+
+        try:
+            await self._chain(hook, terminal)(_subject(hook))
+        except BaseException as raised:
+            if raised is error:
+                return None
+            return f"{type(error).__name__} came out as {type(raised).__name__}"
+        return f"{type(error).__name__} was swallowed"
+
+    async def passes_cancellation(self, hook: str) -> str | None:
+        """A cancelled chain ends, cancelled."""
+        started = asyncio.Event()
+
+        async def terminal(subject: Any) -> Any:
+            started.set()
+            await asyncio.Event().wait()
+
+        async def work() -> None:
+            await self._chain(hook, terminal)(_subject(hook))
+
+        task = asyncio.create_task(work())
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=1.0)
+        if not done:
+            return "a cancelled call goes on"
+        return None if task.cancelled() else "the cancellation was swallowed"
+
+    async def resets_context(self, hook: str) -> str | None:
+        """Context variables are as they were, also after a failure."""
+        for fails in (False, True):
+            if left := await self._left_in_context(hook, fails):
+                return f"left the context variables {', '.join(left)} changed"
+        return None
+
+    async def _left_in_context(self, hook: str, fails: bool) -> list[str]:
+        async def terminal(subject: Any) -> Any:
+            if fails:
+                raise Problem
+            return _result(hook)
+
+        before = dict(contextvars.copy_context())
+        with contextlib.suppress(Exception):  # another check's concern
+            await self._chain(hook, terminal)(_subject(hook))
+        after = dict(contextvars.copy_context())
+        names = before.keys() | after.keys()
+        return sorted(v.name for v in names if before.get(v) is not after.get(v))
+
+    async def survives_a_second_call(self, hook: str) -> str | None:
+        """A layer further out may call again, with the same subject: nothing is added twice."""
+        seen: list[list[str]] = []
+
+        async def terminal(subject: Any) -> Any:
+            seen.append([name for name, _ in getattr(subject, "headers", ())])
+            return _result(hook)
+
+        call, subject = self._chain(hook, terminal), _subject(hook)
+        await call(subject)
+        await call(subject)
+        if len(seen) != 2:
+            return f"call_next was called {len(seen)} times in two calls"
+        added = [name for name in set(seen[1]) if seen[1].count(name) > seen[0].count(name)]
+        return f"the header {added[0]!r} was added twice" if added else None
+
+    async def enters_and_leaves(self, hook: str) -> str | None:
+        """A lifespan can be entered and left."""
+        for lifespan in self._plugins.lifespans(self._app):
+            async with lifespan:
+                pass
+        return None
+
+    async def observes_without_raising(self, hook: str) -> str | None:
+        """An observer gets what it is told."""
+        notify = self._plugins.notifier(hook)
+        if notify is None:
+            return "is not called"
+        for values in _told(hook, self._app):
+            notify(*values)
+        raised = sum(self._plugins.observer_errors.values())
+        return f"raised {raised} times; its log line says what" if raised else None
+
+
+def _subscription() -> Subscription:
+    async def handler(data: bytes) -> None: ...
+
+    return Subscription("checked", handler, "checked", pattern="*")
+
+
+def _record() -> ConsumerRecord:
+    headers = (("name", b"value"), ("name", b"twice"), ("nothing", None), ("bad", b"\xff"))
+    value = b'{"schema":"Checked:1","data":{}}'
+    return ConsumerRecord(*PARTITION, 7, 0, 0, b"key", value, None, 3, len(value), headers)
+
+
+def _subject(hook: str) -> Any:
+    """What goes into a chain, anew for each check."""
+    if hook == "wrap_publish":
+        return OutgoingMessage("checked", "checked", {"a": 1}, headers=[("name", b"value")])
+    if hook == "wrap_consume":
+        return IncomingMessage(_record(), "checked")
+    if hook == "wrap_commit":
+        return {PARTITION: 8}
+    return _registration()
+
+
+def _registration() -> SchemaRegistration:
+    return SchemaRegistration("Checked", document={"type": "object"})
+
+
+def _result(hook: str) -> Any:
+    return _delivery() if hook == "wrap_publish" else None
+
+
+class _Mark(NamedTuple):
+    """Where a record is in its batch."""
+
+    offset: int = 0
+    timestamp: int = 0
+
+
+def _delivery() -> Delivery:
+    """A delivery that the broker has acknowledged."""
+    outcome = BatchOutcome(PARTITION)
+    outcome.acknowledge(_metadata(), 1)
+    return Delivery(outcome, _Mark())
+
+
+def _metadata() -> RecordMetadata:
+    return RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0)
+
+
+def _told(hook: str, app: _App) -> Iterator[tuple[Any, ...]]:
+    """What an observer may be told."""
+    if hook == "published":
+        yield _subject("wrap_publish"), _metadata(), None, app
+        yield _subject("wrap_publish"), None, Problem("not delivered"), app
+    elif hook == "schema_registered":
+        yield _registration(), app
+    else:
+        kinds = ("assigned",) if hook == "partitions_assigned" else ("revoked", "lost")
+        for kind in kinds:
+            event = RebalanceEvent(kind, frozenset([PARTITION]), "checked")  # type: ignore[arg-type]  # one of its kinds
+            yield event, _subscription(), app

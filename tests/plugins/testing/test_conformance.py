@@ -1,0 +1,176 @@
+"""The conformance kit: a good plugin passes, a broken one fails each check by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from kafkaesk_core import hookimpl
+from kafkaesk_testing import check_plugin
+
+current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="")
+
+
+class Good:
+    """Does something in every hook, and passes everything on."""
+
+    @hookimpl
+    async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+        if "traced" not in dict(message.headers):
+            message.headers.append(("traced", b"1"))
+        return await call_next(message)
+
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any, subscription: Any) -> Any:
+        token = current.set(subscription.group)
+        try:
+            return await call_next(message)
+        finally:
+            current.reset(token)
+
+    @hookimpl
+    async def wrap_commit(self, offsets: Any, call_next: Any, reason: str) -> None:
+        await call_next(offsets)
+
+    @hookimpl
+    async def wrap_schema(self, schema: Any, call_next: Any) -> None:
+        await call_next(schema)
+
+    @hookimpl
+    def schema_registered(self, schema: Any) -> None:
+        assert schema.key
+
+    @hookimpl
+    def published(self, message: Any, metadata: Any, error: Any) -> None:
+        assert (metadata is None) != (error is None)
+
+    @hookimpl
+    def partitions_assigned(self, event: Any) -> None:
+        assert event.kind == "assigned"
+
+    @hookimpl
+    def partitions_revoked(self, event: Any) -> None:
+        assert event.kind in ("revoked", "lost")
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        yield
+
+
+def test_a_good_plugin_passes() -> None:
+    check_plugin(Good())
+
+
+def test_the_example_plugin_passes() -> None:
+    from examples.custom_hook import Timing
+
+    check_plugin(Timing(Timing.Settings()))
+
+
+class ForgetsToReturn:
+    @hookimpl
+    async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+        await call_next(message)
+
+
+class ForgetsToCall:
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        return None
+
+
+class SwallowsExceptions:
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(message)
+        except Exception:
+            return None
+
+
+class TranslatesExceptions:
+    @hookimpl
+    async def wrap_commit(self, offsets: Any, call_next: Any) -> None:
+        try:
+            await call_next(offsets)
+        except Exception as error:
+            raise RuntimeError("mine") from error
+
+
+class SwallowsDispositions:
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(message)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            raise
+        except BaseException:
+            return None
+
+
+class SwallowsCancellation:
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(message)
+        except asyncio.CancelledError:
+            return None
+
+
+class LeavesItsContext:
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        current.set("left behind")
+        return await call_next(message)
+
+
+class AddsHeadersTwice:
+    @hookimpl
+    async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+        message.headers.append(("traced", b"1"))
+        return await call_next(message)
+
+
+class RaisesInAnObserver:
+    @hookimpl
+    def published(self, message: Any, metadata: Any, error: Any) -> None:
+        raise ValueError("no")
+
+
+class NeverLeaves:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        yield
+        raise ValueError("cannot leave")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        (ForgetsToReturn(), "wrap_publish: passes results: returned None"),
+        (ForgetsToCall(), "wrap_consume: passes results: call_next was not called"),
+        (SwallowsExceptions(), "wrap_consume: passes exceptions: Problem was swallowed"),
+        (TranslatesExceptions(), "wrap_commit: passes exceptions: Problem came out as RuntimeErr"),
+        (SwallowsDispositions(), "wrap_consume: passes dispositions: Retry was swallowed"),
+        (SwallowsCancellation(), "wrap_consume: passes cancellation: the cancellation was swal"),
+        (LeavesItsContext(), "wrap_consume: resets context: left the context variables current"),
+        (AddsHeadersTwice(), "survives a second call: the header 'traced' was added twice"),
+        (RaisesInAnObserver(), "published: observes without raising: raised 2 times"),
+        (NeverLeaves(), "lifespan: enters and leaves: raised ValueError: cannot leave"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_broken_plugin_fails_the_check_that_finds_it(plugin: object, told: str) -> None:
+    with pytest.raises(AssertionError) as failed:
+        check_plugin(plugin)
+
+    assert told in str(failed.value)
