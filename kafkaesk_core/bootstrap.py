@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from typing import Any
 
 from .errors import ConfigurationError
 from .settings import Settings
@@ -19,10 +20,14 @@ KNOWN = {"embedded": "kafkaesk-testing"}
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Addresses of brokers ("host:port"), and whether the cluster lets us create topics."""
+    """Addresses of brokers ("host:port"), and whether the cluster lets us create topics.
+
+    `kafka_settings` are what suits this cluster; what the service sets wins over them.
+    """
 
     servers: tuple[str, ...]
     can_create_topics: bool = True
+    kafka_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 Factory = Callable[[str, Settings], AbstractAsyncContextManager[Bootstrap]]
@@ -39,7 +44,7 @@ async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
     urls = [server for server in servers if "://" in server]
     if not urls:
         _check_addresses(servers)
-        yield Bootstrap(servers, settings.create_topics)
+        yield Bootstrap(servers)
         return
     if len(servers) > 1:
         raise ConfigurationError(
@@ -47,9 +52,7 @@ async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
             "give either one URL or addresses as host:port"
         )
     async with _factory(urls[0])(urls[0], settings) as bootstrap:
-        yield Bootstrap(
-            tuple(bootstrap.servers), bootstrap.can_create_topics and settings.create_topics
-        )
+        yield bootstrap
 
 
 def _check_addresses(servers: Sequence[str]) -> None:

@@ -78,6 +78,7 @@ class Runtime:
     async def _start(self) -> None:
         bootstrap = await self._stack.enter_async_context(opened(self.settings))
         self.servers = bootstrap.servers
+        self.settings = self.settings.over(bootstrap.kafka_settings)
         admin = await self._connect(bootstrap)
         self._stack.push_async_callback(admin.close, CLOSE_TIMEOUT)
         settings = self.settings
@@ -85,7 +86,7 @@ class Runtime:
             settings.topic_prefix,
             admin,
             create=settings.create_topics,
-            create_on_use=not bootstrap.can_create_topics and settings.create_topics,
+            create_on_use=not bootstrap.can_create_topics,
             partitions=settings.partitions,
             replication_factor=settings.replication_factor,
             timeout=settings.start_timeout,

@@ -79,6 +79,15 @@ class Settings(BaseModel):
         """`kafka_settings`, checked and shared out to the clients."""
         return ClientOptions(self.kafka_settings)
 
+    def over(self, kafka_settings: Mapping[str, Any]) -> Settings:
+        """These settings, with others beneath their `kafka_settings`, checked."""
+        if not kafka_settings:
+            return self
+        merged = {**kafka_settings, **self.kafka_settings}
+        settings = self.model_copy(update={"kafka_settings": merged})
+        settings.check()
+        return settings
+
     def check(self) -> None:
         """Check what must hold between settings.
 

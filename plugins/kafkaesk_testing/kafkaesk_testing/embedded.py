@@ -28,7 +28,11 @@ async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
     broker = _broker(url)
     await asyncio.to_thread(broker.start)
     try:
-        yield Bootstrap(servers=tuple(broker.servers), can_create_topics=False)
+        yield Bootstrap(
+            servers=tuple(broker.servers),
+            can_create_topics=False,
+            kafka_settings=broker.consumer_settings,
+        )
     finally:
         await asyncio.to_thread(broker.stop)
 
