@@ -1,0 +1,284 @@
+"""Handing partitions over and taking records in, with a scripted member (rules 18 to 22)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core.consumer.commits import Commits
+from kafkaesk_core.consumer.handling import Handling, Job
+from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.consumer.polling import Polling
+from kafkaesk_core.consumer.rebalance import Limits, Rebalance
+from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.message import IncomingMessage, RebalanceEvent
+from kafkaesk_core.subscription import Subscription
+from kafkaesk_testing import eventually
+
+A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
+
+
+def record(partition: TopicPartition, offset: int) -> ConsumerRecord:
+    return ConsumerRecord(*partition, offset, 0, 0, None, b"value", None, 0, 5, ())
+
+
+class Engine:
+    """One group's engine without Kafka: commits are kept, handlers wait until released."""
+
+    def __init__(self) -> None:
+        self.committed: list[dict[TopicPartition, int]] = []
+        self.handled: list[int] = []
+        self.events: list[RebalanceEvent] = []
+        self.release = asyncio.Event()
+        self.ledger: Ledger[TopicPartition] = Ledger()
+
+        async def handler(data: bytes) -> None: ...
+
+        subscription = Subscription("topic", handler, "group", pattern="*")
+        self.handling = Handling(
+            subscription,
+            self._handle,
+            self.ledger,
+            finished=lambda job, _: self.intake.finished(job),
+            stopped=lambda error: None,
+            blame=lambda error: None,
+        )
+        self.lanes: Lanes[Job] = Lanes(self.handling.run)
+        self.intake = Intake(
+            self.ledger,
+            [Route(self.handling, self.lanes)],
+            stream_of=lambda topic: topic,
+            max_uncommitted=100,
+            max_bytes=1_000_000,
+        )
+        self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)
+        self.rebalance = Rebalance(
+            "group",
+            self.ledger,
+            self.commits,
+            self.intake,
+            [self.lanes],
+            limits=Limits(drain=0.5, grace=0.2, commit=1.0),
+            commits_automatically=True,
+            notify=self.events.append,
+        )
+
+    async def _handle(self, message: IncomingMessage) -> None:
+        await self.release.wait()
+        self.handled.append(message.offset)
+
+    async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
+        self.committed.append(dict(offsets))
+        return CommitResult(stored=set(offsets))
+
+    def take(self, partition: TopicPartition, *offsets: int) -> None:
+        self.intake.take(partition, [record(partition, offset) for offset in offsets])
+
+
+class Member:
+    """Returns what it is told to; notes what is sought."""
+
+    is_joined = True
+
+    def __init__(self, *batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        self._batches = list(batches)
+        self.assigned = {A, B}
+        self.sought: list[tuple[TopicPartition, int]] = []
+        self.polled: list[list[TopicPartition]] = []
+
+    async def poll(self, partitions: Any, **_: Any) -> Any:
+        self.polled.append(list(partitions))
+        await asyncio.sleep(0)
+        return self._batches.pop(0) if self._batches else {}
+
+    def is_assigned(self, partition: TopicPartition) -> bool:
+        return partition in self.assigned
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.sought.append((partition, offset))
+
+
+class Vitals:
+    """Hears everything and keeps nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+class Seat:
+    """Always the same member."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
+    def joined(self) -> None: ...
+
+
+def polling(engine: Engine, member: Member) -> Polling:
+    seat: Any = Seat(member)
+    vitals: Any = Vitals()
+    nothing: Any = None
+    return Polling(
+        seat, engine.ledger, engine.intake, engine.rebalance, nothing, vitals, request_timeout=1.0
+    )
+
+
+async def run_until(work: Polling, condition: Any) -> None:
+    task = asyncio.create_task(work.run())
+    await eventually(condition)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_revocation_finishes_what_runs_and_commits_it() -> None:
+    """Rule 18."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0, 1, 2)
+    await eventually(lambda: engine.lanes.running)
+
+    revoking = asyncio.create_task(engine.rebalance.revoked(frozenset([A]), is_lost=False))
+    await asyncio.sleep(0)
+    engine.release.set()
+    await revoking
+
+    assert engine.handled == [0]
+    assert engine.committed == [{A: 1}]
+    assert list(engine.ledger) == []
+
+
+async def test_lost_partitions_are_neither_waited_for_nor_committed() -> None:
+    """Rule 22, K16: a broker accepts a late commit of an empty group, and moves it back."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0, 1)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [0, 1])
+    engine.release.clear()
+    engine.take(A, 2)
+    await eventually(lambda: engine.lanes.running)
+
+    await engine.rebalance.revoked(frozenset([A]), is_lost=True)
+
+    assert engine.committed == []
+    assert list(engine.ledger) == []
+    assert engine.rebalance.counts["lost"] == 1
+    assert engine.events[-1].kind == "lost"
+
+
+async def test_a_zombies_completion_changes_nothing_after_the_partition_came_back() -> None:
+    """Rules 3, 21."""
+    engine = Engine()
+    stubborn = asyncio.Event()
+
+    async def ignore_cancellation(message: IncomingMessage) -> None:
+        while not stubborn.is_set():
+            try:
+                await asyncio.shield(asyncio.ensure_future(stubborn.wait()))
+            except asyncio.CancelledError:
+                continue
+
+    engine.handling.layers = ignore_cancellation
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.lanes.running)
+    await engine.rebalance.revoked(frozenset([A]), is_lost=True)
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+
+    stubborn.set()
+    await eventually(lambda: engine.ledger.watermark(A) == 1)
+
+    assert engine.ledger.stale_completions == 1
+
+
+async def test_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
+    """K26."""
+    engine = Engine()
+
+    for _ in range(3):
+        engine.rebalance.assigned(frozenset([A]))
+        await engine.rebalance.revoked(frozenset([A]), is_lost=True)
+
+    assert "group_instance_id" in caplog.text
+
+
+async def test_records_that_come_before_their_assignment_are_read_again() -> None:
+    """Rule 20, K65: the client has the new assignment before its callback is called."""
+    engine = Engine()
+    member = Member({A: [record(A, 7), record(A, 8)]})
+
+    await run_until(polling(engine, member), lambda: member.sought)
+
+    assert member.sought == [(A, 7)]
+    assert engine.lanes.running == 0
+
+
+async def test_records_that_come_while_partitions_are_handed_over_are_not_taken() -> None:
+    """U13: a batch that was fetched before the revocation."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.intake.is_open = False
+    member = Member({A: [record(A, 7)]})
+
+    await run_until(polling(engine, member), lambda: member.sought)
+
+    assert engine.ledger.state(A).position is None
+    assert member.sought == [(A, 7)]
+
+
+async def test_a_member_without_partitions_is_polled_all_the_same() -> None:
+    """Rule 24, U11."""
+    engine = Engine()
+    member = Member()
+
+    await run_until(polling(engine, member), lambda: len(member.polled) > 3)
+
+    assert member.polled[0] == []
+
+
+async def test_a_full_partition_is_left_in_the_client_and_others_go_on() -> None:
+    """Rules 11, 16: back-pressure by records."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A, B]))
+    engine.take(A, *range(100))
+    member = Member({B: [record(B, 0)]})
+
+    await run_until(polling(engine, member), lambda: len(member.polled) > 3)
+
+    assert all(A not in wanted for wanted in member.polled)
+    assert engine.ledger.state(B).position == 1
+
+
+async def test_back_pressure_counts_bytes_too() -> None:
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    large = ConsumerRecord(*A, 0, 0, 0, None, b"." * 1_000_001, None, 0, 1_000_001, ())
+
+    engine.intake.take(A, [large])
+    assert engine.intake.wanted() == []
+    engine.release.set()
+    await eventually(lambda: engine.intake.wanted() == [A])
+
+    assert engine.intake.buffered_bytes == 0
+
+
+async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them() -> None:
+    """Rules 10, 18."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.lanes.running)
+    loop = asyncio.get_running_loop()
+
+    started = loop.time()
+    await engine.rebalance.stop(loop.time() + 10)
+
+    assert loop.time() - started < 2
+    assert engine.handled == []
+    assert engine.committed == []
