@@ -68,8 +68,7 @@ class Application(Configuration):
             PluginError: a plugin cannot be loaded.
             BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
         """
-        if self._starter is not None and self._starter is asyncio.current_task():
-            raise NotRunningError("the application is starting; publish from 'initialize' handlers")
+        self._check_not_starting("initialize it again, or publish,")
         async with self._starting:
             if self._runtime is None:
                 self._starter = asyncio.current_task()
@@ -96,6 +95,7 @@ class Application(Configuration):
 
         Idempotent; what was started by then is undone, a start in progress is waited for.
         """
+        self._check_not_starting("finalize it")
         async with self._starting:
             runtime = self._runtime
             if runtime is not None:
@@ -103,6 +103,14 @@ class Application(Configuration):
                     await runtime.stop()
                 finally:
                     self._runtime = None
+
+    def _check_not_starting(self, attempted: str) -> None:
+        """The task that starts the application would wait for itself."""
+        if self._starter is not None and self._starter is asyncio.current_task():
+            raise NotRunningError(
+                f"the application is starting, so what starts it cannot {attempted}; "
+                "publish in an 'initialize' handler, and raise to stop the start"
+            )
 
     async def __aenter__(self) -> Self:
         await self.initialize()
