@@ -12,9 +12,15 @@ from aiokafka.structs import RecordMetadata
 
 from .configuration import Configuration
 from .delivery import Delivery
-from .errors import InvalidMessageError, NotRunningError, PluginError, UnhealthyError
+from .errors import (
+    ConfigurationError,
+    InvalidMessageError,
+    NotRunningError,
+    PluginError,
+    UnhealthyError,
+)
 from .groups import Groups
-from .message import Data, Header, IncomingMessage, OutgoingMessage, checked_headers
+from .message import Data, Header, IncomingMessage, OutgoingMessage, check_address, checked_headers
 from .outcome import Outcome
 from .runtime import Runtime
 from .schema.registration import SchemaRegistration
@@ -235,6 +241,7 @@ class Application(Configuration):
         )
 
     async def _send(self, stream_id: str, data: Data, **fields: Any) -> Delivery:
+        check_address(stream_id, fields["key"], fields["partition"], fields["timestamp_ms"])
         runtime = self._runtime
         if runtime is None or not runtime.is_open:
             runtime = await self._running()
@@ -266,7 +273,12 @@ class Application(Configuration):
 
         Raises:
             HandlerError: a handler failed and its subscription does not go on.
+            ConfigurationError: there is nothing to wait for.
         """
+        if not isinstance(num_messages, int) or num_messages < 1:
+            raise ConfigurationError(f"consume_for({num_messages!r}): give 1 message or more")
+        if seconds is not None and not seconds > 0:
+            raise ConfigurationError(f"consume_for(seconds={seconds!r}): give more than 0, or None")
         consumed = 0
 
         def count(_: Outcome) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, SubscriptionError
 from .schema.registration import SchemaRegistration
 from .schema.registry import Schemas
 from .subscription import Handler, OnError, Ordering, Subscription
@@ -95,6 +95,10 @@ class Router:
         pattern: str | None = None,
         topics: Sequence[str] | None = None,
     ) -> Callable[[H], H]:
+        if unknown := sorted(options.keys() - SubscriptionOptions.__annotations__.keys()):
+            known = ", ".join(SubscriptionOptions.__annotations__)
+            raise SubscriptionError(f"subscribe() has no option {unknown[0]!r}; known: {known}")
+
         def decorate(func: H) -> H:
             name = group or str(getattr(func, "__name__", ""))
             arguments: dict[str, Any] = {**options}
@@ -138,7 +142,7 @@ class Router:
                     model=definition if isinstance(definition, type) else None,
                     document=None if isinstance(definition, type) else definition,
                     retention=retention,
-                    streams=tuple(streams or ()),
+                    streams=() if streams is None else streams,
                     partitions=partitions,
                     replication_factor=replication_factor,
                 )
@@ -155,7 +159,10 @@ class Router:
 
         Raises:
             SchemaConflictError: both declare one schema differently; nothing was added then.
+            ConfigurationError: it is no router.
         """
+        if not isinstance(router, Router):
+            raise ConfigurationError(f"mount() takes a Router, not {type(router).__name__}")
         self._schemas.check(router._schemas)
         for registration in router._schemas:
             self._add_schema(registration)

@@ -6,6 +6,7 @@ Relations between values are checked once, at start, on the merged result.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Optional, TypedDict
@@ -214,7 +215,15 @@ def _told(error: Exception, prefix: str) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     problems = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+    for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
-        problems.append(f"{prefix + name.upper() if prefix else name}: {problem['msg']}")
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"there is no setting {name!r}{hint}")
+            continue
+        # What is in kafka_settings may be secret.
+        value = "" if name.startswith("kafka_settings") else f", not {problem['input']!r}"
+        shown = prefix + name.upper() if prefix else name
+        problems.append(f"{shown}: {problem['msg']}{value}")
     return "; ".join(problems)

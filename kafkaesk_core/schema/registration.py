@@ -32,7 +32,7 @@ class SchemaRegistration:
     model: type[BaseModel] | None = None
     document: Document | None = None
     retention: int | None = None
-    streams: tuple[str, ...] = ()
+    streams: Sequence[str] = ()
     partitions: int | None = field(default=None, kw_only=True)
     replication_factor: int | None = field(default=None, kw_only=True)
     declared_in: str = field(default="", kw_only=True)

@@ -1,0 +1,130 @@
+"""Wrong arguments are refused at the earliest moment, with the thing, the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from kafkaesk_core import Application, Retry, Router
+from kafkaesk_core.message import check_address, checked_headers
+
+
+class Content(BaseModel):
+    foo: str
+
+
+wrong: Any = Application  # its arguments are wrong on purpose
+
+
+async def handle(data: bytes) -> None: ...
+
+
+def plain(data: bytes) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (lambda: wrong(5), r"kafka_servers: .* not 5"),
+        (lambda: wrong("a:1", 5), r"topic_prefix: .* not 5"),
+        (lambda: wrong("a:1", kafka_settings=[1]), r"kafka_settings: .*dictionary"),
+        (lambda: wrong("a:1", replication_factor=0), r"replication_factor: .* not 0"),
+        (lambda: wrong("a:1", partition=3), "no setting 'partition'; did you mean 'part"),
+        (lambda: wrong("a:1").configure(drain=3), "no setting 'drain'"),
+        (lambda: wrong().schema("X")(5), "'X': a JSON Schema document is a dict, not int"),
+        (lambda: wrong().schema("X")(int), "'X': .*int.* is not a pydantic model"),
+        (lambda: wrong().schema("X:1")(Content), "'X:1': .* without ':'"),
+        (lambda: wrong().schema("X", version=0)(Content), "'X': version 0"),
+        (lambda: wrong().schema("X", retention=-1)(Content), "'X': retention -1"),
+        (lambda: wrong().schema("X", streams="abc")(Content), "'X': streams 'abc'"),
+        (lambda: wrong().schema()({"type": "object"}), "the id must be a name"),
+        (lambda: wrong().subscribe(5)(handle), "handle: is subscribed to 5"),
+        (lambda: wrong().subscribe("a")(plain), "plain: is not 'async def'"),
+        (lambda: wrong().subscribe("a", 5)(handle), "handle: has the consumer group 5"),
+        (lambda: wrong().subscribe("a", retry=5), "no option 'retry'; known: timeout_sec"),
+        (lambda: wrong().on("start", handle), "no event 'start'; use 'initialize'"),
+        (lambda: wrong().mount(Content), "mount.. takes a Router"),
+        (lambda: wrong(plugins=[Router]), "got the class Router, expected an instance"),
+        (lambda: Retry(delay=-1), "delay=-1"),
+        (lambda: Retry(delay=float("nan")), "delay=nan"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_at_once(use: Callable[[], Any], told: str) -> None:
+    with pytest.raises(Exception, match=told) as raised:
+        use()
+
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ((5, None, None, None), "the stream is 5 of type int, not str"),
+        (("", None, None, None), "stream's name is empty"),
+        (("s", "key", None, None), "key is of type str, not bytes"),
+        (("s", None, "1", None), "partition is '1' of type str, not int"),
+        (("s", None, True, None), "partition is True of type bool, not int"),
+        (("s", None, -1, None), "partition is -1"),
+        (("s", None, None, 1.5), "timestamp_ms is 1.5 of type float, not int"),
+        (("s", None, None, -5), "timestamp_ms is -5"),
+    ],
+)
+def test_a_wrong_address_of_a_message_is_refused(
+    address: tuple[Any, Any, Any, Any], told: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        check_address(*address)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"a": b"b"}, r"list\(headers.items\(\)\)"),
+        ([("a", "b")], "'a' has a value of type str, not bytes"),
+        ([(1, b"b")], "name 1 is int, not str"),
+        (["ab"], "'ab' is not a pair"),
+        ([("a", b"b", b"c")], "is not a pair"),
+    ],
+)
+def test_wrong_headers_are_refused(headers: Any, told: str) -> None:
+    """U38: malformed headers were logged and sent."""
+    with pytest.raises(TypeError, match=told):
+        checked_headers(headers)
+
+
+def test_headers_are_copied() -> None:
+    """U37, U38: the caller's list, or the record's tuple, is never touched."""
+    own = [("a", b"1")]
+    record = (("a", b"1"), ("empty", None))
+
+    copies = checked_headers(own), checked_headers(record)
+    copies[0].append(("b", b"2"))
+
+    assert own == [("a", b"1")]
+    assert copies[1] == list(record)
+    assert checked_headers(None) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda app: app.consume_for(0), r"consume_for\(0\)"),
+        (lambda app: app.consume_for("3"), r"consume_for\('3'\)"),
+        (lambda app: app.consume_for(1, seconds=0), "seconds=0"),
+        (lambda app: app.publish("s", None), "NoneType.*raw_publish"),
+        (lambda app: app.publish("s", b"x"), "bytes.*raw_publish"),
+        (lambda app: app.raw_publish("s", "x"), "str, not bytes; use publish"),
+        (lambda app: app.publish("s", {}, "key"), "key is of type str"),
+        (lambda app: app.initialize(), "no Kafka servers"),
+    ],
+)
+async def test_a_wrong_call_is_refused_before_anything_connects(
+    call: Callable[[Application], Any], told: str
+) -> None:
+    app = Application(entry_points=False)
+
+    with pytest.raises(Exception, match=told):
+        await call(app)
