@@ -215,7 +215,12 @@ class Producer:
             return
         self._closed.set_result(None)
         await self._stop_sending()
-        self._client._message_accumulator.fail_all(kafka.ProducerClosed())
+        accumulator = self._client._message_accumulator
+        # A batch that waits for its retry is in none of aiokafka's sets of pending ones, and the
+        # callback of its future would raise KeyError for that.
+        retried = (b for waiting in accumulator._batches.values() for b in waiting if b.retry_count)
+        accumulator._pending_batches.update(retried)
+        accumulator.fail_all(kafka.ProducerClosed())
         self._client._closed = True
         client = self._client.client
         for connection in client._conns.values():

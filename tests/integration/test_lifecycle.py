@@ -111,11 +111,12 @@ async def test_u35_a_finalize_handler_cannot_keep_messages_from_being_delivered(
 
     kafkaesk_app.on("finalize", finalize)
     await kafkaesk_app.initialize()
-    delivery = await kafkaesk_app.raw_publish("u35", b"x")
+    await (await kafkaesk_app.raw_publish("u35", b"the topic is there", partition=0))
+    delivery = await kafkaesk_app.raw_publish("u35", b"x", partition=0)
     started = time.monotonic()
     await kafkaesk_app.finalize()
 
-    assert (await delivery).offset == 0
+    assert (await delivery).offset == 1
     assert time.monotonic() - started < 4
     assert "finalize handler" in caplog.text
 
