@@ -213,6 +213,7 @@ class GroupMember:
         """
         wanted = partitions or (NOBODY,)
         records: dict[TopicPartition, list[ConsumerRecord]]
+        before = self._positions(wanted)
         try:
             records = await self.raw.getmany(
                 *wanted, timeout_ms=timeout_ms, max_records=max_records
@@ -227,10 +228,39 @@ class GroupMember:
         except REFUSALS as error:
             raise MemberRefused from error
         except kafka_errors.KafkaError as error:
+            self._rewind(wanted, before)
             if self.raw._coordinator._coordination_task.done():
                 raise MemberBroken from error
             raise translate(error, f"group {self._group}: polling") from error
         return records
+
+    def _positions(self, partitions: Iterable[TopicPartition]) -> dict[Any, int | None]:
+        """Positions by aiokafka's states, which are new ones after a rebalance."""
+        subscription = self.raw._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        states = [] if assignment is None else map(assignment.state_value, partitions)
+        return {state: state._position for state in states if state is not None}
+
+    def _rewind(
+        self, partitions: Collection[TopicPartition], before: Mapping[Any, int | None]
+    ) -> None:
+        """Take back what a poll that failed has moved on.
+
+        getmany drains one partition after the other. When one raises (a broken checksum, a codec
+        that is not installed), the records drained of others by then are lost, but their
+        positions stay moved on: they would be skipped, and the commits would pass over them.
+        """
+        subscription, fetcher = self.raw._subscription.subscription, self.raw._fetcher
+        for partition in filter(self.is_assigned, partitions):
+            state = subscription.assignment.state_value(partition)
+            position = before.get(state)
+            if state._position == position:
+                continue
+            if position is not None:
+                self.seek(partition, position)
+            else:  # it started in this very poll: start again, from the committed offset
+                fetcher._records.pop(partition, None)
+                state.await_reset(None)
 
     def is_assigned(self, partition: TopicPartition) -> bool:
         """Whether the client has this partition; not a sign of ownership during a rebalance."""
