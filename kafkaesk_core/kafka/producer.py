@@ -220,7 +220,12 @@ class Producer:
         # callback of its future would raise KeyError for that.
         retried = (b for waiting in accumulator._batches.values() for b in waiting if b.retry_count)
         accumulator._pending_batches.update(retried)
+        batches = [b for waiting in accumulator._batches.values() for b in waiting]
+        batches += accumulator._pending_batches
         accumulator.fail_all(kafka.ProducerClosed())
+        for batch in batches:  # looked at, or asyncio would say that nobody has
+            batch.future.exception()
+            batch._drain_waiter.exception()
         self._client._closed = True
         client = self._client.client
         for connection in client._conns.values():
@@ -254,6 +259,12 @@ class Producer:
             return task.result()
         finally:
             task.cancel()
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Its outcome is told by deliveries; asyncio need not say that nobody has asked for it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _is_request_of(sender: object, task: asyncio.Task[Any]) -> bool:

@@ -275,7 +275,6 @@ def test_an_object_without_any_hook_is_refused() -> None:
         pass
 
     assert "Nothing implements no hook" in str(refusal(Nothing()))
-    assert "NoneType implements no hook" in str(refusal(None))
 
 
 def test_a_name_that_is_taken_is_refused_naming_who_has_it() -> None:
