@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kafkaesk_core.errors import KafkaeskError
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
@@ -26,12 +26,19 @@ class Seat:
     """Holds the present member, which subscribes to `pattern` and tells `handler`."""
 
     def __init__(
-        self, group: str, new_member: Callable[[], GroupMember], pattern: str, start_timeout: float
+        self,
+        group: str,
+        new_member: Callable[[], GroupMember],
+        pattern: str,
+        start_timeout: float,
+        *,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._group = group
         self._new_member = new_member
         self._pattern = pattern
         self._start_timeout = start_timeout
+        self._pauses = pauses
         self._handler: RebalanceHandler | None = None
         self._replaced = 0  # since the group last gave us an assignment
         self._was_joined = False
@@ -58,11 +65,11 @@ class Seat:
             KafkaeskError: it never worked, or too many of them did not.
         """
         cause = self.reason(broken)
-        if not self._was_joined or self._replaced >= len(PAUSES):
+        if not self._was_joined or self._replaced >= len(self._pauses):
             raise cause from broken.__cause__
-        pause = PAUSES[self._replaced]
+        pause = self._pauses[self._replaced]
         self._replaced += 1
-        logger.error("%s; joining the group anew in %d seconds", cause, pause)
+        logger.error("%s; joining the group anew in %g seconds", cause, pause)
         await self.member.stop(LEAVE_TIMEOUT)
         await asyncio.sleep(pause)
         self.member = self._new_member()

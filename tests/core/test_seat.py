@@ -1,0 +1,82 @@
+"""A seat in a group is taken again when its member is broken, but not for ever (rule 33)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
+
+from kafkaesk_core.consumer.seat import Seat
+from kafkaesk_core.errors import AuthorizationError
+from kafkaesk_core.kafka.consumer import MemberBroken
+
+
+class Member:
+    """Notes that it was started and stopped."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def start(self, pattern: str, handler: Any, timeout: float) -> None:
+        self.calls.append(f"start {pattern}")
+
+    async def stop(self, timeout: float) -> None:
+        self.calls.append("stop")
+
+
+def seat_with(members: list[Member], pauses: tuple[float, ...] = (0, 0)) -> Seat:
+    def new_member() -> Any:
+        members.append(Member())
+        return members[-1]
+
+    return Seat("group", new_member, "^orders$", 5.0, pauses=pauses)
+
+
+def broken() -> MemberBroken:
+    error = MemberBroken()
+    error.__cause__ = GroupAuthorizationFailedError("group")
+    return error
+
+
+async def test_a_broken_member_is_stopped_and_another_one_started() -> None:
+    """K53: a member that lost its right to the group never works again by itself."""
+    members: list[Member] = []
+    seat = seat_with(members)
+    handler: Any = object()
+    await seat.start(handler, 1.0)
+    seat.joined()
+
+    await seat.replace(broken())
+
+    assert members[0].calls == ["start ^orders$", "stop"]
+    assert members[1].calls == ["start ^orders$"]
+    assert seat.member is members[1]
+
+
+async def test_a_member_that_never_worked_stops_the_start_with_the_cause() -> None:
+    seat = seat_with([])
+
+    with pytest.raises(AuthorizationError, match="group group: membership"):
+        await seat.replace(broken())
+
+
+async def test_after_too_many_members_in_a_row_the_application_stops() -> None:
+    seat = seat_with([])
+    seat.joined()
+    await seat.replace(broken())
+    await seat.replace(broken())
+
+    with pytest.raises(AuthorizationError):
+        await seat.replace(broken())
+
+
+async def test_a_member_that_has_joined_starts_the_count_again() -> None:
+    members: list[Member] = []
+    seat = seat_with(members)
+
+    for _ in range(5):
+        seat.joined()
+        await seat.replace(broken())
+
+    assert len(members) == 6
