@@ -51,7 +51,8 @@ async def test_a_broken_member_is_stopped_and_another_one_started() -> None:
 
     assert members[0].calls == ["start ^orders$", "stop"]
     assert members[1].calls == ["start ^orders$"]
-    assert seat.member is members[1]
+    present: Any = seat.member
+    assert present is members[1]
 
 
 async def test_a_member_that_never_worked_stops_the_start_with_the_cause() -> None:
