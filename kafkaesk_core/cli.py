@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+HELP = """\b
+Run an application that publishes and consumes events with Kafka.
+
+\b
+kafkaesk APP [OPTIONS]    APP is module:attribute, or a name in the
+                          entry-point group kafkaesk.apps
+kafkaesk COMMAND [ARGS]"""
 EXIT_CODES = """\b
 Exit codes:
   0  stopped by a signal, after finishing
@@ -32,20 +39,17 @@ Exit codes:
 
 
 @click.group(
-    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=HELP,
+    epilog=EXIT_CODES,
 )
 @click.version_option(version("kafkaesk-core"), prog_name="kafkaesk")
 def cli() -> None:
-    r"""Run an application that publishes and consumes events with Kafka.
-
-    \b
-    kafkaesk APP [OPTIONS]     APP is module:attribute, or a name in the
-                               entry-point group kafkaesk.apps
-    kafkaesk COMMAND [ARGS]
-    """
+    """The command `kafkaesk`."""
 
 
-@cli.command(cls=RunCommand, epilog=EXIT_CODES)
+@cli.command(cls=RunCommand, epilog=EXIT_CODES, short_help="Run an application.")
 @click.argument("app")
 @option("--kafka-servers", "Kafka", "Addresses as host:port, separated by commas.")
 @option("--kafka-settings", "Kafka", "Options of aiokafka's clients, as a JSON object.")
@@ -55,10 +59,10 @@ def cli() -> None:
     "Kafka",
     "Replicas of topics that are created.",
     type=int,
-    show_default="min(brokers, 3)",
+    default_text="min(brokers, 3)",
 )
 @option(
-    "--partitions", "Kafka", "Partitions of topics that are created.", type=int, show_default="7"
+    "--partitions", "Kafka", "Partitions of topics that are created.", type=int, default_text="7"
 )
 @option("--kafka-api-version", "Kafka", "Kept for compatibility; versions are negotiated.")
 @option(
@@ -66,35 +70,35 @@ def cli() -> None:
     "Consuming",
     "Commit by itself what is handled.",
     default=None,
-    show_default="on",
+    default_text="on",
 )
 @option(
     "--auto-commit-interval-ms",
     "Consuming",
     "Milliseconds between commits.",
     type=int,
-    show_default="5000",
+    default_text="5000",
 )
 @option(
     "--drain-timeout",
     "Consuming",
     "Seconds that handlers may take to finish.",
     type=float,
-    show_default="15",
+    default_text="15",
 )
 @option(
     "--start-timeout",
     "Lifecycle",
     "Seconds to try to reach a broker.",
     type=float,
-    show_default="30",
+    default_text="30",
 )
 @option(
     "--shutdown-timeout",
     "Lifecycle",
     "Seconds that stopping may take.",
     type=float,
-    show_default="25",
+    default_text="25",
 )
 @option(
     "--log-level",
@@ -127,7 +131,7 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
         run_application(application)
 
 
-@cli.command()
+@cli.command(short_help="List plugins, and the order they act in.")
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--chain", is_flag=True, help="Also print each subscription's chain of layers.")

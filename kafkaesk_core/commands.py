@@ -30,7 +30,7 @@ class RunCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
-            if row is not None:
+            if row is not None and isinstance(parameter, click.Option):
                 heading = getattr(parameter, "heading", "Other")
                 sections.setdefault(heading, []).append(row)
         for heading, rows in sections.items():
@@ -85,15 +85,19 @@ def option(
     name: str,
     heading: str,
     text: str,
+    default_text: str = "",
     **kwargs: Any,  # click's own
 ) -> Callable[[F], F]:
-    """Declare an option, with its heading and its environment variable."""
+    """Declare an option, with its heading, its environment variable and what holds without it.
+
+    `default_text` is the default of a lower layer: the option itself has none, or it would win.
+    """
     variable = "KAFKAESK_" + name.split("/")[0].strip("-").replace("-", "_").upper()
     return click.option(
         name,
         cls=GroupedOption,
         heading=heading,
-        help=text,
+        help=f"{text} Default: {default_text}." if default_text else text,
         envvar=variable,
         show_envvar=True,
         **kwargs,

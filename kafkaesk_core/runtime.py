@@ -76,6 +76,11 @@ class Runtime:
             raise
 
     async def _start(self) -> None:
+        if self.settings.kafka_api_version != "auto":
+            logger.warning(
+                "kafka_api_version %r has no effect: the clients negotiate versions",
+                self.settings.kafka_api_version,
+            )
         bootstrap = await self._stack.enter_async_context(opened(self.settings))
         self.servers = bootstrap.servers
         self.settings = self.settings.over(bootstrap.kafka_settings)
