@@ -231,7 +231,14 @@ def test_wrong_usage_exits_with_2_and_says_what_to_do(
 
 
 THIRD_PARTY = """
+import click
 from kafkaesk_core import hookimpl
+
+
+@click.command()
+@click.argument("word")
+def say(word):
+    click.echo(word.upper())
 
 
 class Shout:
@@ -258,6 +265,9 @@ shout = "shout:Shout"
 
 [project.entry-points."kafkaesk.apps"]
 shop = "service:app"
+
+[project.entry-points."kafkaesk.commands"]
+say = "shout:say"
 
 [tool.hatch.build.targets.wheel]
 include = ["shout.py"]
@@ -301,6 +311,14 @@ def test_plugins_are_listed_with_their_package_and_state(
     assert "1.2" in table
     assert "shout (shout:Shout)" in table
     assert "): shout > decode > service.handle" in table
+
+
+def test_d7_an_installed_package_adds_a_command(start: Start, site: str) -> None:
+    _, listed = run(start, "--help", PYTHONPATH=site)
+    code, output = run(start, "say", "hello", PYTHONPATH=site)
+
+    assert "  say " in listed
+    assert (code, output.strip()) == (0, "HELLO")
 
 
 def test_a_disabled_plugin_is_listed_and_does_not_act(start: Start, site: str) -> None:

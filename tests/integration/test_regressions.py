@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from kafkaesk_core import Application, CommitError, HandlerError, Retry, Skip, Stop
+from kafkaesk_core import Application, BrokerError, CommitError, HandlerError, Retry, Skip, Stop
 from kafkaesk_core.consumer.rebalance import Rebalance
 from kafkaesk_core.settings import merged_settings
 from kafkaesk_testing import eventually
@@ -326,3 +326,45 @@ async def test_rule_19_an_observer_that_fails_does_not_harm_the_rebalance(
 
     assert got == [b"x"]
     assert "of an observer" in caplog.text
+
+
+async def test_rule_9_a_group_that_starts_at_the_end_skips_nothing_over_a_restart(
+    kafkaesk_app: Application,
+) -> None:
+    """Without a commit of its first position a restart would start at the new end."""
+    settings = {"heartbeat_interval_ms": 300, "auto_offset_reset": "latest"}
+    kafkaesk_app.configure(kafka_settings=settings, partitions=1)
+    got: list[bytes] = []
+
+    @kafkaesk_app.subscribe("r9", "r9")
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("r9", b"before the group"))
+        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+
+        def has_position() -> bool:
+            groups = kafkaesk_app.status().groups
+            return any(p.position == 1 for g in groups for p in g.partitions)
+
+        await eventually(has_position, within=15)
+        await kafkaesk_app.stop()
+        await consuming
+        await (await kafkaesk_app.raw_publish("r9", b"while it was away"))
+        await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert got == [b"while it was away"]
+
+
+async def test_auto_offset_reset_none_stops_with_the_remedy(kafkaesk_app: Application) -> None:
+    settings = {"heartbeat_interval_ms": 300, "auto_offset_reset": "none"}
+    kafkaesk_app.configure(kafka_settings=settings, partitions=1)
+
+    @kafkaesk_app.subscribe("none", "none")
+    async def handle(data: bytes) -> None: ...
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("none", b"x"))
+        with pytest.raises(BrokerError, match=r"no valid committed offset.*'earliest'"):
+            await kafkaesk_app.consume_for(1, seconds=20)
