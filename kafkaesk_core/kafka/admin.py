@@ -107,7 +107,7 @@ class Admin:
         *,
         timeout: float = 30.0,
     ) -> CreateResult:
-        """Create a topic and return Kafka's answer, which is never raised (kafka.md K1)."""
+        """Create a topic and return Kafka's answer, which is never raised (K1)."""
         topic = NewTopic(name, partitions, replication_factor, topic_configs=dict(configs or {}))
         request = self._client.create_topics([topic], timeout_ms=max(1, int(timeout * 1000)))
         answer = await self._ask(request, timeout)
@@ -118,7 +118,7 @@ class Admin:
         self, topic: str, names: Sequence[str], *, timeout: float = 30.0
     ) -> dict[str, ConfigEntry]:
         """Return these settings of a topic, or nothing if it or the right to see it is missing."""
-        # The names go as a dict: a list of them raises AttributeError (kafka.md K4).
+        # The names go as a dict: a list of them raises AttributeError (K4).
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
         answers = await self._ask(self._client.describe_configs([resource]), timeout)
         found: dict[str, ConfigEntry] = {}

@@ -1,4 +1,4 @@
-"""Why no broker could be used: aiokafka says it in its log only (kafka.md K49, K50)."""
+"""Why no broker could be used: aiokafka says it in its log only (K49, K50)."""
 
 from __future__ import annotations
 

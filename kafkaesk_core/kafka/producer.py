@@ -161,7 +161,7 @@ class Producer:
         """Hand over a batch that is not empty; at most one per partition at a time.
 
         Several would be queued behind one another, and what is queued behind a refused batch
-        is lost (kafka.md K32, K33). A batch may be handed over again if it was never sent.
+        is lost (K32, K33). A batch may be handed over again if it was never sent.
 
         Raises:
             kafka.KafkaError: the batch was not taken; nothing of it will be written.
@@ -182,7 +182,7 @@ class Producer:
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.
 
-        Without it the broker refuses all that follows in the partition (kafka.md K33).
+        Without it the broker refuses all that follows in the partition (K33).
         """
         manager = self._client._txn_manager
         if manager is not None:
@@ -208,8 +208,8 @@ class Producer:
     async def force_close(self) -> None:
         """Stop sending now: every future fails, and what was not yet sent never will be.
 
-        What a broker has received may still be written. Bounded. The order matters (kafka.md
-        K40): first the sender, or it would go on with what is queued; the client last.
+        What a broker has received may still be written. Bounded. The order matters
+        (K40): first the sender, or it would go on with what is queued; the client last.
         """
         if self._closed.done():
             return

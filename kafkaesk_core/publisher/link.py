@@ -129,7 +129,7 @@ class Link:
         """Give out this session no more, and have it replaced.
 
         Nothing of it is reported as unknown before it is shut: what is still queued in there
-        would else be written after the report, and after newer messages (kafka.md K39).
+        would else be written after the report, and after newer messages (K39).
         """
         if session is not self._session or self._is_stopped:
             return
