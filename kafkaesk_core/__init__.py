@@ -6,6 +6,7 @@ from .delivery import Delivery
 from .errors import (
     AuthenticationError,
     AuthorizationError,
+    BatchFailure,
     BrokerError,
     BrokerUnreachableError,
     CommitError,
@@ -51,6 +52,7 @@ __all__ = [
     "Application",
     "AuthenticationError",
     "AuthorizationError",
+    "BatchFailure",
     "Bootstrap",
     "BrokerError",
     "BrokerUnreachableError",

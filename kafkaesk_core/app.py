@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -151,7 +151,7 @@ class Application(Configuration):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-        origin: IncomingMessage | None = None,
+        origins: Sequence[IncomingMessage] = (),
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
 
@@ -180,7 +180,7 @@ class Application(Configuration):
             headers=checked_headers(headers),
             partition=partition,
             timestamp_ms=timestamp_ms,
-            origin=origin,
+            origins=origins,
         )
 
     async def publish_and_wait(
@@ -221,7 +221,7 @@ class Application(Configuration):
         *,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-        origin: IncomingMessage | None = None,
+        origins: Sequence[IncomingMessage] = (),
     ) -> Delivery:
         """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
         if data is not None and not isinstance(data, bytes):
@@ -237,7 +237,7 @@ class Application(Configuration):
             headers=checked_headers(headers),
             partition=partition,
             timestamp_ms=timestamp_ms,
-            origin=origin,
+            origins=origins,
         )
 
     async def _send(self, stream_id: str, data: Data, **fields: Any) -> Delivery:

@@ -1,22 +1,29 @@
-"""Binding of a handler's parameters: from one message to the arguments of one call."""
+"""Binding of a handler's parameters: from messages to the arguments of one call."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from .errors import SubscriptionError
 from .message import IncomingMessage
 from .subscription import Handler, Subscription
 
-__all__ = ["Argument", "Call", "bind"]
+__all__ = ["Argument", "BatchBinding", "Binding", "Call", "Known", "bind", "takes_batches"]
+
+T = TypeVar("T")
+Messages = Sequence[IncomingMessage]
 
 Argument = Callable[[IncomingMessage], Any]
 """Makes one argument from the message."""
+
+BatchArgument = Callable[[Messages], Any]
+"""Makes one argument from the messages of a batch."""
 
 Call = Callable[[IncomingMessage], Awaitable[Any]]
 """Decodes a message and calls the handler with it."""
@@ -24,36 +31,119 @@ Call = Callable[[IncomingMessage], Awaitable[Any]]
 Claim = Callable[[Parameter, Subscription], Argument | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What fills parameters by their names: for one message, and for a batch."""
+
+    one: Mapping[str, Argument]
+    batch: Mapping[str, BatchArgument]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A handler of one message at a time."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBinding:
+    """A handler of batches; `call` takes what `decode` made of each message, and the messages."""
+
+    decode: Argument
+    call: Callable[[list[Any], Messages], Awaitable[Any]]
+
+
 def bind(
     subscription: Subscription,
     *,
     decoder: Callable[[Any], Argument],
-    known: Mapping[str, Argument],
+    known: Known,
     claim: Claim,
-) -> Call:
-    """Resolve a handler's annotations and return the call that fills its parameters.
+) -> Binding | BatchBinding:
+    """Resolve a handler's annotations and return what calls it with its parameters filled.
 
-    The first parameter's annotation (Parameter.empty: none) chooses the decoder. The others are
-    filled by name from `known`, or by whoever claims them; one with a default may stay unfilled.
+    The first parameter's annotation (Parameter.empty: none) chooses the decoder; `list[...]` of
+    one takes batches. The others are filled by name from `known`, or by whoever claims them; one
+    with a default may stay unfilled. Whoever claims one of a batch gets its first message.
 
     Raises:
         SubscriptionError: an annotation cannot be resolved, or a parameter cannot be filled; the
             handler, the parameter and the known names are told.
     """
     first, *others = _resolved_parameters(subscription)
-    decode = decoder(first.annotation)
-    arguments: dict[str, Argument] = {}
-    for parameter in others:
-        argument = known.get(parameter.name) or claim(parameter, subscription)
-        if argument is not None:
-            arguments[parameter.name] = argument
+    item = _item_of(first.annotation)
+    if item is None:
+        _refuse_batch_options(subscription)
+        arguments = _arguments(subscription, others, known.one, _itself, claim)
+        return Binding(_call(subscription.func, decoder(first.annotation), arguments))
+    _check_batch_ordering(subscription)
+    of_batch = _arguments(subscription, others, known.batch, _of_first, claim)
+    return BatchBinding(decoder(item), _batch_call(subscription.func, of_batch))
+
+
+def takes_batches(subscription: Subscription) -> bool:
+    """Whether the handler's first parameter is annotated with `list[...]`."""
+    first, *_ = _resolved_parameters(subscription)
+    return _item_of(first.annotation) is not None
+
+
+def _item_of(annotation: Any) -> Any:
+    """What a batch handler's list holds; None if it is no list."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if annotation is list:
+        return Parameter.empty
+    return get_args(annotation)[0] if get_origin(annotation) is list else None
+
+
+def _refuse_batch_options(subscription: Subscription) -> None:
+    for option in ("batch_size", "batch_timeout"):
+        if getattr(subscription, option) is not None:
+            raise SubscriptionError(
+                f"handler {subscription.handler_name}: has {option}, but takes one message at a "
+                "time; annotate its first parameter with list[...] to take batches"
+            )
+
+
+def _check_batch_ordering(subscription: Subscription) -> None:
+    if subscription.ordering != "partition":
+        raise SubscriptionError(
+            f"handler {subscription.handler_name}: takes batches and has "
+            f"ordering={subscription.ordering!r}; batches are always in the order of their "
+            "partition, which keeps that of keys: leave ordering out"
+        )
+
+
+def _arguments(
+    subscription: Subscription,
+    parameters: Sequence[Parameter],
+    known: Mapping[str, T],
+    claimed: Callable[[Argument], T],
+    claim: Claim,
+) -> dict[str, T]:
+    """What fills each parameter, by name; `claimed` adapts what someone claims."""
+    arguments: dict[str, T] = {}
+    for parameter in parameters:
+        if parameter.name in known:
+            arguments[parameter.name] = known[parameter.name]
+        elif argument := claim(parameter, subscription):
+            arguments[parameter.name] = claimed(argument)
         elif _must_be_filled(parameter):
             raise SubscriptionError(
                 f"handler {subscription.handler_name}: nothing fills the parameter "
                 f"{parameter.name!r}; known are {', '.join(sorted(known))}, and what installed "
                 "plugins claim by annotation; rename it or give it a default"
             )
-    return _call(subscription.func, decode, arguments)
+    return arguments
+
+
+def _itself(argument: Argument) -> Argument:
+    return argument
+
+
+def _of_first(argument: Argument) -> BatchArgument:
+    return lambda messages: argument(messages[0])
 
 
 def _must_be_filled(parameter: Parameter) -> bool:
@@ -78,6 +168,17 @@ def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) ->
         def call(message: IncomingMessage) -> Awaitable[Any]:
             data = decode(message)
             return func(data, **{name: argument(message) for name, argument in items})
+
+    return call
+
+
+def _batch_call(
+    func: Handler, arguments: Mapping[str, BatchArgument]
+) -> Callable[[list[Any], Messages], Awaitable[Any]]:
+    items = tuple(arguments.items())
+
+    def call(data: list[Any], messages: Messages) -> Awaitable[Any]:
+        return func(data, **{name: argument(messages) for name, argument in items})
 
     return call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
+from .binding import takes_batches
 from .plugins.registry import Plugins, function_plugin
 from .router import Router
 from .settings import Settings, Tuning, checked, listed, merged_settings
@@ -147,8 +148,9 @@ class Configuration(Router):
         """The layers of publishing, and of each subscription, outermost first."""
         found = {"wrap_publish": [*self.plugins.layers("wrap_publish"), "encode", "send"]}
         for subscription in self._subscriptions:
-            layers = self.plugins.layers("wrap_consume", subscription.skip_plugins)
-            name = f"wrap_consume ({subscription.group})"
+            hook = "wrap_consume_batch" if takes_batches(subscription) else "wrap_consume"
+            layers = self.plugins.layers(hook, subscription.skip_plugins)
+            name = f"{hook} ({subscription.group})"
             found[name] = [*layers, "decode", subscription.handler_name]
         return found
 

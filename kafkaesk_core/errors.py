@@ -14,6 +14,7 @@ Exception
     ├── DecodeError                   a record's value is no message
     ├── HandlerError                  a handler failed and the application stopped for it
     ├── HandlerTimeoutError           a handler ran longer than its timeout
+    ├── BatchFailure                  some messages of a batch failed, the others are done
     ├── DeliveryError
     │   ├── DeliveryFailedError       certainly not written
     │   │   └── MessageTooLargeError
@@ -36,12 +37,13 @@ BaseException
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 __all__ = [
     "AuthenticationError",
     "AuthorizationError",
+    "BatchFailure",
     "BrokerError",
     "BrokerUnreachableError",
     "CommitError",
@@ -166,6 +168,23 @@ class HandlerError(_RecordError):
 
 class HandlerTimeoutError(_RecordError):
     """A handler ran longer than its subscription's `timeout_seconds`."""
+
+
+class BatchFailure(KafkaeskError):
+    """Some messages of a batch failed; the others are done.
+
+    `errors` says what each failed of: an exception, on which the subscription's `on_error`
+    decides, or a disposition. A handler names messages by their index in the list it was given; a
+    layer around it names the messages themselves.
+    """
+
+    def __init__(self, errors: Mapping[Any, BaseException]) -> None:
+        if not errors or not all(isinstance(error, BaseException) for error in errors.values()):
+            raise ValueError(
+                f"BatchFailure({errors!r}) must map indexes of failed messages to exceptions"
+            )
+        super().__init__(f"{len(errors)} messages of the batch failed")
+        self.errors = dict(errors)
 
 
 class DeliveryError(KafkaeskError):

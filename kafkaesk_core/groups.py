@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from .binding import Argument, Call, bind
+from .binding import BatchBinding, Binding, Known, bind
 from .consumer.group import GroupConsumer
 from .message import App, IncomingMessage
 from .outcome import Outcome
@@ -36,11 +36,11 @@ class Groups:
         self._app = app
         self._publish = publish
         self._plugins = plugins
-        self._calls: dict[str, dict[Subscription, Call]] = {}
+        self._bindings: dict[str, dict[Subscription, Binding | BatchBinding]] = {}
         self._consumers: dict[str, GroupConsumer] = {}
         for subscription in subscriptions:
-            calls = self._calls.setdefault(subscription.group, {})
-            calls[subscription] = bind(
+            bindings = self._bindings.setdefault(subscription.group, {})
+            bindings[subscription] = bind(
                 subscription,
                 decoder=schemas.decoder,
                 known=self._known(subscription.group),
@@ -54,27 +54,33 @@ class Groups:
         self._consumers = {
             group: GroupConsumer(
                 group,
-                calls,
+                bindings,
                 topics=runtime.topics,
                 settings=runtime.settings,
                 servers=runtime.servers,
                 blame=self._plugins.blame,
                 on_finished=on_finished,
             )
-            for group, calls in self._calls.items()
+            for group, bindings in self._bindings.items()
         }
         return list(self._consumers.values())
 
-    def _known(self, group: str) -> dict[str, Argument]:
+    def _known(self, group: str) -> Known:
         """What is filled in by the parameter's name."""
-        return {
-            "schema": lambda message: message.schema,
-            "record": lambda message: message.record,
-            "app": lambda _: self._app,
-            "subscriber": partial(self._subscriber, group),
-        }
+        return Known(
+            one={
+                "schema": lambda message: message.schema,
+                "record": lambda message: message.record,
+                "app": lambda _: self._app,
+                "subscriber": lambda message: self._subscriber(group, (message,)),
+            },
+            batch={
+                "app": lambda _: self._app,
+                "subscriber": partial(self._subscriber, group),
+            },
+        )
 
-    def _subscriber(self, group: str, message: IncomingMessage) -> Subscriber:
+    def _subscriber(self, group: str, messages: Sequence[IncomingMessage]) -> Subscriber:
         consumer = self._consumers[group]
-        facade = ConsumerFacade(message, consumer.commit_through, consumer.raw)
-        return Subscriber(message, group, self._publish, facade)
+        facade = ConsumerFacade(messages, consumer.commit_through, consumer.raw)
+        return Subscriber(messages, group, self._publish, facade)

@@ -21,7 +21,7 @@ Attributes of a plugin that the core reads, all optional:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import Parameter
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from .subscription import Subscription
 __all__ = [
     "HOOK_API",
     "CommitCall",
+    "ConsumeBatchCall",
     "ConsumeCall",
     "Hooks",
     "PublishCall",
@@ -53,6 +54,7 @@ hookimpl = pluggy.HookimplMarker("kafkaesk")
 Stage = Literal["observe", "recover", "transform"]
 PublishCall = Callable[[OutgoingMessage], Awaitable[Delivery]]
 ConsumeCall = Callable[[IncomingMessage], Awaitable[Any]]
+ConsumeBatchCall = Callable[[Sequence[IncomingMessage]], Awaitable[Any]]
 CommitCall = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 SchemaCall = Callable[[SchemaRegistration], Awaitable[None]]
 
@@ -92,6 +94,23 @@ class Hooks:
         offset may be committed, whether or not `call_next` was called. An exception means not
         processed: the subscription's `on_error` decides, a disposition decides itself. Calling
         `call_next` again handles the message again. Catch Exception, never BaseException.
+        """
+
+    @hookspec
+    async def wrap_consume_batch(
+        self,
+        messages: Sequence[IncomingMessage],
+        call_next: ConsumeBatchCall,
+        subscription: Subscription,
+        app: App,
+    ) -> Any:
+        """Instead of `wrap_consume`, for a handler that takes `list[...]`: around one batch.
+
+        Runs outermost stage first; the messages are of one partition, in their order. Returning
+        means processed; what was not handed on to `call_next` counts as skipped. An exception
+        means that the whole batch is not processed; a `BatchFailure`, from the handler or a
+        layer, that the messages it names are not and the others are. A message that cannot be
+        decoded fails as a `BatchFailure` of its own, with no other message of its batch tried.
         """
 
     @hookspec
@@ -184,6 +203,7 @@ class Hooks:
         """Claim a handler's parameter that the core does not know.
 
         Called once per such parameter when the application initialises; `parameter.annotation`
-        is resolved. Return a function from the message to the argument, or None to leave the
-        parameter to others; the first answer wins. An exception stops the start.
+        is resolved. Return a function from the message (of a batch: its first one) to the
+        argument, or None to leave the parameter to others; the first answer wins. An exception
+        stops the start.
         """

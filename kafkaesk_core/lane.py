@@ -13,20 +13,24 @@ T = TypeVar("T")
 
 
 class Lane(Generic[T]):
-    """Items in their order; the head stays in the queue while it runs or waits for a retry."""
+    """Items in their order; the head stays in the queue while it runs or waits for a retry.
 
-    __slots__ = ("group", "key", "queue", "state", "timer")
+    `taken` is how many items the head is: one, or a batch.
+    """
+
+    __slots__ = ("group", "key", "queue", "state", "taken", "timer")
 
     def __init__(self, group: Group[T], key: Hashable) -> None:
         self.group = group
         self.key = key
         self.queue: deque[tuple[int, T]] = deque()
-        self.state: Literal["idle", "ready", "running", "parked", "held"] = "idle"
+        self.state: Literal["idle", "gathering", "ready", "running", "parked", "held"] = "idle"
+        self.taken = 1
         self.timer: asyncio.TimerHandle | None = None
 
     def drop(self, *, above: int = -1) -> None:
         """Forget the waiting items at positions above `above`; a running head stays."""
-        keep = 1 if self.state == "running" else 0
+        keep = self.taken if self.state == "running" else 0
         while len(self.queue) > keep and self.queue[-1][0] > above:
             self.queue.pop()
             self.group.size -= 1

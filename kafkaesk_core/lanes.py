@@ -13,7 +13,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Hashable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .lane import Group, Lane, Worker
 from .outcome import Outcome
@@ -35,7 +35,7 @@ class Lanes(Generic[T]):
     """
 
     def __init__(
-        self, run: Callable[[T], Awaitable[Outcome]], *, concurrency: int | None = None
+        self, run: Callable[[Any], Awaitable[Outcome]], *, concurrency: int | None = None
     ) -> None:
         self._run = run
         self._concurrency = concurrency
@@ -79,8 +79,12 @@ class Lanes(Generic[T]):
             return
         found.size += 1
         lane.queue.append((position, item))
-        if lane.state == "idle":
-            self._make_ready(lane)
+        if lane.state in ("idle", "gathering"):
+            self._arrived(lane)
+
+    def _arrived(self, lane: Lane[T]) -> None:
+        """An item came into a lane where none runs."""
+        self._make_ready(lane)
 
     def _make_ready(self, lane: Lane[T]) -> None:
         lane.state = "ready"
@@ -130,7 +134,7 @@ class Lanes(Generic[T]):
             lane = self._next_lane()
             if lane is None:
                 return
-            position, item = lane.queue[0]
+            position, item = self._head(lane)
             lane.state = "running"
             if position > lane.group.top:
                 lane.group.top = position
@@ -141,6 +145,10 @@ class Lanes(Generic[T]):
             if clock() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = clock() + SLICE
+
+    def _head(self, lane: Lane[T]) -> tuple[int, Any]:
+        """What the worker is to run, and its position."""
+        return lane.queue[0]
 
     def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
         group = lane.group

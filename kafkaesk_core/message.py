@@ -40,11 +40,12 @@ _read_schema = TypeAdapter(_SchemaOnly).validator.validate_json
 
 @dataclass(slots=True, eq=False, repr=False)
 class OutgoingMessage:
-    """One message to publish; layers of `wrap_publish` may change every field but `origin`.
+    """One message to publish; layers of `wrap_publish` may change every field but `origins`.
 
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
-    `origin` is the consumed message whose `subscriber` published this one. `meta` is for plugins.
+    `origins` are the consumed messages whose `subscriber` published this one: one, those of a
+    batch, or none. `meta` is for plugins.
     """
 
     stream: str
@@ -55,8 +56,13 @@ class OutgoingMessage:
     headers: Headers = field(default_factory=list, kw_only=True)
     partition: int | None = field(default=None, kw_only=True)
     timestamp_ms: int | None = field(default=None, kw_only=True)
-    origin: IncomingMessage | None = field(default=None, kw_only=True)
+    origins: Sequence[IncomingMessage] = field(default=(), kw_only=True)
     meta: dict[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def origin(self) -> IncomingMessage | None:
+        """The consumed message on whose behalf this one is published, if it is exactly one."""
+        return self.origins[0] if len(self.origins) == 1 else None
 
     def __repr__(self) -> str:
         return f"<OutgoingMessage {self.topic} schema={self.schema}>"
@@ -68,7 +74,8 @@ class IncomingMessage:
     `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
     say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
     and counts the tries of this process. `epoch` is the time of owning its partition in which it
-    was delivered; `is_closed` says that the handler committed it before it returned.
+    was delivered; `is_closed` says that the handler committed it before it returned. `turn` says,
+    in a batch, whether the message has been handed to the handler, or put off to the next batch.
     """
 
     __slots__ = (
@@ -79,6 +86,7 @@ class IncomingMessage:
         "is_closed",
         "record",
         "stream",
+        "turn",
         "value",
     )
 
@@ -91,6 +99,7 @@ class IncomingMessage:
         self.attempt = attempt
         self.epoch = epoch
         self.is_closed = False
+        self.turn: Literal["waits", "handed", "put off"] = "waits"
         self._meta: dict[str, Any] | None = None
         self._schema: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +15,15 @@ __all__ = ["DONE", "Outcome", "outcome_of"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Done, skipped, to be retried after `delay` seconds, or the reason to stop."""
+    """Done, skipped, to be retried after `delay` seconds, or the reason to stop.
+
+    `kept` is for a batch that is not finished with: the indexes of its items that are not.
+    """
 
     kind: Literal["done", "skip", "retry", "stop"]
     error: BaseException | None = None
     delay: float = 0.0
+    kept: Sequence[int] = ()
 
     @property
     def is_terminal(self) -> bool:

@@ -28,6 +28,8 @@ class SubscriptionOptions(TypedDict, total=False):
     ordering: Ordering
     on_error: OnError
     skip_plugins: Sequence[str]
+    batch_size: int | None
+    batch_timeout: float | None
 
 
 class Router:

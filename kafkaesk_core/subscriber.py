@@ -1,8 +1,8 @@
-"""What a handler receives as `subscriber`: to publish on behalf of its message, and to commit."""
+"""What a handler receives as `subscriber`: to publish on behalf of its messages, and to commit."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
@@ -12,9 +12,11 @@ from .message import Data, Header, IncomingMessage
 
 __all__ = ["ConsumerFacade", "Publish", "Subscriber"]
 
+Messages = Sequence[IncomingMessage]
+
 
 class Publish(Protocol):
-    """`Application.publish`, which notes the message that caused it."""
+    """`Application.publish`, which notes the messages that caused it."""
 
     def __call__(
         self,
@@ -26,7 +28,7 @@ class Publish(Protocol):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-        origin: IncomingMessage | None = None,
+        origins: Messages = (),
     ) -> Awaitable[Delivery]:
         """Publish one message."""
 
@@ -34,43 +36,49 @@ class Publish(Protocol):
 class ConsumerFacade:
     """The part of a consumer that a handler may use: `commit` its own progress."""
 
-    __slots__ = ("_commit", "_message", "raw")
+    __slots__ = ("_commit", "_messages", "raw")
 
     def __init__(
         self,
-        message: IncomingMessage,
-        commit: Callable[[IncomingMessage], Awaitable[None]],
+        messages: Messages,
+        commit: Callable[[Messages], Awaitable[None]],
         raw: AIOKafkaConsumer,
     ) -> None:
-        self._message = message
+        self._messages = messages
         self._commit = commit
         self.raw = raw
         """aiokafka's consumer. Committing or seeking with it can lose records."""
 
     async def commit(self) -> None:
-        """Mark this handler's message as done, and commit what is done up to the first that is not.
+        """Mark what the handler was given as done, and commit up to the first that is not done.
 
         Raises:
             CommitError: the broker refused, did not answer, or the partition is no longer ours.
         """
-        await self._commit(self._message)
+        await self._commit(self._messages)
 
 
 class Subscriber:
-    """One message's way to publish further messages and to commit.
+    """A handler's way to publish further messages and to commit.
 
-    What is published here has this message as its `origin`, so that plugins can carry headers on.
+    `messages` is what the handler was called for: one message, or a batch. What is published here
+    has them as its `origins`, so that plugins can carry headers on.
     """
 
-    __slots__ = ("_publish", "consumer", "group", "message")
+    __slots__ = ("_publish", "consumer", "group", "messages")
 
     def __init__(
-        self, message: IncomingMessage, group: str, publish: Publish, consumer: ConsumerFacade
+        self, messages: Messages, group: str, publish: Publish, consumer: ConsumerFacade
     ) -> None:
-        self.message = message
+        self.messages = messages
         self.group = group
         self.consumer = consumer
         self._publish = publish
+
+    @property
+    def message(self) -> IncomingMessage:
+        """The message that the handler was called for; the first one of a batch."""
+        return self.messages[0]
 
     async def publish(
         self,
@@ -80,5 +88,5 @@ class Subscriber:
         headers: Iterable[Header] | None = None,
         **options: Any,  # those of Application.publish
     ) -> Delivery:
-        """Publish as `Application.publish` does, on behalf of this message."""
-        return await self._publish(stream_id, data, key, headers, **options, origin=self.message)
+        """Publish as `Application.publish` does, on behalf of these messages."""
+        return await self._publish(stream_id, data, key, headers, **options, origins=self.messages)

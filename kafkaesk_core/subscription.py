@@ -16,6 +16,7 @@ __all__ = ["Handler", "OnError", "Ordering", "Subscription"]
 
 Handler = Callable[..., Awaitable[Any]]
 Ordering = Literal["partition", "key", "unordered"]
+BATCH_SIZE, BATCH_TIMEOUT = 500, 0.1
 OnError = Literal["stop", "skip"] | Callable[[BaseException, IncomingMessage], Disposition]
 
 
@@ -28,6 +29,10 @@ class Subscription:
     partition with `ordering="partition"`, 100 otherwise. `on_error` decides on exceptions that
     are not dispositions: "stop", "skip", or a function of the error and the message that returns
     a disposition. Layers of the plugins named in `skip_plugins` are left out.
+
+    A handler whose first parameter is annotated with `list[...]` gets the messages of one
+    partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
+    than `batch_timeout` seconds (None: 0.1) for others. The limits then apply to the batch.
 
     Raises:
         SubscriptionError: a value cannot work; the handler and the remedy are named.
@@ -43,6 +48,8 @@ class Subscription:
     ordering: Ordering = field(default="partition", kw_only=True)
     on_error: OnError = field(default="stop", kw_only=True)
     skip_plugins: frozenset[str] = field(default=frozenset(), kw_only=True)
+    batch_size: int | None = field(default=None, kw_only=True)
+    batch_timeout: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -79,6 +86,14 @@ class Subscription:
                 f"has on_error={self.on_error!r}; use 'stop', 'skip', "
                 "or a function (error, message) -> Retry, Skip or Stop",
             ),
+            (
+                self.batch_size is None or _is_count(self.batch_size),
+                f"has batch_size={self.batch_size!r}; give 1 or more, or None",
+            ),
+            (
+                self.batch_timeout is None or self.batch_timeout >= 0,
+                f"has batch_timeout={self.batch_timeout!r}; give 0 or more seconds, or None",
+            ),
         )
         return [problem for holds, problem in checks if not holds]
 
@@ -104,6 +119,13 @@ class Subscription:
     def matches(self, stream: str) -> bool:
         """Whether this subscription takes the messages of a stream."""
         return re.match(self.stream_regex, stream) is not None
+
+    @property
+    def batch_limits(self) -> tuple[int, float]:
+        """How many messages a batch holds at most, and for how many seconds one waits for them."""
+        size = BATCH_SIZE if self.batch_size is None else self.batch_size
+        timeout = BATCH_TIMEOUT if self.batch_timeout is None else self.batch_timeout
+        return size, timeout
 
     def __repr__(self) -> str:
         taken = self.pattern if self.topics is None else ", ".join(self.topics)

@@ -38,8 +38,9 @@ class Chains:
             subscription = route.handling.subscription
             constants: dict[str, Any] = {"subscription": subscription, "app": app}
             skip = subscription.skip_plugins
-            route.handling.layers = plugins.chain(
-                "wrap_consume", route.handling.innermost, skip=skip, **constants
+            handling = route.handling
+            handling.layers = plugins.chain(
+                handling.hook, handling.innermost, skip=skip, **constants
             )
             self._commit_chains[subscription] = {
                 reason: plugins.chain(

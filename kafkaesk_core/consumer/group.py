@@ -13,11 +13,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.binding import Call
+from kafkaesk_core.batch_lanes import BatchLanes
+from kafkaesk_core.binding import BatchBinding, Binding
 from kafkaesk_core.errors import CommitError, KafkaeskError
-from kafkaesk_core.kafka.consumer import (
-    GroupMember,
-)
+from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
@@ -27,10 +26,13 @@ from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Subscription
 from kafkaesk_core.topics import Topics
 
+from .batch_handling import BatchHandling
 from .chains import Chains
 from .commits import Commits
-from .handling import Handling, Job
+from .failures import Failures
+from .handling import MessageHandling
 from .intake import Intake, Route
+from .job import Job
 from .polling import Polling
 from .positions import Positions
 from .rebalance import Limits, Rebalance
@@ -55,7 +57,7 @@ class GroupConsumer:
     def __init__(
         self,
         group: str,
-        calls: Mapping[Subscription, Call],
+        bindings: Mapping[Subscription, Binding | BatchBinding],
         *,
         topics: Topics,
         settings: Settings,
@@ -70,7 +72,12 @@ class GroupConsumer:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._ledger: Ledger[TopicPartition] = Ledger()
-        self._routes = [self._new_route(s, call, blame) for s, call in calls.items()]
+        self._routes = [
+            self._new_route(
+                subscription, binding, Failures(subscription, stopped=self._fail, blame=blame)
+            )
+            for subscription, binding in bindings.items()
+        ]
         self._intake = Intake(
             self._ledger,
             self._routes,
@@ -133,19 +140,17 @@ class GroupConsumer:
         )
 
     def _new_route(
-        self, subscription: Subscription, call: Call, blame: Callable[[BaseException], str | None]
+        self, subscription: Subscription, binding: Binding | BatchBinding, failures: Failures
     ) -> Route:
-        handling = Handling(
-            subscription,
-            call,
-            self._ledger,
-            finished=self._finished,
-            stopped=self._fail,
-            blame=blame,
-        )
         limit = subscription.concurrency
+        if isinstance(binding, BatchBinding):
+            batches = BatchHandling(subscription, binding, self._ledger, failures, self._finished)
+            size, timeout = subscription.batch_limits
+            lanes = BatchLanes[Job](batches.run, size=size, timeout=timeout, concurrency=limit)
+            return Route(batches, lanes)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
+        handling = MessageHandling(subscription, binding, self._ledger, failures, self._finished)
         return Route(handling, Lanes(handling.run, concurrency=limit))
 
     def _member_options(self) -> dict[str, Any]:
@@ -241,21 +246,26 @@ class GroupConsumer:
                     # What a layer raised is the commit's failure, never the consumer's (D4).
                     logger.warning("%s; trying again in %g seconds", error, interval)
 
-    async def commit_through(self, message: IncomingMessage) -> None:
-        """Mark a handler's own message as done and commit, as `subscriber.consumer.commit()`.
+    async def commit_through(self, messages: Sequence[IncomingMessage]) -> None:
+        """Mark a handler's own messages as done and commit, as `subscriber.consumer.commit()`.
 
         Raises:
             CommitError: it was not stored.
         """
-        partition = TopicPartition(message.topic, message.partition)
-        if not message.is_closed:
-            if not self._ledger.finish(partition, message.epoch, message.offset):
-                raise CommitError(
-                    f"{message.topic}[{message.partition}]@{message.offset} is not committed: "
-                    f"group {self.group} has given the partition to another member"
-                )
-            message.is_closed = True
+        for message in messages:
+            self._close(message)
         await self._commits.commit("manual")
+
+    def _close(self, message: IncomingMessage) -> None:
+        if message.is_closed:
+            return
+        partition = TopicPartition(message.topic, message.partition)
+        if not self._ledger.finish(partition, message.epoch, message.offset):
+            raise CommitError(
+                f"{message.topic}[{message.partition}]@{message.offset} is not committed: "
+                f"group {self.group} has given the partition to another member"
+            )
+        message.is_closed = True
 
     @property
     def raw(self) -> AIOKafkaConsumer:

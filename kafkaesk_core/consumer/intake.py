@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -12,7 +13,8 @@ from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.subscription import Ordering
 
-from .handling import Handling, Job
+from .handling import Handling
+from .job import Job
 
 __all__ = ["Intake", "Route"]
 
@@ -28,7 +30,7 @@ class Route:
 
     __slots__ = ("handling", "lanes", "ordering")
 
-    def __init__(self, handling: Handling, lanes: Lanes[Job]) -> None:
+    def __init__(self, handling: Handling[Any], lanes: Lanes[Job]) -> None:
         self.handling = handling
         self.lanes = lanes
         self.ordering: Ordering = handling.subscription.ordering

@@ -15,8 +15,8 @@ from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import RebalanceEvent
 
 from .commits import Commits, Reason
-from .handling import Job
 from .intake import Intake
+from .job import Job
 
 __all__ = ["Limits", "Rebalance"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core.binding import bind
+from kafkaesk_core.binding import BatchBinding, Binding, Known, bind
 from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.subscription import Subscription
@@ -20,7 +20,9 @@ def message() -> IncomingMessage:
     return IncomingMessage(record, "stream")
 
 
-def bound(func: Any, claim: Any = lambda parameter, subscription: None) -> tuple[Any, list[Any]]:
+def bound(
+    func: Any, claim: Any = lambda parameter, subscription: None, **options: Any
+) -> tuple[Any, list[Any]]:
     """The bound call, and the annotations that decoders were asked for."""
     asked: list[Any] = []
 
@@ -28,9 +30,16 @@ def bound(func: Any, claim: Any = lambda parameter, subscription: None) -> tuple
         asked.append(annotation)
         return lambda m: m.value
 
-    subscription = Subscription("id", func, "group", pattern="*")
-    known = {"schema": lambda m: "Content:1", "record": lambda m: m.record}
-    return bind(subscription, decoder=decoder, known=known, claim=claim), asked
+    subscription = Subscription("id", func, "group", pattern="*", **options)
+    known = Known(
+        one={"schema": lambda m: "Content:1", "record": lambda m: m.record},
+        batch={"app": lambda ms: f"app of {len(ms)}"},
+    )
+    binding = bind(subscription, decoder=decoder, known=known, claim=claim)
+    if isinstance(binding, BatchBinding):
+        return binding, asked
+    assert isinstance(binding, Binding)
+    return binding.call, asked
 
 
 async def test_quoted_annotations_are_resolved() -> None:
@@ -151,3 +160,58 @@ def test_a_plain_function_is_refused() -> None:
 
     with pytest.raises(SubscriptionError, match="not 'async def'"):
         Subscription("id", handle, "group", pattern="*")  # type: ignore[arg-type]  # the case
+
+
+@pytest.mark.parametrize(
+    ("annotation", "item"),
+    [
+        (list[bytes], bytes),
+        (list[ConsumerRecord], ConsumerRecord),
+        (Annotated[list[bytes], "raw"], bytes),
+        (list, Parameter.empty),
+    ],
+)
+async def test_s9_a_list_takes_batches_of_what_it_holds(annotation: Any, item: Any) -> None:
+    async def handle(data: Any, app: Any) -> Any:
+        return data, app
+
+    handle.__annotations__["data"] = annotation
+
+    binding, asked = bound(handle)
+
+    assert asked == [item]
+    assert await binding.call([b"one", b"two"], [message(), message()]) == (
+        [b"one", b"two"],
+        "app of 2",
+    )
+
+
+async def test_what_claims_a_parameter_of_a_batch_gets_its_first_message() -> None:
+    async def handle(data: list[bytes], tenant: str) -> Any:
+        return tenant
+
+    binding, _ = bound(handle, claim=lambda parameter, subscription: lambda m: m.offset)
+
+    assert await binding.call([b"value"], [message()]) == 7
+
+
+def test_a_batch_handler_has_no_record_and_no_schema() -> None:
+    async def handle(data: list[bytes], schema: str) -> None: ...
+
+    with pytest.raises(SubscriptionError, match=r"'schema'; known are app"):
+        bound(handle)
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 10}, {"batch_timeout": 1.0}])
+def test_batch_options_without_a_list_are_refused(option: dict[str, Any]) -> None:
+    async def handle(data: bytes) -> None: ...
+
+    with pytest.raises(SubscriptionError, match=r"has batch_\w+, but takes one message.*list\["):
+        bound(handle, **option)
+
+
+def test_batches_have_the_order_of_their_partition() -> None:
+    async def handle(data: list[bytes]) -> None: ...
+
+    with pytest.raises(SubscriptionError, match=r"takes batches and has ordering='key'"):
+        bound(handle, ordering="key")

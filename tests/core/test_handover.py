@@ -8,9 +8,12 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.commits import Commits
-from kafkaesk_core.consumer.handling import Handling, Job
+from kafkaesk_core.consumer.failures import Failures
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.kafka.offset_commits import CommitResult
@@ -40,13 +43,12 @@ class Engine:
         async def handler(data: bytes) -> None: ...
 
         subscription = Subscription("topic", handler, "group", pattern="*")
-        self.handling = Handling(
+        self.handling = MessageHandling(
             subscription,
-            self._handle,
+            Binding(self._handle),
             self.ledger,
-            finished=lambda job, _: self.intake.finished(job),
-            stopped=lambda error: None,
-            blame=lambda error: None,
+            Failures(subscription, stopped=lambda error: None, blame=lambda error: None),
+            lambda job, _: self.intake.finished(job),
         )
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
         self.intake = Intake(

@@ -19,6 +19,7 @@ def test_the_surface_is_what_was_decided() -> None:
     assert list(SIGNATURES) == [
         "wrap_publish",
         "wrap_consume",
+        "wrap_consume_batch",
         "wrap_commit",
         "wrap_schema",
         "schema_registered",

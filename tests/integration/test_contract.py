@@ -16,10 +16,12 @@ from pydantic import BaseModel
 import kafkaesk_core
 from kafkaesk_core import (
     Application,
+    BatchFailure,
     ConfigurationError,
     DecodeError,
     HandlerError,
     InvalidMessageError,
+    Retry,
     SchemaConflictError,
     Skip,
     SubscriptionError,
@@ -383,6 +385,100 @@ async def test_s9_no_annotation_receives_the_decoded_message(kafkaesk_app: Appli
     await _given(kafkaesk_app, handle)
 
     assert got == [{"schema": "Content:1", "data": {"foo": "bar"}}]
+
+
+async def _given_batches(app: Application, handler: Any, count: int = 10) -> None:
+    app.configure(partitions=1)
+    app.schema("Content")(Content)
+    app.subscribe("s9", "s9", batch_size=4, batch_timeout=0.2)(handler)
+    async with app:
+        for n in range(count):
+            await app.publish("s9", Content(foo=str(n)))
+        await app.flush()
+        await app.consume_for(count, seconds=20)
+        assert await committed(app, "s9", "s9") == {0: count}
+
+
+async def test_s9_a_list_of_models_receives_batches(kafkaesk_app: Application) -> None:
+    got: list[list[str]] = []
+
+    async def handle(data: list[Content]) -> None:
+        got.append([content.foo for content in data])
+
+    await _given_batches(kafkaesk_app, handle)
+
+    assert [foo for batch in got for foo in batch] == [str(n) for n in range(10)]
+    assert [len(batch) for batch in got] == [4, 4, 2]
+
+
+async def test_s9_a_list_of_bytes_receives_raw_values(kafkaesk_app: Application) -> None:
+    got: list[bytes] = []
+
+    async def handle(data: list[bytes]) -> None:
+        got.extend(data)
+
+    await _given_batches(kafkaesk_app, handle, count=3)
+
+    assert [json.loads(value)["data"]["foo"] for value in got] == ["0", "1", "2"]
+
+
+async def test_s9_a_list_of_records_receives_records(kafkaesk_app: Application) -> None:
+    got: list[ConsumerRecord] = []
+
+    async def handle(data: list[ConsumerRecord]) -> None:
+        got.extend(data)
+
+    await _given_batches(kafkaesk_app, handle, count=3)
+
+    assert [record.offset for record in got] == [0, 1, 2]
+
+
+async def test_s9_a_batch_failure_leaves_the_others_done(kafkaesk_app: Application) -> None:
+    """One message of four is tried three times, the others once."""
+    attempts: list[list[str]] = []
+    layers: list[list[int]] = []
+
+    async def handle(data: list[Content]) -> None:
+        attempts.append([content.foo for content in data])
+        failed = [n for n, content in enumerate(data) if content.foo == "1"]
+        if failed and len(attempts) < 3:
+            raise BatchFailure({n: Retry("not yet", delay=0.1) for n in failed})
+
+    @kafkaesk_app.hook
+    async def wrap_consume_batch(messages: Any, call_next: Any) -> Any:
+        layers.append([message.attempt for message in messages])
+        return await call_next(messages)
+
+    await _given_batches(kafkaesk_app, handle, count=4)
+
+    assert attempts == [["0", "1", "2", "3"], ["1"], ["1"]]
+    assert layers == [[1, 1, 1, 1], [2], [3]]
+
+
+async def test_s9_a_batch_handler_publishes_and_commits_for_its_batch(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.configure(auto_commit=False, partitions=1)
+    kafkaesk_app.schema("Content")(Content)
+    origins: list[int] = []
+
+    @kafkaesk_app.hook
+    async def wrap_publish(message: Any, call_next: Any) -> Any:
+        origins.append(len(message.origins))
+        return await call_next(message)
+
+    @kafkaesk_app.subscribe("s9", "s9", batch_size=3, batch_timeout=5)
+    async def handle(data: list[Content], subscriber: Any) -> None:
+        await subscriber.publish("s9.out", Content(foo="sum"))
+        await subscriber.consumer.commit()
+
+    async with kafkaesk_app:
+        for n in range(3):
+            await kafkaesk_app.publish("s9", Content(foo=str(n)))
+        await kafkaesk_app.consume_for(3, seconds=20)
+        assert await committed(kafkaesk_app, "s9", "s9") == {0: 3}
+
+    assert origins == [0, 0, 0, 3]
 
 
 async def test_s10_manual_commit_stores_what_the_handler_commits_and_nothing_else(

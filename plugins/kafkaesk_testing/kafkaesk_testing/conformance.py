@@ -117,7 +117,7 @@ class _Checks:
 
     def _chain(self, hook: str, terminal: Call) -> Call:
         constants: dict[str, Any] = {"app": self._app}
-        if hook in ("wrap_consume", "wrap_commit"):
+        if hook in ("wrap_consume", "wrap_consume_batch", "wrap_commit"):
             constants["subscription"] = _subscription()
         if hook == "wrap_commit":
             constants["reason"] = "interval"
@@ -255,6 +255,8 @@ def _subject(hook: str) -> Any:
         return OutgoingMessage("checked", "checked", {"a": 1}, headers=[("name", b"value")])
     if hook == "wrap_consume":
         return IncomingMessage(_record(), "checked")
+    if hook == "wrap_consume_batch":
+        return [IncomingMessage(_record(), "checked")]
     if hook == "wrap_commit":
         return {PARTITION: 8}
     return _registration()
