@@ -87,7 +87,9 @@ class Application(Configuration):
         settings = self.settings
         settings.check()
         self.load_plugins()
-        self._groups = Groups(self, self.publish, self._schemas, self.plugins, self._subscriptions)
+        self._groups = Groups(
+            self, self.publish, self._schemas, self.plugins, self._subscriptions, settings
+        )
         runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
         self._runtime = runtime
         try:

@@ -7,11 +7,13 @@ from functools import partial
 
 from .binding import BatchBinding, Binding, Known, bind
 from .consumer.group import GroupConsumer
+from .errors import ConfigurationError, SubscriptionError
 from .message import App, IncomingMessage
 from .outcome import Outcome
 from .plugins.registry import Plugins
 from .runtime import Runtime
 from .schema.registry import Schemas
+from .settings import Settings
 from .subscriber import ConsumerFacade, Publish, Subscriber
 from .subscription import Subscription
 
@@ -22,7 +24,8 @@ class Groups:
     """Binds every handler once, and makes the consumers of each run.
 
     Raises:
-        SubscriptionError: a handler's annotation cannot be resolved or its parameter not filled.
+        SubscriptionError: a handler's annotation cannot be resolved or its parameter not filled,
+            or a setting of its own contradicts another of the application's.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Groups:
         schemas: Schemas,
         plugins: Plugins,
         subscriptions: Iterable[Subscription],
+        settings: Settings,
     ) -> None:
         self._app = app
         self._publish = publish
@@ -39,6 +43,7 @@ class Groups:
         self._bindings: dict[str, dict[Subscription, Binding | BatchBinding]] = {}
         self._consumers: dict[str, GroupConsumer] = {}
         for subscription in subscriptions:
+            _check_overrides(subscription, settings)
             bindings = self._bindings.setdefault(subscription.group, {})
             bindings[subscription] = bind(
                 subscription,
@@ -46,6 +51,8 @@ class Groups:
                 known=self._known(subscription.group),
                 claim=plugins.bind_parameter,
             )
+        for group, bindings in self._bindings.items():
+            _settings_of(group, bindings, settings)
 
     def consumers(
         self, runtime: Runtime, on_finished: Callable[[Outcome], None]
@@ -56,7 +63,7 @@ class Groups:
                 group,
                 bindings,
                 topics=runtime.topics,
-                settings=runtime.settings,
+                settings=_settings_of(group, bindings, runtime.settings),
                 servers=runtime.servers,
                 blame=self._plugins.blame,
                 on_finished=on_finished,
@@ -84,3 +91,23 @@ class Groups:
         consumer = self._consumers[group]
         facade = ConsumerFacade(messages, consumer.commit_through, consumer.raw)
         return Subscriber(messages, group, self._publish, facade)
+
+
+def _check_overrides(subscription: Subscription, settings: Settings) -> None:
+    try:
+        settings.with_overrides(subscription.overrides)
+    except ConfigurationError as error:
+        raise SubscriptionError(f"handler {subscription.handler_name}: {error}") from error
+
+
+def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Settings) -> Settings:
+    """The settings of one group, with the longest times that its subscriptions ask for."""
+    own = [settings.with_overrides(subscription.overrides) for subscription in subscriptions]
+    longest = {
+        name: max(getattr(one, name) for one in own)
+        for name in ("drain_timeout", "cancel_grace", "commit_timeout")
+    }
+    try:
+        return settings.with_overrides(longest)
+    except ConfigurationError as error:
+        raise SubscriptionError(f"group {group}: {error}") from error

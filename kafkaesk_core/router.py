@@ -30,6 +30,11 @@ class SubscriptionOptions(TypedDict, total=False):
     skip_plugins: Sequence[str]
     batch_size: int | None
     batch_timeout: float | None
+    drain_timeout: float | None
+    cancel_grace: float | None
+    commit_timeout: float | None
+    max_uncommitted: int | None
+    max_record_age: float | None
 
 
 class Router:

@@ -89,6 +89,18 @@ class Settings(BaseModel):
         settings.check()
         return settings
 
+    def with_overrides(self, values: Mapping[str, Any]) -> Settings:
+        """These settings with some others, checked.
+
+        Raises:
+            ConfigurationError: a value has the wrong type, or contradicts another.
+        """
+        if not values:
+            return self
+        settings = checked({**self.model_dump(exclude_unset=True), **values})
+        settings.check()
+        return settings
+
     def check(self) -> None:
         """Check what must hold between settings.
 

@@ -12,7 +12,9 @@ __all__ = ["GroupStatus", "Health", "PartitionStatus", "Status"]
 class PartitionStatus:
     """One assigned partition; offsets are next-to-read positions, ages are in seconds.
 
-    `lag` counts the records between what is committed and the end of the log as last fetched.
+    `end` is the end of the log as the last fetch saw it, half a second ago; `lag` counts the
+    records between it and what is committed; `oldest_open_age` is the age of the oldest record
+    that waits or is being handled.
     """
 
     topic: str
@@ -58,8 +60,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Three answers: `is_live` (else restart me), `is_ready`, and what is degraded, and why."""
+    """Three answers: `is_live` (else restart me), `is_ready`, `is_degraded` with the reasons."""
 
     is_live: bool
     is_ready: bool
     reasons: tuple[str, ...] = ()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether something hinders the application, be it that it mends by itself."""
+        return bool(self.reasons)

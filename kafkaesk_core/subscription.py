@@ -17,6 +17,13 @@ __all__ = ["Handler", "OnError", "Ordering", "Subscription"]
 Handler = Callable[..., Awaitable[Any]]
 Ordering = Literal["partition", "key", "unordered"]
 BATCH_SIZE, BATCH_TIMEOUT = 500, 0.1
+OVERRIDABLE = (
+    "drain_timeout",
+    "cancel_grace",
+    "commit_timeout",
+    "max_uncommitted",
+    "max_record_age",
+)
 OnError = Literal["stop", "skip"] | Callable[[BaseException, IncomingMessage], Disposition]
 
 
@@ -34,6 +41,10 @@ class Subscription:
     partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
     than `batch_timeout` seconds (None: 0.1) for others. The limits then apply to the batch.
 
+    `drain_timeout`, `cancel_grace`, `commit_timeout`, `max_uncommitted` and `max_record_age` are
+    those of the application unless they are given here. A group is handed over as a whole: of the
+    three times, the longest of its subscriptions counts.
+
     Raises:
         SubscriptionError: a value cannot work; the handler and the remedy are named.
     """
@@ -50,6 +61,11 @@ class Subscription:
     skip_plugins: frozenset[str] = field(default=frozenset(), kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True)
     batch_timeout: float | None = field(default=None, kw_only=True)
+    drain_timeout: float | None = field(default=None, kw_only=True)
+    cancel_grace: float | None = field(default=None, kw_only=True)
+    commit_timeout: float | None = field(default=None, kw_only=True)
+    max_uncommitted: int | None = field(default=None, kw_only=True)
+    max_record_age: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -119,6 +135,12 @@ class Subscription:
     def matches(self, stream: str) -> bool:
         """Whether this subscription takes the messages of a stream."""
         return re.match(self.stream_regex, stream) is not None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The application's settings that are others here."""
+        given = {name: getattr(self, name) for name in OVERRIDABLE}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def batch_limits(self) -> tuple[int, float]:

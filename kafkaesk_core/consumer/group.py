@@ -45,6 +45,8 @@ __all__ = ["GroupConsumer"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 DEFAULT_CONCURRENCY = 100
+PATIENCE = 3
+"""Request timeouts in a row without an answer about a partition before the client is given up."""
 
 
 class GroupConsumer:
@@ -82,7 +84,6 @@ class GroupConsumer:
             self._ledger,
             self._routes,
             stream_of=topics.stream_of,
-            max_uncommitted=settings.max_uncommitted,
             max_bytes=settings.fetch_buffer_bytes,
         )
         new_member = partial(GroupMember, servers, group, self._member_options())
@@ -116,7 +117,6 @@ class GroupConsumer:
             self._commits,
             self._rebalance,
             self._routes,
-            self._settings,
             lambda: self._seat.member,
         )
 
@@ -142,16 +142,17 @@ class GroupConsumer:
     def _new_route(
         self, subscription: Subscription, binding: Binding | BatchBinding, failures: Failures
     ) -> Route:
+        settings = self._settings.with_overrides(subscription.overrides)
         limit = subscription.concurrency
         if isinstance(binding, BatchBinding):
             batches = BatchHandling(subscription, binding, self._ledger, failures, self._finished)
             size, timeout = subscription.batch_limits
             lanes = BatchLanes[Job](batches.run, size=size, timeout=timeout, concurrency=limit)
-            return Route(batches, lanes)
+            return Route(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
         handling = MessageHandling(subscription, binding, self._ledger, failures, self._finished)
-        return Route(handling, Lanes(handling.run, concurrency=limit))
+        return Route(handling, Lanes(handling.run, concurrency=limit), settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -178,7 +179,14 @@ class GroupConsumer:
             for stream in route.handling.subscription.topics or ():
                 self._intake.route(self._topics.topic_of(stream))
         await self._seat.start(self._rebalance, timeout)
-        watch = Watch(self._seat, self._routes, self._topics, self.vitals)
+        watch = Watch(
+            self._seat,
+            self._routes,
+            self._topics,
+            self.vitals,
+            patience=PATIENCE * self._settings.client.number("request_timeout_ms") / 1000,
+            metadata_age=self._member_options()["metadata_max_age_ms"] / 1000,
+        )
         works = [self._new_polling().run(), watch.run()]
         if self._settings.auto_commit:
             works.append(self._commit_loop())

@@ -11,6 +11,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Ordering
 
 from .handling import Handling
@@ -26,13 +27,14 @@ RECORD_OVERHEAD = 200
 
 
 class Route:
-    """A handling and the lanes in which its records run."""
+    """A handling, the lanes in which its records run, and the settings that hold for it."""
 
-    __slots__ = ("handling", "lanes", "ordering")
+    __slots__ = ("handling", "lanes", "ordering", "settings")
 
-    def __init__(self, handling: Handling[Any], lanes: Lanes[Job]) -> None:
+    def __init__(self, handling: Handling[Any], lanes: Lanes[Job], settings: Settings) -> None:
         self.handling = handling
         self.lanes = lanes
+        self.settings = settings
         self.ordering: Ordering = handling.subscription.ordering
 
 
@@ -45,13 +47,11 @@ class Intake:
         routes: Sequence[Route],
         *,
         stream_of: Callable[[str], str | None],
-        max_uncommitted: int,
         max_bytes: int,
     ) -> None:
         self._ledger = ledger
         self._routes = routes
         self._stream_of = stream_of
-        self._max_uncommitted = max_uncommitted
         self._max_bytes = max_bytes
         self._by_topic: dict[str, tuple[Route, str]] = {}
         self._bytes: dict[TopicPartition, int] = {}
@@ -105,9 +105,9 @@ class Intake:
         return [partition for partition in self._ledger if self._has_room(partition)]
 
     def _has_room(self, partition: TopicPartition) -> bool:
-        if self._ledger.open_count(partition) >= self._max_uncommitted:
-            return False
         route, _ = self.route(partition.topic)
+        if self._ledger.open_count(partition) >= route.settings.max_uncommitted:
+            return False
         waiting = route.lanes.size(partition)
         if partition in self._full:
             if waiting > QUEUE_HIGH // 2:

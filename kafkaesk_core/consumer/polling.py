@@ -93,7 +93,6 @@ class Polling:
         for partition, records in batch.items():
             if partition in self._ledger and self._intake.is_open:
                 self._intake.take(partition, records)
-                self._vitals.took(partition)
             elif member.is_assigned(partition):
                 # The client has the new assignment, we are not told yet: read them again.
                 member.seek(partition, records[0].offset)

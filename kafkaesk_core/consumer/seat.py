@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from kafkaesk_core.errors import KafkaeskError
-from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
+from kafkaesk_core.errors import BrokerUnreachableError, KafkaeskError
+from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused
 from kafkaesk_core.kafka.errors import translate
+from kafkaesk_core.kafka.listener import RebalanceHandler
 from kafkaesk_core.kafka.offset_commits import CommitResult
 
 from .commits import Offsets
@@ -65,14 +66,24 @@ class Seat:
             KafkaeskError: it never worked, or too many of them did not.
         """
         cause = self.reason(broken)
-        if not self._was_joined or self._replaced >= len(self._pauses):
+        if not self._was_joined:
             raise cause from broken.__cause__
-        pause = self._pauses[self._replaced]
-        self._replaced += 1
-        logger.error("%s; joining the group anew in %g seconds", cause, pause)
-        await self.member.stop(LEAVE_TIMEOUT)
-        await asyncio.sleep(pause)
-        self.member = self._new_member()
+        while self._replaced < len(self._pauses):
+            pause = self._pauses[self._replaced]
+            self._replaced += 1
+            logger.error("%s; joining the group anew in %g seconds", cause, pause)
+            await self.member.stop(LEAVE_TIMEOUT)
+            await asyncio.sleep(pause)
+            self.member = self._new_member()
+            try:
+                await self._join()
+            except BrokerUnreachableError as error:
+                cause = error
+            else:
+                return
+        raise cause from broken.__cause__
+
+    async def _join(self) -> None:
         if self._handler is not None:
             await self.member.start(self._pattern, self._handler, self._start_timeout)
 

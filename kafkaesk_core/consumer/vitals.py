@@ -11,10 +11,10 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.settings import Settings
 from kafkaesk_core.status import GroupStatus, PartitionStatus
 
 from .commits import Commits
+from .freshness import Freshness
 from .intake import Intake, Route
 from .rebalance import Rebalance
 
@@ -22,8 +22,8 @@ __all__ = ["Vitals"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
-STALLED = 30.0
-"""Seconds without a record of a partition that has more to give."""
+SILENCE = 10.0
+"""Seconds without an answer about a partition; brokers answer fetches twice a second."""
 
 POLL_AGE = 60.0
 LOOP_LAG = 1.0
@@ -40,7 +40,6 @@ class Vitals:
         commits: Commits,
         rebalance: Rebalance,
         routes: Sequence[Route],
-        settings: Settings,
         member: Callable[[], GroupMember],
     ) -> None:
         self._group = group
@@ -49,11 +48,10 @@ class Vitals:
         self._commits = commits
         self._rebalance = rebalance
         self._routes = routes
-        self._settings = settings
         self._member = member
         self._clock = asyncio.get_running_loop().time
-        self._polled = self._started = self._clock()
-        self._took: dict[TopicPartition, float] = {}
+        self._polled = self._clock()
+        self.freshness = Freshness(self._clock)
         self._trouble: str | None = None
         self._loop_lag = 0.0
         self.missing_topics: tuple[str, ...] = ()
@@ -70,10 +68,6 @@ class Vitals:
         self.was_joined = True
         self.troubled(None)
 
-    def took(self, partition: TopicPartition) -> None:
-        """Records of a partition came in."""
-        self._took[partition] = self._polled
-
     def troubled(self, reason: str | None) -> None:
         """Something hinders the consumer, which goes on trying; None: no longer. Told once."""
         if reason is not None and reason != self._trouble:
@@ -81,7 +75,11 @@ class Vitals:
         self._trouble = reason
 
     def watch(self, lag: float) -> None:
-        """Look after handlers that overrun; `lag` is how late the event loop was, in seconds."""
+        """Look after handlers that overrun and brokers that are silent.
+
+        `lag` is how late the event loop was, in seconds.
+        """
+        self.freshness.look(list(self._ledger), self._intake.wanted(), self._member().last_answer)
         self._loop_lag = lag
         if lag > LOOP_LAG:
             logger.warning(
@@ -93,7 +91,7 @@ class Vitals:
             seconds = route.handling.subscription.timeout_seconds
             if seconds is None:
                 continue
-            for job in route.lanes.overdue(seconds + self._settings.cancel_grace):
+            for job in route.lanes.overdue(seconds + route.settings.cancel_grace):
                 logger.error(
                     "%s[%d]@%d (group %s, handler %s) ignored its cancellation after "
                     "timeout_seconds=%g; its lane waits for it, others go on",
@@ -117,12 +115,7 @@ class Vitals:
         stuck = sum(route.lanes.stuck for route in self._routes)
         if stuck:
             problems.append(f"{stuck} handlers ignored their cancellation")
-        oldest = self._oldest_age(now)
-        if oldest is not None and oldest > self._settings.max_record_age:
-            problems.append(
-                f"a record is being handled or waits for {oldest:.0f}s, longer than "
-                f"max_record_age {self._settings.max_record_age:g}s"
-            )
+        problems += self._overaged(now)
         return [f"group {self._group}: {problem}" for problem in problems]
 
     def hindrances(self) -> list[str]:
@@ -137,29 +130,25 @@ class Vitals:
         if self.missing_topics:
             names = ", ".join(self.missing_topics)
             hindrances.append(f"topic {names} does not exist yet, or may not be seen by us")
-        stalled = self._stalled()
-        if stalled:
-            hindrances.append(f"no records for {STALLED:g}s from {', '.join(stalled)}")
+        if silent := self.freshness.silent(SILENCE):
+            names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
+            hindrances.append(f"the brokers of {names} do not answer since {SILENCE:g}s")
         if self._loop_lag > LOOP_LAG:
             hindrances.append(f"the event loop was blocked for {self._loop_lag:.1f}s")
         return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
 
-    def _stalled(self) -> list[str]:
-        now = self._clock()
+    def _overaged(self, now: float) -> list[str]:
+        """Partitions whose oldest open record is older than it may be (rule 11)."""
         found = []
         for partition in self._ledger:
-            state = self._ledger.state(partition)
-            end = self._member().high_watermark(partition)
-            has_more = end is not None and state.position is not None and end > state.position
-            quiet = now - self._took.get(partition, self._started) > STALLED
-            if has_more and quiet and not state.open:
-                found.append(f"{partition.topic}[{partition.partition}]")
+            since = self._ledger.state(partition).oldest_since
+            limit = self._intake.route(partition.topic)[0].settings.max_record_age
+            if since is not None and now - since > limit:
+                found.append(
+                    f"a record of {partition.topic}[{partition.partition}] is being handled or "
+                    f"waits for {now - since:.0f}s, longer than max_record_age {limit:g}s"
+                )
         return found
-
-    def _oldest_age(self, now: float) -> float | None:
-        since = [self._ledger.state(partition).oldest_since for partition in self._ledger]
-        known = [at for at in since if at is not None]
-        return now - min(known) if known else None
 
     def status(self) -> GroupStatus:
         """A snapshot of the group."""
@@ -181,17 +170,20 @@ class Vitals:
         )
 
     def _partition_status(self, partition: TopicPartition) -> PartitionStatus:
-        state = self._ledger.state(partition)
-        end = self._member().high_watermark(partition)
+        state, member = self._ledger.state(partition), self._member()
+        end = member.high_watermark(partition)
         age = None if state.oldest_since is None else self._clock() - state.oldest_since
-        known = end is not None and state.committed is not None
+        # Before the first record the client stands where the group has committed.
+        position = member.position(partition) if state.position is None else state.position
+        committed = position if state.committed is None else state.committed
+        known = end is not None and committed is not None
         return PartitionStatus(
             topic=partition.topic,
             partition=partition.partition,
-            position=state.position,
-            committed=state.committed,
+            position=position,
+            committed=committed,
             end=end,
-            lag=max((end or 0) - (state.committed or 0), 0) if known else None,
+            lag=max((end or 0) - (committed or 0), 0) if known else None,
             open=state.open,
             oldest_open_age=age,
         )

@@ -1,15 +1,17 @@
-"""What has to be looked after now and then: late handlers, a late loop, missing topics."""
+"""What has to be looked after now and then: late handlers, silent brokers, missing topics."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
+from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.topics import Topics
 
 from .intake import Route
 from .seat import Seat
-from .vitals import Vitals
+from .vitals import SILENCE, Vitals
 
 __all__ = ["Watch"]
 
@@ -19,13 +21,30 @@ REFRESH = 5.0
 
 
 class Watch:
-    """Looks after one group, once a second."""
+    """Looks after one group, once a second.
 
-    def __init__(self, seat: Seat, routes: Sequence[Route], topics: Topics, vitals: Vitals) -> None:
+    A member that hears nothing of a partition for `patience` seconds, though brokers tell of the
+    cluster every `metadata_age` seconds, is given up: its client is stuck.
+    """
+
+    def __init__(
+        self,
+        seat: Seat,
+        routes: Sequence[Route],
+        topics: Topics,
+        vitals: Vitals,
+        *,
+        patience: float,
+        metadata_age: float,
+    ) -> None:
         self._seat = seat
         self._routes = routes
         self._topics = topics
         self._vitals = vitals
+        self._patience = patience
+        self._metadata_age = metadata_age
+        self._metadata = 0.0
+        self._told: deque[float] = deque(maxlen=100)  # when brokers told us of the cluster
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -36,9 +55,32 @@ class Watch:
             await asyncio.sleep(TICK)
             now = clock()
             self._vitals.watch(now - before - TICK)
+            if not self._seat.member.is_started:
+                continue  # it is being replaced
+            self._look_for_silence(now)
             if now - looked >= REFRESH:
                 looked = now
                 self._look_for_missing_topics()
+
+    def _look_for_silence(self, now: float) -> None:
+        member = self._seat.member
+        if member.last_metadata != self._metadata:
+            self._metadata = member.last_metadata
+            self._told.append(now)
+        silent = self._vitals.freshness.silent(self._patience)
+        if silent and self._brokers_answer(now):
+            names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
+            member.break_off(
+                BrokerError(
+                    f"no answer about {names} for {self._patience:g}s, though brokers answer"
+                )
+            )
+
+    def _brokers_answer(self, now: float) -> bool:
+        """Whether brokers have answered for a while, not only now that an outage has ended."""
+        silence_began = now - self._patience
+        is_settled = any(silence_began < told < now - SILENCE for told in self._told)
+        return is_settled and now - self._told[-1] < self._metadata_age + SILENCE
 
     def _look_for_missing_topics(self) -> None:
         member = self._seat.member

@@ -16,6 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from .errors import translate
 from .probe import diagnose
+from .starting import start_client
 
 __all__ = ["Admin", "ConfigEntry", "CreateResult", "TopicState"]
 
@@ -71,7 +72,7 @@ class Admin:
             AuthenticationError: the brokers refused who we are, or we refused who they are.
         """
         try:
-            await self._start(timeout)
+            await start_client(self._client.start(), self._client._client, timeout)
         except BaseException as error:
             await self.close(_CLOSE_SECONDS)
             if isinstance(error, (kafka.KafkaConnectionError, TimeoutError)):
@@ -81,13 +82,6 @@ class Admin:
                     error, "starting the admin client", servers=self._servers
                 ) from error
             raise
-
-    async def _start(self, timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(timeout):
-            await loop.create_task(self._client.start(), context=Context())
-        if not self._client._client.cluster.brokers():
-            raise kafka.KafkaConnectionError("no broker in the cluster's metadata")
 
     async def close(self, timeout: float) -> None:
         """Disconnect, within `timeout` seconds whatever the brokers do."""

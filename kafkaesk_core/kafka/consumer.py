@@ -6,29 +6,25 @@ Facts about aiokafka and Apache Kafka that the code depends on are told where th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.errors import KafkaeskError
+
+from .closing import force_close
 from .errors import translate
+from .listener import Listener, RebalanceHandler
 from .offset_commits import CommitResult, Membership, OffsetCommits
 from .probe import diagnose
+from .starting import start_client
 
-__all__ = [
-    "GroupMember",
-    "MemberBroken",
-    "MemberRefused",
-    "PositionsMissing",
-    "RebalanceHandler",
-]
+__all__ = ["GroupMember", "MemberBroken", "MemberRefused", "PositionsMissing"]
 
-T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.kafka")
 
 NOBODY = TopicPartition("", -1)
@@ -58,47 +54,6 @@ class MemberRefused(Exception):
     """The group will not have us with these settings. The cause is `__cause__`."""
 
 
-class RebalanceHandler(Protocol):
-    """Told of rebalances, on aiokafka's coordination task."""
-
-    async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
-        """Give these partitions up; no other member has them before this returns."""
-
-    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """Start with these partitions; no heartbeat is sent before this returns."""
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Keeps everything but process exits inside: what escapes ends aiokafka's coordination."""
-
-    def __init__(self, member: GroupMember, handler: RebalanceHandler) -> None:
-        self._member = member
-        self._handler = handler
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        # aiokafka calls this also when the session is over already: the generation tells.
-        is_lost = not self._member.is_stable
-        try:
-            await self._handler.revoked(frozenset(revoked), is_lost=is_lost)
-        except BaseException as error:
-            _keep(error)
-        finally:
-            self._member.forget_membership()
-
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        try:
-            self._member.note_membership()
-            self._handler.assigned(frozenset(assigned))
-        except BaseException as error:
-            _keep(error)
-
-
-def _keep(error: BaseException) -> None:
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        raise error
-    logger.error("rebalance handling failed", exc_info=error)
-
-
 class GroupMember:
     """A consumer that belongs to a group, subscribed by one regular expression over topics."""
 
@@ -109,6 +64,7 @@ class GroupMember:
         self._consumer: AIOKafkaConsumer | None = None
         self._membership: Membership | None = None
         self._commits: OffsetCommits | None = None
+        self._is_broken_off: KafkaeskError | None = None
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -132,12 +88,9 @@ class GroupMember:
         try:
             # Unsubscribed: with a subscription, start() waits for the first assignment, however
             # long another member takes to give its partitions up.
-            await asyncio.wait_for(_in_empty_context(consumer.start()), timeout)
-            if not consumer._client.cluster.brokers():
-                # An expired token lets the client start with an empty cluster.
-                raise kafka_errors.KafkaConnectionError("no broker in the cluster's metadata")
+            await start_client(consumer.start(), consumer._client, timeout)
         except BaseException as error:
-            await _force_close(consumer)
+            await force_close(consumer)
             if isinstance(error, (kafka_errors.KafkaConnectionError, TimeoutError)):
                 raise await diagnose(self._servers, self._options) from error
             if isinstance(error, kafka_errors.KafkaError):
@@ -145,7 +98,7 @@ class GroupMember:
             raise
         self._consumer = consumer
         self._commits = OffsetCommits(consumer._client, self._group)
-        consumer.subscribe(pattern=pattern, listener=_Listener(self, handler))
+        consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     async def stop(self, timeout: float) -> None:
         """Leave the group and close all connections, in `timeout` seconds at most."""
@@ -153,7 +106,7 @@ class GroupMember:
         if consumer is None:
             return
         if self._commits is not None:
-            self._commits.close()
+            await self._commits.close()
         stopping = asyncio.create_task(consumer.stop())
         try:
             # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
@@ -165,7 +118,7 @@ class GroupMember:
                 await asyncio.wait([stopping], timeout=1.0)
             if stopping.done() and not stopping.cancelled() and stopping.exception():
                 logger.warning("leaving group %s failed: %r", self._group, stopping.exception())
-            await _force_close(consumer)
+            await force_close(consumer)
 
     # --- membership
 
@@ -212,6 +165,7 @@ class GroupMember:
             KafkaeskError: anything else; polling again may succeed.
         """
         wanted = partitions or (NOBODY,)
+        self._check_tasks()
         records: dict[TopicPartition, list[ConsumerRecord]]
         before = self._positions(wanted)
         try:
@@ -229,10 +183,21 @@ class GroupMember:
             raise MemberRefused from error
         except kafka_errors.KafkaError as error:
             self._rewind(wanted, before)
-            if self.raw._coordinator._coordination_task.done():
-                raise MemberBroken from error
+            self._check_tasks()
             raise translate(error, f"group {self._group}: polling") from error
         return records
+
+    def _check_tasks(self) -> None:
+        """Nothing in the client looks after these two, or starts them again."""
+        for task in (self.raw._coordinator._coordination_task, self.raw._fetcher._fetch_task):
+            if task.done():
+                raise MemberBroken from (None if task.cancelled() else task.exception())
+        if self._is_broken_off is not None:
+            raise MemberBroken from self._is_broken_off
+
+    def break_off(self, reason: KafkaeskError) -> None:
+        """Let the next poll say that this member is broken: it stands still without an error."""
+        self._is_broken_off = reason
 
     def _positions(self, partitions: Iterable[TopicPartition]) -> dict[Any, int | None]:
         """Positions by aiokafka's states, which are new ones after a rebalance."""
@@ -280,18 +245,43 @@ class GroupMember:
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
         """The next offset of the log as the last fetch saw it."""
-        if not self.is_assigned(partition):
+        state = self._state(partition)
+        return None if state is None else state.highwater
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset that the client reads next, None while it does not know."""
+        state = self._state(partition)
+        return None if state is None else state._position
+
+    def last_answer(self, partition: TopicPartition) -> int | None:
+        """A stamp of the last answered fetch; only good to be compared with another one."""
+        state = self._state(partition)
+        return None if state is None else state.timestamp
+
+    def _state(self, partition: TopicPartition) -> Any:
+        if self._consumer is None or not self.is_assigned(partition):
             return None
-        high: int | None = self.raw.highwater(partition)
-        return high
+        return self._consumer._subscription.subscription.assignment.state_value(partition)
+
+    @property
+    def last_metadata(self) -> float:
+        """A stamp of the last answer about the cluster; only good to be compared."""
+        stamp: float = self.raw._client.cluster._last_successful_refresh_ms
+        return stamp
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a client: not before the start, nor after a stop or a failed start."""
+        return self._consumer is not None
 
     def topics(self) -> frozenset[str]:
         """All topics in the client's metadata."""
         return frozenset(self.raw._client.cluster.topics())
 
     def refresh_metadata(self) -> None:
-        """Ask for the cluster's metadata now: a topic was created."""
-        self.raw._client.force_metadata_update()
+        """Ask for the cluster's metadata now, if started: a topic was created."""
+        if self._consumer is not None:
+            self._consumer._client.force_metadata_update()
 
     # --- commit
 
@@ -305,35 +295,3 @@ class GroupMember:
         if membership is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
         return await commits.send(membership, offsets, timeout)
-
-
-def _in_empty_context(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run in a task whose context is empty, so that the client's own tasks inherit nothing."""
-    return asyncio.create_task(work, context=contextvars.Context())
-
-
-async def _force_close(consumer: AIOKafkaConsumer) -> None:
-    """End every task of a consumer and close its connections, whatever state it is in.
-
-    aiokafka's stop() marks itself done first and has no finally: failed once, it leaves its
-    fetcher, heartbeat and metadata tasks behind.
-    """
-    consumer._closed = True
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher
-    tasks = [consumer._client._sync_task]
-    if coordinator is not None:
-        tasks += [
-            coordinator._coordination_task,
-            coordinator._heartbeat_task,
-            coordinator._commit_refresh_task,
-        ]
-    if fetcher is not None:
-        fetcher._closed = True
-        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
-    pending = [task for task in tasks if task is not None and not task.done()]
-    for task in pending:
-        task.cancel()
-    if pending:
-        await asyncio.wait(pending, timeout=2.0)
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(consumer._client.close(), 2.0)

@@ -74,10 +74,11 @@ class OffsetCommits:
         self._group = group
         self._node: int | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def connect(self, node: int | None) -> None:
         """Connect to the coordinator beforehand: in an outage that blocks the whole client."""
-        if node is not None and node != self._node:
+        if node is not None and node != self._node and not self._is_closed:
             self._node = node
             self._connecting = asyncio.create_task(self._connect(node))
 
@@ -85,10 +86,15 @@ class OffsetCommits:
         with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
             await self._client.ready(node, group=CONNECTION)
 
-    def close(self) -> None:
-        """End what is being connected."""
+    async def close(self) -> None:
+        """End what is being connected: what connects after the client's end stays open for ever.
+
+        An assignment that arrives while the member stops connects no more.
+        """
+        self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait([self._connecting])
 
     async def send(
         self, membership: Membership, offsets: Mapping[TopicPartition, int], timeout: float

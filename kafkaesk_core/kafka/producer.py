@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context
 from typing import Any, TypeVar
 
 import aiokafka.errors as kafka
@@ -19,6 +18,7 @@ from kafkaesk_core.errors import AuthorizationError
 
 from .errors import translate
 from .probe import diagnose
+from .starting import start_client
 
 __all__ = ["Handed", "Producer"]
 
@@ -101,7 +101,7 @@ class Producer:
             AuthorizationError: idempotent writing is forbidden.
         """
         try:
-            await self._start(timeout)
+            await start_client(self._client.start(), self._client.client, timeout)
         except BaseException as error:
             await self.force_close()
             # Why no broker could be used stands in aiokafka's log only: ask again.
@@ -115,14 +115,6 @@ class Producer:
             if isinstance(error, kafka.KafkaError):
                 raise translate(error, "starting the producer", servers=self._servers) from error
             raise
-
-    async def _start(self, timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(timeout):
-            await loop.create_task(self._client.start(), context=Context())
-        # With an expired token and without idempotence aiokafka starts and knows no broker.
-        if not self._client.client.cluster.brokers():
-            raise kafka.KafkaConnectionError("no broker in the cluster's metadata")
 
     async def partitions(self, topic: str) -> Sequence[int]:
         """Return the topic's partitions, waiting for its metadata up to request_timeout_ms.

@@ -20,6 +20,7 @@ from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
+from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Subscription
 from kafkaesk_testing import eventually
 
@@ -53,9 +54,8 @@ class Engine:
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
         self.intake = Intake(
             self.ledger,
-            [Route(self.handling, self.lanes)],
+            [Route(self.handling, self.lanes, Settings(max_uncommitted=100))],
             stream_of=lambda topic: topic,
-            max_uncommitted=100,
             max_bytes=1_000_000,
         )
         self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
 
 from kafkaesk_core.consumer.seat import Seat
-from kafkaesk_core.errors import AuthorizationError
+from kafkaesk_core.errors import AuthorizationError, BrokerUnreachableError
 from kafkaesk_core.kafka.consumer import MemberBroken
 
 
@@ -60,6 +60,31 @@ async def test_a_member_that_never_worked_stops_the_start_with_the_cause() -> No
 
     with pytest.raises(AuthorizationError, match="group group: membership"):
         await seat.replace(broken())
+
+
+async def test_an_outage_while_a_member_is_replaced_is_one_more_try() -> None:
+    members: list[Member] = []
+    seat = seat_with(members, pauses=(0, 0, 0))
+    handler: Any = object()
+    await seat.start(handler, 1.0)
+    seat.joined()
+    failures = [BrokerUnreachableError("away"), BrokerUnreachableError("still away")]
+
+    class Unreachable(Member):
+        async def start(self, pattern: str, handler: Any, timeout: float) -> None:
+            if failures:
+                raise failures.pop()
+            await super().start(pattern, handler, timeout)
+
+    def new_member() -> Any:
+        members.append(Unreachable())
+        return members[-1]
+
+    seat._new_member = new_member
+
+    await seat.replace(broken())
+
+    assert [member.calls for member in members[1:]] == [["stop"], ["stop"], ["start ^orders$"]]
 
 
 async def test_after_too_many_members_in_a_row_the_application_stops() -> None:
