@@ -1,0 +1,60 @@
+"""What a handler does with a record, whatever library calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from .journal import Journal
+from .workload import Order, Workload
+
+__all__ = ["Handling", "OrderFailedError", "RetryRequestedError"]
+
+
+class OrderFailedError(Exception):
+    """The record says that its handling fails."""
+
+
+class RetryRequestedError(Exception):
+    """The record is to be tried once more."""
+
+
+class Handling:
+    """Does what records say, and writes down when it begins and ends."""
+
+    def __init__(self, workload: Workload, journal: Journal, seed: int) -> None:
+        self._journal = journal
+        self._range = workload.handling
+        self._retried = workload.retried
+        self._random = random.Random(seed)
+
+    async def handle(self, value: bytes, partition: int, offset: int, attempt: int = 1) -> None:
+        """Handle one record.
+
+        Raises:
+            OrderFailedError: as the record says.
+            RetryRequestedError: as it says, or by chance; never at the second attempt.
+        """
+        order = Order.decode(value)
+        self._journal.write("begin", order.id, partition, offset)
+        try:
+            await self._do(order, attempt)
+        except BaseException:
+            self._journal.write("broken", order.id, partition, offset)
+            raise
+        self._journal.write("end", order.id, partition, offset)
+
+    async def _do(self, order: Order, attempt: int) -> None:
+        seconds = self._random.uniform(*self._range)
+        what, _, number = order.do.partition(":")
+        if what == "block":
+            time.sleep(float(number))  # noqa: ASYNC251 - that is the fault
+        elif what == "sleep":
+            seconds = float(number)
+        if seconds:
+            await asyncio.sleep(seconds)
+        if what == "fail" and attempt <= int(number or 1):
+            raise OrderFailedError(f"order {order.id} fails, attempt {attempt}")
+        if attempt == 1 and (what == "retry" or self._random.random() < self._retried):
+            raise RetryRequestedError

@@ -1,0 +1,137 @@
+"""Brokers, a proxy where one is asked for, and the workloads that run on them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from kafkaesk_testing import KafkaCluster
+from kafkaesk_testing.ports import free_ports
+from kafkaesk_testing.properties import Listener
+
+from .crew import Crew
+from .journal import now
+from .proxy import Proxy
+from .workload import Workload
+
+__all__ = ["Bed", "Stage", "Strike", "opened"]
+
+Bed = Literal["fast", "stock", "proxy"]
+NODES = 3
+EXTERNAL = "EXTERNAL"
+
+
+@dataclass(slots=True)
+class Strike:
+    """One fault that was injected: when, into what, and what it may bring about.
+
+    `until` is when it was over; 0 for one that is over at once. `kind` names the figure that it
+    belongs to. `topic` is that of the workload that it concerns, empty for all. A fault of members
+    moves partitions; one of brokers or connections should not.
+    """
+
+    kind: str
+    target: str
+    at: int
+    topic: str = ""
+    until: int = 0
+
+    @property
+    def moves_partitions(self) -> bool:
+        """Whether a rebalance is to be expected of it."""
+        return bool(self.topic)
+
+
+@dataclass(slots=True)
+class Stage:
+    """What faults act on."""
+
+    cluster: KafkaCluster
+    proxy: Proxy | None
+    folder: Path
+    random: random.Random
+    crews: list[Crew] = field(default_factory=list)
+    strikes: list[Strike] = field(default_factory=list)
+
+    @property
+    def servers(self) -> list[str]:
+        """What clients connect to."""
+        return self.proxy.servers if self.proxy is not None else self.cluster.servers
+
+    def struck(self, kind: str, target: object, topic: str = "") -> Strike:
+        """Note that a fault has fired."""
+        strike = Strike(kind, str(target), now(), topic)
+        self.strikes.append(strike)
+        return strike
+
+    async def enter(self, workload: Workload) -> Crew:
+        """Start a workload: its topic, its members, its publisher; return when it makes progress."""
+        topic = f"{workload.name}-{self.random.getrandbits(32):08x}"
+        seed = self.random.getrandbits(32)
+        await self.create_topic(topic, workload.partitions)
+        crew = Crew(workload, self.servers, self.folder, topic=topic, seed=seed)
+        self.crews.append(crew)
+        for _ in range(workload.workers):
+            crew.join()
+        crew.publish()
+        await crew.joined()
+        await crew.progress(100)
+        return crew
+
+    async def create_topic(self, topic: str, partitions: int) -> None:
+        """Create a topic on all brokers."""
+        async with self.admin() as admin:
+            new = NewTopic(topic, partitions, min(len(self.cluster.nodes), 3))
+            answer = await admin.create_topics([new])
+        assert answer.topic_errors[0][1] == 0, answer
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[Any]:
+        """An admin client of the bare client library, past the proxy."""
+        client = AIOKafkaAdminClient(bootstrap_servers=self.cluster.servers)
+        await client.start()
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def progress(self, records: int) -> None:
+        """Wait until every workload has handled so many more records."""
+        await asyncio.gather(*(crew.progress(records) for crew in self.crews))
+
+    async def heal(self) -> None:
+        """Let all brokers run, and all connections pass."""
+        if self.proxy is not None:
+            self.proxy.clear()
+        await asyncio.to_thread(self.cluster.heal)
+
+
+@asynccontextmanager
+async def opened(
+    bed: Bed, folder: Path, seed: int, *, nodes: int = NODES, workloads: Sequence[Workload] = ()
+) -> AsyncIterator[Stage]:
+    """Brokers of a bed, with workloads that make progress; everything is ended at the end."""
+    ports = free_ports(nodes) if bed == "proxy" else []
+    listeners = [Listener(EXTERNAL, advertised_ports=ports)] if ports else []
+    cluster = KafkaCluster(nodes, listeners=listeners, fast_failover=bed != "stock")
+    await asyncio.to_thread(cluster.start)
+    proxy = Proxy(ports, cluster.servers_of(EXTERNAL)) if ports else None
+    stage = Stage(cluster, proxy, folder, random.Random(seed))
+    try:
+        if proxy is not None:
+            await proxy.start()
+        await asyncio.gather(*(stage.enter(workload) for workload in workloads))
+        yield stage
+    finally:
+        for crew in stage.crews:
+            crew.kill()
+        if proxy is not None:
+            await proxy.stop()
+        await asyncio.to_thread(cluster.stop)
