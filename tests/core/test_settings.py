@@ -69,8 +69,11 @@ def test_servers_are_required_and_the_ways_to_give_them_are_told() -> None:
 )
 def test_values_that_contradict_each_other_are_both_told(values: dict[str, Any], told: str) -> None:
     """Rule 18, U22, decisions section 5."""
+    settings = merged_settings(SERVERS, values)
+
     with pytest.raises(ConfigurationError, match=told):
-        merged_settings(SERVERS, values).check()
+        settings.check()
+        settings.check_handover()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from .journal import Tail
+from .journal import Event, Journal, events
 from .process import NoProgressError, Process
+from .publisher import Sender, new_application
 from .workload import Task, Workload
 
 __all__ = ["Crew"]
@@ -32,39 +35,61 @@ class Crew:
         self.random = random.Random(seed)
         self.members: list[Process] = []
         self.publishers: list[Process] = []
-        self._tails: list[Tail] = []
-        self.handled: dict[tuple[int, int], int] = {}
+        self.published: list[Path] = []  # journals of whatever publishes
+        self.handled: dict[tuple[str, int], int] = {}
         self.acked: set[int] = set()
+        self._begun: Counter[int] = Counter()
+        self._topics = {topic}
 
     @property
     def group(self) -> str:
         """The consumer group."""
-        return self._task("").group
+        return f"{self.topic}-readers"
 
-    def _task(self, name: str) -> Task:
-        journal = str(self.folder / f"{name}.journal")
-        return Task(self.workload, self.servers, self.topic, journal, self.random.getrandbits(32))
+    @property
+    def topics(self) -> list[str]:
+        """All topics that are published to."""
+        return sorted(self._topics)
 
     # --- processes
 
-    def publish(self) -> Process:
-        """Start a publisher; one at a time, ids are its own."""
-        process = self._new(f"{self.topic}-publisher{len(self.publishers)}", "publisher")
+    def publish(self, topic: str = "") -> Process:
+        """Start a publisher, by default to the crew's topic."""
+        topic, number = topic or self.topic, len(self.published)
+        self._topics.add(topic)
+        process = self._new(f"{topic}-publisher{number}", "publisher", topic, number)
         self.publishers.append(process)
+        self.published.append(process.journal)
         process.start()
         return process
 
     def join(self) -> Process:
         """Start one more member."""
-        process = self._new(f"{self.topic}-{len(self.members)}", self.workload.library)
+        number = len(self.members)
+        process = self._new(f"{self.topic}-{number}", self.workload.library, self.topic, number)
         self.members.append(process)
         process.start()
         return process
 
-    def _new(self, name: str, runs: str) -> Process:
-        process = Process(name, self._task(name), self.folder, runs=runs)
-        self._tails.append(Tail(process.journal))
-        return process
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[Sender]:
+        """Publish single orders from here, which say what is to be done with them."""
+        number = len(self.published)
+        task = self._task(f"{self.topic}-sender{number}", self.topic, number)
+        self.published.append(Path(task.journal))
+        async with new_application(task) as app:
+            yield Sender(app, task, Journal(task.journal))
+        for event in events(Path(task.journal)):
+            self._heard(event)
+
+    def _new(self, name: str, runs: str, topic: str, number: int) -> Process:
+        task = self._task(name, topic, number)
+        return Process(name, task, self.folder, runs=runs, heard=self._heard)
+
+    def _task(self, name: str, topic: str, number: int) -> Task:
+        journal = str(self.folder / f"{name}.journal")
+        seed = self.random.getrandbits(32)
+        return Task(self.workload, self.servers, topic, journal, seed, number)
 
     @property
     def present(self) -> list[Process]:
@@ -88,20 +113,40 @@ class Crew:
         """Wait until these have partitions."""
         waiting = processes or tuple(self.present)
         await self._until(
-            lambda: all(process.has_joined() for process in waiting), JOIN_LIMIT, "all have joined the group"
+            lambda: all(process.has_joined() for process in waiting),
+            JOIN_LIMIT,
+            "all have joined the group",
         )
 
     # --- progress
 
+    def _heard(self, event: Event) -> None:
+        if event.kind == "end":
+            self.handled.setdefault(event.place, event.at)
+        elif event.kind == "acked":
+            self.acked.add(int(event.words[0]))
+        elif event.kind == "begin":
+            self._begun[int(event.words[0])] += 1
+
     def look(self) -> None:
         """Take in what has happened since the last look."""
-        for tail in self._tails:
-            for event in tail.read():
-                if event.kind in ("end", "skipped"):
-                    _, partition, offset = event.numbers
-                    self.handled.setdefault((partition, offset), event.at)
-                elif event.kind == "acked":
-                    self.acked.add(event.numbers[0])
+        for process in (*self.members, *self.publishers):
+            process.look()
+
+    def begun(self, order: int) -> int:
+        """How often the handling of an order has begun."""
+        self.look()
+        return self._begun[order]
+
+    def handled_by_partition(self) -> Counter[str]:
+        """How many records of each partition were handled."""
+        self.look()
+        return Counter(partition for partition, _ in self.handled)
+
+    def handled_of(self, place: str) -> int:
+        """How many records of a topic, or of a partition, were handled."""
+        counts = self.handled_by_partition()
+        return sum(counts[p] for p in counts if place in (p, p.rpartition(":")[0]))
 
     async def progress(self, records: int, within: float = PROGRESS_LIMIT) -> None:
         """Wait until so many more records were handled.
@@ -113,15 +158,18 @@ class Crew:
         goal = len(self.handled) + records
         await self._until(lambda: len(self.handled) >= goal, within, f"{records} more handled")
 
-    async def finish(self, within: float = DRAIN_LIMIT) -> None:
-        """Stop publishing, and wait until all that was acknowledged was handled."""
-        for publisher in self.publishers:
-            if publisher.is_running:
-                await publisher.end(signal.SIGTERM)
-        self.look()
-        await self._until(
-            lambda: len(self.handled) >= len(self.acked), within, "all handled that was published"
-        )
+    async def fall_silent(self) -> None:
+        """Stop publishing."""
+        running = [publisher for publisher in self.publishers if publisher.is_running]
+        await asyncio.gather(*(publisher.end(signal.SIGTERM) for publisher in running))
+
+    async def finish(self, ends: Mapping[str, int], within: float = DRAIN_LIMIT) -> None:
+        """Wait until all that is in the log was handled; `ends` are next-to-read offsets."""
+        await self._until(lambda: self._has_reached(ends), within, "all handled that is in the log")
+
+    def _has_reached(self, ends: Mapping[str, int]) -> bool:
+        """Whether there are as many handled records as offsets: topics here have no gaps."""
+        return len(self.handled) >= sum(ends.values())
 
     async def leave(self) -> None:
         """End all members, in order."""

@@ -11,10 +11,12 @@ from .crew import Crew
 from .journal import Event, events
 from .process import Process
 
-__all__ = ["Evidence", "Handled", "Member"]
+__all__ = ["Commit", "Evidence", "Handled", "Member", "Place"]
 
-Place = tuple[int, int]
+Place = tuple[str, int]
 """Partition and offset."""
+
+NEVER = 2**62
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +36,16 @@ class Handled:
         return self.over or self.member.ended_at
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Commit:
+    """One acknowledged commit of one partition: the next offset to read."""
+
+    at: int
+    partition: str
+    offset: int
+    member: Member
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """What one process has told."""
@@ -41,8 +53,9 @@ class Member:
     process: Process
     events: list[Event]
     handled: list[Handled] = field(default_factory=list)
-    commits: list[tuple[int, int, int]] = field(default_factory=list)  # when, partition, offset
-    owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # from, until
+    commits: list[Commit] = field(default_factory=list)
+    owned: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # since, until
+    silent: list[tuple[int, int]] = field(default_factory=list)  # since, until
 
     @property
     def ended_at(self) -> int:
@@ -54,10 +67,22 @@ class Member:
         """Whether it had no chance to hand anything over."""
         return self.process.ended_by is signal.SIGKILL
 
-    def owns(self, partition: int, at: int) -> bool:
-        """Whether it had this partition then, as far as it knew, and was not frozen."""
-        is_silent = any(since <= at for since, _ in self.process.silenced)
-        return not is_silent and any(a <= at < b for a, b in self.owned.get(partition, ()))
+    def is_silent(self, at: int) -> bool:
+        """Whether it was frozen then, or has not joined again since."""
+        return any(since <= at < back for since, back in self.silent)
+
+    def owns(self, partition: str, since: int, until: int | None = None) -> bool:
+        """Whether it had this partition then (all the time), as far as it knew, and not frozen."""
+        until = since if until is None else until
+        spans = self.owned.get(partition, ())
+        return any(a <= since and until < b for a, b in spans) and not self.is_silent(until)
+
+    def has_lost(self, since: int) -> bool:
+        """Whether the next rebalance after that took its partitions away without a handover."""
+        for event in self.events:
+            if event.at >= since and event.kind in ("lost", "revoked"):
+                return event.kind == "lost"
+        return False
 
     def last_status(self) -> tuple[int, int] | None:
         """When the engine last told what a kill would cost, and the number of records."""
@@ -75,11 +100,10 @@ class Evidence:
         self.members = [_member(process) for process in crew.members]
         self.sent: dict[int, tuple[int, int]] = {}  # key, seq
         self.acked: dict[int, Place] = {}
-        self.acked_at: dict[int, int] = {}
         self.failed: set[int] = set()
         self.unknown: set[int] = set()
-        for publisher in crew.publishers:
-            self._take(events(publisher.journal))
+        for journal in crew.published:
+            self._take(events(journal))
 
     def _take(self, told: Iterable[Event]) -> None:
         for event in told:
@@ -87,9 +111,7 @@ class Evidence:
                 number, key, seq = event.numbers
                 self.sent[number] = (key, seq)
             elif event.kind == "acked":
-                number, partition, offset = event.numbers
-                self.acked[number] = (partition, offset)
-                self.acked_at[number] = event.at
+                self.acked[int(event.words[0])] = event.place
             elif event.kind in ("failed", "unknown"):
                 getattr(self, event.kind).add(int(event.words[0]))
 
@@ -111,38 +133,48 @@ class Evidence:
                 found[one.place].append(one)
         return found
 
-    def commits(self) -> Iterator[tuple[int, int, int]]:
-        """Acknowledged commits: when, partition, offset; by time."""
-        yield from sorted(commit for member in self.members for commit in member.commits)
+    def commits(self) -> list[Commit]:
+        """Acknowledged commits, by time."""
+        found = [commit for member in self.members for commit in member.commits]
+        return sorted(found, key=lambda commit: commit.at)
 
 
 def _member(process: Process) -> Member:
     member = Member(process, events(process.journal))
-    running: dict[Place, Handled] = {}
+    running: dict[Place, list[Handled]] = defaultdict(list)
     for event in member.events:
         if event.kind == "begin":
-            order, partition, offset = event.numbers
-            one = Handled(order, (partition, offset), member, event.at)
-            running[one.place] = one
+            one = Handled(int(event.words[0]), event.place, member, event.at)
+            running[one.place].append(one)
             member.handled.append(one)
         elif event.kind in ("end", "broken"):
-            _, partition, offset = event.numbers
-            one = running.pop((partition, offset))
+            one = running[event.place].pop(0)  # a zombie may still run when it is begun again
             one.over, one.is_done = event.at, event.kind == "end"
         elif event.kind == "committed":
-            pairs = list(map(int, event.words[1:]))
-            places = zip(pairs[::2], pairs[1::2], strict=True)
-            member.commits += [(event.at, partition, offset) for partition, offset in places]
+            member.commits += _commits(event, member)
         elif event.kind in ("assigned", "revoked", "lost"):
             _own(member, event)
     for spans in member.owned.values():
         if spans[-1][1] == 0:
-            spans[-1] = (spans[-1][0], member.ended_at or 2**62)
+            spans[-1] = (spans[-1][0], member.ended_at or NEVER)
+    member.silent = list(_silences(member))
     return member
 
 
+def _commits(event: Event, member: Member) -> list[Commit]:
+    pairs = zip(event.words[1::2], event.words[2::2], strict=True)
+    return [Commit(event.at, partition, int(offset), member) for partition, offset in pairs]
+
+
+def _silences(member: Member) -> Iterator[tuple[int, int]]:
+    joins = [event.at for event in member.events if event.kind == "assigned"]
+    for since, until in member.process.silenced:
+        back = next((at for at in joins if at >= until), NEVER) if until else NEVER
+        yield since, back
+
+
 def _own(member: Member, event: Event) -> None:
-    for partition in event.numbers:
+    for partition in event.words:
         spans = member.owned.setdefault(partition, [])
         if event.kind == "assigned":
             spans.append((event.at, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -29,7 +30,7 @@ class Handling:
         self._retried = workload.retried
         self._random = random.Random(seed)
 
-    async def handle(self, value: bytes, partition: int, offset: int, attempt: int = 1) -> None:
+    async def handle(self, value: bytes, partition: str, offset: int, attempt: int = 1) -> None:
         """Handle one record.
 
         Raises:
@@ -50,11 +51,20 @@ class Handling:
         what, _, number = order.do.partition(":")
         if what == "block":
             time.sleep(float(number))  # noqa: ASYNC251 - that is the fault
-        elif what == "sleep":
+        elif what in ("sleep", "stubborn"):
             seconds = float(number)
-        if seconds:
+        if what == "stubborn":
+            await _sleep_whatever_happens(seconds)
+        elif seconds:
             await asyncio.sleep(seconds)
         if what == "fail" and attempt <= int(number or 1):
             raise OrderFailedError(f"order {order.id} fails, attempt {attempt}")
         if attempt == 1 and (what == "retry" or self._random.random() < self._retried):
             raise RetryRequestedError
+
+
+async def _sleep_whatever_happens(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(left)

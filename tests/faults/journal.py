@@ -22,17 +22,17 @@ def now() -> int:
 
 
 class Event(NamedTuple):
-    """One line. Kinds, and what follows them:
+    """One line. Kinds, and what follows them; a partition is written "topic:number":
 
     begin, end, broken: id partition offset (of one handling; broken: failed or cancelled)
-    skipped: id partition offset
     assigned, revoked, lost: the partitions
     committed: reason, then partition and offset in turn
     status: uncommitted running (what the engine says would come again after a kill)
+    vitals: tasks, then the engine's reasons why it is degraded, in one word each
+    left: tasks and sockets after the end
     sent: id key seq
     acked: id partition offset
     failed, unknown: id
-    note: anything
     """
 
     kind: str
@@ -43,6 +43,11 @@ class Event(NamedTuple):
     def numbers(self) -> tuple[int, ...]:
         """What follows, where it is numbers."""
         return tuple(map(int, self.words))
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The partition and offset of a handling or an acknowledgement."""
+        return self.words[1], int(self.words[2])
 
 
 class Journal:

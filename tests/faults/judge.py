@@ -7,87 +7,39 @@ engine makes in numbers: what a kill may cost.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .evidence import Evidence, Handled, Member, Place
+from .evidence import NEVER, Evidence, Handled, Member, Place
 from .log import Log
+from .verdict import Verdict
 
-__all__ = ["Verdict", "judged"]
+__all__ = ["judged"]
 
-
-@dataclass(slots=True)
-class Verdict:
-    """The figures of one workload in one run; `lost_by` says who lost each lost record."""
-
-    sent: int = 0
-    acked: int = 0
-    failed: int = 0
-    unknown: int = 0
-    in_log: int = 0
-    doubled_in_log: int = 0
-    disordered_in_log: int = 0
-    handled: int = 0
-    deliveries: int = 0
-    lost: int = 0
-    lost_by: dict[str, int] = field(default_factory=dict)
-    redelivered: int = 0
-    redelivered_by: dict[str, int] = field(default_factory=dict)
-    disordered: int = 0
-    overlaps: int = 0
-    commits: int = 0
-    commits_ahead: int = 0
-    phantoms: int = 0
-    uncommitted_at_end: int = 0
-    kill_costs: list[int] = field(default_factory=list)
-    kill_bounds: list[int] = field(default_factory=list)
-    assignments: int = 0
-    losses: int = 0
-
-    def violations(self) -> list[str]:
-        """What must never be, in words."""
-        zeroes = {
-            "lost": self.lost,
-            "out of order": self.disordered,
-            "handled by two owners at once": self.overlaps,
-            "commits ahead of what was handled": self.commits_ahead,
-            "handled without having been published": self.phantoms,
-            "twice in the log": self.doubled_in_log,
-            "out of order in the log": self.disordered_in_log,
-            "handled twice without a kill": self.redelivered_by.get("handover", 0),
-            "handled and not committed at the end": self.uncommitted_at_end,
-            "kills that cost more than the engine said": sum(
-                cost > bound
-                for cost, bound in zip(self.kill_costs, self.kill_bounds, strict=True)
-            ),
-        }
-        return [f"{count} {what}" for what, count in zeroes.items() if count]
+ByPlace = Mapping[Place, list[Handled]]
 
 
 def judged(evidence: Evidence, log: Log) -> Verdict:
     """Compare what was published, what was handled, and what the brokers hold."""
-    verdict = Verdict(
-        sent=len(evidence.sent),
-        acked=len(evidence.acked),
-        failed=len(evidence.failed),
-        unknown=len(evidence.unknown),
-        in_log=len(log.orders),
-        assignments=evidence.counts()["assigned"],
-        losses=evidence.counts()["lost"],
-    )
     by_place = evidence.by_place()
     done = {place: first for place, ones in by_place.items() if (first := _first_done(ones))}
-    verdict.handled = len(done)
-    verdict.deliveries = sum(one.is_done for ones in by_place.values() for one in ones)
-    _judge_log(verdict, evidence, log)
+    counts = evidence.counts()
+    verdict = Verdict(
+        handled=len(done),
+        deliveries=sum(one.is_done for ones in by_place.values() for one in ones),
+        phantoms=sum(one.order not in evidence.sent for one in done.values()),
+        disordered=sum(_disordered(evidence, by_place)),
+        overlaps=sum(1 for ones in by_place.values() for _ in _overlaps(ones)),
+        assignments=counts["assigned"],
+        losses=counts["lost"],
+    )
+    _judge_publishing(verdict, evidence, log)
     _judge_losses(verdict, evidence, log, done)
     _judge_repeats(verdict, evidence, by_place)
     _judge_commits(verdict, evidence, log, done)
-    verdict.disordered = sum(_disordered(evidence, by_place))
-    verdict.overlaps = sum(1 for ones in by_place.values() for _ in _overlaps(ones))
-    verdict.phantoms = sum(one.order not in evidence.sent for one in done.values())
+    _judge_ends(verdict, evidence)
     return verdict
 
 
@@ -96,13 +48,21 @@ def _first_done(ones: Iterable[Handled]) -> Handled | None:
     return min(done, key=lambda one: one.over) if done else None
 
 
-def _judge_log(verdict: Verdict, evidence: Evidence, log: Log) -> None:
-    """What is in the topic: each order once, those of a key in the order of the calls."""
+# --- publishing
+
+
+def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
+    """Each order has an outcome and is in the log at most once, in the order of its key's calls."""
+    verdict.sent, verdict.acked = len(evidence.sent), len(evidence.acked)
+    verdict.failed, verdict.unknown = len(evidence.failed), len(evidence.unknown)
+    verdict.unresolved = verdict.sent - verdict.acked - verdict.failed - verdict.unknown
     copies = Counter(order.id for order in log.orders.values())
+    verdict.in_log = len(log.orders)
     verdict.doubled_in_log = sum(count - 1 for count in copies.values())
+    verdict.failed_in_log = sum(number in copies for number in evidence.failed)
     last: dict[int, int] = {}
     for _, order in sorted(log.orders.items()):
-        verdict.disordered_in_log += order.seq <= last.get(order.key, -1)
+        verdict.disordered_in_log += order.seq < last.get(order.key, -1)
         last[order.key] = max(order.seq, last.get(order.key, -1))
 
 
@@ -120,15 +80,16 @@ def _judge_losses(
     verdict.lost, verdict.lost_by = lost.total(), dict(lost)
 
 
-def _judge_repeats(
-    verdict: Verdict, evidence: Evidence, by_place: Mapping[Place, list[Handled]]
-) -> None:
-    """Records handled again, by what became of the member that had them before."""
+# --- handling
+
+
+def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> None:
+    """Records handled again, and why; what each kill has cost."""
     causes: Counter[str] = Counter()
     costs: Counter[Member] = Counter()
     for ones in by_place.values():
-        for before, _ in pairwise(ones):
-            cause = _cause(before)
+        for before, after in pairwise(ones):
+            cause = _cause(before, after)
             if before.is_done:
                 causes[cause] += 1
             if cause == "kill":
@@ -140,22 +101,22 @@ def _judge_repeats(
             verdict.kill_bounds.append(bound)
 
 
-def _cause(before: Handled) -> str:
-    """Why somebody else had to handle it again."""
-    member = before.member
-    if _lost_between(member, before.began):
+def _cause(before: Handled, after: Handled) -> str:
+    """Why a record was handled again.
+
+    zombie: the second one had lost the partition and did not know yet. drain: the first one went
+    on for longer than a handover waits. handover: there is no excuse.
+    """
+    member, partition = before.member, before.place[0]
+    if after.member.has_lost(after.began):
+        return "zombie"
+    if member.has_lost(before.began):
         return "lost membership"
-    if member.was_killed and member.owns(before.place[0], member.ended_at - 1):
+    if member.was_killed and member.owns(partition, member.ended_at - 1):
         return "kill"
+    if not member.owns(partition, before.began, before.until - 1):
+        return "drain"
     return "handover"
-
-
-def _lost_between(member: Member, since: int) -> bool:
-    """Whether partitions were taken away from it after that, before anything was handed over."""
-    for event in member.events:
-        if event.at >= since and event.kind in ("lost", "revoked"):
-            return event.kind == "lost"
-    return False
 
 
 def _bound(member: Member) -> int | None:
@@ -167,47 +128,16 @@ def _bound(member: Member) -> int | None:
     return number + sum(one.began >= at for one in member.handled)
 
 
-def _judge_commits(
-    verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
-) -> None:
-    """No commit before everything below it was handled; at the end everything is committed."""
-    handled_by: dict[int, dict[int, int]] = defaultdict(dict)
-    for partition, offset in log.orders:
-        one = done.get((partition, offset))
-        handled_by[partition][offset] = one.over if one else 2**62
-    latest: dict[int, list[tuple[int, int]]] = {}
-    for partition, offsets in handled_by.items():
-        running, steps = 0, []
-        for offset, at in sorted(offsets.items()):
-            running = max(running, at)
-            steps.append((offset, running))
-        latest[partition] = steps
-    for at, partition, offset in evidence.commits():
-        verdict.commits += 1
-        verdict.commits_ahead += _needed(latest.get(partition, []), offset) > at
-    for partition, end in log.ends.items():
-        verdict.uncommitted_at_end += max(0, end - log.committed.get(partition, 0))
-
-
-def _needed(steps: list[tuple[int, int]], offset: int) -> int:
-    """When the last record below an offset was handled."""
-    low, high = 0, len(steps)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if steps[middle][0] < offset else (low, middle)
-    return steps[low - 1][1] if low else 0
-
-
-def _disordered(evidence: Evidence, by_place: Mapping[Place, list[Handled]]) -> Iterator[int]:
-    """How many first handlings of each lane began after one of a later record had begun."""
+def _disordered(evidence: Evidence, by_place: ByPlace) -> Iterator[int]:
+    """How many first handlings of each lane began before one of an earlier record had begun."""
     workload = evidence.workload
     if not workload.has_order:
         return
-    lanes: dict[int, list[Handled]] = defaultdict(list)
-    for place, ones in by_place.items():
-        first = ones[0]
-        key = evidence.sent.get(first.order, (place[0], 0))[0]
-        lanes[place[0] if workload.ordering == "partition" else key].append(first)
+    lanes: dict[object, list[Handled]] = defaultdict(list)
+    for (partition, _), ones in by_place.items():
+        key = evidence.sent.get(ones[0].order, (partition, 0))[0]
+        lane = partition if workload.ordering == "partition" else (partition, key)
+        lanes[lane].append(ones[0])
     for ones in lanes.values():
         ones.sort(key=lambda one: one.place[1])
         yield sum(after.began < before.began for before, after in pairwise(ones))
@@ -216,5 +146,52 @@ def _disordered(evidence: Evidence, by_place: Mapping[Place, list[Handled]]) -> 
 def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
     """Two handlings of one record at once, though the first member still owned the partition."""
     for before, after in pairwise(ones):
-        if after.began < before.until and before.member.owns(before.place[0], after.began):
+        is_owner = before.member.owns(before.place[0], before.began, after.began)
+        if after.began < before.until and is_owner:
             yield before, after
+
+
+# --- committing
+
+
+def _judge_commits(
+    verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
+) -> None:
+    """No commit before all below it was handled, by who did not own it, or back."""
+    steps = _handled_by(log, done)
+    highest: dict[str, int] = {}
+    for commit in evidence.commits():
+        verdict.commits += 1
+        needed = _needed(steps.get(commit.partition, []), commit.offset)
+        verdict.commits_ahead += needed > commit.at
+        if not commit.member.is_silent(commit.at):
+            verdict.commits_unowned += not commit.member.owns(commit.partition, commit.at)
+            verdict.commits_back += commit.offset < highest.get(commit.partition, 0)
+        highest[commit.partition] = max(commit.offset, highest.get(commit.partition, 0))
+    for partition, end in log.ends.items():
+        verdict.uncommitted_at_end += max(0, end - log.committed.get(partition, 0))
+
+
+def _handled_by(log: Log, done: Mapping[Place, Handled]) -> dict[str, list[tuple[int, int]]]:
+    """For each partition its offsets, and when the last record up to there was handled."""
+    steps: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for place in sorted(log.orders):
+        partition, offset = place
+        at = done[place].over if place in done else NEVER
+        before = steps[partition][-1][1] if steps[partition] else 0
+        steps[partition].append((offset, max(before, at)))
+    return steps
+
+
+def _needed(steps: list[tuple[int, int]], offset: int) -> int:
+    """When the last record below an offset was handled."""
+    index = bisect_left(steps, (offset, 0))
+    return steps[index - 1][1] if index else 0
+
+
+def _judge_ends(verdict: Verdict, evidence: Evidence) -> None:
+    """What members that ended in order have left behind."""
+    for member in evidence.members:
+        for event in member.events:
+            if event.kind == "left":
+                verdict.left_behind += sum(event.numbers)

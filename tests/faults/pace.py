@@ -17,7 +17,7 @@ Pauses = list[tuple[Strike, float]]
 
 def handling_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
     """Each strike, and the longest time in seconds until a partition's next record was handled."""
-    moments: dict[int, list[int]] = defaultdict(list)
+    moments: dict[str, list[int]] = defaultdict(list)
     for one in evidence.handlings:
         if one.is_done:
             moments[one.place[0]].append(one.over)
@@ -26,7 +26,7 @@ def handling_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
 
 def commit_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
     """Each strike, and the longest time in seconds until the next commit was acknowledged."""
-    return _pauses([[at for at, _, _ in evidence.commits()]], strikes)
+    return _pauses([[commit.at for commit in evidence.commits()]], strikes)
 
 
 def _pauses(series: Sequence[list[int]], strikes: Sequence[Strike]) -> Pauses:

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from signal import Signals
 
-from .journal import Tail, now
+from .journal import Event, Tail, now
 from .launch import Running, launch
 from .workload import Task
 
@@ -28,7 +30,15 @@ class Process:
     `silenced` are the times, from and until, in which it was frozen.
     """
 
-    def __init__(self, name: str, task: Task, folder: Path, *, runs: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        folder: Path,
+        *,
+        runs: str,
+        heard: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self.name = name
         self.task = task
         self.output = folder / f"{name}.output"
@@ -37,9 +47,11 @@ class Process:
         self._runs = runs
         self._running: Running | None = None
         self._tail = Tail(self.journal)
-        self._has_joined = False
+        self._heard = heard
+        self._partitions: tuple[str, ...] | None = None
+        self._told: tuple[str, ...] = ()
         self.started_at = self.ended_at = 0
-        self.ended_by: signal.Signals | None = None
+        self.ended_by: Signals | None = None
         self.silenced: list[tuple[int, int]] = []
 
     def start(self) -> None:
@@ -66,7 +78,7 @@ class Process:
         """How it ended, None while it runs."""
         return None if self._running is None else self._running.poll()
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal.
 
         Raises:
@@ -76,7 +88,7 @@ class Process:
             raise NoProgressError(f"{self.name} has ended by itself: {self.last_words()}")
         os.kill(self.pid, number)
 
-    async def end(self, number: signal.Signals) -> float:
+    async def end(self, number: Signals) -> float:
         """Signal it and wait for its end; returns how many seconds that took."""
         began = time.monotonic()
         self.signal(number)
@@ -96,7 +108,9 @@ class Process:
         while self.is_running:
             if time.monotonic() > deadline:
                 self.kill()
-                raise NoProgressError(f"{self.name} did not end in {within:g} s: {self.last_words()}")
+                raise NoProgressError(
+                    f"{self.name} did not end in {within:g} s: {self.last_words()}"
+                )
             await asyncio.sleep(0.01)
         self.ended_at = self.ended_at or now()
 
@@ -117,11 +131,31 @@ class Process:
             self.ended_by = signal.SIGKILL
             os.kill(self.pid, signal.SIGKILL)
 
+    # --- what it has written down
+
+    def look(self) -> None:
+        """Take in what it has written down since the last look."""
+        for event in self._tail.read():
+            if event.kind in ("assigned", "revoked", "lost"):
+                self._partitions = event.words if event.kind == "assigned" else ()
+            elif event.kind == "vitals":
+                self._told = event.words[1:]
+            self._heard(event)
+
     def has_joined(self) -> bool:
         """Whether the group has given it partitions, possibly none."""
-        if not self._has_joined:
-            self._has_joined = any(event.kind == "assigned" for event in self._tail.read())
-        return self._has_joined
+        self.look()
+        return self._partitions is not None
+
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions it has now."""
+        self.look()
+        return self._partitions or ()
+
+    def has_told(self, word: str) -> bool:
+        """Whether its health names something now."""
+        self.look()
+        return any(word in reason for reason in self._told)
 
     def last_words(self) -> str:
         """The end of what it has written to its output."""

@@ -144,7 +144,9 @@ class Proxy:
     def _accept(
         self, broker: int
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], asyncio.Task[None]]:
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> asyncio.Task[None]:
+        def accept(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> asyncio.Task[None]:
             task = asyncio.get_running_loop().create_task(self._serve(broker, reader, writer))
             self._open[task] = broker
             task.add_done_callback(self._open.pop)

@@ -19,25 +19,32 @@ from .workload import Order, Task, Workload
 __all__ = ["Sender"]
 
 TICK = 0.01
+IDS, KEYS = 10**9, 10**6
 
 
 class Sender:
     """Publishes orders through an application, and writes down what became of each."""
 
-    def __init__(self, app: Application, task: Task, journal: Journal, first_id: int = 0) -> None:
+    def __init__(self, app: Application, task: Task, journal: Journal) -> None:
         self._app = app
         self._topic = task.topic
         self._keys = task.workload.keys
         self._journal = journal
-        self._next = first_id
+        self._next = task.number * IDS  # of each publisher its own, ids and keys
+        self._first_key = task.number * KEYS
         self._seqs: dict[int, int] = {}
+
+    @property
+    def own_key(self) -> int:
+        """A key that no other publisher uses."""
+        return self._first_key
 
     async def send(
         self, do: str = "", *, key: int | None = None, partition: int | None = None
-    ) -> None:
-        """Publish the next order."""
+    ) -> int:
+        """Publish the next order; returns its id."""
         number, self._next = self._next, self._next + 1
-        key = number % self._keys if key is None else key
+        key = self._first_key + number % self._keys if key is None else key
         seq = self._seqs[key] = self._seqs.get(key, -1) + 1
         self._journal.write("sent", number, key, seq)
         value = Order(number, key, seq, do).encode()
@@ -49,12 +56,14 @@ class Sender:
             self._journal.write("failed", number, type(error).__name__)
         else:
             delivery.add_done_callback(partial(self._done, number))
+        return number
 
     def _done(self, number: int, delivery: Delivery) -> None:
         error = delivery.exception()
         if error is None:
             metadata = delivery.result()
-            self._journal.write("acked", number, metadata.partition, metadata.offset)
+            partition = f"{metadata.topic}:{metadata.partition}"
+            self._journal.write("acked", number, partition, metadata.offset)
         elif isinstance(error, DeliveryUnknownError):
             self._journal.write("unknown", number, type(error).__name__)
         else:
@@ -87,8 +96,6 @@ async def publish(task: Task, is_over: Callable[[], bool]) -> None:
                 await sender.send()
                 sent += 1
             await asyncio.sleep(TICK)
-        await app.flush()
-    journal.write("note", "finished")
 
 
 def main() -> None:

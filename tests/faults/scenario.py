@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .evidence import Evidence
-from .faults import Fault
+from .fault import Fault
 from .journal import events
-from .judge import Verdict, judged
+from .judge import judged
 from .log import read_log
 from .pace import commit_pauses, handling_pauses
 from .process import NoProgressError
 from .stage import Bed, Stage, Strike, opened
+from .verdict import Verdict
 from .workload import Workload
 
 __all__ = ["Limits", "Outcome", "Scenario", "play"]
@@ -80,7 +81,7 @@ async def play(scenario: Scenario, folder: Path, *, seed: int, rounds: int) -> O
     """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
     outcome = Outcome(scenario, seed, rounds)
     began = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with opened(scenario.bed, folder, seed, workloads=scenario.workloads) as stage:
         try:
             await _strike(stage, scenario, rounds)
@@ -105,7 +106,7 @@ async def _end(stage: Stage, outcome: Outcome) -> None:
     """Let everything run, handle what is left, and end the members in order."""
     try:
         await stage.heal()
-        await asyncio.gather(*(crew.finish() for crew in stage.crews))
+        await asyncio.gather(*(stage.finish(crew) for crew in stage.crews))
         outcome.unexpected_rebalances = _unexpected(stage)
         await asyncio.gather(*(crew.leave() for crew in stage.crews))
     except (NoProgressError, AssertionError, TimeoutError) as error:
@@ -119,11 +120,11 @@ async def _end(stage: Stage, outcome: Outcome) -> None:
 
 
 async def _judge(stage: Stage, outcome: Outcome) -> None:
-    scenario, limits = outcome.scenario, outcome.scenario.limits
+    limits = outcome.scenario.limits
     outcome.strikes = stage.strikes
     for crew in stage.crews:
         evidence = Evidence(crew)
-        verdict = judged(evidence, await read_log(stage.cluster.servers, crew.topic, crew.group))
+        verdict = judged(evidence, await read_log(stage.cluster.servers, crew.topics, crew.group))
         outcome.verdicts[crew.workload.name] = verdict
         outcome.problems += [
             f"{crew.workload.name}: {violation}"
@@ -132,9 +133,9 @@ async def _judge(stage: Stage, outcome: Outcome) -> None:
         ]
         _note_pauses(outcome, evidence, crew.topic)
         outcome.rebalances += verdict.assignments
-    if limits.unexpected_rebalances is not None:
-        if outcome.unexpected_rebalances > limits.unexpected_rebalances:
-            outcome.problems.append(f"{outcome.unexpected_rebalances} unexpected rebalances")
+    allowed = limits.unexpected_rebalances
+    if allowed is not None and outcome.unexpected_rebalances > allowed:
+        outcome.problems.append(f"{outcome.unexpected_rebalances} unexpected rebalances")
     for kind, figures, limit in (
         ("handling", outcome.pauses, limits.pause),
         ("committing", outcome.commit_pauses, limits.commit_pause),
@@ -160,6 +161,4 @@ def _unexpected(stage: Stage) -> int:
         return 0
     since = stage.strikes[0].at
     journals = (events(member.journal) for crew in stage.crews for member in crew.members)
-    return sum(
-        event.kind == "assigned" and event.at > since for told in journals for event in told
-    )
+    return sum(event.kind == "assigned" and event.at > since for told in journals for event in told)

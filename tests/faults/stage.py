@@ -18,6 +18,7 @@ from kafkaesk_testing.properties import Listener
 
 from .crew import Crew
 from .journal import now
+from .log import read_ends
 from .proxy import Proxy
 from .workload import Workload
 
@@ -72,7 +73,7 @@ class Stage:
         return strike
 
     async def enter(self, workload: Workload) -> Crew:
-        """Start a workload: its topic, its members, its publisher; return when it makes progress."""
+        """Start a workload, and return when it makes progress."""
         topic = f"{workload.name}-{self.random.getrandbits(32):08x}"
         seed = self.random.getrandbits(32)
         await self.create_topic(topic, workload.partitions)
@@ -92,6 +93,12 @@ class Stage:
             answer = await admin.create_topics([new])
         assert answer.topic_errors[0][1] == 0, answer
 
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        async with self.admin() as admin:
+            (told,) = await admin.describe_topics([topic])
+        return len(told["partitions"])
+
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[Any]:
         """An admin client of the bare client library, past the proxy."""
@@ -105,6 +112,11 @@ class Stage:
     async def progress(self, records: int) -> None:
         """Wait until every workload has handled so many more records."""
         await asyncio.gather(*(crew.progress(records) for crew in self.crews))
+
+    async def finish(self, crew: Crew) -> None:
+        """Stop publishing to a workload, and wait until all that is in its log was handled."""
+        await crew.fall_silent()
+        await crew.finish(await read_ends(self.cluster.servers, crew.topics))
 
     async def heal(self) -> None:
         """Let all brokers run, and all connections pass."""

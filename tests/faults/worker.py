@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import random
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-import kafkaesk_core
 from kafkaesk_core import Application, Retry, hookimpl
+from kafkaesk_core.service import run_app
 
 from .handling import Handling, OrderFailedError, RetryRequestedError
 from .journal import Journal
 from .workload import Task
 
-STATUS_SECONDS = 0.05
+STATUS_SECONDS, VITALS_SECONDS = 0.05, 1.0
 RETRY_SECONDS = 0.05
 
 Offsets = Mapping[TopicPartition, int]
@@ -37,18 +42,18 @@ class Recorder:
     ) -> None:
         """Note what was stored."""
         await call_next(offsets)
-        words = [word for tp, offset in offsets.items() for word in (tp.partition, offset)]
+        words = [word for tp, offset in offsets.items() for word in (told(tp), offset)]
         self._journal.write("committed", reason, *words)
 
     @hookimpl
     def partitions_assigned(self, event: Any) -> None:
         """Note them."""
-        self._journal.write("assigned", *sorted(tp.partition for tp in event.partitions))
+        self._journal.write("assigned", *sorted(map(told, event.partitions)))
 
     @hookimpl
     def partitions_revoked(self, event: Any) -> None:
         """Note them, and whether they were taken away."""
-        self._journal.write(event.kind, *sorted(tp.partition for tp in event.partitions))
+        self._journal.write(event.kind, *sorted(map(told, event.partitions)))
 
 
 def new_application(task: Task, journal: Journal) -> Application:
@@ -68,10 +73,10 @@ def new_application(task: Task, journal: Journal) -> Application:
         "concurrency": workload.concurrency,
         "on_error": on_error,
     }
-    attempts: dict[tuple[int, int], int] = {}
+    attempts: dict[tuple[str, int], int] = {}
 
     async def handle(record: ConsumerRecord) -> None:
-        place = (record.partition, record.offset)
+        place = (told(record), record.offset)
         attempt = attempts.pop(place, 1)
         try:
             await handling.handle(record.value, *place, attempt)
@@ -83,43 +88,80 @@ def new_application(task: Task, journal: Journal) -> Application:
         for record in records:
             await handle(record)
 
-    app.subscribe_to_topics([task.topic], task.group, **options)(
-        handle_batch if workload.is_batched else handle
-    )
+    handler = handle_batch if workload.is_batched else handle
+    if workload.is_pattern:
+        app.subscribe(f"{task.topic}*", task.group, **options)(handler)
+    else:
+        app.subscribe_to_topics([task.topic], task.group, **options)(handler)
     return app
+
+
+def told(place: Any) -> str:
+    """The partition of a record, or of aiokafka's TopicPartition, as in journals."""
+    return f"{place.topic}:{place.partition}"
 
 
 def on_error(error: BaseException, message: Any) -> Retry:
     """Whatever fails is tried again."""
-    return Retry(RETRY_SECONDS)
+    return Retry(delay=RETRY_SECONDS)
 
 
 async def report(app: Application, journal: Journal) -> None:
-    """Write down what the engine says that a kill would cost, many times a second."""
+    """Write down what the engine says of itself, many times a second."""
+    last: tuple[str, ...] = ()
     while True:
         for group in app.status().groups:
             journal.write("status", group.uncommitted, group.running)
+        reasons = tuple(reason.replace(" ", "_") for reason in app.health().reasons)
+        if reasons != last or random.random() < STATUS_SECONDS / VITALS_SECONDS:
+            last = reasons
+            journal.write("vitals", len(asyncio.all_tasks()), *reasons)
         await asyncio.sleep(STATUS_SECONDS)
+
+
+async def serve(app: Application, journal: Journal) -> None:
+    """Consume until SIGTERM, and write down what is left then."""
+    reporting = asyncio.create_task(report(app, journal))
+    try:
+        await run_app(app)
+    finally:
+        reporting.cancel()
+        await asyncio.wait([reporting])
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        journal.write("left", len(tasks), sockets())
+
+
+def sockets() -> int:
+    """How many TCP connections this process has."""
+    inodes = {line.split()[9] for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]}
+    links = []
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(file))
+    return sum(link.startswith("socket:[") and link[8:-1] in inodes for link in links)
+
+
+def step_clock() -> None:
+    """Let the wall clock jump forth and back by an hour, each second."""
+    real = time.time
+
+    def stepped() -> float:
+        at = real()
+        return at + 3600 * (int(at) % 3 - 1)
+
+    time.time = stepped
 
 
 def main() -> None:
     """Consume until SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     task = Task.load(sys.argv[1])
+    if task.workload.steps_clock:
+        step_clock()
     journal = Journal(task.journal)
-    app = new_application(task, journal)
-    reports: list[asyncio.Task[None]] = []
-
-    async def begin() -> None:
-        reports.append(asyncio.create_task(report(app, journal)))
-
-    async def end() -> None:
-        for task in reports:
-            task.cancel()
-
-    app.on("initialize", begin)
-    app.on("finalize", end)
-    kafkaesk_core.run(app)
+    asyncio.run(serve(new_application(task, journal), journal))
 
 
 if __name__ == "__main__":

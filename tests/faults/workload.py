@@ -18,8 +18,10 @@ class Workload:
     """One topic, one group, the processes on both sides; times in seconds.
 
     Each record is handled for a time between the two of `handling`, equally likely. `retried` is
-    the share of records that ask to be tried once more. `kafka_settings` go to the members,
-    `tuning` to their Application; `publishing` to the publisher's.
+    the share of records that ask to be tried once more. With `is_pattern` members subscribe to all
+    topics that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
+    `kafka_settings` go to the members, `tuning` to their Application; `publisher_settings` and
+    `publishing` are the publisher's.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Workload:
     handling: tuple[float, float] = (0.0, 0.002)
     retried: float = 0.0
     is_batched: bool = False
+    is_pattern: bool = False
+    steps_clock: bool = False
     kafka_settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     publishing: Mapping[str, Any] = field(default_factory=dict)
@@ -46,13 +50,14 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one process is told on its start, in a file of JSON."""
+    """What one process is told on its start, in a file of JSON; `number` counts its kind."""
 
     workload: Workload
     servers: tuple[str, ...]
     topic: str
     journal: str
     seed: int
+    number: int = 0
 
     def save(self, path: Path) -> None:
         """Write it."""
@@ -77,7 +82,8 @@ class Task:
 class Order:
     """One record: its place among all and among those of its key, and what is to be done with it.
 
-    `do` is empty, or "sleep:SECONDS", "block:SECONDS" (of the event loop), "fail", or "retry".
+    `do` is empty, or "sleep:SECONDS", "stubborn:SECONDS" (cancelled or not), "block:SECONDS" (of
+    the event loop), "fail" (at the first attempt), or "retry".
     """
 
     id: int
