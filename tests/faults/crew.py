@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from signal import Signals
 
-from .journal import Event, Journal, events
+from .journal import Event, Journal, events, now
 from .process import NoProgressError, Process
-from .publisher import Sender, new_application
+from .publisher import IDS, Sender, new_application
 from .workload import Task, Workload
 
 __all__ = ["Crew"]
@@ -35,10 +37,13 @@ class Crew:
         self.random = random.Random(seed)
         self.members: list[Process] = []
         self.publishers: list[Process] = []
+        self.spared: list[Process] = []  # never picked
+        self.poisoned = 0  # records that are to be skipped
+        self.ended = 0  # members that ended by themselves, where others would start them again
         self.published: list[Path] = []  # journals of whatever publishes
         self.handled: dict[tuple[str, int], int] = {}
         self.acked: set[int] = set()
-        self._begun: Counter[int] = Counter()
+        self._begun: dict[int, list[Process]] = {}
         self._topics = {topic}
 
     @property
@@ -80,11 +85,13 @@ class Crew:
         async with new_application(task) as app:
             yield Sender(app, task, Journal(task.journal))
         for event in events(Path(task.journal)):
-            self._heard(event)
+            self._heard(None, event)
 
     def _new(self, name: str, runs: str, topic: str, number: int) -> Process:
         task = self._task(name, topic, number)
-        return Process(name, task, self.folder, runs=runs, heard=self._heard)
+        process = Process(name, task, self.folder, runs=runs)
+        process.heard = partial(self._heard, process)
+        return process
 
     def _task(self, name: str, topic: str, number: int) -> Task:
         journal = str(self.folder / f"{name}.journal")
@@ -99,7 +106,7 @@ class Crew:
     def pick(self) -> Process:
         """One of the members that run and have joined, by the seed."""
         joined = [member for member in self.present if member.has_joined()]
-        return self.random.choice(joined)
+        return self.random.choice([member for member in joined if member not in self.spared])
 
     async def settled(self, count: int) -> None:
         """Wait until so many members have joined."""
@@ -120,23 +127,23 @@ class Crew:
 
     # --- progress
 
-    def _heard(self, event: Event) -> None:
+    def _heard(self, process: Process | None, event: Event) -> None:
         if event.kind == "end":
             self.handled.setdefault(event.place, event.at)
         elif event.kind == "acked":
             self.acked.add(int(event.words[0]))
-        elif event.kind == "begin":
-            self._begun[int(event.words[0])] += 1
+        elif event.kind == "begin" and process is not None and int(event.words[0]) >= IDS:
+            self._begun.setdefault(int(event.words[0]), []).append(process)
 
     def look(self) -> None:
         """Take in what has happened since the last look."""
         for process in (*self.members, *self.publishers):
             process.look()
 
-    def begun(self, order: int) -> int:
-        """How often the handling of an order has begun."""
+    def begun(self, order: int) -> list[Process]:
+        """The members that have begun an order of `sending`, in their order."""
         self.look()
-        return self._begun[order]
+        return self._begun.get(order, [])
 
     def handled_by_partition(self) -> Counter[str]:
         """How many records of each partition were handled."""
@@ -169,7 +176,7 @@ class Crew:
 
     def _has_reached(self, ends: Mapping[str, int]) -> bool:
         """Whether there are as many handled records as offsets: topics here have no gaps."""
-        return len(self.handled) >= sum(ends.values())
+        return len(self.handled) + self.poisoned >= sum(ends.values())
 
     async def leave(self) -> None:
         """End all members, in order."""
@@ -197,7 +204,16 @@ class Crew:
     def _check(self) -> None:
         for process in (*self.members, *self.publishers):
             if process.ended_by is None and not process.is_running:
+                if self.workload.library != "kafkaesk" and process in self.members:
+                    self._start_again(process)
+                    continue
                 raise NoProgressError(
                     f"{process.name} has ended by itself, exit code {process.exit_code}: "
                     f"{process.last_words()}"
                 )
+
+    def _start_again(self, member: Process) -> None:
+        """What an orchestrator does with a member of another library that has ended."""
+        member.ended_at, member.ended_by = now(), Signals.SIGTERM
+        self.ended += 1
+        self.join()

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
+from pathlib import Path
 
 from .journal import Journal
-from .workload import Order, Workload
+from .workload import Order, Task
 
 __all__ = ["Handling", "OrderFailedError", "RetryRequestedError"]
 
@@ -24,11 +25,12 @@ class RetryRequestedError(Exception):
 class Handling:
     """Does what records say, and writes down when it begins and ends."""
 
-    def __init__(self, workload: Workload, journal: Journal, seed: int) -> None:
+    def __init__(self, task: Task, journal: Journal) -> None:
         self._journal = journal
-        self._range = workload.handling
-        self._retried = workload.retried
-        self._random = random.Random(seed)
+        self._begun = f"{task.journal.rpartition('/')[0]}/{task.topic}"
+        self._range = task.workload.handling
+        self._retried = task.workload.retried
+        self._random = random.Random(task.seed)
 
     async def handle(self, value: bytes, partition: str, offset: int, attempt: int = 1) -> None:
         """Handle one record.
@@ -49,18 +51,26 @@ class Handling:
     async def _do(self, order: Order, attempt: int) -> None:
         seconds = self._random.uniform(*self._range)
         what, _, number = order.do.partition(":")
-        if what == "block":
+        if what == "block" and self._is_first(order):
             time.sleep(float(number))  # noqa: ASYNC251 - that is the fault
-        elif what in ("sleep", "stubborn"):
+        elif what in ("sleep", "stubborn", "fail"):
             seconds = float(number)
         if what == "stubborn":
             await _sleep_whatever_happens(seconds)
         elif seconds:
             await asyncio.sleep(seconds)
-        if what == "fail" and attempt <= int(number or 1):
-            raise OrderFailedError(f"order {order.id} fails, attempt {attempt}")
+        if what == "fail" and self._is_first(order):
+            raise OrderFailedError(f"order {order.id} fails, this once")
         if attempt == 1 and (what == "retry" or self._random.random() < self._retried):
             raise RetryRequestedError
+
+    def _is_first(self, order: Order) -> bool:
+        """Whether no member has begun it before: who blocks for ever has no group to be in."""
+        try:
+            Path(f"{self._begun}-{order.id}.begun").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
 
 async def _sleep_whatever_happens(seconds: float) -> None:

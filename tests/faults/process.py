@@ -11,12 +11,17 @@ from pathlib import Path
 from signal import Signals
 
 from .journal import Event, Tail, now
-from .launch import Running, launch
+from .launch import Running, launch, launch_command
+from .peer_environment import peer_python
 from .workload import Task
 
 __all__ = ["NoProgressError", "Process"]
 
 MODULES = {"kafkaesk": "tests.faults.worker", "publisher": "tests.faults.publisher"}
+OTHERS = {
+    "kafkaesk-0.8": "tests.faults.peer_kafkaesk",
+    "faststream": "tests.faults.peer_faststream",
+}
 END_LIMIT = 60.0
 
 
@@ -27,18 +32,11 @@ class NoProgressError(AssertionError):
 class Process:
     """One worker or publisher. `ended_by` is the signal that ended it, None if it ended itself.
 
-    `silenced` are the times, from and until, in which it was frozen.
+    `silenced` are the times, from and until, in which it was frozen or blocked. `heard` is told of
+    each event that it has written down.
     """
 
-    def __init__(
-        self,
-        name: str,
-        task: Task,
-        folder: Path,
-        *,
-        runs: str,
-        heard: Callable[[Event], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, name: str, task: Task, folder: Path, *, runs: str) -> None:
         self.name = name
         self.task = task
         self.output = folder / f"{name}.output"
@@ -47,9 +45,10 @@ class Process:
         self._runs = runs
         self._running: Running | None = None
         self._tail = Tail(self.journal)
-        self._heard = heard
+        self.heard: Callable[[Event], None] = lambda _: None
         self._partitions: tuple[str, ...] | None = None
         self._told: tuple[str, ...] = ()
+        self.tasks = 0
         self.started_at = self.ended_at = 0
         self.ended_by: Signals | None = None
         self.silenced: list[tuple[int, int]] = []
@@ -58,7 +57,11 @@ class Process:
         """Start it; it runs until it is signalled."""
         file = self._folder / f"{self.name}.json"
         self.task.save(file)
-        self._running = launch(MODULES[self._runs], file, self.output)
+        if self._runs in MODULES:
+            self._running = launch(MODULES[self._runs], file, self.output)
+        else:
+            command = [str(peer_python(self._runs)), "-m", OTHERS[self._runs], str(file)]
+            self._running = launch_command(command, self.output)
         self.started_at = now()
 
     @property
@@ -139,8 +142,8 @@ class Process:
             if event.kind in ("assigned", "revoked", "lost"):
                 self._partitions = event.words if event.kind == "assigned" else ()
             elif event.kind == "vitals":
-                self._told = event.words[1:]
-            self._heard(event)
+                self.tasks, self._told = int(event.words[0]), event.words[1:]
+            self.heard(event)
 
     def has_joined(self) -> bool:
         """Whether the group has given it partitions, possibly none."""

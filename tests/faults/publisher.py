@@ -16,10 +16,11 @@ from kafkaesk_core.delivery import Delivery
 from .journal import Journal
 from .workload import Order, Task, Workload
 
-__all__ = ["Sender"]
+__all__ = ["IDS", "Sender", "new_application"]
 
 TICK = 0.01
 IDS, KEYS = 10**9, 10**6
+"""How many ids and keys each publisher has for its own."""
 
 
 class Sender:
@@ -57,6 +58,11 @@ class Sender:
         else:
             delivery.add_done_callback(partial(self._done, number))
         return number
+
+    async def poison(self, value: bytes, *, partition: int) -> None:
+        """Publish what is no order, and wait for its acknowledgement."""
+        delivery = await self._app.raw_publish(self._topic, value, partition=partition)
+        await delivery
 
     def _done(self, number: int, delivery: Delivery) -> None:
         error = delivery.exception()

@@ -9,10 +9,11 @@ from functools import partial
 
 from .crew import Crew
 from .fault import until
+from .journal import now
 from .member_faults import until_told
 from .stage import Stage
 
-__all__ = ["Blocked", "Overrun", "SlowPartition"]
+__all__ = ["Blocked", "FailedWhileJoining", "Overrun", "Poisoned", "SlowPartition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,27 @@ class Overrun:
         member = crew.join()
         took = await until(member.has_joined, "a new member joins", within=self.limit)
         assert took < self.limit
-        await until(lambda: crew.begun(number) > 1, "it is begun again", within=self.limit)
+        await until(lambda: len(crew.begun(number)) > 1, "it is begun again", within=self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedWhileJoining:
+    """A handler fails while its partition is being handed over and waits for it."""
+
+    seconds: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Begin it, let a member join, see that it is begun again."""
+        await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
+
+    async def _strike(self, stage: Stage, crew: Crew) -> None:
+        await crew.joined()
+        async with crew.sending() as sender:
+            number = await sender.send(f"fail:{self.seconds}", key=sender.own_key)
+        await until(partial(crew.begun, number), f"order {number} begins")
+        stage.struck("handler failed in a handover", number, crew.topic)
+        crew.join()
+        await until(lambda: len(crew.begun(number)) > 1, "it is begun again", within=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +78,34 @@ class Blocked:
                 number = await sender.send(f"block:{self.seconds}", key=sender.own_key)
             await until(partial(crew.begun, number), "it begins")
             stage.struck("event loop blocked", number, crew.topic)
+            end = now() + int(self.seconds * 1e6)
+            crew.begun(number)[0].silenced.append((now(), end))
             await until_told(crew, "event_loop_was_blocked", within=self.seconds + 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """Records that no handler can read arrive in partition 0, among good ones; they are skipped."""
+
+    values: tuple[bytes, ...] = (b"not JSON", b"{}", b"")
+
+    async def strike(self, stage: Stage) -> None:
+        """Publish them, and see that their partition goes on."""
+        for crew in stage.crews:
+            partition = f"{crew.topic}:0"
+            async with crew.sending() as sender:
+                for value in self.values:
+                    await sender.poison(value, partition=0)
+                    crew.poisoned += 1
+            stage.struck("poisoned", len(self.values))
+            before = crew.handled_of(partition)
+            await until(
+                partial(_goes_on, crew, partition, before + 50), "the partition goes on", within=60
+            )
+
+
+def _goes_on(crew: Crew, partition: str, count: int) -> bool:
+    return crew.handled_of(partition) >= count
 
 
 @dataclass(frozen=True, slots=True)

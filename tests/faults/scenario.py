@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from .stage import Bed, Stage, Strike, opened
 from .verdict import Verdict
 from .workload import Workload
 
-__all__ = ["Limits", "Outcome", "Scenario", "play"]
+__all__ = ["Limits", "Outcome", "Scenario", "play", "strike_in_turn"]
+
+
+Drive = Callable[[Stage, "Scenario", int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +81,37 @@ class Outcome:
         return not self.problems
 
 
-async def play(scenario: Scenario, folder: Path, *, seed: int, rounds: int) -> Outcome:
-    """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
-    outcome = Outcome(scenario, seed, rounds)
-    began = time.monotonic()
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    async with opened(scenario.bed, folder, seed, workloads=scenario.workloads) as stage:
-        try:
-            await _strike(stage, scenario, rounds)
-        except (NoProgressError, AssertionError, TimeoutError) as error:
-            outcome.problems.append(f"{type(error).__name__}: {error}")
-        await _end(stage, outcome)
-        await _judge(stage, outcome)
-    outcome.seconds = time.monotonic() - began
-    return outcome
+async def strike_in_turn(stage: Stage, scenario: Scenario, rounds: int) -> None:
+    """Let every fault strike, one after the other, with progress in between.
 
-
-async def _strike(stage: Stage, scenario: Scenario, rounds: int) -> None:
+    Raises:
+        AssertionError: a fault did not fire, or what had to follow did not.
+    """
     for _ in range(rounds):
         for fault in scenario.faults:
             before = len(stage.strikes)
             await fault.strike(stage)
             assert len(stage.strikes) > before, f"{fault} did not fire"
             await stage.progress(scenario.records)
+
+
+async def play(
+    scenario: Scenario, folder: Path, *, seed: int, rounds: int, drive: Drive = strike_in_turn
+) -> Outcome:
+    """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
+    outcome = Outcome(scenario, seed, rounds)
+    began = time.monotonic()
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    async with opened(scenario.bed, folder, seed) as stage:
+        try:
+            await asyncio.gather(*(stage.enter(workload) for workload in scenario.workloads))
+            await drive(stage, scenario, rounds)
+        except (NoProgressError, AssertionError, TimeoutError) as error:
+            outcome.problems.append(f"{type(error).__name__}: {error}")
+        await _end(stage, outcome)
+        await _judge(stage, outcome)
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
 async def _end(stage: Stage, outcome: Outcome) -> None:
@@ -125,6 +137,7 @@ async def _judge(stage: Stage, outcome: Outcome) -> None:
     for crew in stage.crews:
         evidence = Evidence(crew)
         verdict = judged(evidence, await read_log(stage.cluster.servers, crew.topics, crew.group))
+        verdict.ended = crew.ended
         outcome.verdicts[crew.workload.name] = verdict
         outcome.problems += [
             f"{crew.workload.name}: {violation}"

@@ -33,7 +33,7 @@ from .network_faults import (
     Throttle,
     Unreachable,
 )
-from .record_faults import Blocked, Overrun, SlowPartition
+from .record_faults import Blocked, FailedWhileJoining, Overrun, Poisoned, SlowPartition
 from .scenario import Limits, Scenario
 from .topic_faults import AddPartitions, Flood, NewTopic
 from .workload import Workload
@@ -72,6 +72,15 @@ SCENARIOS = (
         "fast",
         tuple(replace(mode, tuning={"drain_timeout": 2.0, "cancel_grace": 0.5}) for mode in MODES),
         (Overrun(15.0, limit=14.0), Overrun(15.0, limit=14.0, ignores=True)),
+        limits=Limits(allowed=REPEATS),
+    ),
+    Scenario(
+        "F5",
+        "a handler fails in a handover",
+        "fast",
+        MODES,
+        (FailedWhileJoining(4.0),),
+        5,
         limits=Limits(allowed=REPEATS),
     ),
     Scenario(
@@ -251,6 +260,7 @@ SCENARIOS = (
         12,
         limits=Limits(allowed=REPEATS),
     ),
+    Scenario("F28", "poison", "fast", PATIENT_MODES, (Poisoned(),), 3, limits=STAYS),
     Scenario(
         "F31",
         "new topics that a pattern matches",
@@ -259,7 +269,17 @@ SCENARIOS = (
         (NewTopic(limit=10.0),),
         5,
     ),
-    Scenario("F33", "partitions added", "fast", (PARTITION, UNORDERED), (AddPartitions(),), 2),
+    Scenario(
+        "F33",
+        "partitions added",
+        "fast",
+        tuple(
+            replace(mode, publisher_settings={"metadata_max_age_ms": 1000})
+            for mode in (PARTITION, UNORDERED)
+        ),
+        (AddPartitions(),),
+        2,
+    ),
     Scenario(
         "F42",
         "wall clock steps by an hour",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,20 +126,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def opened(
-    bed: Bed, folder: Path, seed: int, *, nodes: int = NODES, workloads: Sequence[Workload] = ()
-) -> AsyncIterator[Stage]:
-    """Brokers of a bed, with workloads that make progress; everything is ended at the end."""
-    ports = free_ports(nodes) if bed == "proxy" else []
+async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
+    """Brokers of a bed; everything is ended at the end."""
+    ports = free_ports(NODES) if bed == "proxy" else []
     listeners = [Listener(EXTERNAL, advertised_ports=ports)] if ports else []
-    cluster = KafkaCluster(nodes, listeners=listeners, fast_failover=bed != "stock")
+    cluster = KafkaCluster(NODES, listeners=listeners, fast_failover=bed != "stock")
     await asyncio.to_thread(cluster.start)
     proxy = Proxy(ports, cluster.servers_of(EXTERNAL)) if ports else None
     stage = Stage(cluster, proxy, folder, random.Random(seed))
     try:
         if proxy is not None:
             await proxy.start()
-        await asyncio.gather(*(stage.enter(workload) for workload in workloads))
         yield stage
     finally:
         for crew in stage.crews:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from aiokafka.admin import NewPartitions
 
 from .fault import until
+from .measure import memory
 from .stage import Stage
 
 __all__ = ["AddPartitions", "Flood", "NewTopic"]
@@ -33,7 +33,8 @@ class NewTopic:
             topic = f"{crew.topic}-{len(crew.topics)}"
             await stage.create_topic(topic, self.partitions)
             stage.struck("topic made", topic, crew.topic)
-            crew.publish(topic)
+            publisher = crew.publish(topic)
+            await until(publisher.journal.exists, f"{topic} is published to", within=60)
             await until(partial(crew.handled_of, topic), f"{topic} is read", within=self.limit)
 
 
@@ -78,11 +79,3 @@ class Flood:
             behind = len(crew.acked) - len(crew.handled)
             assert behind > crew.workload.rate, f"not flooded: only {behind} behind"
         assert max(grown.values()) < self.most, f"members grew, in MiB: {grown}"
-
-
-def memory(pid: int) -> float:
-    """The memory that a process has, in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError(f"process {pid} has no memory")

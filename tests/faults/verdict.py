@@ -44,6 +44,7 @@ class Verdict:
     kill_bounds: list[int] = field(default_factory=list)
     assignments: int = 0
     losses: int = 0
+    ended: int = 0
 
     @property
     def kills_over_bound(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core import Application, Retry, hookimpl
+from kafkaesk_core import Application, Retry, Skip, hookimpl
 from kafkaesk_core.service import run_app
 
 from .handling import Handling, OrderFailedError, RetryRequestedError
@@ -67,7 +67,7 @@ def new_application(task: Task, journal: Journal) -> Application:
         plugins=[Recorder(journal)],
         **workload.tuning,
     )
-    handling = Handling(workload, journal, task.seed)
+    handling = Handling(task, journal)
     options: dict[str, Any] = {
         "ordering": workload.ordering,
         "concurrency": workload.concurrency,
@@ -101,8 +101,10 @@ def told(place: Any) -> str:
     return f"{place.topic}:{place.partition}"
 
 
-def on_error(error: BaseException, message: Any) -> Retry:
-    """Whatever fails is tried again."""
+def on_error(error: BaseException, message: Any) -> Retry | Skip:
+    """Pass over what cannot be read; try again whatever else fails."""
+    if isinstance(error, (ValueError, KeyError, TypeError)):
+        return Skip(f"no order: {error!r}")
     return Retry(delay=RETRY_SECONDS)
 
 

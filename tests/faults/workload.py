@@ -82,8 +82,8 @@ class Task:
 class Order:
     """One record: its place among all and among those of its key, and what is to be done with it.
 
-    `do` is empty, or "sleep:SECONDS", "stubborn:SECONDS" (cancelled or not), "block:SECONDS" (of
-    the event loop), "fail" (at the first attempt), or "retry".
+    `do` is empty, or one of: "sleep:SECONDS"; "stubborn:SECONDS", cancelled or not;
+    "block:SECONDS", of the event loop, once; "fail:SECONDS", after so long, once; "retry".
     """
 
     id: int
