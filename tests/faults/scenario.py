@@ -19,7 +19,7 @@ from .stage import Bed, Stage, Strike, opened
 from .verdict import Verdict
 from .workload import Workload
 
-__all__ = ["Limits", "Outcome", "Scenario", "play", "strike_in_turn"]
+__all__ = ["Limits", "Outcome", "Scenario", "play", "play_on", "strike_in_turn"]
 
 
 Drive = Callable[[Stage, "Scenario", int], Awaitable[None]]
@@ -98,19 +98,27 @@ async def strike_in_turn(stage: Stage, scenario: Scenario, rounds: int) -> None:
 async def play(
     scenario: Scenario, folder: Path, *, seed: int, rounds: int, drive: Drive = strike_in_turn
 ) -> Outcome:
-    """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
-    outcome = Outcome(scenario, seed, rounds)
+    """Run a scenario on brokers of its own, and judge it."""
     began = time.monotonic()
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with opened(scenario.bed, folder, seed) as stage:
-        try:
-            await asyncio.gather(*(stage.enter(workload) for workload in scenario.workloads))
-            await drive(stage, scenario, rounds)
-        except (NoProgressError, AssertionError, TimeoutError) as error:
-            outcome.problems.append(f"{type(error).__name__}: {error}")
-        await _end(stage, outcome)
-        await _judge(stage, outcome)
+        outcome = await play_on(stage, scenario, seed=seed, rounds=rounds, drive=drive)
     outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+async def play_on(
+    stage: Stage, scenario: Scenario, *, seed: int, rounds: int, drive: Drive = strike_in_turn
+) -> Outcome:
+    """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
+    outcome = Outcome(scenario, seed, rounds)
+    try:
+        await asyncio.gather(*(stage.enter(workload) for workload in scenario.workloads))
+        await drive(stage, scenario, rounds)
+    except (NoProgressError, AssertionError, TimeoutError) as error:
+        outcome.problems.append(f"{type(error).__name__}: {error}")
+    await _end(stage, outcome)
+    await _judge(stage, outcome)
     return outcome
 
 

@@ -62,9 +62,9 @@ REPEATS = frozenset({"handled twice after a clean handover"})
 """Allowed where records wait for a retry, overrun their drain, or a commit cannot be sent (D24)."""
 
 SCENARIOS = (
-    Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 3, limits=TAKEOVER),
-    Scenario("F2", "members stopped", "fast", MODES, (StopMember(),), 55, 3),
-    Scenario("F3", "members come and go", "fast", MODES, (LeaveAndJoin(),), 55, 2),
+    Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 2, limits=TAKEOVER),
+    Scenario("F2", "members stopped", "fast", MODES, (StopMember(),), 55, 2),
+    Scenario("F3", "members come and go", "fast", MODES, (LeaveAndJoin(),), 55, 1),
     Scenario("F3", "batches, members come and go", "fast", (BATCHES,), (LeaveAndJoin(),), 10),
     Scenario(
         "F4",

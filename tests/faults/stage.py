@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -22,7 +23,7 @@ from .log import read_ends
 from .proxy import Proxy
 from .workload import Workload
 
-__all__ = ["Bed", "Stage", "Strike", "opened"]
+__all__ = ["Bed", "Stage", "Strike", "entered", "opened"]
 
 Bed = Literal["fast", "stock", "proxy"]
 NODES = 3
@@ -74,7 +75,7 @@ class Stage:
 
     async def enter(self, workload: Workload) -> Crew:
         """Start a workload, and return when it makes progress."""
-        topic = f"{workload.name}-{self.random.getrandbits(32):08x}"
+        topic = f"{workload.name}-{uuid4().hex[:8]}"  # brokers may have served before
         seed = self.random.getrandbits(32)
         await self.create_topic(topic, workload.partitions)
         crew = Crew(workload, self.servers, self.folder, topic=topic, seed=seed)
@@ -133,6 +134,18 @@ async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
     cluster = KafkaCluster(NODES, listeners=listeners, fast_failover=bed != "stock")
     await asyncio.to_thread(cluster.start)
     proxy = Proxy(ports, cluster.servers_of(EXTERNAL)) if ports else None
+    try:
+        async with entered(cluster, folder, seed, proxy) as stage:
+            yield stage
+    finally:
+        await asyncio.to_thread(cluster.stop)
+
+
+@asynccontextmanager
+async def entered(
+    cluster: KafkaCluster, folder: Path, seed: int, proxy: Proxy | None = None
+) -> AsyncIterator[Stage]:
+    """Brokers that run already; the processes of all workloads are ended at the end."""
     stage = Stage(cluster, proxy, folder, random.Random(seed))
     try:
         if proxy is not None:
@@ -143,4 +156,3 @@ async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
             crew.kill()
         if proxy is not None:
             await proxy.stop()
-        await asyncio.to_thread(cluster.stop)
