@@ -286,8 +286,9 @@ def _compared(ours: Sequence[Figures], peers: Sequence[Figures]) -> str:
         "The same faults, each library as its own documentation sets it up for delivery at least "
         "once; one workload, ordered by partition where the library keeps an order. A member that "
         "ends by itself is started again.\n",
-        "| row | library | acknowledged | lost | twice | out of order | ended by itself |",
-        "|---|---|---|---|---|---|---|",
+        "| row | library | acknowledged | lost | twice | out of order | ended by itself | "
+        "what did not hold |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     names = {run.title for run in peers}
     for run in sorted([*ours, *peers], key=lambda run: (int(run.row[1:]), run.library)):
@@ -295,7 +296,8 @@ def _compared(ours: Sequence[Figures], peers: Sequence[Figures]) -> str:
             s = run.sums
             lines.append(
                 f"| {run.row} {run.title} | {run.library} | {s['acked']:,} | {s['lost']} | "
-                f"{s['redelivered']} | {s['disordered']} | {s['ended']} |"
+                f"{s['redelivered']} | {s['disordered']} | {s['ended']} | "
+                f"{'; '.join(run.problems)[:160]} |"
             )
     return "\n".join(lines) + "\n"
 
