@@ -125,6 +125,11 @@ class Evidence:
         """How often each kind of event occurred."""
         return Counter(event.kind for member in self.members for event in member.events)
 
+    def generations(self) -> set[int]:
+        """The group's generations in which some member had an assignment."""
+        told = (event for member in self.members for event in member.events)
+        return {int(event.words[0]) for event in told if event.kind == "generation"}
+
     def by_place(self) -> dict[Place, list[Handled]]:
         """The handlings of each record, by when they began; those that failed are left out."""
         found: dict[Place, list[Handled]] = defaultdict(list)

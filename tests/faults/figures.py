@@ -111,7 +111,6 @@ def totals(runs: Iterable[Figures]) -> Counter[str]:
     total: Counter[str] = Counter()
     for run in runs:
         total.update(run.sums)
-        total["rebalances"] += run.rebalances
         total["unexpected rebalances"] += run.unexpected_rebalances
         for strike in run.strikes:
             total[f"fired: {strike['kind']}"] += 1

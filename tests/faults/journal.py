@@ -26,6 +26,7 @@ class Event(NamedTuple):
 
     begin, end, broken: id partition offset (of one handling; broken: failed or cancelled)
     assigned, revoked, lost: the partitions
+    generation: the number of the group's generation, with each assignment
     committed: reason, then partition and offset in turn
     status: uncommitted running (what the engine says would come again after a kill)
     vitals: tasks, then the engine's reasons why it is degraded, in one word each

@@ -32,7 +32,7 @@ def judged(evidence: Evidence, log: Log) -> Verdict:
         phantoms=sum(one.order not in evidence.sent for one in done.values()),
         disordered=sum(_disordered(evidence, by_place)),
         overlaps=sum(1 for ones in by_place.values() for _ in _overlaps(ones)),
-        assignments=counts["assigned"],
+        rebalances=len(evidence.generations()),
         losses=counts["lost"],
     )
     _judge_publishing(verdict, evidence, log)

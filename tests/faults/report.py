@@ -71,7 +71,7 @@ def headline(runs: Sequence[Figures]) -> str:
     return (
         f"{total['acked']:,} records acknowledged, {kills} member kills (-9), "
         f"{brokers} broker kills, {_fired(total, NETWORK)} network faults, "
-        f"{total['rebalances']:,} assignments in rebalances: {total['lost']} lost, "
+        f"{total['rebalances']:,} rebalances: {total['lost']} lost, "
         f"{total['disordered']} out of order, {sum(costs):,} redelivered after kills "
         f"({_mean(costs):.0f} per kill), {twice} redelivered over {clean} clean stops."
     )
@@ -149,7 +149,7 @@ def _gates(runs: Sequence[Figures]) -> str:
         f"| member kills | 200 | {counts['worker kills']} |",
         f"| broker kills | 30 | {counts['broker kills']} |",
         f"| network faults | 100 | {counts['network faults']} |",
-        f"| rebalances (assignments that members were given) | 500 | {counts['rebalances']:,} |",
+        f"| rebalances (generations of groups) | 500 | {counts['rebalances']:,} |",
     ]
     return "\n".join(lines) + "\n"
 

@@ -153,7 +153,7 @@ async def _judge(stage: Stage, outcome: Outcome) -> None:
             if not any(allowed in violation for allowed in limits.allowed)
         ]
         _note_pauses(outcome, evidence, crew.topic)
-        outcome.rebalances += verdict.assignments
+        outcome.rebalances += verdict.rebalances
     allowed = limits.unexpected_rebalances
     if allowed is not None and outcome.unexpected_rebalances > allowed:
         outcome.problems.append(f"{outcome.unexpected_rebalances} unexpected rebalances")

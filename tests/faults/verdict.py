@@ -42,7 +42,7 @@ class Verdict:
     left_behind: int = 0
     kill_costs: list[int] = field(default_factory=list)
     kill_bounds: list[int] = field(default_factory=list)
-    assignments: int = 0
+    rebalances: int = 0
     losses: int = 0
     ended: int = 0
 

@@ -46,9 +46,11 @@ class Recorder:
         self._journal.write("committed", reason, *words)
 
     @hookimpl
-    def partitions_assigned(self, event: Any) -> None:
-        """Note them."""
+    def partitions_assigned(self, event: Any, app: Any) -> None:
+        """Note them, and the group's generation."""
         self._journal.write("assigned", *sorted(map(told, event.partitions)))
+        (group,) = app._runtime.consumption.groups
+        self._journal.write("generation", group.raw._coordinator.generation)
 
     @hookimpl
     def partitions_revoked(self, event: Any) -> None:
