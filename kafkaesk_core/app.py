@@ -300,10 +300,10 @@ class Application(Configuration):
             HandlerError: a handler failed and its subscription does not go on.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
-        await self._consume(await self._running(), lambda _: None, None)
+        await self._consume(await self._running(), None, None)
 
     async def _consume(
-        self, runtime: Runtime, count: Callable[[Outcome], None], seconds: float | None
+        self, runtime: Runtime, count: Callable[[Outcome], None] | None, seconds: float | None
     ) -> None:
         consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
         try:

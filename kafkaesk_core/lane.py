@@ -60,11 +60,12 @@ class Group(Generic[T]):
 class Worker(Generic[T]):
     """One task, on one lane at a time."""
 
-    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "task")
+    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "slice_end", "task")
 
     def __init__(self) -> None:
         self.lane: Lane[T] | None = None  # while an item runs
         self.since = 0.0  # when that was started
+        self.slice_end = 0.0  # until when it may go on without letting others run
         self.has_slot = True
         self.is_abandoned = False
         self.is_cancelled = False

@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from .lane import Group, Lane, Worker
-from .outcome import Outcome
+from .outcome import DONE, Outcome
 
 __all__ = ["Lanes"]
 
@@ -30,8 +30,10 @@ SLICE = 0.010
 class Lanes(Generic[T]):
     """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
 
-    `run` handles one item and says what became of it. It may be cancelled and raises nothing
-    else. An item to be retried stays at the head of its lane, which holds no slot meanwhile.
+    `run` handles items of one lane in turn: it asks for the next when it has finished with one,
+    and returns what became of the first that it has not finished with, else DONE. It may be
+    cancelled and raises nothing else. An item to be retried stays at the head of its lane, which
+    holds no slot meanwhile.
     """
 
     def __init__(
@@ -69,6 +71,10 @@ class Lanes(Generic[T]):
 
     def submit(self, group: Hashable, key: Hashable, position: int, item: T) -> None:
         """Queue one item; positions ascend within a group."""
+        self.extend(group, key, ((position, item),))
+
+    def extend(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
+        """Queue positions and their items, all of one lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = Group(group)
@@ -77,13 +83,13 @@ class Lanes(Generic[T]):
             lane = found.lanes[key] = Lane(found, key)
         if lane.state == "held":
             return
-        found.size += 1
-        lane.queue.append((position, item))
+        found.size += len(entries)
+        lane.queue.extend(entries)
         if lane.state in ("idle", "gathering"):
             self._arrived(lane)
 
     def _arrived(self, lane: Lane[T]) -> None:
-        """An item came into a lane where none runs."""
+        """Items came into a lane where none runs."""
         self._make_ready(lane)
 
     def _make_ready(self, lane: Lane[T]) -> None:
@@ -128,33 +134,48 @@ class Lanes(Generic[T]):
 
     async def _work(self, worker: Worker[T]) -> None:
         clock = self._loop.time
-        slice_end = clock() + SLICE
+        worker.slice_end = clock() + SLICE
         self._starting -= 1
         while worker.has_slot and not worker.is_cancelled:
             lane = self._next_lane()
             if lane is None:
                 return
-            position, item = self._head(lane)
             lane.state = "running"
-            if position > lane.group.top:
-                lane.group.top = position
-            worker.lane, worker.since = lane, clock()
-            outcome = await self._run(item)
+            worker.lane = lane
+            outcome = await self._serve(lane, worker)
             worker.lane = None
             self._settle(lane, outcome, worker)
-            if clock() > slice_end:
+            if clock() > worker.slice_end:
                 await asyncio.sleep(0)
-                slice_end = clock() + SLICE
+                worker.slice_end = clock() + SLICE
 
-    def _head(self, lane: Lane[T]) -> tuple[int, Any]:
-        """What the worker is to run, and its position."""
-        return lane.queue[0]
+    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[Outcome]:
+        """Run a lane's head, and what may follow it at once."""
+        return self._run(self._turn(lane, worker))
+
+    def _turn(self, lane: Lane[T], worker: Worker[T]) -> Iterator[T]:
+        """Items of a lane, until others are to have a turn; the last one stays at its head."""
+        group, queue, clock = lane.group, lane.queue, self._loop.time
+        now = clock()
+        while True:
+            position, item = queue[0]
+            if position > group.top:
+                group.top = position
+            worker.since = now
+            yield item
+            now = clock()
+            if len(queue) == 1 or self._ready or group.phase != "open":
+                return
+            if now > worker.slice_end or worker.is_cancelled or not worker.has_slot:
+                return
+            queue.popleft()
+            group.size -= 1
 
     def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
         group = lane.group
         if group.phase == "closed":
             self._bury(group, worker)
-        elif outcome.is_terminal:
+        elif outcome is DONE or outcome.is_terminal:
             lane.queue.popleft()
             group.size -= 1
             if lane.queue:

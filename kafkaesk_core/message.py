@@ -74,16 +74,17 @@ class IncomingMessage:
     `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
     say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
     and counts the tries of this process. `epoch` is the time of owning its partition in which it
-    was delivered; `is_closed` says that the handler committed it before it returned. `turn` says,
-    in a batch, whether the message has been handed to the handler, or put off to the next batch.
+    was delivered; `is_closed` says that the handler committed it before it returned;
+    `known_schema` is what decoding found, or None. `turn` says, in a batch, whether the message
+    has been handed to the handler, or put off to the next batch.
     """
 
     __slots__ = (
         "_meta",
-        "_schema",
         "attempt",
         "epoch",
         "is_closed",
+        "known_schema",
         "record",
         "stream",
         "turn",
@@ -91,7 +92,7 @@ class IncomingMessage:
     )
 
     def __init__(
-        self, record: ConsumerRecord, stream: str, *, attempt: int = 1, epoch: int = 0
+        self, record: ConsumerRecord, stream: str, attempt: int = 1, epoch: int = 0
     ) -> None:
         self.record = record
         self.stream = stream
@@ -101,7 +102,7 @@ class IncomingMessage:
         self.is_closed = False
         self.turn: Literal["waits", "handed", "put off"] = "waits"
         self._meta: dict[str, Any] | None = None
-        self._schema: str | None = None
+        self.known_schema: str | None = None
 
     @property
     def topic(self) -> str:
@@ -147,13 +148,9 @@ class IncomingMessage:
         Raises:
             DecodeError: the value is not a JSON envelope.
         """
-        if self._schema is None:
-            self._schema = self._parse_schema()
-        return self._schema
-
-    def note_schema(self, schema: str) -> None:
-        """Keep what was found while decoding, so that it is not parsed again."""
-        self._schema = schema
+        if self.known_schema is None:
+            self.known_schema = self._parse_schema()
+        return self.known_schema
 
     def _parse_schema(self) -> str:
         where = f"{self.topic}[{self.partition}]@{self.offset}"

@@ -42,7 +42,7 @@ class BatchHandling(Handling[Messages]):
         binding: BatchBinding,
         ledger: Ledger[TopicPartition],
         failures: Failures,
-        finished: Finished,
+        finished: Finished | None,
     ) -> None:
         innermost = failures.limited(self._handle, lambda messages: messages)
         super().__init__(subscription, innermost, ledger, failures, finished)

@@ -65,7 +65,7 @@ class GroupConsumer:
         settings: Settings,
         servers: Sequence[str],
         blame: Callable[[BaseException], str | None],
-        on_finished: Callable[[Outcome], None],
+        on_finished: Callable[[Outcome], None] | None,
     ) -> None:
         self.group = group
         self._settings = settings
@@ -143,15 +143,15 @@ class GroupConsumer:
         self, subscription: Subscription, binding: Binding | BatchBinding, failures: Failures
     ) -> Route:
         settings = self._settings.with_overrides(subscription.overrides)
-        limit = subscription.concurrency
+        limit, finished = subscription.concurrency, self._on_finished
         if isinstance(binding, BatchBinding):
-            batches = BatchHandling(subscription, binding, self._ledger, failures, self._finished)
+            batches = BatchHandling(subscription, binding, self._ledger, failures, finished)
             size, timeout = subscription.batch_limits
             lanes = BatchLanes[Job](batches.run, size=size, timeout=timeout, concurrency=limit)
             return Route(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
-        handling = MessageHandling(subscription, binding, self._ledger, failures, self._finished)
+        handling = MessageHandling(subscription, binding, self._ledger, failures, finished)
         return Route(handling, Lanes(handling.run, concurrency=limit), settings)
 
     def _member_options(self) -> dict[str, Any]:
@@ -222,10 +222,6 @@ class GroupConsumer:
         if not self.failed.done():
             self.failed.set_exception(error)
             self.failed.exception()  # asked for by the application, or not at all
-
-    def _finished(self, job: Job, outcome: Outcome) -> None:
-        self._intake.finished(job)
-        self._on_finished(outcome)
 
     def _forget(self, partition: TopicPartition) -> None:
         self._intake.forget([partition])

@@ -14,7 +14,7 @@ from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.consumer.batch_handling import BatchHandling
 from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.job import Job
+from kafkaesk_core.consumer.job import Buffered, Job, Portion
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
@@ -153,6 +153,16 @@ async def test_a_closed_partition_counts_a_running_batch_as_one_zombie() -> None
 Handler = Callable[[list[Any], Messages], Awaitable[Any]]
 
 
+class NotingLedger(Ledger[TopicPartition]):
+    """Knows which offset was closed last."""
+
+    last_finished = -1
+
+    def finish(self, partition: TopicPartition, epoch: int, offset: int) -> bool:
+        self.last_finished = offset
+        return super().finish(partition, epoch, offset)
+
+
 class Batch:
     """A batch of three messages and what became of it."""
 
@@ -160,7 +170,7 @@ class Batch:
         async def func(data: list[bytes]) -> None: ...
 
         subscription = Subscription("id", func, "group", pattern="*", **options)
-        self.ledger: Ledger[TopicPartition] = Ledger()
+        self.ledger = NotingLedger()
         self.ledger.assign([A])
         epoch = self.ledger.register(A, range(count), 0.0)
         self.stopped: list[Exception] = []
@@ -170,10 +180,11 @@ class Batch:
             BatchBinding(self._decode, handler),
             self.ledger,
             Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
-            lambda job, outcome: self.finished.append((job.record.offset, outcome.kind)),
+            lambda outcome: self.finished.append((self.ledger.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
-        self.jobs = [Job(self._record(n), A, epoch, "stream", 1) for n in range(count)]
+        portion = Portion(A, epoch, "stream", buffered=Buffered(), room=1.0)
+        self.jobs = [Job(self._record(n), portion) for n in range(count)]
 
     @staticmethod
     def _record(offset: int) -> ConsumerRecord:

@@ -49,7 +49,7 @@ class Engine:
             Binding(self._handle),
             self.ledger,
             Failures(subscription, stopped=lambda error: None, blame=lambda error: None),
-            lambda job, _: self.intake.finished(job),
+            None,
         )
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
         self.intake = Intake(
