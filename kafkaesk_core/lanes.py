@@ -164,7 +164,9 @@ class Lanes(Generic[T]):
             worker.since = now
             yield item
             now = clock()
-            if len(queue) == 1 or self._ready or group.phase != "open":
+            if len(queue) == 1 or group.phase != "open":
+                return
+            if len(self._ready) > self._starting:  # somebody waits for a slot
                 return
             if now > worker.slice_end or worker.is_cancelled or not worker.has_slot:
                 return
