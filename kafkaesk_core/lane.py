@@ -28,6 +28,12 @@ class Lane(Generic[T]):
         self.taken = 1
         self.timer: asyncio.TimerHandle | None = None
 
+    def rest(self) -> None:
+        """Be forgotten until the next item comes, unless held."""
+        if self.state != "held":
+            self.state = "idle"
+            self.group.lanes.pop(self.key, None)
+
     def drop(self, *, above: int = -1) -> None:
         """Forget the waiting items at positions above `above`; a running head stays."""
         keep = self.taken if self.state == "running" else 0
@@ -70,3 +76,9 @@ class Worker(Generic[T]):
         self.is_abandoned = False
         self.is_cancelled = False
         self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """End what runs; start nothing more."""
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()

@@ -69,12 +69,8 @@ class Lanes(Generic[T]):
 
     # --- items in
 
-    def submit(self, group: Hashable, key: Hashable, position: int, item: T) -> None:
-        """Queue one item; positions ascend within a group."""
-        self.extend(group, key, ((position, item),))
-
-    def extend(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
-        """Queue positions and their items, all of one lane."""
+    def submit(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
+        """Queue positions and their items in one lane; positions ascend within a lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = Group(group)
@@ -94,11 +90,12 @@ class Lanes(Generic[T]):
 
     def _make_ready(self, lane: Lane[T]) -> None:
         lane.state = "ready"
-        if self._zombies[lane.group.key]:
+        if self._zombies and self._zombies[lane.group.key]:
             self._behind_zombies.setdefault(lane.group.key, []).append(lane)
             return
         self._ready.append(lane)
-        self._dispatch()
+        if self._concurrency is None or self._slots_used < self._concurrency:
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Start workers for the lanes that are ready, as far as there are slots."""
@@ -121,14 +118,8 @@ class Lanes(Generic[T]):
             if lane.queue and lane.state == "ready":
                 return lane
             if not lane.queue:
-                self._forget(lane)
+                lane.rest()
         return None
-
-    @staticmethod
-    def _forget(lane: Lane[T]) -> None:
-        if lane.state != "held":
-            lane.state = "idle"
-            lane.group.lanes.pop(lane.key, None)
 
     # --- the worker
 
@@ -184,7 +175,7 @@ class Lanes(Generic[T]):
                 lane.state = "ready"
                 self._ready.append(lane)
             else:
-                self._forget(lane)
+                lane.rest()
         elif outcome.kind == "retry" and group.phase == "open":
             lane.state = "parked"
             lane.timer = self._loop.call_later(outcome.delay, self._unpark, lane)
@@ -256,14 +247,8 @@ class Lanes(Generic[T]):
                 lane.drop()
         for worker in self._workers:
             if worker.lane is not None and worker.lane.group.key in groups:
-                self._cancel(worker)
+                worker.cancel()
         self._wake_waiters()
-
-    @staticmethod
-    def _cancel(worker: Worker[T]) -> None:
-        worker.is_cancelled = True
-        if worker.task is not None:
-            worker.task.cancel()
 
     def close(self, groups: Collection[Hashable]) -> int:
         """Forget these groups; returns how many of their items still run.
@@ -335,7 +320,7 @@ class Lanes(Generic[T]):
         """Cancel everything and wait up to `grace` seconds; returns how many tasks remain."""
         self.close(list(self._groups))
         for worker in self._workers:
-            self._cancel(worker)
+            worker.cancel()
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         if tasks:
             _, remaining = await asyncio.wait(tasks, timeout=grace)

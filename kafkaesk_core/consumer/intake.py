@@ -131,12 +131,16 @@ class Intake:
         buffered.size += total
         room = total / len(records)
         portion = Portion(partition, epoch, stream, buffered=buffered, room=room)
-        lanes, key_of = route.lanes, _KEYS[route.ordering]
+        key_of = _KEYS[route.ordering]
+        by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
         if key_of is None:
-            lanes.extend(partition, None, [(r.offset, Job(r, portion)) for r in records])
+            by_lane[None] = [(record.offset, Job(record, portion)) for record in records]
         else:
             for record in records:
-                lanes.submit(partition, key_of(record), record.offset, Job(record, portion))
+                entry = record.offset, Job(record, portion)
+                by_lane.setdefault(key_of(record), []).append(entry)
+        for key, entries in by_lane.items():
+            route.lanes.submit(partition, key, entries)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are given up, with all that is queued of them."""

@@ -47,7 +47,7 @@ class Runs:
 
 def submit(lanes: BatchLanes[int], *items: int) -> None:
     for item in items:
-        lanes.submit("group", None, item, item)
+        lanes.submit("group", None, [(item, item)])
 
 
 async def test_a_full_batch_starts_at_once() -> None:

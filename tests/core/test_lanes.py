@@ -69,7 +69,7 @@ async def settle() -> None:
 
 def submit(lanes: Lanes[Item], *items: Item) -> None:
     for item in items:
-        lanes.submit(item[0], item[1], item[2], item)
+        lanes.submit(item[0], item[1], [(item[2], item)])
 
 
 async def test_a_lane_runs_one_item_at_a_time_in_order() -> None:
@@ -270,7 +270,7 @@ async def test_a_drain_from_inside_a_handler_ends_the_turn_after_its_item() -> N
         return DONE
 
     lanes: Lanes[Item] = Lanes(in_turn(drain))
-    lanes.extend("p", None, [(n, ("p", None, n)) for n in range(5)])
+    lanes.submit("p", None, [(n, ("p", None, n)) for n in range(5)])
 
     assert await lanes.wait_idle(["p"], 1)
     assert handled == [0, 1, 2]
@@ -287,7 +287,7 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
 
     lanes: Lanes[Item] = Lanes(in_turn(note), concurrency=1)
     for group in ("p", "q"):
-        lanes.extend(group, None, [(n, (group, None, n)) for n in range(50)])
+        lanes.submit(group, None, [(n, (group, None, n)) for n in range(50)])
 
     assert await lanes.wait_idle(["p", "q"], 1)
     assert handled == ["p", "q"] * 50

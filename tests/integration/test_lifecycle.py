@@ -17,6 +17,7 @@ from kafkaesk_core import (
     DeliveryError,
     HandlerError,
     NotRunningError,
+    SubscriptionError,
     UnhealthyError,
     hookimpl,
 )
@@ -142,6 +143,27 @@ async def test_an_application_can_be_started_again_and_consume_again(
     await kafkaesk_app.finalize()
 
     assert got == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_handler_that_is_declared_after_the_start_is_called(
+    kafkaesk_app: Application,
+) -> None:
+    got: list[bytes] = []
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("late", b"1"))
+
+        @kafkaesk_app.subscribe("late", group="late")
+        async def handle(data: bytes) -> None:
+            got.append(data)
+
+        assert await kafkaesk_app.consume_for(1, seconds=20) == 1
+        with pytest.raises(SubscriptionError, match="nothing fills the parameter 'unknown'"):
+
+            @kafkaesk_app.subscribe("late", group="other")
+            async def wrong(data: bytes, unknown: int) -> None: ...
+
+    assert got == [b"1"]
 
 
 async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> None:
