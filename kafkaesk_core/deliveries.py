@@ -20,20 +20,22 @@ class Deliveries:
         self._pending: dict[int, deque[Delivery]] = {}
 
     def add(self, delivery: Delivery) -> None:
-        """Wait for this one too.
-
-        Raises:
-            DeliveryError: one that was added before has failed.
-        """
+        """Wait for this one too."""
         partition = delivery.partition
         pending = self._pending.get(partition)
         if pending is None:
             pending = self._pending[partition] = deque()
         pending.append(delivery)
-        while pending[0].done():
-            self._take(pending.popleft())
-            if not pending:
-                return
+
+    def take_done(self) -> None:
+        """Count those that are done and forget them.
+
+        Raises:
+            DeliveryError: one was not acknowledged.
+        """
+        for pending in self._pending.values():
+            while pending and pending[0].done():
+                self._take(pending.popleft())
 
     async def wait(self) -> int:
         """Wait for all; return how many were acknowledged.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Any, NoReturn
 
 from aiokafka.structs import RecordMetadata
@@ -17,7 +18,8 @@ from .runtime import Runtime
 
 __all__ = ["Publishing"]
 
-_BREATH = 100
+_BYTES = (bytes, bytearray, memoryview)
+_CHUNK = 200
 """Messages that `publish_many` takes before it lets others run."""
 
 
@@ -54,13 +56,8 @@ class Publishing(Configuration):
             DeliveryFailedError: there was no room in the buffer within `delivery_timeout`.
             TopicError: the topic cannot be created.
         """
-        if data is None or isinstance(data, (bytes, bytearray, memoryview)):
-            raise InvalidMessageError(
-                f"publish to {stream_id} got {type(data).__name__}; publish a model or JSON-able "
-                "data, or use raw_publish() for bytes and tombstones",
-                schema=schema,
-                topic=stream_id,
-            )
+        if data is None or isinstance(data, _BYTES):
+            raise _not_raw(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
         runtime = self._runtime
         if runtime is None or not runtime.can_publish:
@@ -124,14 +121,23 @@ class Publishing(Configuration):
             DeliveryUnknownError: one may or may not have been written.
             SchemaError: as with `publish`; what came before is published.
         """
-        pairs = None if headers is None else checked_headers(headers)
-        deliveries, count = Deliveries(), 0
-        async for one in _each(data):
-            one_key = None if key is None else key(one)
-            deliveries.add(await self.publish(stream_id, one, one_key, pairs, schema=schema))
-            count += 1
-            if count % _BREATH == 0:
-                await asyncio.sleep(0)  # so that what is sent is not late
+        check_address(stream_id, None, None, None)
+        runtime, deliveries = await self._publishing(), Deliveries()
+        topic = runtime.topics.topic_of(stream_id)
+        pairs = checked_headers(headers)
+        async for chunk in _chunks(data):
+            for one in chunk:
+                if one is None or isinstance(one, _BYTES):
+                    raise _not_raw(stream_id, one, schema)
+                one_key = None if key is None else key(one)
+                check_address(stream_id, one_key, None, None)
+                message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
+                delivery = runtime.offer(message)
+                if delivery is None:
+                    delivery = await runtime.publish(message)
+                deliveries.add(delivery or self._swallowed())
+            deliveries.take_done()
+            await asyncio.sleep(0)  # so that what is sent is not late
         return await deliveries.wait()
 
     async def raw_publish(
@@ -187,10 +193,21 @@ class Publishing(Configuration):
             await self._runtime.publisher.flush()
 
 
-async def _each(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Data]:
+def _not_raw(stream: str, data: Data, schema: str | None) -> InvalidMessageError:
+    return InvalidMessageError(
+        f"publish to {stream} got {type(data).__name__}; publish a model or JSON-able data, "
+        "or use raw_publish() for bytes and tombstones",
+        schema=schema,
+        topic=stream,
+    )
+
+
+async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:
+    """What can be taken at once."""
     if isinstance(data, AsyncIterable):
         async for one in data:
-            yield one
+            yield (one,)
     else:
-        for one in data:
-            yield one
+        rest = iter(data)
+        for one in rest:
+            yield chain((one,), islice(rest, _CHUNK - 1))

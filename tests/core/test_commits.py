@@ -179,7 +179,7 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
     assert "stay uncommitted on stop" in caplog.text
 
 
-async def test_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
+async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
     """D8, F45."""
     commits, _, ledger = given()
 

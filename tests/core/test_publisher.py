@@ -431,7 +431,9 @@ async def test_a_tombstone_and_headers_are_written_as_they_were_at_the_call() ->
 # --- what is refused before it is buffered
 
 
-async def test_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> None:
+async def test_f39_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> (
+    None
+):
     cluster = Cluster()
     async with publishing(cluster) as publisher:
         before = await publisher.send(message(partition=0))
@@ -445,7 +447,7 @@ async def test_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_w
         assert publisher.counts.failed == 0
 
 
-async def test_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
+async def test_f39_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
     admin = SlowAdmin(configs={"max.message.bytes": "1000"})
     admin.gate.set()
     cluster = Cluster()
@@ -606,7 +608,7 @@ async def test_a_batch_that_had_no_leader_is_sent_again_by_the_same_producer() -
         assert publisher.counts.replaced == 0
 
 
-async def test_a_lost_sequence_is_repaired_by_a_new_producer_without_a_failure() -> None:
+async def test_f40_a_lost_sequence_is_repaired_by_a_new_producer_without_a_failure() -> None:
     cluster = Cluster(replies=deque([refuse(kafka.OutOfOrderSequenceNumber())]))
     async with publishing(cluster) as publisher:
         deliveries = await send_all(publisher, 3, partition=0)
@@ -637,7 +639,7 @@ async def test_k39_unknown_is_reported_only_after_the_producer_was_closed_by_for
         assert publisher.counts.unknown == 1
 
 
-async def test_an_unknown_error_replaces_the_producer_and_the_queue_goes_on_in_order() -> None:
+async def test_f40_an_unknown_error_replaces_the_producer_and_the_queue_goes_on_in_order() -> None:
     cluster = Cluster(answers=False)
     async with publishing(cluster) as publisher:
         unknown = await publisher.send(message(b"unknown", partition=0))

@@ -115,6 +115,20 @@ async def test_what_fails_is_raised_and_what_came_before_is_published(app: Appli
     assert [number for _, number in found] == [1]
 
 
+async def test_a_source_that_fails_has_published_what_it_gave_before(app: Application) -> None:
+    def source() -> Iterator[Content]:
+        yield Content(number=1)
+        yield Content(number=2)
+        raise LookupError("no more")
+
+    async with app:
+        with pytest.raises(LookupError, match="no more"):
+            await app.publish_many("content", source())
+        found = await consumed(app, 2)
+
+    assert sorted(number for _, number in found) == [1, 2]
+
+
 async def test_a_delivery_that_fails_is_raised_once_it_is_known() -> None:
     with EmbeddedBroker(topics={"content": 1}) as broker:
         app = Application(
