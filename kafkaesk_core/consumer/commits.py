@@ -78,6 +78,7 @@ class Commits:
                 if not offsets:
                     return
                 await self.layers(offsets, reason)
+                self.last_error = None
         except TimeoutError as error:
             raise self._failed(f"not finished within {self._timeout:g}s") from error
         self._report_postponed(reason)
@@ -136,7 +137,6 @@ class Commits:
             told = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in result.refused.items())
             raise self._failed(f"refused: {told}")
         self.counts["commits"] += 1
-        self.last_error = None
         self.last_success = asyncio.get_running_loop().time()
 
     def _forget(self, partitions: set[TopicPartition]) -> None:
