@@ -38,6 +38,7 @@ class Engine:
         self.committed: list[dict[TopicPartition, int]] = []
         self.handled: list[int] = []
         self.events: list[RebalanceEvent] = []
+        self.unknown: set[TopicPartition] = set()
         self.release = asyncio.Event()
         self.ledger: Ledger[TopicPartition] = Ledger()
 
@@ -76,7 +77,9 @@ class Engine:
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         self.committed.append(dict(offsets))
-        return CommitResult(stored=set(offsets))
+        return CommitResult(
+            stored=set(offsets) - self.unknown, gone=self.unknown.intersection(offsets)
+        )
 
     def take(self, partition: TopicPartition, *offsets: int) -> None:
         self.intake.take(partition, [record(partition, offset) for offset in offsets])
@@ -284,3 +287,23 @@ async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them()
     assert loop.time() - started < 2
     assert engine.handled == []
     assert engine.committed == []
+
+
+async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -> None:
+    """A topic just created is known to some brokers earlier than to others."""
+    engine = Engine()
+    engine.release.set()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0)
+    await eventually(lambda: engine.handled == [0])
+    engine.unknown = {A}
+
+    await engine.commits.commit("interval")
+
+    assert engine.intake.wanted() == [A]
+    engine.unknown = set()
+    engine.take(A, 1)
+    await eventually(lambda: engine.handled == [0, 1])
+    await engine.rebalance.revoked(frozenset({A}), is_lost=False)
+    assert engine.committed[-1] == {A: 2}
+    assert engine.intake.buffered_bytes == 0
