@@ -20,7 +20,7 @@ logger = logging.getLogger("kafkaesk.consumer")
 class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and told, none is silent.
 
-    `forget` drops what is queued or running of a partition that jumps.
+    `forget` drops what is queued or running of a partition that jumps back.
     """
 
     def __init__(
@@ -70,11 +70,20 @@ class Positions:
                 "truncated log); goes on at %s %d, %d records away",
                 *(where, lost, self._policy, offset, offset - lost),
             )
+        if lost is None or self._goes_back(partition, offset):
+            self._start_anew(partition, offset, is_first=lost is None)
+        # else: what was fetched before is at hand, though not in the log any more
+        self._member().seek(partition, offset)
+
+    def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
+        position = self._ledger.state(partition).position
+        return position is None or offset < position
+
+    def _start_anew(self, partition: TopicPartition, offset: int, *, is_first: bool) -> None:
         self._forget(partition)
         # A group that starts at the end owes a commit of that position: without it, a restart
         # before the first commit would skip what came in between (rule 9).
-        self._ledger.start_at(partition, offset, commit=lost is None and self._policy == "latest")
-        self._member().seek(partition, offset)
+        self._ledger.start_at(partition, offset, commit=is_first and self._policy == "latest")
 
     def _refusal(self, missing: Mapping[TopicPartition, int | None]) -> str:
         told = ", ".join(

@@ -15,6 +15,7 @@ from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
 from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
+from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
@@ -95,6 +96,7 @@ class Member:
         self.assigned = {A, B}
         self.sought: list[tuple[TopicPartition, int]] = []
         self.polled: list[list[TopicPartition]] = []
+        self.first = 0  # offset in the log
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -103,6 +105,11 @@ class Member:
 
     def is_assigned(self, partition: TopicPartition) -> bool:
         return partition in self.assigned
+
+    async def offsets(
+        self, partitions: list[TopicPartition], **_: Any
+    ) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.first)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -307,3 +314,48 @@ async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -
     await engine.rebalance.revoked(frozenset({A}), is_lost=False)
     assert engine.committed[-1] == {A: 2}
     assert engine.intake.buffered_bytes == 0
+
+
+def positions(engine: Engine, member: Member) -> Positions:
+    def forget(partition: TopicPartition) -> None:
+        engine.intake.forget([partition])
+        engine.lanes.cancel([partition])
+        engine.lanes.close([partition])
+
+    untyped: Any = member
+    return Positions(
+        lambda: untyped, engine.ledger, group="group", policy="earliest", forget=forget
+    )
+
+
+async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0, 1, 2)
+    await asyncio.sleep(0)
+    member.first = 10
+
+    await positions(engine, member).reset({A: 3}, timeout=1.0)
+    engine.take(A, 10)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [0, 1, 2, 10])
+    await engine.commits.commit("interval")
+
+    assert member.sought == [(A, 10)]
+    assert engine.committed == [{A: 11}]
+    assert engine.ledger.stale_completions == 0
+
+
+async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 5, 6)
+    await asyncio.sleep(0)
+    member.first = 2
+
+    await positions(engine, member).reset({A: 7}, timeout=1.0)
+    engine.take(A, 2)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [2])
+
+    assert engine.ledger.watermark(A) == 3
