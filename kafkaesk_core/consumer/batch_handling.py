@@ -131,7 +131,7 @@ class BatchHandling(Handling[Messages]):
                 continue
             kept[index] = outcome
             if outcome is not PUT_OFF:
-                job.attempt += 1
+                job.failed(message)
         if not kept:
             return DONE
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)

@@ -95,5 +95,5 @@ class MessageHandling(Handling[IncomingMessage]):
         if outcome.is_terminal:
             self.finish(job, message, outcome)
         elif outcome.kind == "retry":
-            job.attempt += 1
+            job.failed(message)
         return outcome

@@ -17,6 +17,7 @@ from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
+from kafkaesk_core.errors import Retry
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
@@ -359,3 +360,23 @@ async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     await eventually(lambda: engine.handled == [2])
 
     assert engine.ledger.watermark(A) == 3
+
+
+async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_buffer() -> None:
+    """Each would keep its bytes in there, until no more records are wanted."""
+    engine = Engine()
+
+    async def commits_first(message: IncomingMessage) -> None:
+        if message.attempt == 1:
+            engine.ledger.finish(A, message.epoch, message.offset)
+            message.is_closed = True
+            raise Retry(delay=0)
+
+    engine.handling.layers = commits_first
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0)
+    await engine.lanes.wait_idle([A], 1.0)
+
+    assert engine.intake.buffered_bytes == 0
+    assert engine.handling.counts == {"retry": 1, "done": 1}
+    assert engine.ledger.stale_completions == 0
