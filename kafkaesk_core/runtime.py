@@ -236,6 +236,9 @@ class Runtime:
         self._stop_by()
         try:
             await self.stop_consuming()
+        except asyncio.CancelledError:
+            await self.stop_consuming()  # handlers may publish until they have ended
+            raise
         finally:
             await self._stack.aclose()
             if self.is_open:
