@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from kafkaesk_core import Application
+from kafkaesk_core.publisher.publisher import Undelivered
+from kafkaesk_core.runtime import Runtime
+from kafkaesk_core.settings import Settings
 
 
 async def test_an_end_that_is_cancelled_lets_handlers_finish_before_the_publisher_stops() -> None:
@@ -35,3 +41,35 @@ async def test_an_end_that_is_cancelled_lets_handlers_finish_before_the_publishe
     assert finalizing.cancelled()
     assert published == ["an order"]
     assert app.status().state == "stopped"
+
+
+async def test_an_end_that_is_cancelled_still_delivers_what_is_buffered_and_says_what_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delivered = asyncio.get_running_loop().create_future()
+
+    class Delivers:
+        async def stop(self, timeout: float) -> Undelivered:
+            return await asyncio.shield(delivered)
+
+    nothing: Any = None
+    runtime: Any = Runtime(nothing, Settings(), nothing, nothing, {})
+    runtime.publisher = Delivers()
+    disconnected: list[bool] = []
+
+    async def disconnect() -> None:
+        disconnected.append(delivered.done())
+
+    runtime._stack.push_async_callback(disconnect)
+    runtime._stack.push_async_callback(runtime._stop_publisher)
+
+    stopping = asyncio.create_task(runtime.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.sleep(0.01)
+    delivered.set_result(Undelivered(failed={"orders": 3}))
+    await asyncio.wait([stopping])
+
+    assert stopping.cancelled()
+    assert disconnected == [True]
+    assert "topic orders: 3 messages were not delivered" in caplog.text
