@@ -30,14 +30,20 @@ SLICE = 0.010
 class Lanes(Generic[T]):
     """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
 
-    `run` handles one item and says what became of it. It may be cancelled and raises nothing
-    else. An item to be retried stays at the head of its lane, which holds no slot meanwhile.
+    `run` handles one item and says what became of it. It may be cancelled; whatever else it
+    raises is a defect, told to `failed`. An item to be retried stays at the head of its lane,
+    which holds no slot meanwhile.
     """
 
     def __init__(
-        self, run: Callable[[Any], Awaitable[Outcome]], *, concurrency: int | None = None
+        self,
+        run: Callable[[Any], Awaitable[Outcome]],
+        *,
+        concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._run = run
+        self._failed = failed
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -190,6 +196,7 @@ class Lanes(Generic[T]):
             self._wake_waiters()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
+            self._failed(error)
 
     def _release_slot(self, worker: Worker[T]) -> None:
         if worker.has_slot:
