@@ -1182,3 +1182,15 @@ async def test_a_topic_deleted_while_its_limits_are_asked_for_is_made_ready_for_
         await asyncio.wait([waiting], timeout=1.0)
         assert waiting.done()
         await soon(await waiting)
+
+
+async def test_rule_37_a_new_producer_is_tried_again_whatever_the_last_one_failed_of() -> None:
+    cluster = Cluster()
+    async with publishing(cluster, delivery_timeout=5.0) as publisher:
+        cluster.start_errors.append(OSError("not an error of Kafka"))
+        cluster.producers[0].is_alive = False  # its sending task has ended
+        await until(lambda: publisher.counts.replaced == 1)
+
+        await soon(await publisher.send(message(partition=0)))
+
+        assert cluster.values(0) == [b"x"]
