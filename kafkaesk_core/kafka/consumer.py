@@ -286,6 +286,15 @@ class GroupMember:
         """All topics in the client's metadata."""
         return frozenset(self.raw._client.cluster.topics())
 
+    def partitions(self) -> frozenset[TopicPartition]:
+        """All partitions in the client's metadata."""
+        cluster = self.raw._client.cluster
+        return frozenset(
+            TopicPartition(topic, number)
+            for topic in cluster.topics()
+            for number in cluster.partitions_for_topic(topic) or ()
+        )
+
     def refresh_metadata(self) -> None:
         """Ask for the cluster's metadata now, if started: a topic was created."""
         if self._consumer is not None:

@@ -97,7 +97,7 @@ class Member:
         self.assigned = {A, B}
         self.sought: list[tuple[TopicPartition, int]] = []
         self.polled: list[list[TopicPartition]] = []
-        self.first = 0  # offset in the log
+        self.first, self.end = 0, 7  # offsets in the log
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -108,9 +108,12 @@ class Member:
         return partition in self.assigned
 
     async def offsets(
-        self, partitions: list[TopicPartition], **_: Any
+        self, partitions: list[TopicPartition], *, at_end: bool, timeout: float
     ) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, self.first)
+        return dict.fromkeys(partitions, self.end if at_end else self.first)
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        return frozenset(self.assigned)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -135,9 +138,8 @@ class Seat:
 def polling(engine: Engine, member: Member) -> Polling:
     seat: Any = Seat(member)
     vitals: Any = Vitals()
-    nothing: Any = None
     return Polling(
-        seat, engine.ledger, engine.intake, engine.rebalance, nothing, vitals, request_timeout=1.0
+        seat, engine.ledger, engine.intake, engine.rebalance, vitals, vitals, request_timeout=1.0
     )
 
 
@@ -317,16 +319,14 @@ async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -
     assert engine.intake.buffered_bytes == 0
 
 
-def positions(engine: Engine, member: Member) -> Positions:
+def positions(engine: Engine, member: Member, policy: str = "earliest") -> Positions:
     def forget(partition: TopicPartition) -> None:
         engine.intake.forget([partition])
         engine.lanes.cancel([partition])
         engine.lanes.close([partition])
 
     untyped: Any = member
-    return Positions(
-        lambda: untyped, engine.ledger, group="group", policy="earliest", forget=forget
-    )
+    return Positions(lambda: untyped, engine.ledger, group="group", policy=policy, forget=forget)
 
 
 async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
@@ -380,3 +380,19 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
     assert engine.intake.buffered_bytes == 0
     assert engine.handling.counts == {"retry": 1, "done": 1}
     assert engine.ledger.stale_completions == 0
+
+
+async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginning() -> None:
+    """Also with "latest": what was published before we noticed it would be skipped."""
+    engine, member = Engine(), Member()
+    member.assigned = {A}
+    latest = positions(engine, member, "latest")
+    engine.rebalance.assigned(frozenset({A}))
+    await latest.reset({A: None}, timeout=1.0)
+    member.assigned = {A, B}
+    engine.rebalance.assigned(frozenset({A, B}))
+
+    await latest.reset({A: None, B: None}, timeout=1.0)
+
+    assert member.sought == [(A, 7), (A, 7), (B, 0)]
+    assert engine.ledger.propose() == {A: 7, B: 0}, "a restart must find them"
