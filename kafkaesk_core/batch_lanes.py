@@ -30,8 +30,9 @@ class BatchLanes(Lanes[T]):
         size: int,
         timeout: float,
         concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        super().__init__(run, concurrency=concurrency)
+        super().__init__(run, concurrency=concurrency, failed=failed)
         self._size = size
         self._timeout = timeout
 

@@ -32,14 +32,19 @@ class Lanes(Generic[T]):
 
     `run` handles items of one lane in turn: it asks for the next when it has finished with one,
     and returns what became of the first that it has not finished with, else DONE. It may be
-    cancelled and raises nothing else. An item to be retried stays at the head of its lane, which
-    holds no slot meanwhile.
+    cancelled; whatever else it raises is a defect, told to `failed`. An item to be retried stays
+    at the head of its lane, which holds no slot meanwhile.
     """
 
     def __init__(
-        self, run: Callable[[Any], Awaitable[Outcome]], *, concurrency: int | None = None
+        self,
+        run: Callable[[Any], Awaitable[Outcome]],
+        *,
+        concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._run = run
+        self._failed = failed
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -64,8 +69,7 @@ class Lanes(Generic[T]):
 
     def size(self, group: Hashable) -> int:
         """How many items of a group are waiting or running."""
-        found = self._groups.get(group)
-        return found.size if found else 0
+        return self._groups[group].size if group in self._groups else 0
 
     # --- items in
 
@@ -94,12 +98,12 @@ class Lanes(Generic[T]):
             self._behind_zombies.setdefault(lane.group.key, []).append(lane)
             return
         self._ready.append(lane)
-        if self._concurrency is None or self._slots_used < self._concurrency:
-            self._dispatch()
+        self._dispatch()
 
     def _dispatch(self) -> None:
         """Start workers for the lanes that are ready, as far as there are slots."""
-        while self._starting < len(self._ready) and self._has_free_slot():
+        slots = self._concurrency
+        while self._starting < len(self._ready) and (slots is None or self._slots_used < slots):
             worker = Worker[T]()
             self._starting += 1
             self._slots_used += 1
@@ -108,9 +112,6 @@ class Lanes(Generic[T]):
             worker.task = task
             # Not a `finally` in the task: one that is cancelled before its first step runs nothing.
             task.add_done_callback(partial(self._leave, worker))
-
-    def _has_free_slot(self) -> bool:
-        return self._concurrency is None or self._slots_used < self._concurrency
 
     def _next_lane(self) -> Lane[T] | None:
         while self._ready:
@@ -204,6 +205,7 @@ class Lanes(Generic[T]):
             self._wake_waiters()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
+            self._failed(error)
 
     def _release_slot(self, worker: Worker[T]) -> None:
         if worker.has_slot:

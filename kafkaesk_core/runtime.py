@@ -19,7 +19,7 @@ from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
 from .plugins.registry import Plugins
-from .publisher.publisher import Publisher
+from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registration import SchemaRegistration
 from .schema.registry import Schemas
@@ -241,6 +241,9 @@ class Runtime:
         self._stop_by()
         try:
             await self.stop_consuming()
+        except asyncio.CancelledError:
+            await self.stop_consuming()  # handlers may publish until they have ended
+            raise
         finally:
             await self._stack.aclose()
             if self.is_open:
@@ -280,7 +283,14 @@ class Runtime:
             await self._bounded(f"the finalize handler {handler!r}", handler())
 
     async def _stop_publisher(self) -> None:
-        report = await self.publisher.stop(self._left())
+        left = self._left()
+        try:
+            await self.publisher.stop(left)
+        finally:
+            # Cancelled, it goes on: nothing is disconnected under it, and its report is told.
+            self._tell_undelivered(await self.publisher.stop(left))
+
+    def _tell_undelivered(self, report: Undelivered) -> None:
         for topic, count in report.failed.items():
             logger.error("topic %s: %d messages were not delivered", topic, count)
         for topic, count in report.unknown.items():

@@ -147,12 +147,15 @@ class GroupConsumer:
         if isinstance(binding, BatchBinding):
             batches = BatchHandling(subscription, binding, self._ledger, failures, finished)
             size, timeout = subscription.batch_limits
-            lanes = BatchLanes[Job](batches.run, size=size, timeout=timeout, concurrency=limit)
+            lanes = BatchLanes[Job](
+                batches.run, size=size, timeout=timeout, concurrency=limit, failed=self._fail
+            )
             return Route(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
         handling = MessageHandling(subscription, binding, self._ledger, failures, finished)
-        return Route(handling, Lanes(handling.run, concurrency=limit), settings)
+        lanes_of_one = Lanes[Job](handling.run, concurrency=limit, failed=self._fail)
+        return Route(handling, lanes_of_one, settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -217,7 +220,7 @@ class GroupConsumer:
             logger.exception("group %s: the consumer failed", self.group)
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._intake.is_open = False
         if not self.failed.done():
             self.failed.set_exception(error)

@@ -90,8 +90,7 @@ class MessageHandling(Handling[IncomingMessage]):
             asyncio.CancelledError: the running task was cancelled; its record is not done.
         """
         for job in jobs:
-            portion = job.portion
-            message = IncomingMessage(job.record, portion.stream, job.attempt, portion.epoch)
+            message = job.message()
             try:
                 await self.layers(message)
             except (KeyboardInterrupt, SystemExit):
@@ -110,5 +109,5 @@ class MessageHandling(Handling[IncomingMessage]):
         if outcome.is_terminal:
             self.finish(job, message, outcome)
         elif outcome.kind == "retry":
-            job.attempt += 1
+            job.failed(message)
         return outcome

@@ -46,14 +46,22 @@ class Portion:
 class Job:
     """A record to be handled, and the portion that it came with."""
 
-    __slots__ = ("attempt", "portion", "record")
+    __slots__ = ("attempt", "is_closed", "portion", "record")
 
     def __init__(self, record: ConsumerRecord, portion: Portion) -> None:
         self.record = record
         self.portion = portion
         self.attempt = 1
+        self.is_closed = False  # by the handler itself, in an attempt before
 
     def message(self) -> IncomingMessage:
         """The record as layers and the handler see it, in this attempt."""
         portion = self.portion
-        return IncomingMessage(self.record, portion.stream, self.attempt, portion.epoch)
+        message = IncomingMessage(self.record, portion.stream, self.attempt, portion.epoch)
+        message.is_closed = self.is_closed
+        return message
+
+    def failed(self, message: IncomingMessage) -> None:
+        """Note that this attempt is over and another one is to come."""
+        self.attempt += 1
+        self.is_closed = message.is_closed

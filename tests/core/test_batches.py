@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -433,3 +434,42 @@ async def test_rule_3_a_batch_of_a_partition_that_has_gone_changes_nothing() -> 
 
     assert batch.finished == []
     assert batch.ledger.stale_completions == 3
+
+
+async def test_rule_29_a_layer_that_swallows_the_failure_of_a_decoding_ends_the_message() -> None:
+    """Put off like those behind it, it would come first again, at once and for ever."""
+    batch = Batch(raising())
+    batch.undecodable = {0}
+    innermost = batch.handling.innermost
+
+    async def swallow(messages: Messages) -> None:
+        with contextlib.suppress(BatchFailure):
+            await innermost(messages)
+
+    batch.handling.layers = swallow
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("retry", (1, 2))
+    assert batch.finished == [(0, "done")]
+
+
+async def test_rule_29_a_layer_that_raises_in_place_of_a_decoding_fails_the_message() -> None:
+    batch = Batch(raising())
+    batch.undecodable = {0}
+    innermost = batch.handling.innermost
+
+    async def translate(messages: Messages) -> None:
+        try:
+            await innermost(messages)
+        except BatchFailure as failure:
+            raise RuntimeError("translated") from failure
+
+    batch.handling.layers = translate
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
+    assert isinstance(outcome.error, RuntimeError)
+    assert batch.jobs[0].attempt == 2
+    assert batch.jobs[1].attempt == 1, "it was not tried"

@@ -1159,3 +1159,40 @@ async def test_u43_a_deleted_topic_is_ensured_again() -> None:
         await soon(lost)
         await soon(await publisher.send(message(b"after", partition=0)))
         assert cluster.values(0) == [b"x", b"meanwhile", b"after"]
+
+
+async def test_a_topic_deleted_while_its_limits_are_asked_for_is_made_ready_for_who_waits() -> None:
+    """The question and the making ready are the same task: the one must not replace the other."""
+    cluster = Cluster(topics={"orders": 3})
+    admin = SlowAdmin({"max.message.bytes": "1000"})
+    admin.gate.set()
+    topics = Topics("", admin)
+    async with publishing(cluster, topics, delivery_timeout=3.0) as publisher:
+        await soon(await publisher.send(message(partition=0)))
+        (route,) = publisher._routes
+        route.limits_at = -1000.0  # that was a while ago
+        admin.gate.clear()
+        with pytest.raises(MessageTooLargeError):
+            await publisher.send(message(b"x" * 2000))
+        del cluster.topics["orders"]
+        await until(lambda: not route.is_ready)
+        cluster.topics["orders"] = 3
+        waiting = asyncio.create_task(publisher.send(message(b"after", partition=0)))
+        await asyncio.sleep(0)
+        admin.gate.set()
+
+        await asyncio.wait([waiting], timeout=1.0)
+        assert waiting.done()
+        await soon(await waiting)
+
+
+async def test_rule_37_a_new_producer_is_tried_again_whatever_the_last_one_failed_of() -> None:
+    cluster = Cluster()
+    async with publishing(cluster, delivery_timeout=5.0) as publisher:
+        cluster.start_errors.append(OSError("not an error of Kafka"))
+        cluster.producers[0].is_alive = False  # its sending task has ended
+        await until(lambda: publisher.counts.replaced == 1)
+
+        await soon(await publisher.send(message(partition=0)))
+
+        assert cluster.values(0) == [b"x"]

@@ -46,7 +46,8 @@ MUTATIONS = (
         "an offset may be committed before its handler has ended",
         "kafkaesk_core/consumer/handling.py",
         "            try:\n                await self.layers(message)\n",
-        "            self._ledger.finish(portion.partition, portion.epoch, job.record.offset)\n"
+        "            p = job.portion\n"
+        "            self._ledger.finish(p.partition, p.epoch, job.record.offset)\n"
         "            message.is_closed = True\n"
         "            try:\n                await self.layers(message)\n",
     ),
