@@ -45,6 +45,7 @@ __all__ = ["GroupConsumer"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 DEFAULT_CONCURRENCY = 100
+CLOSE_TIMEOUT = 5.0
 PATIENCE = 3
 """Request timeouts in a row without an answer about a partition before the client is given up."""
 
@@ -304,6 +305,8 @@ class GroupConsumer:
                     await self._rebalance.stop(deadline)
         finally:
             await self._seat.member.stop(LEAVE_TIMEOUT)
+            if self._tasks:  # one of them may be closing a member that was being replaced
+                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
             for route in self._routes:
                 remaining = await route.lanes.stop(self._settings.cancel_grace)
                 if remaining:
