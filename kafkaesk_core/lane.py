@@ -69,3 +69,11 @@ class Worker(Generic[T]):
         self.is_abandoned = False
         self.is_cancelled = False
         self.task: asyncio.Task[None] | None = None
+
+    def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
+        """What its task failed of; to be cancelled by us, or between two items, is no failure."""
+        if not task.cancelled():
+            return task.exception()
+        if self.is_cancelled or not is_amid:
+            return None
+        return RuntimeError("a handler did not end: its task was cancelled, and not by us")

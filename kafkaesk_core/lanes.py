@@ -194,7 +194,7 @@ class Lanes(Generic[T]):
         self._dispatch()
         if self._waiters:
             self._wake_waiters()
-        if (error := _failure_of(task, was_running=lane is not None, worker=worker)) is not None:
+        if (error := worker.failure_of(task, is_amid=lane is not None)) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
             self._failed(error)
 
@@ -325,14 +325,3 @@ class Lanes(Generic[T]):
             _, remaining = await asyncio.wait(tasks, timeout=grace)
             return len(remaining)
         return 0
-
-
-def _failure_of(
-    task: asyncio.Task[None], *, was_running: bool, worker: Worker[Any]
-) -> BaseException | None:
-    """What a worker failed of, if it did; being cancelled by us is no failure."""
-    if not task.cancelled():
-        return task.exception()
-    if worker.is_cancelled or not was_running:
-        return None
-    return RuntimeError("a handler did not end: its task was cancelled, and not by us")

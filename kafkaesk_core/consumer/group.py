@@ -36,7 +36,7 @@ from .job import Job
 from .polling import Polling
 from .positions import Positions
 from .rebalance import Limits, Rebalance
-from .seat import LEAVE_TIMEOUT, Seat
+from .seat import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Seat
 from .vitals import Vitals
 from .watch import Watch
 
@@ -45,7 +45,6 @@ __all__ = ["GroupConsumer"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 DEFAULT_CONCURRENCY = 100
-CLOSE_TIMEOUT = 5.0
 PATIENCE = 3
 """Request timeouts in a row without an answer about a partition before the client is given up."""
 
@@ -155,8 +154,7 @@ class GroupConsumer:
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
         handling = MessageHandling(subscription, binding, self._ledger, failures, self._finished)
-        lanes_of_one = Lanes[Job](handling.run, concurrency=limit, failed=self._fail)
-        return Route(handling, lanes_of_one, settings)
+        return Route(handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -312,6 +310,5 @@ class GroupConsumer:
                 if remaining:
                     logger.error(
                         "group %s: %d handlers ignored their cancellation and still run",
-                        self.group,
-                        remaining,
+                        *(self.group, remaining),
                     )

@@ -27,9 +27,7 @@ class Job:
 
     def message(self) -> IncomingMessage:
         """The record as layers and the handler see it, in this attempt."""
-        message = IncomingMessage(
-            self.record, self.stream, attempt=self.attempt, epoch=self.epoch
-        )
+        message = IncomingMessage(self.record, self.stream, attempt=self.attempt, epoch=self.epoch)
         message.is_closed = self.is_closed
         return message
 

@@ -57,7 +57,9 @@ async def test_a_coordinator_is_connected_to_once() -> None:
     await commits.close()
 
 
-async def test_rule_35_no_connection_to_a_coordinator_before_the_last_one_stays_in_the_making() -> None:
+async def test_rule_35_no_connection_to_a_coordinator_before_the_last_one_stays_in_the_making() -> (
+    None
+):
     """The connection to the one before would outlive the client: nobody would close it."""
     client = Client()
     commits = commits_of(client)
