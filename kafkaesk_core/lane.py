@@ -82,3 +82,11 @@ class Worker(Generic[T]):
         self.is_cancelled = True
         if self.task is not None:
             self.task.cancel()
+
+    def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
+        """What its task failed of; to be cancelled by us, or between two items, is no failure."""
+        if not task.cancelled():
+            return task.exception()
+        if self.is_cancelled or not is_amid:
+            return None
+        return RuntimeError("a handler did not end: its task was cancelled, and not by us")

@@ -203,7 +203,7 @@ class Lanes(Generic[T]):
         self._dispatch()
         if self._waiters:
             self._wake_waiters()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := worker.failure_of(task, is_amid=lane is not None)) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
             self._failed(error)
 

@@ -36,7 +36,7 @@ from .job import Job
 from .polling import Polling
 from .positions import Positions
 from .rebalance import Limits, Rebalance
-from .seat import LEAVE_TIMEOUT, Seat
+from .seat import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Seat
 from .vitals import Vitals
 from .watch import Watch
 
@@ -154,8 +154,7 @@ class GroupConsumer:
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
         handling = MessageHandling(subscription, binding, self._ledger, failures, finished)
-        lanes_of_one = Lanes[Job](handling.run, concurrency=limit, failed=self._fail)
-        return Route(handling, lanes_of_one, settings)
+        return Route(handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -300,11 +299,12 @@ class GroupConsumer:
                     await self._rebalance.stop(deadline)
         finally:
             await self._seat.member.stop(LEAVE_TIMEOUT)
+            if self._tasks:  # one of them may be closing a member that was being replaced
+                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
             for route in self._routes:
                 remaining = await route.lanes.stop(self._settings.cancel_grace)
                 if remaining:
                     logger.error(
                         "group %s: %d handlers ignored their cancellation and still run",
-                        self.group,
-                        remaining,
+                        *(self.group, remaining),
                     )

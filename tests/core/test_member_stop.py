@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from kafkaesk_core.consumer.group import GroupConsumer
 from kafkaesk_core.kafka import consumer as module
 from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.settings import Settings
+from kafkaesk_core.topics import Topics
 
 
 class Connecting:
@@ -43,3 +46,30 @@ async def test_a_stop_that_is_cancelled_still_closes_the_client(
 
     assert stopping.cancelled()
     assert closed == [client]
+
+
+async def test_rule_35_a_stop_waits_for_a_member_that_is_being_replaced() -> None:
+    """What it has begun to close is closed when the stop returns."""
+    nothing: Any = None
+    group: Any = GroupConsumer(
+        "group",
+        {},
+        topics=Topics("", None, create_on_use=True),
+        settings=Settings(),
+        servers=[],
+        blame=nothing,
+        on_finished=nothing,
+    )
+
+    async def closes_slowly() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1.5)
+
+    group._tasks = [asyncio.create_task(closes_slowly())]
+    await asyncio.sleep(0)
+
+    await group.stop(asyncio.get_running_loop().time() + 5)
+
+    assert group._tasks[0].done()

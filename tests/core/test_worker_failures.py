@@ -46,3 +46,20 @@ async def test_d5_a_failure_that_cannot_be_handled_stops_the_application(
             await asyncio.wait_for(app.consume_forever(), 5)
 
     assert calls == [1]
+
+
+async def test_a_handler_that_cancels_its_own_task_stops_the_application() -> None:
+    app = Application("embedded://")
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async with app:
+        await (await app.raw_publish("orders", b"an order"))
+
+        with pytest.raises(RuntimeError, match="its task was cancelled, and not by us"):
+            await asyncio.wait_for(app.consume_forever(), 5)
