@@ -119,7 +119,7 @@ async def test_a_refused_partition_does_not_keep_others_from_being_stored() -> N
     assert ledger.propose() == {B: 3}
 
 
-async def test_a_deleted_topic_is_dropped() -> None:
+async def test_f32_a_deleted_topic_is_dropped() -> None:
     """K18, K67."""
     commits, broker, ledger = given()
     broker.answer = CommitResult(stored={A}, gone={B})
@@ -150,7 +150,7 @@ async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
 
 
 async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> None:
-    """D8."""
+    """Rule 4, D8."""
     commits, broker, ledger = given()
 
     async def greedy(offsets: Any, reason: str) -> None:
@@ -179,8 +179,8 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
     assert "stay uncommitted on stop" in caplog.text
 
 
-async def test_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
-    """D8, F45."""
+async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
+    """D8."""
     commits, _, ledger = given()
 
     async def hang(offsets: Any, reason: str) -> None:

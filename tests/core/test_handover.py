@@ -199,7 +199,7 @@ async def test_a_zombies_completion_changes_nothing_after_the_partition_came_bac
     assert engine.ledger.stale_completions == 1
 
 
-async def test_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
+async def test_f43_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
     """K26."""
     engine = Engine()
 

@@ -174,7 +174,7 @@ async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None
     await lanes.stop(1)
 
 
-async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
+async def test_f30_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
     """Rules 21 and 30: what waited for it goes on, and its slot is free."""
     stubborn = asyncio.get_running_loop().create_future()
     started: list[int] = []
@@ -205,7 +205,7 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
     assert await lanes.stop(1) == 0
 
 
-async def test_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
+async def test_f30_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
     """Rule 30: stuck, while others continue."""
     handler = Handler()
     lanes: Lanes[Item] = Lanes(handler, concurrency=1)

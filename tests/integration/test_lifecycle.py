@@ -205,10 +205,10 @@ async def test_lifespans_are_entered_by_stage_and_left_in_reverse(
     assert "leaving a plugin's lifespan failed" in caplog.text
 
 
-async def test_observers_are_told_of_everything_and_their_errors_change_nothing(
+async def test_f45_observers_are_told_of_everything_and_their_errors_change_nothing(
     kafkaesk_app: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """D4, F45."""
+    """D4."""
     told: list[str] = []
 
     class Observer:
@@ -303,7 +303,7 @@ async def test_a_plugin_registered_while_running_acts_at_once_and_stops_when_tak
     assert seen == [b"2"]
 
 
-async def test_a_plugin_that_fails_is_named_in_the_handlers_error(
+async def test_f45_a_plugin_that_fails_is_named_in_the_handlers_error(
     kafkaesk_app: Application,
 ) -> None:
     """D4: a layer's exception is the record's failure."""
@@ -322,7 +322,7 @@ async def test_a_plugin_that_fails_is_named_in_the_handlers_error(
             await kafkaesk_app.consume_for(1, seconds=20)
 
 
-async def test_a_stuck_handler_makes_the_application_unhealthy(kafkaesk_app: Application) -> None:
+async def test_f30_a_stuck_handler_makes_the_application_unhealthy(kafkaesk_app: Application) -> None:
     """Rules 30, 32: health is progress."""
     release = asyncio.Event()
     kafkaesk_app.configure(cancel_grace=0.1, partitions=1)
@@ -395,10 +395,10 @@ async def test_an_application_recovers_when_its_broker_was_killed_and_comes_back
     assert set(got) == {b"before", b"meanwhile"}
 
 
-async def test_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_delivered(
+async def test_f18_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_delivered(
     broker: KafkaCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F18, rule 34."""
+    """Rule 34."""
     caplog.set_level(logging.INFO)
     app = short_application(broker.servers)
     app.subscribe("orders", "readers")(ignore)

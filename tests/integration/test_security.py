@@ -244,7 +244,7 @@ async def test_s11_a_secured_broker_is_published_to_and_consumed_from(
         "TLS client, plain port",
     ],
 )
-async def test_k49_what_is_wrong_is_told_in_one_line_and_never_the_password(
+async def test_f41_what_is_wrong_is_told_in_one_line_and_never_the_password(
     secured: KafkaCluster,
     certificates: Path,
     caplog: pytest.LogCaptureFixture,
@@ -253,6 +253,7 @@ async def test_k49_what_is_wrong_is_told_in_one_line_and_never_the_password(
     error: type[BrokerError],
     told: str,
 ) -> None:
+    """K49."""
     app = application(secured, listener, settings(certificates))
     caplog.set_level(logging.DEBUG, "kafkaesk")
     started = time.monotonic()
