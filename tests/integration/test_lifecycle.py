@@ -322,7 +322,9 @@ async def test_f45_a_plugin_that_fails_is_named_in_the_handlers_error(
             await kafkaesk_app.consume_for(1, seconds=20)
 
 
-async def test_f30_a_stuck_handler_makes_the_application_unhealthy(kafkaesk_app: Application) -> None:
+async def test_f30_a_stuck_handler_makes_the_application_unhealthy(
+    kafkaesk_app: Application,
+) -> None:
     """Rules 30, 32: health is progress."""
     release = asyncio.Event()
     kafkaesk_app.configure(cancel_grace=0.1, partitions=1)

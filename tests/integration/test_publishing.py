@@ -20,7 +20,8 @@ from kafkaesk_core import (
     MessageTooLargeError,
     TopicError,
 )
-from kafkaesk_testing import KafkaCluster, eventually
+from kafkaesk_core.kafka.records import record_bytes
+from kafkaesk_testing import ApiKey, EmbeddedBroker, KafkaCluster, eventually
 
 
 async def log_of(servers: Sequence[str], topic: str) -> dict[int, list[ConsumerRecord]]:
@@ -95,6 +96,57 @@ async def test_f51_a_batch_that_the_broker_finds_too_large_is_split(kafka: Any) 
 
     assert [record.value for record in records] == values
     assert offsets == list(range(40))
+
+
+async def test_f39_a_message_of_the_largest_size_is_written_and_one_byte_more_is_refused(
+    kafka: Any,
+) -> None:
+    """Rule 39: 1 MiB with all that Kafka adds; the neighbours of both are written."""
+    app = application(kafka.servers, partitions=1)
+    limit = 1024 * 1024
+    size = limit - (record_bytes(None, b"." * (limit - 100), ()) - (limit - 100))
+
+    async with app:
+        before = await app.raw_publish("orders", b"before")
+        largest = await app.raw_publish("orders", b"." * size)
+        with pytest.raises(MessageTooLargeError, match=f"a message of {limit + 1} bytes"):
+            await app.raw_publish("orders", b"." * (size + 1))
+        after = await app.raw_publish("orders", b"after")
+        offsets = [(await delivery).offset for delivery in (before, largest, after)]
+        counts = app.status().published
+    (records,) = (await log_of(kafka.servers, f"{app.settings.topic_prefix}orders")).values()
+
+    assert offsets == [0, 1, 2]
+    assert [len(record.value) for record in records] == [6, size, 5]
+    assert (counts["acked"], counts["failed"], counts["unknown"]) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("code", [45, 47, 59], ids=["out of order", "fenced", "unknown producer"])
+async def test_f40_a_producer_that_lost_its_sequence_is_replaced_and_publishing_goes_on(
+    embedded_kafka: EmbeddedBroker, code: int
+) -> None:
+    """Rule 37: what is reported as written is there once and in order, the rest is reported."""
+    embedded_kafka.create_topic("orders", partitions=1)
+    app = application(embedded_kafka.servers, create_topics=False)
+    app.configure(topic_prefix="")
+    values = [b"%d" % number for number in range(30)]
+    deliveries = []
+
+    async with app:
+        await (await app.raw_publish("orders", b"first"))
+        embedded_kafka.push_errors(ApiKey.PRODUCE, code)
+        for value in values:
+            deliveries.append(await app.raw_publish("orders", value))
+            await asyncio.sleep(0)
+        await app.flush()
+        counts = app.status().published
+    (records,) = (await log_of(embedded_kafka.servers, "orders")).values()
+
+    written = [v for v, d in zip(values, deliveries, strict=True) if d.exception() is None]
+    assert [record.value for record in records] == [b"first", *written]
+    assert written[-1] == values[-1]
+    assert counts["replaced"] == 1
+    assert counts["acked"] + counts["failed"] + counts["unknown"] == 31
 
 
 async def test_f34_many_applications_make_one_topic_at_once(

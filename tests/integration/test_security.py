@@ -5,6 +5,7 @@ One broker with a listener per protocol and mechanism; K49 to K51.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka.admin
 import pytest
 from aiokafka.abc import AbstractTokenProvider
 
@@ -25,8 +27,8 @@ from kafkaesk_core import (
     AuthorizationError,
     BrokerUnreachableError,
 )
-from kafkaesk_core.errors import BrokerError
-from kafkaesk_testing import KafkaCluster, Listener
+from kafkaesk_core.errors import BrokerError, DeliveryFailedError
+from kafkaesk_testing import KafkaCluster, Listener, eventually
 
 PASSWORD = "alices-secret"
 MODULE = "org.apache.kafka.common.security"
@@ -296,3 +298,92 @@ async def test_k51_who_only_consumes_needs_no_right_to_write(secured: KafkaClust
 
     async with app:
         assert app.health().reasons == ()
+
+
+class Rights:
+    """Gives bob rights to what begins with `prefix`, and takes them away."""
+
+    def __init__(self, cluster: KafkaCluster, prefix: str) -> None:
+        self._kafka: Any = confluent_kafka.admin  # says to type checkers that it exports little
+        self._admin = self._kafka.AdminClient({"bootstrap.servers": cluster.servers[0]})
+        self._prefix = prefix
+
+    def give(self, kind: str, operation: str) -> None:
+        self._await(self._admin.create_acls([self._right(self._kafka.AclBinding, kind, operation)]))
+
+    def take(self, kind: str, operation: str) -> None:
+        right = self._right(self._kafka.AclBindingFilter, kind, operation)
+        (taken,) = self._await(self._admin.delete_acls([right]))
+        assert len(taken) == 1
+
+    def _right(self, form: Any, kind: str, operation: str) -> Any:
+        kafka = self._kafka
+        return form(
+            *(kafka.ResourceType[kind], self._prefix, kafka.ResourcePatternType.PREFIXED),
+            *("User:bob", "*"),
+            *(kafka.AclOperation[operation], kafka.AclPermissionType.ALLOW),
+        )
+
+    @staticmethod
+    def _await(changes: dict[Any, Any]) -> list[Any]:
+        return [change.result(10) for change in changes.values()]
+
+
+async def test_f50_a_group_that_may_be_read_again_is_read_again(secured: KafkaCluster) -> None:
+    """Rule 33, K53: the client never asks again by itself; health says why meanwhile.
+
+    Who may not read the group may not leave it either: its session has to end.
+    """
+    alice = application(secured, "PLAIN", credentials("PLAIN"))
+    prefix = alice.settings.topic_prefix
+    settings = {**credentials("PLAIN", "bob-pw", "bob"), "session_timeout_ms": 2000}
+    bob = application(secured, "PLAIN", settings)
+    bob.configure(topic_prefix=prefix)
+    got: list[bytes] = []
+
+    @bob.subscribe("orders", f"{prefix}readers")
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    rights = Rights(secured, prefix)
+    rights.give("TOPIC", "READ")
+    rights.give("GROUP", "READ")
+    async with alice, bob:
+        await (await alice.raw_publish("orders", b"before"))
+        consuming = asyncio.create_task(bob.consume_forever())
+        await eventually(lambda: got == [b"before"])
+        rights.take("GROUP", "READ")
+        await eventually(lambda: not bob.health().is_ready)
+        told = bob.health().reasons
+        rights.give("GROUP", "READ")
+        await (await alice.raw_publish("orders", b"meanwhile"))
+        await eventually(lambda: got[-1] == b"meanwhile", within=20)
+        await eventually(lambda: bob.health().is_ready and not bob.health().reasons)
+        await bob.stop()
+        await consuming
+
+    assert "GroupAuthorizationFailed" in str(told)
+    assert set(got) == {b"before", b"meanwhile"}
+
+
+async def test_f41_who_may_write_again_writes_again(secured: KafkaCluster) -> None:
+    """A31: each refused message is told, nothing is poisoned for later ones."""
+    alice = application(secured, "PLAIN", credentials("PLAIN"))
+    prefix = alice.settings.topic_prefix
+    bob = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+    bob.configure(topic_prefix=prefix)
+
+    rights = Rights(secured, prefix)
+    rights.give("TOPIC", "WRITE")
+    async with alice, bob:
+        await (await alice.raw_publish("orders", b"of alice"))
+        await (await bob.raw_publish("orders", b"before"))
+        rights.take("TOPIC", "WRITE")
+        refused = [await bob.raw_publish("orders", b"meanwhile") for _ in range(3)]
+        for delivery in refused:
+            with pytest.raises(DeliveryFailedError, match="TopicAuthorizationFailed"):
+                await delivery
+        rights.give("TOPIC", "WRITE")
+        after = await (await bob.raw_publish("orders", b"after"))
+
+    assert after.offset == 2
