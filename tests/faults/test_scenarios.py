@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from kafkaesk_core import Application
 from kafkaesk_testing import KafkaCluster
 
+from .log import read_log
 from .scenario import Scenario, play, play_on
 from .scenarios import SCENARIOS
 from .stage import entered
+from .workload import Order
 
 QUICK = [scenario for scenario in SCENARIOS if scenario.quick]
 SEED = 1
@@ -42,3 +47,34 @@ async def test_what_a_scenario_behind_a_proxy_promises_is_kept(
 
     assert outcome.problems == []
     assert len(outcome.strikes) >= scenario.quick
+
+
+async def test_f14_a_killed_leader_loses_doubles_and_reorders_nothing(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    """One kill, quicker than its scenario."""
+    prefix, servers = f"leader-{uuid4().hex[:8]}.", kafka_cluster.servers
+    app = Application(servers, prefix, entry_points=False, partitions=3, replication_factor=3)
+    orders = [Order(id=number, key=number % 7, seq=number // 7) for number in range(3000)]
+    deliveries = []
+
+    async with app:
+        for order in orders:
+            deliveries.append(
+                await app.raw_publish("orders", order.encode(), key=b"%d" % order.key)
+            )
+            if order.id == 1000:
+                await asyncio.to_thread(kafka_cluster.nodes[0].kill)
+            if order.id % 50 == 0:
+                await asyncio.sleep(0.005)
+        await asyncio.wait_for(asyncio.gather(*deliveries), 60)
+        counts = app.status().published
+    await asyncio.to_thread(kafka_cluster.heal)
+    log = await read_log(servers, [f"{prefix}orders"], "nobody")
+
+    assert (counts["acked"], counts["failed"], counts["unknown"]) == (3000, 0, 0)
+    assert sorted(order.id for order in log.orders.values()) == list(range(3000))
+    for key in range(7):
+        of_key = {place: o.seq for place, o in log.orders.items() if o.key == key}
+        assert [of_key[place] for place in sorted(of_key)] == list(range(len(of_key)))
+        assert len({partition for partition, _ in of_key}) == 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,16 +350,10 @@ async def test_f30_a_stuck_handler_makes_the_application_unhealthy(
         await consuming
 
 
-@pytest.fixture
-def broker(kafka_jars: Path) -> Iterator[KafkaCluster]:
-    """A broker of its own, to be killed."""
-    with KafkaCluster(1) as cluster:
-        yield cluster
-
-
 def short_application(servers: list[str]) -> Application:
     return Application(
         servers,
+        f"{uuid.uuid4().hex[:8]}.",
         kafka_settings={"heartbeat_interval_ms": 300, "session_timeout_ms": 10_000},
         entry_points=False,
         partitions=1,
