@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +13,9 @@ from kafkaesk_core import Application
 from kafkaesk_testing import KafkaCluster
 
 from .log import read_log
-from .scenario import Scenario, play, play_on
+from .scenario import Scenario, play_on
 from .scenarios import SCENARIOS
-from .stage import entered
+from .stage import brokers_of, entered, proxy_of
 from .workload import Order
 
 QUICK = [scenario for scenario in SCENARIOS if scenario.quick]
@@ -25,35 +26,41 @@ def name_of(scenario: Scenario) -> str:
     return f"{scenario.row} {scenario.title}"
 
 
-@pytest.mark.parametrize("scenario", [s for s in QUICK if s.bed == "fast"], ids=name_of)
+@pytest.fixture(scope="module")
+def _brokers(kafka_jars: Path) -> Iterator[tuple[KafkaCluster, list[int]]]:
+    cluster, ports = brokers_of("proxy")
+    with cluster:
+        yield cluster, ports
+
+
+@pytest.fixture
+def brokers(_brokers: tuple[KafkaCluster, list[int]]) -> tuple[KafkaCluster, list[int]]:
+    """Three brokers for all tests, and where a proxy listens if it is to be between."""
+    _brokers[0].heal()
+    return _brokers
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=name_of)
 async def test_what_a_scenario_promises_is_kept(
-    scenario: Scenario, kafka_cluster: KafkaCluster, tmp_path: Path
+    scenario: Scenario, brokers: tuple[KafkaCluster, list[int]], tmp_path: Path
 ) -> None:
-    """F1, F2, F3, F12, F13 in each ordering mode: see scenarios.py."""
-    async with entered(kafka_cluster, tmp_path, SEED) as stage:
+    """F1, F2, F3, F12, F13, F22 in each ordering mode: see scenarios.py."""
+    cluster, ports = brokers
+    proxy = proxy_of(cluster, ports) if scenario.bed == "proxy" else None
+
+    async with entered(cluster, tmp_path, SEED, proxy) as stage:
         outcome = await play_on(stage, scenario, seed=SEED, rounds=scenario.quick)
 
     assert outcome.problems == []
     assert len(outcome.strikes) >= scenario.quick
 
 
-@pytest.mark.usefixtures("kafka_jars")
-@pytest.mark.parametrize("scenario", [s for s in QUICK if s.bed == "proxy"], ids=name_of)
-async def test_what_a_scenario_behind_a_proxy_promises_is_kept(
-    scenario: Scenario, tmp_path: Path
-) -> None:
-    """F22."""
-    outcome = await play(scenario, tmp_path, seed=SEED, rounds=scenario.quick)
-
-    assert outcome.problems == []
-    assert len(outcome.strikes) >= scenario.quick
-
-
 async def test_f14_a_killed_leader_loses_doubles_and_reorders_nothing(
-    kafka_cluster: KafkaCluster,
+    brokers: tuple[KafkaCluster, list[int]],
 ) -> None:
     """One kill, quicker than its scenario."""
-    prefix, servers = f"leader-{uuid4().hex[:8]}.", kafka_cluster.servers
+    cluster, _ = brokers
+    prefix, servers = f"leader-{uuid4().hex[:8]}.", cluster.servers
     app = Application(servers, prefix, entry_points=False, partitions=3, replication_factor=3)
     orders = [Order(id=number, key=number % 7, seq=number // 7) for number in range(3000)]
     deliveries = []
@@ -64,12 +71,12 @@ async def test_f14_a_killed_leader_loses_doubles_and_reorders_nothing(
                 await app.raw_publish("orders", order.encode(), key=b"%d" % order.key)
             )
             if order.id == 1000:
-                await asyncio.to_thread(kafka_cluster.nodes[0].kill)
+                await asyncio.to_thread(cluster.nodes[0].kill)
             if order.id % 50 == 0:
                 await asyncio.sleep(0.005)
         await asyncio.wait_for(asyncio.gather(*deliveries), 60)
         counts = app.status().published
-    await asyncio.to_thread(kafka_cluster.heal)
+    await asyncio.to_thread(cluster.heal)
     log = await read_log(servers, [f"{prefix}orders"], "nobody")
 
     assert (counts["acked"], counts["failed"], counts["unknown"]) == (3000, 0, 0)
