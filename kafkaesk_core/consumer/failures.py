@@ -97,7 +97,7 @@ class Failures:
         plugin = self._blame(cause) if cause else None
         failed = HandlerError(
             f"{self._told(messages)}, schema {place['schema'] or 'unknown'}: "
-            f"{_named(cause)}{f', in plugin {plugin!r}' if plugin else ''}; "
+            f"{_described(cause)}{f', in plugin {plugin!r}' if plugin else ''}; "
             "it is not committed and comes again after a restart; "
             "on_error=, or raising Skip() or Retry(), decides otherwise",
             **place,
@@ -135,12 +135,12 @@ def _reason(outcome: Outcome) -> str:
     error = outcome.error
     if isinstance(error, Disposition):
         return str(error) or f"the handler raised {type(error).__name__}"
-    return _named(error)
+    return _described(error)
 
 
-def _named(error: BaseException | None) -> str:
-    """The error's class and text; some errors fail when they are asked for theirs."""
+def _described(error: BaseException | None) -> str:
+    """Name and text. A text that raises itself would leave its record without an outcome."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
-        return f"{type(error).__name__} (its text cannot be shown)"
+        return f"{type(error).__name__}, whose text cannot be shown"

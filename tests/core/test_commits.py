@@ -119,7 +119,7 @@ async def test_a_refused_partition_does_not_keep_others_from_being_stored() -> N
     assert ledger.propose() == {B: 3}
 
 
-async def test_a_topic_that_the_coordinator_does_not_know_is_followed_on_and_told_once(
+async def test_f32_a_topic_that_the_coordinator_does_not_know_is_followed_on_and_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """K18, K67: deleted, it is revoked; new to the coordinator, it must still be read."""
@@ -162,7 +162,7 @@ async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
 
 
 async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> None:
-    """D8."""
+    """Rule 4, D8."""
     commits, broker, ledger = given()
 
     async def greedy(offsets: Any, reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core import Retry
 from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
@@ -22,11 +20,6 @@ from kafkaesk_core.outcome import Outcome
 from kafkaesk_core.subscription import Subscription
 
 PARTITION = TopicPartition("topic", 0)
-CLIENT_ERRORS = [
-    error
-    for _, error in inspect.getmembers(kafka, inspect.isclass)
-    if issubclass(error, kafka.KafkaError)
-]
 
 
 class One:
@@ -50,37 +43,6 @@ class One:
 
     async def run(self) -> Outcome:
         return await self.handling.run([self.job])
-
-
-def made(error: type[kafka.KafkaError]) -> kafka.KafkaError:
-    try:
-        return error("of the client")
-    except TypeError:  # one asks for more than a text
-        return error({PARTITION: 1}) if issubclass(error, kafka.KafkaError) else error()
-
-
-@pytest.mark.parametrize("error", CLIENT_ERRORS, ids=lambda error: error.__name__)
-async def test_f6_an_error_of_the_client_out_of_a_handler_is_the_handlers_failure(
-    error: type[kafka.KafkaError],
-) -> None:
-    """U1: none of them is taken for the consumer's own; the record comes again."""
-    failures = [made(error)]
-
-    async def call(message: IncomingMessage) -> None:
-        if failures:
-            raise failures.pop()
-
-    one = One(call, lambda error, message: Retry(delay=0.5))
-
-    outcome = await one.run()
-
-    assert (outcome.kind, outcome.delay) == ("retry", 0.5)
-    assert one.ledger.watermark(PARTITION) == 5
-    assert one.buffered.size == 205.0
-    assert (await one.run()).kind == "done"
-    assert one.ledger.watermark(PARTITION) == 6
-    assert one.buffered.size == 0.0
-    assert one.handling.counts == {"retry": 1, "done": 1}
 
 
 @pytest.mark.parametrize("error", [kafka.IllegalStateError, kafka.CommitFailedError, KeyError])
@@ -110,29 +72,7 @@ async def test_an_error_whose_text_cannot_be_shown_is_a_failure_like_others() ->
     one = One(call, "stop")
 
     assert (await one.run()).kind == "stop"
-    assert "Broken (its text cannot be shown)" in str(one.stopped[0])
-
-
-async def test_rule_31_attempts_are_counted_by_this_process_and_start_again_with_the_next() -> None:
-    attempts: list[int] = []
-
-    async def call(message: IncomingMessage) -> None:
-        attempts.append(message.attempt)
-        if len(attempts) != 3:
-            raise ValueError
-
-    def on_error(error: BaseException, message: IncomingMessage) -> Retry:
-        return Retry()
-
-    first = One(call, on_error)
-    await first.run()
-    await first.run()
-    assert attempts == [1, 2]
-
-    after_a_crash = One(call, on_error)
-    await after_a_crash.run()
-
-    assert attempts == [1, 2, 1]
+    assert "Broken, whose text cannot be shown" in str(one.stopped[0])
 
 
 async def test_a_cancelled_handler_leaves_its_record_open() -> None:

@@ -18,14 +18,15 @@ from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
-from kafkaesk_core.errors import Retry
+from kafkaesk_core.errors import HandlerError, Retry
 from kafkaesk_core.kafka.consumer import MemberBroken
+from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
 from kafkaesk_core.settings import Settings
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.subscription import OnError, Subscription
 from kafkaesk_testing import eventually
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
@@ -38,9 +39,10 @@ def record(partition: TopicPartition, offset: int) -> ConsumerRecord:
 class Engine:
     """One group's engine without Kafka: commits are kept, handlers wait until released."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: OnError = "stop") -> None:
         self.committed: list[dict[TopicPartition, int]] = []
         self.handled: list[int] = []
+        self.stopped: list[HandlerError] = []
         self.events: list[RebalanceEvent] = []
         self.unknown: set[TopicPartition] = set()
         self.release = asyncio.Event()
@@ -48,12 +50,12 @@ class Engine:
 
         async def handler(data: bytes) -> None: ...
 
-        subscription = Subscription("topic", handler, "group", pattern="*")
+        subscription = Subscription("topic", handler, "group", pattern="*", on_error=on_error)
         self.handling = MessageHandling(
             subscription,
             Binding(self._handle),
             self.ledger,
-            Failures(subscription, stopped=lambda error: None, blame=lambda error: None),
+            Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
             None,
         )
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
@@ -221,7 +223,7 @@ async def test_a_zombies_completion_changes_nothing_after_the_partition_came_bac
     assert engine.ledger.stale_completions == 1
 
 
-async def test_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
+async def test_f43_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
     """K26."""
     engine = Engine()
 
@@ -426,3 +428,62 @@ async def test_rule_33_a_broken_member_hands_over_as_long_as_it_is_one(is_stable
     assert engine.committed == ([{A: 1}] if is_stable else [])
     assert engine.events[-1].kind == ("revoked" if is_stable else "lost")
     assert len(engine.ledger) == 0
+
+
+@pytest.mark.parametrize("error", sorted(known_errors(), key=str), ids=lambda error: error.__name__)
+async def test_f6_an_error_of_the_client_out_of_a_handler_skips_no_record(
+    error: type[Exception],
+) -> None:
+    """Rule 26, U1: which error it is makes no difference; those behind it in the lane wait."""
+    stopping, retrying = Engine(), Engine(lambda error, message: Retry(delay=0))
+    attempts: list[tuple[int, int]] = []
+
+    async def fail_once(message: IncomingMessage) -> None:
+        attempts.append((message.offset, message.attempt))
+        if len(attempts) in (1, 2):
+            raise error("of the handler's own client")
+
+    for engine in (stopping, retrying):
+        engine.handling.layers = fail_once
+        engine.rebalance.assigned(frozenset([A]))
+    stopping.take(A, 0, 1)
+    await eventually(lambda: stopping.stopped)
+    retrying.take(A, 0, 1)
+    await eventually(lambda: retrying.ledger.watermark(A) == 2)
+
+    assert attempts == [(0, 1), (0, 1), (0, 2), (1, 1)]
+    assert stopping.ledger.propose() == {}
+    assert isinstance(stopping.stopped[0].__cause__, error)
+
+
+async def test_f30_a_handler_that_ignores_its_cancellation_holds_up_only_its_partition() -> None:
+    """Rules 21, 30: others run, a stop is bounded, and the record comes again elsewhere."""
+    engine = Engine()
+    stubborn = asyncio.Event()
+    handled: list[TopicPartition] = []
+
+    async def ignore_cancellation(message: IncomingMessage) -> None:
+        while message.partition == A.partition and not stubborn.is_set():
+            try:
+                await asyncio.shield(asyncio.ensure_future(stubborn.wait()))
+            except asyncio.CancelledError:
+                continue
+        handled.append(TopicPartition(message.topic, message.partition))
+
+    engine.handling.layers = ignore_cancellation
+    engine.rebalance.assigned(frozenset([A, B]))
+    engine.take(A, 0, 1)
+    engine.take(B, 0, 1)
+    await eventually(lambda: handled == [B, B])
+    loop = asyncio.get_running_loop()
+
+    started = loop.time()
+    await engine.rebalance.stop(loop.time() + 10)
+    took = loop.time() - started
+    stubborn.set()
+    await eventually(lambda: not engine.lanes.running)
+
+    assert took < 2
+    assert engine.committed == [{B: 2}]
+    assert engine.rebalance.counts["zombies"] == 1
+    assert handled == [B, B, A], "the second record of the partition was never started"

@@ -103,7 +103,7 @@ def test_an_unanswered_commit_is_proposed_again() -> None:
 
 
 def test_offsets_are_clamped_to_what_is_done_and_owned() -> None:
-    """D8: a layer around a commit can run neither ahead nor back, nor name others' partitions."""
+    """Rule 4, D8: a layer around a commit can run neither ahead nor back, nor name others'."""
     ledger: Ledger[str] = Ledger()
     ledger.assign(["a"])
     epoch = ledger.register("a", [5, 6, 7], now=0.0)

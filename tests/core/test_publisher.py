@@ -416,6 +416,7 @@ async def test_the_first_messages_of_a_topic_keep_their_order() -> None:
 
 
 async def test_a_tombstone_and_headers_are_written_as_they_were_at_the_call() -> None:
+    """Rule 39: headers are copied."""
     cluster = Cluster()
     async with publishing(cluster) as publisher:
         headers: list[tuple[str, bytes | None]] = [("trace", b"1"), ("empty", None)]
@@ -431,9 +432,8 @@ async def test_a_tombstone_and_headers_are_written_as_they_were_at_the_call() ->
 # --- what is refused before it is buffered
 
 
-async def test_f39_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> (
-    None
-):
+async def test_f39_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> None:
+    """Rule 39, K36: nothing else checks the size before the batch takes the record."""
     cluster = Cluster()
     async with publishing(cluster) as publisher:
         before = await publisher.send(message(partition=0))
@@ -742,6 +742,7 @@ async def test_a_defect_in_here_leaves_no_delivery_open(caplog: pytest.LogCaptur
 
 
 async def test_publishing_waits_for_room_in_the_order_of_the_calls() -> None:
+    """Rule 39: a bounded buffer."""
     cluster = Cluster(answers=False)
     async with publishing(cluster, send_buffer_bytes=1000) as publisher:
         waiting = [

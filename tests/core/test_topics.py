@@ -114,6 +114,7 @@ ORDER = SchemaRegistration("Order", document={}, retention=60)
 
 @given(prefix=st.text(), stream=st.text(min_size=1))
 def test_the_mapping_of_streams_is_reversible_whatever_the_prefix(prefix: str, stream: str) -> None:
+    """Rule 41."""
     topics = Topics(prefix, None)
 
     topic = topics.topic_of(stream)
@@ -128,6 +129,7 @@ def test_a_topic_without_the_prefix_is_no_stream_of_ours(topic: str) -> None:
 
 
 def test_a_prefix_is_taken_off_once() -> None:
+    """Rule 41."""
     topics = Topics("a[*].", None)
 
     assert topics.stream_of("a[*].a[*].orders") == "a[*].orders"

@@ -9,7 +9,7 @@ from pathlib import Path
 from .scenario import Scenario
 from .scenarios import SCENARIOS
 
-__all__ = ["ROWS", "TESTS", "scenarios_of", "tests_of"]
+__all__ = ["ELSEWHERE", "ROWS", "TESTS", "scenarios_of", "tests_of"]
 
 TESTS = Path(__file__).parents[1]
 ELSEWHERE = ("F29", "F47")

@@ -23,7 +23,7 @@ from .log import read_ends
 from .proxy import Proxy
 from .workload import Workload
 
-__all__ = ["Bed", "Stage", "Strike", "entered", "opened"]
+__all__ = ["Bed", "Stage", "Strike", "brokers_of", "entered", "opened", "proxy_of"]
 
 Bed = Literal["fast", "stock", "proxy"]
 NODES = 3
@@ -126,14 +126,24 @@ class Stage:
         await asyncio.to_thread(self.cluster.heal)
 
 
+def brokers_of(bed: Bed) -> tuple[KafkaCluster, list[int]]:
+    """Brokers of a bed, not yet started, and the ports where a proxy in front of them listens."""
+    ports = free_ports(NODES) if bed == "proxy" else []
+    listeners = [Listener(EXTERNAL, advertised_ports=ports)] if ports else []
+    return KafkaCluster(NODES, listeners=listeners, fast_failover=bed != "stock"), ports
+
+
+def proxy_of(cluster: KafkaCluster, ports: list[int]) -> Proxy:
+    """The proxy in front of brokers that have started."""
+    return Proxy(ports, cluster.servers_of(EXTERNAL))
+
+
 @asynccontextmanager
 async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
     """Brokers of a bed; everything is ended at the end."""
-    ports = free_ports(NODES) if bed == "proxy" else []
-    listeners = [Listener(EXTERNAL, advertised_ports=ports)] if ports else []
-    cluster = KafkaCluster(NODES, listeners=listeners, fast_failover=bed != "stock")
+    cluster, ports = brokers_of(bed)
     await asyncio.to_thread(cluster.start)
-    proxy = Proxy(ports, cluster.servers_of(EXTERNAL)) if ports else None
+    proxy = proxy_of(cluster, ports) if ports else None
     try:
         async with entered(cluster, folder, seed, proxy) as stage:
             yield stage

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -281,10 +280,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     (project / "shout.py").write_text(THIRD_PARTY)
     (project / "pyproject.toml").write_text(PROJECT)
     target = tmp_path_factory.mktemp("site")
-    environment = tmp_path_factory.mktemp("environment")
-    venv.create(environment, with_pip=True)
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "-t", target, project], check=True)
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(target),
+        str(project),
+    ]
+    subprocess.run(command, check=True)
     return str(target)
 
 

@@ -788,6 +788,7 @@ async def test_s16_timeout_seconds_is_a_failure_and_a_swallowed_cancellation_is_
 
 
 async def test_s16_concurrency_runs_so_many_handlers_at_once(kafkaesk_app: Application) -> None:
+    """Rule 15: of one partition, in any order."""
     kafkaesk_app.configure(partitions=1)
     kafkaesk_app.schema("Content")(Content)
     running = most = 0

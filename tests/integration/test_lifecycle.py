@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,7 +265,7 @@ async def test_lifespans_are_entered_by_stage_and_left_in_reverse(
 async def test_f45_observers_are_told_of_everything_and_their_errors_change_nothing(
     kafkaesk_app: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """D4, F45."""
+    """D4."""
     told: list[str] = []
 
     class Observer:
@@ -407,16 +407,10 @@ async def test_f30_a_stuck_handler_makes_the_application_unhealthy(
         await consuming
 
 
-@pytest.fixture
-def broker(kafka_jars: Path) -> Iterator[KafkaCluster]:
-    """A broker of its own, to be killed."""
-    with KafkaCluster(1) as cluster:
-        yield cluster
-
-
 def short_application(servers: list[str]) -> Application:
     return Application(
         servers,
+        f"{uuid.uuid4().hex[:8]}.",
         kafka_settings={"heartbeat_interval_ms": 300, "session_timeout_ms": 10_000},
         entry_points=False,
         partitions=1,
@@ -454,10 +448,10 @@ async def test_an_application_recovers_when_its_broker_was_killed_and_comes_back
     assert set(got) == {b"before", b"meanwhile"}
 
 
-async def test_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_delivered(
+async def test_f18_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_delivered(
     broker: KafkaCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F18, rule 34."""
+    """Rule 34."""
     caplog.set_level(logging.INFO)
     app = short_application(broker.servers)
     app.subscribe("orders", "readers")(ignore)

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core import Application, GroupStatus, SubscriptionError
+from kafkaesk_core import Application, GroupStatus, Retry, SubscriptionError
 from kafkaesk_testing import Kafka, eventually
 
 FAST = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300, "metadata_max_age_ms": 500}
@@ -216,6 +216,38 @@ async def test_rule_11_a_record_older_than_its_subscription_allows_is_unhealthy(
 
     assert health.is_degraded
     assert "longer than max_record_age 0.3s" in health.reasons[0]
+
+
+async def test_rule_31_attempts_are_counted_by_each_process_on_its_own(
+    kafkaesk_app: Application,
+) -> None:
+    """A count that survived a restart would have to be stored; the next process begins at one."""
+    kafkaesk_app.configure(partitions=1)
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("counted", b"value"))
+    attempts: list[int] = []
+
+    def process(delays: list[float]) -> Application:
+        app = another(kafkaesk_app)
+
+        @app.hook
+        async def wrap_consume(message: Any, call_next: Any) -> Any:
+            attempts.append(message.attempt)
+            return await call_next(message)
+
+        @app.subscribe("counted", "counted")
+        async def handle(data: bytes) -> None:
+            if delays:
+                raise Retry(delay=delays.pop())
+
+        return app
+
+    async with consuming(process([60, 0, 0])):
+        await eventually(lambda: attempts == [1, 2, 3])
+    async with process([0]) as second:
+        await second.consume_for(1, seconds=20)
+
+    assert attempts == [1, 2, 3, 1, 2]
 
 
 async def test_settings_of_a_subscription_must_fit_the_others(kafkaesk_app: Application) -> None:

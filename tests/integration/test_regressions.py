@@ -39,10 +39,10 @@ def test_s17_the_compose_file_starts_one_broker_with_a_health_check() -> None:
         assert needed in compose
 
 
-async def test_u1_a_client_error_out_of_a_handler_is_the_handlers_failure(
+async def test_f6_a_client_error_out_of_a_handler_is_the_handlers_failure(
     kafkaesk_app: Application,
 ) -> None:
-    """F6, rule 26: the record was skipped, and the consumer reconnected."""
+    """U1, rule 26: the record was skipped, and the consumer reconnected."""
     kafkaesk_app.configure(partitions=1)
     handled: list[bytes] = []
 

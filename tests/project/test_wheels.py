@@ -70,22 +70,16 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("packages", "program"),
-    [(("core",), CORE), (("core", "testing"), TESTING)],
-    ids=["core", "core and testing"],
-)
-def test_wheels_work_alone_in_a_fresh_environment(
-    wheels: Path, tmp_path: Path, packages: tuple[str, ...], program: str
-) -> None:
+def test_wheels_work_alone_in_a_fresh_environment(wheels: Path, tmp_path: Path) -> None:
+    """The core by itself, then with its package for tests beside it."""
     python = fresh_environment(tmp_path / "environment")
-    chosen = [str(next(wheels.glob(f"kafkaesk_{name}-*.whl"))) for name in packages]
 
-    run([python, "-m", "pip", "install", "--quiet", *chosen], tmp_path)
-    run([python, "-c", program], tmp_path)
-    listed = run([python, "-m", "kafkaesk_core", "plugins"], tmp_path)
-
-    assert "no plugins are installed" in listed
+    for name, program in (("core", CORE), ("testing", TESTING)):
+        wheel = str(next(wheels.glob(f"kafkaesk_{name}-*.whl")))
+        run([python, "-m", "pip", "install", "--quiet", wheel], tmp_path)
+        run([python, "-c", program], tmp_path)
+        listed = run([python, "-m", "kafkaesk_core", "plugins"], tmp_path)
+        assert "no plugins are installed" in listed
 
 
 def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:

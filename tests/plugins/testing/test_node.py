@@ -1,7 +1,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,16 +10,9 @@ from kafkaesk_testing import KafkaBrokerError, KafkaCluster, KafkaNode
 from kafkaesk_testing.probe import has_coordinator, metadata
 
 
-@pytest.fixture(scope="module")
-def cluster(kafka_jars: Path) -> Iterator[KafkaCluster]:
-    with KafkaCluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def node(cluster: KafkaCluster) -> KafkaNode:
-    cluster.heal()
-    return cluster.nodes[0]
+def node(broker: KafkaCluster) -> KafkaNode:
+    return broker.nodes[0]
 
 
 def test_a_started_node_answers_and_serves_groups(node: KafkaNode) -> None:

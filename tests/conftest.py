@@ -1,0 +1,23 @@
+"""A broker that tests may kill, one for all of them: a start takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kafkaesk_testing import KafkaCluster
+
+
+@pytest.fixture(scope="session")
+def _one_node(kafka_jars: Path) -> Iterator[KafkaCluster]:
+    with KafkaCluster(1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def broker(_one_node: KafkaCluster) -> KafkaCluster:
+    """A cluster of one; it runs when a test begins, with the topics of earlier ones."""
+    _one_node.heal()
+    return _one_node
