@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Play, report, and exit with 1 if something did not hold."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("faults: terminated"))
     arguments = _arguments(argv)
     rows = arguments.only or list(ROWS)
     unknown = [row for row in rows if row not in ROWS]

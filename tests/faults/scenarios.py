@@ -51,7 +51,7 @@ PATIENT = {**MEMBER, "session_timeout_ms": 20_000, "heartbeat_interval_ms": 1000
 PARTITION = Workload("partition", kafka_settings=MEMBER)
 KEY = Workload("key", ordering="key", concurrency=16, kafka_settings=MEMBER)
 UNORDERED = Workload("unordered", ordering="unordered", concurrency=16, kafka_settings=MEMBER)
-BATCHES = Workload("batches", is_batched=True, kafka_settings=MEMBER)
+PATIENT_BATCHES = Workload("batches", is_batched=True, kafka_settings=PATIENT)
 MODES = (PARTITION, KEY, UNORDERED)
 PATIENT_MODES = tuple(replace(mode, kafka_settings=PATIENT) for mode in MODES)
 PATIENT_PARTITION, PATIENT_KEY, PATIENT_UNORDERED = PATIENT_MODES
@@ -63,9 +63,11 @@ REPEATS = frozenset({"handled twice after a clean handover"})
 
 SCENARIOS = (
     Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 2, limits=TAKEOVER),
-    Scenario("F2", "members stopped", "fast", MODES, (StopMember(),), 55, 2),
-    Scenario("F3", "members come and go", "fast", MODES, (LeaveAndJoin(),), 55, 1),
-    Scenario("F3", "batches, members come and go", "fast", (BATCHES,), (LeaveAndJoin(),), 10),
+    Scenario("F2", "members stopped", "fast", PATIENT_MODES, (StopMember(),), 55, 2),
+    Scenario("F3", "members come and go", "fast", PATIENT_MODES, (LeaveAndJoin(),), 55, 1),
+    Scenario(
+        "F3", "batches, members come and go", "fast", (PATIENT_BATCHES,), (LeaveAndJoin(),), 10
+    ),
     Scenario(
         "F4",
         "a handler overruns its drain",
