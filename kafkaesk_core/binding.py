@@ -169,6 +169,8 @@ def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) ->
             data = decode(message)
             return func(data, **{name: argument(message) for name, argument in items})
 
+    # It has returned when the handler fails: whoever reads a traceback looks for the handler.
+    functools.update_wrapper(call, func, assigned=(), updated=())
     return call
 
 

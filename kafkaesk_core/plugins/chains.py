@@ -21,7 +21,7 @@ __all__ = [
     "adapt",
     "ask",
     "blame",
-    "code_of",
+    "codes_of",
     "compile_chain",
     "compile_notifier",
 ]
@@ -165,7 +165,7 @@ def blame(
     """
     owners: dict[CodeType, list[HookImpl]] = {}
     for implementation in implementations:
-        if code := code_of(implementation.function):
+        for code in codes_of(implementation.function):
             owners.setdefault(code, []).append(implementation)
     culprit = None
     trace = error.__traceback__
@@ -187,10 +187,15 @@ def _owner(frame: FrameType, candidates: list[HookImpl]) -> str:
     return owner.plugin_name
 
 
-def code_of(function: Function) -> CodeType | None:
-    """Return the code that a frame of `function` will show, None if it is not Python's."""
-    while isinstance(function, partial):
-        function = function.func
-    inner = inspect.unwrap(function)
-    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
-    return code if isinstance(code, CodeType) else None
+def codes_of(function: Function | None) -> set[CodeType]:
+    """Return the codes that frames of `function`, and of what it wraps, will show."""
+    found: set[CodeType] = set()
+    while function is not None:
+        while isinstance(function, partial):
+            function = function.func
+        code = getattr(function, "__code__", None)
+        code = code or getattr(type(function).__call__, "__code__", None)
+        if isinstance(code, CodeType):
+            found.add(code)
+        function = getattr(function, "__wrapped__", None)
+    return found

@@ -17,7 +17,7 @@ from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.schema.registration import SchemaRegistration
 from kafkaesk_core.subscription import Subscription
 
-from .chains import F, ObserverErrors, ask, blame, code_of, compile_chain, compile_notifier
+from .chains import F, ObserverErrors, ask, blame, codes_of, compile_chain, compile_notifier
 from .contract import SIGNATURES, STAGES, check_plugin, did_you_mean
 from .discovery import (
     EntryPoint,
@@ -156,8 +156,7 @@ class Plugins:
         """
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
-        if code := code_of(terminal):
-            self._terminals.add(code)
+        self._terminals |= codes_of(terminal)
         return compile_chain(self._ordered(hook, skip), terminal, constants)
 
     def notifier(self, hook: str, **constants: Any) -> Callable[..., None] | None:

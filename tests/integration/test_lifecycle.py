@@ -379,6 +379,28 @@ async def test_f45_a_plugin_that_fails_is_named_in_the_handlers_error(
             await kafkaesk_app.consume_for(1, seconds=20)
 
 
+async def test_f45_a_handler_that_fails_below_a_layer_is_not_taken_for_the_layer(
+    kafkaesk_app: Application,
+) -> None:
+    class Harmless:
+        @hookimpl
+        async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+            return await call_next(message)
+
+    async def handle(data: bytes) -> None:
+        raise KeyError("of the handler")
+
+    kafkaesk_app.plugins.register(Harmless())
+    kafkaesk_app.subscribe("failing", "failing")(handle)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.raw_publish("failing", b"x")
+        with pytest.raises(HandlerError, match="of the handler") as raised:
+            await kafkaesk_app.consume_for(1, seconds=20)
+
+    assert "in plugin" not in str(raised.value)
+
+
 async def test_f30_a_stuck_handler_makes_the_application_unhealthy(
     kafkaesk_app: Application,
 ) -> None:
