@@ -280,7 +280,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     (project / "shout.py").write_text(THIRD_PARTY)
     (project / "pyproject.toml").write_text(PROJECT)
     target = tmp_path_factory.mktemp("site")
-    command = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(project)]
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(target),
+        str(project),
+    ]
     subprocess.run(command, check=True)
     return str(target)
 
