@@ -386,5 +386,7 @@ async def test_f41_who_may_write_again_writes_again(secured: KafkaCluster) -> No
                 await delivery
         rights.give("TOPIC", "WRITE")
         after = await (await bob.raw_publish("orders", b"after"))
+        counts = bob.status().published
 
     assert after.offset == 2
+    assert (counts["acked"], counts["failed"], counts["replaced"]) == (2, 3, 0)
