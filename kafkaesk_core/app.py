@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -154,12 +154,14 @@ class Application(Configuration):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
 
         Returns once the message is buffered; await the delivery for the broker's
         acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
-        already carries one. `timestamp_ms` is by default now.
+        already carries one. `timestamp_ms` is by default now. `meta` is for plugins: what they
+        find in the message's `meta`.
 
         Raises:
             SchemaError: the data satisfies no schema, or not the one that the stream carries.
@@ -183,6 +185,7 @@ class Application(Configuration):
             partition=partition,
             timestamp_ms=timestamp_ms,
             origins=origins,
+            meta={} if meta is None else dict(meta),
         )
 
     async def publish_and_wait(
@@ -195,6 +198,7 @@ class Application(Configuration):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        meta: Mapping[str, Any] | None = None,  # as of `publish`
     ) -> RecordMetadata:
         """Publish, and wait for the broker's acknowledgement.
 
@@ -211,6 +215,7 @@ class Application(Configuration):
             schema=schema,
             partition=partition,
             timestamp_ms=timestamp_ms,
+            meta=meta,
         )
         return await delivery
 
@@ -224,6 +229,7 @@ class Application(Configuration):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # as of `publish`
     ) -> Delivery:
         """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
         if data is not None and not isinstance(data, bytes):
@@ -240,6 +246,7 @@ class Application(Configuration):
             partition=partition,
             timestamp_ms=timestamp_ms,
             origins=origins,
+            meta={} if meta is None else dict(meta),
         )
 
     async def _send(self, stream_id: str, data: Data, **fields: Any) -> Delivery:
@@ -326,6 +333,11 @@ class Application(Configuration):
             await runtime.stop_consuming()
 
     # --- state
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+        return () if self._runtime is None else self._runtime.servers
 
     @property
     def is_consuming(self) -> bool:

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from .delivery import Delivery
 from .errors import DecodeError
+from .status import Status
 
 __all__ = [
     "App",
@@ -45,7 +46,7 @@ class OutgoingMessage:
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
     `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none. `meta` is for plugins.
+    batch, or none. `meta` is for plugins, and for what the caller tells them.
     """
 
     stream: str
@@ -188,6 +189,13 @@ class App(Protocol):
     @property
     def claimed_headers(self) -> frozenset[str]:
         """Header names that plugins own; nothing else copies or overwrites them."""
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+
+    def status(self) -> Status:
+        """Return a snapshot of the groups, their partitions and what was published."""
 
     async def publish(
         self,
