@@ -23,6 +23,7 @@ __all__ = ["OnSend", "Sending", "explicit_fields"]
 OnSend = Callable[[Span, OutgoingMessage], None]
 
 EXPLICIT = "kafkaesk-otel"
+NONE: frozenset[str] = frozenset()
 
 
 class Sending:
@@ -62,39 +63,38 @@ class Sending:
         view = self._views.send(message.topic, message.partition)
         if view is None:
             return None
-        propagation = self._telemetry.propagation
-        explicit = explicit_fields(message, propagation.fields)
-        custom = self._custom_creation(message, explicit) if explicit else None
+        custom, keep = self._given(message)
         tracer = self._telemetry.tracer
         if custom is not None:
             send = Operation(tracer, view, SpanKind.CLIENT, current, (Link(custom),))
         else:
             send = Operation(tracer, view, SpanKind.PRODUCER, current)
             if self._settings.propagate_producer:
-                propagation.inject(message.headers, send.context, explicit)
+                self._telemetry.propagation.inject(message.headers, send.context, keep)
         if send.is_recording:
             self._describe(send, message)
         return send
 
-    def _custom_creation(
-        self, message: OutgoingMessage, explicit: Collection[str]
-    ) -> SpanContext | None:
-        """The creation context that the caller gave, if it is not that of what he handles."""
+    def _given(self, message: OutgoingMessage) -> tuple[SpanContext | None, frozenset[str]]:
+        """Return the creation context that the caller gave, and the headers that are his.
+
+        The one that he copied with all headers of the record he handles is not: it is replaced.
+        """
+        propagation = self._telemetry.propagation
+        explicit = explicit_fields(message, propagation.fields)
+        if not explicit:
+            return None, NONE
         given = [header for header in message.headers if header[0] in explicit]
-        extracted = self._telemetry.propagation.extract(given, Context())
-        found = get_current_span(extracted).get_span_context()
+        found = get_current_span(propagation.extract(given, Context())).get_span_context()
         if not found.is_valid:
-            return None
+            return None, explicit
         process = PROCESS.get()
-        if process is not None and process.creation is not None:
-            inherited = process.creation
-            if (found.trace_id, found.span_id) == (inherited.trace_id, inherited.span_id):
-                # Copied with all headers of the record: replaced, as an inherited one.
-                explicit_now = message.headers
-                explicit_now[:] = [h for h in explicit_now if h[0] not in explicit]
-                message.meta[EXPLICIT] = frozenset()
-                return None
-        return found
+        inherited = None if process is None else process.creation
+        if inherited is None or _ids(found) != _ids(inherited):
+            return found, explicit
+        message.headers = [header for header in message.headers if header[0] not in explicit]
+        message.meta[EXPLICIT] = NONE
+        return None, NONE
 
     def _describe(self, send: Operation, message: OutgoingMessage) -> None:
         send.span.set_attributes(of_outgoing(message, self._settings))
@@ -152,4 +152,5 @@ def explicit_fields(message: OutgoingMessage, fields: Collection[str]) -> frozen
     return explicit
 
 
-NONE: frozenset[str] = frozenset()
+def _ids(context: SpanContext) -> tuple[int, int]:
+    return context.trace_id, context.span_id
