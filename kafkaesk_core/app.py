@@ -220,6 +220,11 @@ class Application(Publishing):
     # --- state
 
     @property
+    def servers(self) -> Sequence[str]:
+        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+        return () if self._runtime is None else self._runtime.servers
+
+    @property
     def is_consuming(self) -> bool:
         """Whether consumers run, or are being started or stopped."""
         return self._runtime is not None and self._runtime.consumption is not None

@@ -76,6 +76,19 @@ class Delivery:
         outcome.observe(index)
         return fresh(outcome.error)
 
+    def peek(self) -> tuple[RecordMetadata | None, BaseException | None] | None:
+        """Return the metadata, or why there is none; None while neither is known.
+
+        Unlike `exception`, for observers: a failure counts as looked at by nobody. The error is
+        shared, so it must not be raised.
+        """
+        outcome, index = self._outcome.find(self._record.offset)
+        if not outcome.is_settled:
+            return None
+        if outcome.error is not None:
+            return None, outcome.error
+        return outcome.metadata(index, self._record.timestamp), None
+
     @property
     def topic(self) -> str:
         """The topic's name, with the prefix."""

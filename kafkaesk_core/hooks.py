@@ -93,7 +93,9 @@ class Hooks:
         `call_next`, so that undecodable messages pass here too. Returning means processed: the
         offset may be committed, whether or not `call_next` was called. An exception means not
         processed: the subscription's `on_error` decides, a disposition decides itself. Calling
-        `call_next` again handles the message again. Catch Exception, never BaseException.
+        `call_next` again handles the message again. Catch Exception, never BaseException. A layer
+        that answers a failure itself (in-place retry, dead letter) appends the exception to the
+        list `message.meta["handled_errors"]`, so that layers further out can tell of it.
         """
 
     @hookspec

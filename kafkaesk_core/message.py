@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from .delivery import Delivery
 from .errors import DecodeError
+from .status import Status
 
 __all__ = [
     "App",
@@ -71,6 +72,7 @@ class OutgoingMessage:
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,
     ) -> None:
         self.stream = stream
         self.topic = topic
@@ -81,11 +83,11 @@ class OutgoingMessage:
         self.partition = partition
         self.timestamp_ms = timestamp_ms
         self.origins = origins
-        self._meta: dict[str, Any] | None = None
+        self._meta: dict[str, Any] | None = None if meta is None else dict(meta)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """A place for plugins, made when first used."""
+        """A place for plugins, and for what the caller tells them; made when first used."""
         if self._meta is None:
             self._meta = {}
         return self._meta
@@ -216,6 +218,13 @@ class App(Protocol):
     @property
     def claimed_headers(self) -> frozenset[str]:
         """Header names that plugins own; nothing else copies or overwrites them."""
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+
+    def status(self) -> Status:
+        """Return a snapshot of the groups, their partitions and what was published."""
 
     async def publish(
         self,

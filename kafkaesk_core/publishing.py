@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NoReturn
 
@@ -43,12 +43,14 @@ class Publishing(Configuration):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
 
         Returns once the message is buffered; await the delivery for the broker's
         acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
-        already carries one. `timestamp_ms` is by default now.
+        already carries one. `timestamp_ms` is by default now. `meta` is for plugins: what they
+        find in the message's `meta`.
 
         Raises:
             SchemaError: the data satisfies no schema, or not the one that the stream carries.
@@ -65,7 +67,7 @@ class Publishing(Configuration):
         topic = runtime.topics.topic_of(stream_id)
         pairs = None if headers is None else checked_headers(headers)
         message = OutgoingMessage(
-            stream_id, topic, data, key, schema, pairs, partition, timestamp_ms, origins
+            stream_id, topic, data, key, schema, pairs, partition, timestamp_ms, origins, meta
         )
         delivery = runtime.offer(message)
         if delivery is None:
@@ -82,6 +84,7 @@ class Publishing(Configuration):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        meta: Mapping[str, Any] | None = None,  # as of `publish`
     ) -> RecordMetadata:
         """Publish, and wait for the broker's acknowledgement.
 
@@ -98,6 +101,7 @@ class Publishing(Configuration):
             schema=schema,
             partition=partition,
             timestamp_ms=timestamp_ms,
+            meta=meta,
         )
         return await delivery
 
@@ -150,6 +154,7 @@ class Publishing(Configuration):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
         if data is not None and not isinstance(data, bytes):
@@ -169,6 +174,7 @@ class Publishing(Configuration):
             partition=partition,
             timestamp_ms=timestamp_ms,
             origins=origins,
+            meta=meta,
         )
         return await runtime.publish(message) or self._swallowed()
 

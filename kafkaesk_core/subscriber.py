@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
@@ -29,6 +29,7 @@ class Publish(Protocol):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         origins: Messages = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Awaitable[Delivery]:
         """Publish one message."""
 

@@ -75,6 +75,15 @@ class InstalledPlugin:
         make: Callable[..., object] = found
         return make() if values is None else make(values)
 
+    def makes(self, plugin: object) -> bool:
+        """Say whether `plugin` is what `build` would return, but for its settings.
+
+        Raises:
+            Exception: whatever the plugin's own code raises.
+        """
+        found = self.entry_point.load()
+        return type(plugin) is found if inspect.isclass(found) else plugin is found
+
     def failure(self, cause: str) -> PluginError:
         """Say what failed, why, and how to start without it."""
         return PluginError(

@@ -116,8 +116,10 @@ class Plugins:
     ) -> None:
         """Load the installed plugins; the ones loaded before stay as they are.
 
-        `allow` None means all. What is disabled or not allowed is listed but never imported.
-        `settings` has a mapping for each plugin's name. All are tried before the error is raised.
+        A plugin that the service has registered itself, of the class and under the name of an
+        installed one, takes its place. `allow` None means all. What is disabled or not allowed is
+        listed but never imported. `settings` has a mapping for each plugin's name. All are tried
+        before the error is raised.
 
         Raises:
             PluginError: one or more cannot be loaded, or `allow` names one that is not installed.
@@ -129,6 +131,8 @@ class Plugins:
             active = self._active.get(plugin.name)
             if active and active.source == plugin.package:
                 return True
+            if active and plugin.makes(self._manager.get_plugin(plugin.name)):
+                return True  # the service has made its own, with arguments of its own
             built = plugin.build(explicit.get(plugin.name, {}), environ)
             if built is not None:
                 self._add(built, plugin.info("active"))

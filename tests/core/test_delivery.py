@@ -370,3 +370,32 @@ async def test_a_split_batch_tells_of_the_unseen_failures_of_each_part() -> None
     del first, second, outcome, deliveries
 
     assert told == [(1, 2)]
+
+
+async def test_who_peeks_sees_the_outcome_without_having_looked_at_a_failure() -> None:
+    unobserved: list[int] = []
+    outcome = BatchOutcome(TP, lambda _, count: unobserved.append(count))
+    first, second = (Delivery(outcome, Mark(index)) for index in range(2))
+
+    assert first.peek() is None
+    outcome.fail(failed("refused"), 2)
+    peeked = first.peek()
+    second.exception()
+    outcome.report()
+
+    assert peeked is not None
+    assert peeked[0] is None
+    assert str(peeked[1]) == "refused"
+    assert unobserved == [1]
+
+
+async def test_who_peeks_at_a_success_sees_the_metadata_of_the_record() -> None:
+    outcome, deliveries = batch_of(2)
+
+    outcome.acknowledge(written(40), 2)
+    peeked = deliveries[1].peek()
+
+    assert peeked is not None
+    metadata, error = peeked
+    assert metadata is not None
+    assert (metadata.offset, error) == (41, None)

@@ -454,7 +454,7 @@ def test_all_broken_plugins_are_reported_at_once_and_the_others_listed() -> None
 def test_a_name_the_service_has_taken_is_an_error_and_can_be_disabled() -> None:
     plugins = Plugins()
     plugins.register(Plain(), "good")
-    entry_points = [EntryPoint("good", Plain)]
+    entry_points = [EntryPoint("good", Good)]
 
     with pytest.raises(PluginError, match=r"the name is taken by .*Plain from app"):
         plugins.load_entry_points(entry_points=entry_points, environ={})
@@ -464,6 +464,21 @@ def test_a_name_the_service_has_taken_is_an_error_and_can_be_disabled() -> None:
         ("app", "active"),
         ("kafkaesk-good", "disabled"),
     ]
+
+
+def test_a_plugin_that_the_service_made_itself_takes_the_place_of_the_installed_one() -> None:
+    plugins = Plugins()
+    own = Good(Good.Settings(limit=7))
+    plugins.register(own, "good")
+    before = len(Good.made)
+
+    plugins.load_entry_points(entry_points=[EntryPoint("good", Good)], environ={})
+
+    assert len(Good.made) == before
+    assert [(info.name, info.source, info.status) for info in plugins.list()] == [
+        ("good", "app", "active")
+    ]
+    assert plugins.layers("published") == ["good"]
 
 
 def test_a_package_that_does_not_say_its_name_is_unknown() -> None:

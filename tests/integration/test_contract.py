@@ -226,6 +226,39 @@ async def test_s6_subscriber_publishes_on_behalf_of_its_message(
     assert origins == ["s6.in"]
 
 
+async def test_what_the_caller_tells_plugins_is_in_the_messages_meta(
+    kafkaesk_app: Application,
+) -> None:
+    kafkaesk_app.schema("Content")(Content)
+    told = {"channel": "mail"}
+    seen: list[dict[str, Any]] = []
+
+    @kafkaesk_app.hook
+    async def wrap_publish(message: Any, call_next: Any) -> Any:
+        seen.append(dict(message.meta))
+        message.meta["changed"] = True
+        return await call_next(message)
+
+    async with kafkaesk_app:
+        await kafkaesk_app.publish("meta.a", Content(foo="1"), meta=told)
+        await kafkaesk_app.publish_and_wait("meta.a", Content(foo="2"), meta=told)
+        await kafkaesk_app.raw_publish("meta.b", b"3", meta=told)
+        await kafkaesk_app.publish("meta.a", Content(foo="4"))
+
+    assert seen == [told, told, told, {}]
+    assert told == {"channel": "mail"}
+
+
+async def test_the_application_tells_which_brokers_it_asked(kafkaesk_app: Application) -> None:
+    before = kafkaesk_app.servers
+
+    async with kafkaesk_app:
+        during = kafkaesk_app.servers
+
+    assert (tuple(before), tuple(kafkaesk_app.servers)) == ((), ())
+    assert tuple(during) == kafkaesk_app.settings.kafka_servers
+
+
 async def test_s7_routers_are_merged_and_conflicts_are_errors(kafkaesk_app: Application) -> None:
     """U36: mount replaced event handlers and schemas."""
     calls: list[str] = []

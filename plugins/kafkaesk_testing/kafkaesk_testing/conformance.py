@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
@@ -18,6 +18,7 @@ from kafkaesk_core import (
     Retry,
     SchemaRegistration,
     Skip,
+    Status,
     Stop,
     Subscription,
 )
@@ -63,6 +64,11 @@ class _App:
     """As much of an application as hooks may ask for; it publishes to nowhere."""
 
     claimed_headers: frozenset[str] = frozenset()
+    servers: Sequence[str] = ("localhost:9092",)
+
+    def status(self) -> Status:
+        """Return that nothing is consumed."""
+        return Status("running")
 
     async def publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
         """Publish nothing."""

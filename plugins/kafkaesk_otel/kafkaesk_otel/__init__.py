@@ -1,0 +1,9 @@
+"""Traces and metrics of OpenTelemetry for kafkaesk; needs only its API."""
+
+from __future__ import annotations
+
+from .plugin import OTelPlugin
+from .processing import current_process_span
+from .settings import OTelSettings
+
+__all__ = ["OTelPlugin", "OTelSettings", "current_process_span"]

@@ -1,0 +1,25 @@
+"""What went wrong in the plugin itself: counted, told once per kind, and nobody else's concern."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+__all__ = ["Failures"]
+
+logger = logging.getLogger("kafkaesk.otel")
+
+
+class Failures:
+    """Counts by kind; the first of each kind is logged."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def note(self, kind: str, error: Exception | None = None) -> None:
+        """Count one failure; the message it happened for goes on."""
+        self.counts[kind] += 1
+        if self.counts[kind] == 1:
+            logger.warning(
+                "%s failed and is counted from here on; messages go on", kind, exc_info=error
+            )

@@ -1,0 +1,141 @@
+"""One trace over two processes and a real broker, as it arrives where traces are collected."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kafkaesk_testing import Kafka, eventually
+from tests.plugins.otel.receiver import drawn, receiving
+
+SHOP = """
+from opentelemetry import trace
+from pydantic import BaseModel
+from kafkaesk_core import Application
+
+app = Application()
+
+@app.schema("Order", streams=["orders"])
+class Order(BaseModel):
+    number: int
+
+@app.schema("Invoice", streams=["invoices"])
+class Invoice(BaseModel):
+    number: int
+"""
+
+CUSTOMER = (
+    SHOP
+    + """
+@app.subscribe("invoices", "customer")
+async def pay(invoice: Invoice) -> None: ...
+
+async def checkout() -> None:
+    with trace.get_tracer("customer").start_as_current_span("checkout"):
+        await app.publish("orders", Order(number=7), key=b"order-7")
+
+app.on("initialize", checkout)
+"""
+)
+
+BILLING = (
+    SHOP
+    + """
+@app.subscribe("orders", "billing")
+async def bill(order: Order, subscriber) -> None:
+    await subscriber.publish("invoices", Invoice(number=order.number))
+    await subscriber.consumer.commit()
+"""
+)
+
+EXPECTED = """\
+checkout  INTERNAL  (customer)
+  send shop.orders  PRODUCER  (customer)
+    process shop.orders  CONSUMER  (billing)  linked to: send shop.orders
+      commit shop.orders  CLIENT  (billing)
+      send shop.invoices  PRODUCER  (billing)
+        process shop.invoices  CONSUMER  (customer)  linked to: send shop.invoices"""
+
+
+@contextmanager
+def service(name: str, code: str, folder: Path, **environment: str) -> Iterator[None]:
+    """A service as its operator starts it: the command, with the SDK that a package sets up."""
+    (folder / f"{name}.py").write_text(code)
+    programs = Path(sys.executable).parent
+    output = (folder / f"{name}.log").open("wb")
+    process = subprocess.Popen(
+        [programs / "opentelemetry-instrument", programs / "kafkaesk", f"{name}:app"],
+        cwd=folder,
+        env={**os.environ, "OTEL_SERVICE_NAME": name, **environment},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield
+        process.send_signal(signal.SIGTERM)
+        code_of_exit, told = process.wait(30), (folder / f"{name}.log").read_text()
+        assert code_of_exit == 0, told
+        assert "Traceback" not in told
+    finally:
+        process.kill()
+        process.wait()
+        output.close()
+
+
+async def test_one_trace_over_publish_consume_publish_consume(kafka: Kafka, tmp_path: Path) -> None:
+    prefix = f"e2e-{uuid.uuid4().hex[:8]}."
+    with receiving() as receiver:
+        environment = {
+            "KAFKAESK_KAFKA_SERVERS": ",".join(kafka.servers),
+            "KAFKAESK_TOPIC_PREFIX": prefix,
+            "KAFKAESK_KAFKA_SETTINGS": '{"heartbeat_interval_ms": 300}',
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiokafka",
+            "KAFKAESK_OTEL_LAG_INTERVAL": "0.2",
+        }
+        with (
+            service("billing", BILLING, tmp_path, **environment),
+            service("customer", CUSTOMER, tmp_path, **environment),
+        ):
+            await eventually(lambda: len(receiver.spans) >= 6, within=90)
+            await eventually(lambda: len(receiver.metrics) >= 5, within=30)
+
+    drawing = drawn(receiver.spans).replace(prefix, "shop.")
+    sys.stdout.write(f"{drawing}\n")
+    assert drawing == EXPECTED
+    assert len({span.trace_id for span in receiver.spans}) == 1
+    assert len(receiver.spans) == 6
+    scopes = {span.scope for span in receiver.spans if span.name != "checkout"}
+    assert scopes == {"kafkaesk_otel"}
+    process = next(s for s in receiver.spans if s.name == f"process {prefix}orders")
+    host, _, port = kafka.servers[0].rpartition(":")
+    expected = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": f"{prefix}orders",
+        "messaging.consumer.group.name": "billing",
+        "messaging.kafka.offset": 0,
+        "messaging.kafka.message.key": "order-7",
+        "kafkaesk.schema": "Order:1",
+        "server.address": host,
+        "server.port": int(port),
+    }
+    assert expected.items() <= process.attributes.items()
+    assert receiver.metrics == {
+        "messaging.client.operation.duration s",
+        "messaging.client.sent.messages {message}",
+        "messaging.client.consumed.messages {message}",
+        "messaging.process.duration s",
+        "kafkaesk.consumer.lag {message}",
+    }
