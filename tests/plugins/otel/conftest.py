@@ -137,11 +137,11 @@ class Traced:
         await self.app.finalize()
 
 
-Trace = Callable[..., Traced]
+TraceApp = Callable[..., Traced]
 
 
 @pytest_asyncio.fixture
-async def trace_app() -> AsyncIterator[Trace]:
+async def trace_app() -> AsyncIterator[TraceApp]:
     """Make an application with these plugins; it is stopped in the end."""
     made: list[Traced] = []
 
@@ -182,7 +182,7 @@ class Layers:
         for plugin in plugins:
             self.plugins.register(plugin)
         self.subscription = Subscription("layers", handler, "group", pattern="*")
-        self._constants = {"subscription": self.subscription, "app": Bare()}
+        self._constants: dict[str, Any] = {"subscription": self.subscription, "app": Bare()}
 
     async def consume(
         self,
