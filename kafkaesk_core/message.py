@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -45,7 +45,7 @@ class OutgoingMessage:
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
     `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none. `meta` is for plugins.
+    batch, or none. `meta` is for plugins. `is_internal` says that no observer is told of it.
     """
 
     stream: str
@@ -58,6 +58,7 @@ class OutgoingMessage:
     timestamp_ms: int | None = field(default=None, kw_only=True)
     origins: Sequence[IncomingMessage] = field(default=(), kw_only=True)
     meta: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    is_internal: bool = field(default=False, kw_only=True)
 
     @property
     def origin(self) -> IncomingMessage | None:
@@ -206,6 +207,27 @@ class App(Protocol):
         headers: Iterable[Header] | None = None,
     ) -> Delivery:
         """Publish bytes as they are: no envelope, no schema."""
+
+    async def publish_internal(
+        self,
+        stream_id: str,
+        data: bytes,
+        *,
+        schema: str,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Publish a whole envelope on the plugin's own account, past all plugins."""
+
+    @property
+    def schemas(self) -> Mapping[str, Any]:
+        """The schemas that are registered, by name: "Content:1"."""
+
+    def schema(
+        self, _id: str | None = None, *, version: int | None = None, retention: int | None = None
+    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
+        """Register a model of the plugin's own as a schema; its `retention` is in seconds."""
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""

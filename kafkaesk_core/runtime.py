@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +17,7 @@ from .delivery import Delivery
 from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
-from .message import App, OutgoingMessage
+from .message import App, Header, OutgoingMessage, checked_headers
 from .plugins.registry import Plugins
 from .publisher.publisher import Publisher
 from .router import EventHandler
@@ -52,7 +52,7 @@ class Runtime:
         self._schemas = schemas
         self._events = events
         self._stack = AsyncExitStack()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._deadline: float | None = None
         self.consumption: Consumption | None = None
         self.is_open = False
@@ -131,15 +131,15 @@ class Runtime:
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
         """Reach a broker, trying until `start_timeout` is over."""
         timeout = self.settings.start_timeout
-        deadline = self._loop.time() + timeout
+        deadline = self.loop.time() + timeout
         told = ""
         while True:
             admin = Admin(bootstrap.servers, self.settings.client.for_admin())
-            left = max(deadline - self._loop.time(), 0.1)
+            left = max(deadline - self.loop.time(), 0.1)
             try:
                 await admin.start(left)
             except BrokerUnreachableError as error:
-                if self._loop.time() + CONNECT_PAUSE >= deadline:
+                if self.loop.time() + CONNECT_PAUSE >= deadline:
                     raise BrokerUnreachableError(
                         f"{error}; gave up after start_timeout {timeout:g}s",
                         servers=bootstrap.servers,
@@ -167,6 +167,31 @@ class Runtime:
         """
         await self.publisher.start(self.settings.start_timeout)
         self.can_publish = True
+
+    async def publish_internal(
+        self,
+        stream: str,
+        data: bytes,
+        schema: str,
+        *,
+        key: bytes | None,
+        headers: Iterable[Header] | None,
+        timestamp_ms: int | None,
+    ) -> Delivery:
+        """Publish past all plugins: the chain without layers is the publisher itself (D36)."""
+        topic = self.topics.topic_of(stream)
+        self.topics.claim(topic, self._schemas.named(schema, topic).id)
+        message = OutgoingMessage(
+            *(stream, topic, data),
+            key=key,
+            schema=schema,
+            headers=checked_headers(headers) if headers else [],
+            timestamp_ms=timestamp_ms,
+            is_internal=True,
+        )
+        if not self.can_publish:
+            await self.start_publisher()
+        return await self.publisher.send(message)
 
     def compile(self) -> None:
         """Build all chains from the plugins as they are now."""
@@ -215,7 +240,7 @@ class Runtime:
         """Drain, commit and leave all groups; nothing happens if there are none."""
         consumption = self.consumption
         if consumption is not None:
-            deadline = self._deadline or self._loop.time() + self.settings.shutdown_timeout
+            deadline = self._deadline or self.loop.time() + self.settings.shutdown_timeout
             await consumption.stop(deadline)
             if self.consumption is consumption:
                 self.consumption = None
@@ -225,11 +250,11 @@ class Runtime:
     def _stop_by(self) -> float:
         """When everything shall have ended, on the loop's clock; set by the first who asks."""
         if self._deadline is None:
-            self._deadline = self._loop.time() + self.settings.shutdown_timeout
+            self._deadline = self.loop.time() + self.settings.shutdown_timeout
         return self._deadline
 
     def _left(self) -> float:
-        return max(self._stop_by() - self._loop.time(), 0.5)
+        return max(self._stop_by() - self.loop.time(), 0.5)
 
     async def stop(self) -> None:
         """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer."""
