@@ -24,6 +24,7 @@ class Groups:
     """Binds every handler once, and makes the consumers of each run.
 
     Raises:
+        ConfigurationError: settings of consumers contradict each other.
         SubscriptionError: a handler's annotation cannot be resolved or its parameter not filled,
             or a setting of its own contradicts another of the application's.
     """
@@ -51,6 +52,8 @@ class Groups:
                 known=self._known(subscription.group),
                 claim=plugins.bind_parameter,
             )
+        if self._bindings:
+            settings.check_handover()
         for group, bindings in self._bindings.items():
             _settings_of(group, bindings, settings)
 

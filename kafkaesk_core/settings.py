@@ -99,10 +99,11 @@ class Settings(BaseModel):
             return self
         settings = checked({**self.model_dump(exclude_unset=True), **values})
         settings.check()
+        settings.check_handover()
         return settings
 
     def check(self) -> None:
-        """Check what must hold between settings.
+        """Check what must hold between settings, also where nothing is consumed.
 
         Raises:
             NotConfiguredError: there are no servers.
@@ -114,9 +115,15 @@ class Settings(BaseModel):
                 "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
             )
         self.client.check()
-        for holds, otherwise in (*self._handover_relations(), *self._other_relations()):
-            if not holds:
-                raise ConfigurationError(otherwise)
+        _check(self._relations())
+
+    def check_handover(self) -> None:
+        """Check what must hold between the settings of consumers.
+
+        Raises:
+            ConfigurationError: two settings contradict each other; both values are named.
+        """
+        _check(self._handover_relations())
 
     def _handover_relations(self) -> Iterator[tuple[bool, str]]:
         """Partitions must be handed over before the group stops waiting for us."""
@@ -144,7 +151,7 @@ class Settings(BaseModel):
             "drain_timeout",
         )
 
-    def _other_relations(self) -> Iterator[tuple[bool, str]]:
+    def _relations(self) -> Iterator[tuple[bool, str]]:
         client = self.client
         request = client.number("request_timeout_ms", producer=True) / 1000
         yield (
@@ -166,6 +173,12 @@ class Settings(BaseModel):
     def shown(self) -> dict[str, Any]:
         """The settings as they may be shown: secrets masked."""
         return {**self.model_dump(), "kafka_settings": self.client.masked()}
+
+
+def _check(relations: Iterator[tuple[bool, str]]) -> None:
+    for holds, otherwise in relations:
+        if not holds:
+            raise ConfigurationError(otherwise)
 
 
 def _environment() -> dict[str, Any]:

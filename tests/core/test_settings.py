@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kafkaesk_core.errors import ConfigurationError, NotConfiguredError
-from kafkaesk_core.settings import merged_settings
+from kafkaesk_core.settings import Settings, merged_settings
 
 SERVERS = {"kafka_servers": ["localhost:9092"]}
 
@@ -70,7 +70,22 @@ def test_servers_are_required_and_the_ways_to_give_them_are_told() -> None:
 def test_values_that_contradict_each_other_are_both_told(values: dict[str, Any], told: str) -> None:
     """Rule 18, U22, decisions section 5."""
     with pytest.raises(ConfigurationError, match=told):
-        merged_settings(SERVERS, values).check()
+        check_all(merged_settings(SERVERS, values))
+
+
+def test_a_service_that_only_publishes_may_have_short_request_timeouts() -> None:
+    """How partitions are handed over concerns consumers only."""
+    settings = merged_settings(SERVERS, {"kafka_settings": {"request_timeout_ms": 5000}})
+
+    settings.check()
+
+    with pytest.raises(ConfigurationError, match="request_timeout_ms 5s of the consumer"):
+        settings.check_handover()
+
+
+def check_all(settings: Settings) -> None:
+    settings.check()
+    settings.check_handover()
 
 
 @pytest.mark.parametrize(

@@ -519,7 +519,12 @@ def test_s11_wrong_kafka_settings_are_errors_that_name_values_and_remedy(
 ) -> None:
     """U40."""
     with pytest.raises(ConfigurationError, match=match):
-        Application(["localhost:9092"], kafka_settings=wrong).settings.check()
+        check_settings(Application(["localhost:9092"], kafka_settings=wrong))
+
+
+def check_settings(app: Application) -> None:
+    app.settings.check()
+    app.settings.check_handover()
 
 
 def test_s11_secrets_are_never_shown() -> None:

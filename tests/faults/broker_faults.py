@@ -1,0 +1,176 @@
+"""Faults of brokers: killed, frozen, restarted, too few of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kafkaesk_testing.node import KafkaNode
+
+from .crew import Crew
+from .journal import now
+from .member_faults import ended
+from .stage import Stage, Strike
+
+__all__ = [
+    "FreezeBroker",
+    "KillBroker",
+    "LoseMajority",
+    "MoveLeaders",
+    "Outage",
+    "RestartBrokers",
+    "StopInOutage",
+]
+
+Role = Literal["any", "coordinator", "leader"]
+
+
+@dataclass(frozen=True, slots=True)
+class KillBroker:
+    """SIGKILL to a broker, and its start some seconds later.
+
+    The coordinator is that of the first workload's group, the leader that of its partition 0.
+    """
+
+    role: Role = "any"
+    down: float = 3.0
+
+    async def strike(self, stage: Stage) -> None:
+        """Return when all replicas are in sync again."""
+        node = await _find(stage, self.role)
+        await asyncio.to_thread(node.kill)
+        strike = stage.struck(f"{self.role} broker killed", node.id)
+        await asyncio.sleep(self.down)
+        await _restart(stage, node, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeBroker:
+    """SIGSTOP to a broker, then SIGCONT."""
+
+    seconds: float
+    role: Role = "any"
+
+    async def strike(self, stage: Stage) -> None:
+        """Freeze and thaw."""
+        node = await _find(stage, self.role)
+        await asyncio.to_thread(node.freeze)
+        strike = stage.struck(f"{self.role} broker frozen", node.id)
+        await asyncio.sleep(self.seconds)
+        await asyncio.to_thread(node.thaw)
+        strike.until = now()
+        await stage.heal()
+
+
+@dataclass(frozen=True, slots=True)
+class RestartBrokers:
+    """SIGTERM to each broker in turn, and its start: a rolling restart."""
+
+    async def strike(self, stage: Stage) -> None:
+        """The next one when all replicas are in sync."""
+        for node in stage.cluster.nodes:
+            strike = stage.struck("broker restarted", node.id)
+            await asyncio.to_thread(node.terminate)
+            await _restart(stage, node, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveLeaders:
+    """The leader of partition 0 is stopped in order and started again: leaders move twice."""
+
+    async def strike(self, stage: Stage) -> None:
+        """Stop and start it."""
+        node = await _find(stage, "leader")
+        strike = stage.struck("leaders moved", node.id)
+        await asyncio.to_thread(node.terminate)
+        await _restart(stage, node, strike)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """All brokers are killed, and started again some seconds later."""
+
+    seconds: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Return when all are back."""
+        strike = stage.struck("all brokers killed", "all")
+        await _kill_all(stage)
+        await asyncio.sleep(self.seconds)
+        strike.until = now()
+        await stage.heal()
+
+
+@dataclass(frozen=True, slots=True)
+class LoseMajority:
+    """All brokers but one are killed for some seconds: what is written is not replicated enough."""
+
+    seconds: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Return when all are back."""
+        survivor = stage.random.choice(stage.cluster.nodes)
+        strike = stage.struck("majority killed", f"all but {survivor.id}")
+        others = [node for node in stage.cluster.nodes if node is not survivor]
+        await asyncio.gather(*(asyncio.to_thread(node.kill) for node in others))
+        await asyncio.sleep(self.seconds)
+        strike.until = now()
+        await stage.heal()
+
+
+@dataclass(frozen=True, slots=True)
+class StopInOutage:
+    """Everybody is stopped while all brokers are away, and started again when they are back."""
+
+    limit: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Stop everybody within the limit; publishers tell what they did not deliver."""
+        strike = stage.struck("all brokers killed", "all")
+        await _kill_all(stage)
+        await asyncio.sleep(2.0)
+        await asyncio.gather(*(self._stop(stage, crew) for crew in stage.crews))
+        strike.until = now()
+        await stage.heal()
+        for crew in stage.crews:
+            for _ in range(crew.workload.workers):
+                crew.join()
+            crew.publish()
+            await crew.joined()
+
+    async def _stop(self, stage: Stage, crew: Crew) -> None:
+        strike = stage.struck("stopped without brokers", "all", crew.topic)
+        everybody = (*crew.present, *crew.publishers)
+        await asyncio.gather(*(ended(process, self.limit) for process in everybody))
+        strike.until = now()
+        told = crew.publishers[-1].output.read_text()
+        assert "not delivered" in told or "may or may not be delivered" in told, told
+
+
+async def _kill_all(stage: Stage) -> None:
+    await asyncio.gather(*(asyncio.to_thread(node.kill) for node in stage.cluster.nodes))
+
+
+async def _restart(stage: Stage, node: KafkaNode, strike: Strike) -> None:
+    await asyncio.to_thread(node.start, wait=False)
+    await stage.heal()
+    strike.until = now()
+
+
+async def _find(stage: Stage, role: Role) -> KafkaNode:
+    if role == "any":
+        return stage.random.choice(stage.cluster.nodes)
+    async with stage.admin() as admin:
+        find = _coordinator if role == "coordinator" else _leader
+        number = await find(admin, stage.crews[0])
+    return next(node for node in stage.cluster.nodes if node.id == number)
+
+
+async def _coordinator(admin: Any, crew: Crew) -> int:
+    return int(await admin.find_coordinator(crew.group))
+
+
+async def _leader(admin: Any, crew: Crew) -> int:
+    (topic,) = await admin.describe_topics([crew.topic])
+    return next(int(p["leader"]) for p in topic["partitions"] if p["partition"] == 0)

@@ -1,0 +1,169 @@
+"""`uv run faults`: plays the list of faults and writes the report.
+
+Every run is seeded: the same seed picks the same victims in the same order. What was played is
+kept in the report's folder as it is done; `--resume` goes on where an earlier call was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .figures import read_figures, save_figures
+from .mutations import mutate
+from .peers import COMPARED
+from .plots import draw
+from .report import TestRun, headline, report
+from .rows import ROWS, TESTS, scenarios_of, tests_of
+from .scenario import Scenario, play
+from .soak import SOAK, Soak
+
+__all__ = ["main"]
+
+FLAT = {"memory": 60.0, "descriptors": 60.0, "tasks": 60.0}
+"""What a soak may grow per hour: MiB, descriptors, tasks."""
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(f"{datetime.datetime.now():%H:%M:%S} {text}\n")
+    sys.stdout.flush()
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="faults", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--only", action="append", metavar="ROW", help="F12; may be repeated")
+    parser.add_argument("--seed", type=int, default=1, help="chooses victims and moments")
+    parser.add_argument("--rounds", type=int, help="instead of each row's own number")
+    parser.add_argument("--report", type=Path, default=Path("out"), metavar="FOLDER")
+    parser.add_argument("--resume", action="store_true", help="leave out what is in the folder")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of the soak, F44")
+    parser.add_argument("--no-peers", action="store_true", help="leave the comparison out")
+    parser.add_argument("--mutations", action="store_true", help="put known defects back instead")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Play, report, and exit with 1 if something did not hold."""
+    arguments = _arguments(argv)
+    rows = arguments.only or list(ROWS)
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        sys.exit(f"faults: there is no row {', '.join(unknown)}; rows are {', '.join(ROWS)}")
+    if arguments.mutations:
+        sys.exit(0 if mutate(say) else 1)
+    kept = arguments.report / "faults"
+    if not arguments.resume:
+        for old in kept.glob("*.json") if not arguments.only else ():
+            old.unlink()
+    problems = _play_rows(rows, arguments, kept)
+    text = shlex.join(["uv run faults", *(sys.argv[1:] if argv is None else argv)]).strip("'")
+    _write_report(arguments, kept, text.replace("'", ""))
+    for problem in problems:
+        say(f"DOES NOT HOLD: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+def _play_rows(rows: Iterable[str], arguments: argparse.Namespace, kept: Path) -> list[str]:
+    problems: list[str] = []
+    for row in rows:
+        for scenario in _scenarios(row, peers=not arguments.no_peers):
+            problems += _play(scenario, arguments, kept)
+        if row == SOAK.row:
+            problems += _soak(arguments, kept)
+        problems += _run_tests(row, arguments, kept)
+    return problems
+
+
+def _scenarios(row: str, *, peers: bool) -> list[Scenario]:
+    compared = [scenario for scenario in COMPARED if scenario.row == row]
+    return [*scenarios_of(row), *(compared if peers else ())]
+
+
+def _play(scenario: Scenario, arguments: argparse.Namespace, kept: Path) -> list[str]:
+    rounds = arguments.rounds or scenario.rounds
+    library = scenario.workloads[0].library
+    name = f"{scenario.row} {scenario.title} ({scenario.bed})"
+    if arguments.resume and any(
+        figures.name == name and figures.library == library for figures in read_figures(kept)
+    ):
+        return []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        outcome = asyncio.run(play(scenario, Path(folder), seed=arguments.seed, rounds=rounds))
+    save_figures(outcome, kept)
+    say(f"{name}, {library}, {rounds} rounds, {outcome.seconds:.0f} s: " + _told(outcome.problems))
+    return [f"{name}: {problem}" for problem in outcome.problems] if library == "kafkaesk" else []
+
+
+def _told(problems: Sequence[str]) -> str:
+    return "; ".join(problems) if problems else "holds"
+
+
+def _soak(arguments: argparse.Namespace, kept: Path) -> list[str]:
+    file = kept.parent / "soak.json"
+    if arguments.resume and file.exists():
+        return []
+    soak = Soak(arguments.minutes * 60)
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        outcome = asyncio.run(play(SOAK, Path(folder), seed=arguments.seed, rounds=1, drive=soak))
+    slopes = soak.slopes() if len(soak.samples) > 3 else {}
+    outcome.problems += [
+        f"{name} grows by {max(values):g} per hour"
+        for name, values in slopes.items()
+        if max(values) > FLAT[name]
+    ]
+    save_figures(outcome, kept)
+    file.write_text(json.dumps({"samples": soak.samples, "slopes": slopes}))
+    say(f"F44 soak, {arguments.minutes:g} minutes: {_told(outcome.problems)}; slopes {slopes}")
+    return [f"F44: {problem}" for problem in outcome.problems]
+
+
+# --- rows that are tests
+
+
+def _run_tests(row: str, arguments: argparse.Namespace, kept: Path) -> list[str]:
+    names = tests_of(row)
+    file = kept / "tests" / f"{row}.json"
+    if not names or (arguments.resume and file.exists()):
+        return []
+    rounds = arguments.rounds or 1
+    passed, failed = 0, []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "result.xml"
+            command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={result}", *names]
+            subprocess.run(command, cwd=TESTS.parent, check=False, stdout=subprocess.DEVNULL)
+            for case in ElementTree.parse(result).iter("testcase"):
+                if case.find("failure") is None and case.find("error") is None:
+                    passed += case.find("skipped") is None
+                else:
+                    failed.append(str(case.get("name")))
+    run = TestRun(row, tuple(names), rounds, passed, tuple(failed))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(run)))
+    say(f"{row}, {len(names)} tests, {rounds} rounds: {_told(failed)}")
+    return [f"{row}: {name}" for name in failed]
+
+
+def _write_report(arguments: argparse.Namespace, kept: Path, command: str) -> None:
+    runs = read_figures(kept)
+    tests = [TestRun(**json.loads(path.read_text())) for path in (kept / "tests").glob("*.json")]
+    soak = kept.parent / "soak.json"
+    draw(runs, json.loads(soak.read_text()) if soak.exists() else None, arguments.report)
+    today = datetime.date.today().isoformat()
+    text = report(runs, tests, seed=arguments.seed, date=today, command=command)
+    (arguments.report / "reliability.md").write_text(text)
+    values = {"command": command, "date": today, "runs": [asdict(run) for run in runs]}
+    (arguments.report / "reliability.json").write_text(json.dumps(values))
+    say(headline([run for run in runs if run.library == "kafkaesk"]))
+    say(f"report: {arguments.report / 'reliability.md'}")

@@ -1,0 +1,219 @@
+"""A workload with its processes: who publishes, who handles, and how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from signal import Signals
+
+from .journal import Event, Journal, events, now
+from .process import NoProgressError, Process
+from .publisher import IDS, Sender, new_application
+from .workload import Task, Workload
+
+__all__ = ["Crew"]
+
+JOIN_LIMIT, PROGRESS_LIMIT, DRAIN_LIMIT = 60.0, 90.0, 180.0
+
+
+class Crew:
+    """Runs one workload; every process it ever had is kept for the judge."""
+
+    def __init__(
+        self, workload: Workload, servers: Sequence[str], folder: Path, *, topic: str, seed: int
+    ) -> None:
+        self.workload = workload
+        self.topic = topic
+        self.servers = tuple(servers)
+        self.folder = folder
+        self._seed = seed
+        self.random = random.Random(seed)
+        self.members: list[Process] = []
+        self.publishers: list[Process] = []
+        self.spared: list[Process] = []  # never picked
+        self.poisoned = 0  # records that are to be skipped
+        self.ended = 0  # members that ended by themselves, where others would start them again
+        self.published: list[Path] = []  # journals of whatever publishes
+        self.handled: dict[tuple[str, int], int] = {}
+        self.acked: set[int] = set()
+        self._begun: dict[int, list[Process]] = {}
+        self._topics = {topic}
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"{self.topic}-readers"
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics that are published to."""
+        return sorted(self._topics)
+
+    # --- processes
+
+    def publish(self, topic: str = "") -> Process:
+        """Start a publisher, by default to the crew's topic."""
+        topic, number = topic or self.topic, len(self.published)
+        self._topics.add(topic)
+        process = self._new(f"{topic}-publisher{number}", "publisher", topic, number)
+        self.publishers.append(process)
+        self.published.append(process.journal)
+        process.start()
+        return process
+
+    def join(self) -> Process:
+        """Start one more member."""
+        number = len(self.members)
+        process = self._new(f"{self.topic}-{number}", self.workload.library, self.topic, number)
+        self.members.append(process)
+        process.start()
+        return process
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[Sender]:
+        """Publish single orders from here, which say what is to be done with them."""
+        number = len(self.published)
+        task = self._task(f"{self.topic}-sender{number}", self.topic, number)
+        self.published.append(Path(task.journal))
+        async with new_application(task) as app:
+            yield Sender(app, task, Journal(task.journal))
+        for event in events(Path(task.journal)):
+            self._heard(None, event)
+
+    def _new(self, name: str, runs: str, topic: str, number: int) -> Process:
+        task = self._task(name, topic, number)
+        process = Process(name, task, self.folder, runs=runs)
+        process.heard = partial(self._heard, process)
+        return process
+
+    def _task(self, name: str, topic: str, number: int) -> Task:
+        journal = str(self.folder / f"{name}.journal")
+        seed = self.random.getrandbits(32)
+        return Task(self.workload, self.servers, topic, journal, seed, number)
+
+    @property
+    def present(self) -> list[Process]:
+        """The members that run."""
+        return [member for member in self.members if member.is_running]
+
+    def pick(self) -> Process:
+        """One of the members that run and have joined, by the seed."""
+        joined = [member for member in self.present if member.has_joined()]
+        return self.random.choice([member for member in joined if member not in self.spared])
+
+    async def settled(self, count: int) -> None:
+        """Wait until so many members have joined."""
+        await self._until(
+            lambda: sum(member.has_joined() for member in self.present) >= count,
+            JOIN_LIMIT,
+            f"{count} members that joined the group",
+        )
+
+    async def joined(self, *processes: Process) -> None:
+        """Wait until these have partitions."""
+        waiting = processes or tuple(self.present)
+        await self._until(
+            lambda: all(process.has_joined() for process in waiting),
+            JOIN_LIMIT,
+            "all have joined the group",
+        )
+
+    # --- progress
+
+    def _heard(self, process: Process | None, event: Event) -> None:
+        if event.kind == "end":
+            self.handled.setdefault(event.place, event.at)
+        elif event.kind == "acked":
+            self.acked.add(int(event.words[0]))
+        elif event.kind == "begin" and process is not None and int(event.words[0]) >= IDS:
+            self._begun.setdefault(int(event.words[0]), []).append(process)
+
+    def look(self) -> None:
+        """Take in what has happened since the last look."""
+        for process in (*self.members, *self.publishers):
+            process.look()
+
+    def begun(self, order: int) -> list[Process]:
+        """The members that have begun an order of `sending`, in their order."""
+        self.look()
+        return self._begun.get(order, [])
+
+    def handled_by_partition(self) -> Counter[str]:
+        """How many records of each partition were handled."""
+        self.look()
+        return Counter(partition for partition, _ in self.handled)
+
+    def handled_of(self, place: str) -> int:
+        """How many records of a topic, or of a partition, were handled."""
+        counts = self.handled_by_partition()
+        return sum(counts[p] for p in counts if place in (p, p.rpartition(":")[0]))
+
+    async def progress(self, records: int, within: float = PROGRESS_LIMIT) -> None:
+        """Wait until so many more records were handled.
+
+        Raises:
+            NoProgressError: they were not, or a process ended by itself.
+        """
+        self.look()
+        goal = len(self.handled) + records
+        await self._until(lambda: len(self.handled) >= goal, within, f"{records} more handled")
+
+    async def fall_silent(self) -> None:
+        """Stop publishing."""
+        running = [publisher for publisher in self.publishers if publisher.is_running]
+        await asyncio.gather(*(publisher.end(signal.SIGTERM) for publisher in running))
+
+    async def finish(self, ends: Mapping[str, int], within: float = DRAIN_LIMIT) -> None:
+        """Wait until all that is in the log was handled; `ends` are next-to-read offsets."""
+        await self._until(lambda: self._has_reached(ends), within, "all handled that is in the log")
+
+    def _has_reached(self, ends: Mapping[str, int]) -> bool:
+        """Whether there are as many handled records as offsets: topics here have no gaps."""
+        return len(self.handled) + self.poisoned >= sum(ends.values())
+
+    async def leave(self) -> None:
+        """End all members, in order."""
+        await asyncio.gather(*(member.end(signal.SIGTERM) for member in self.present))
+
+    def kill(self) -> None:
+        """End every process now."""
+        for process in (*self.members, *self.publishers):
+            process.kill()
+
+    async def _until(self, condition: Callable[[], bool], within: float, what: str) -> None:
+        deadline = time.monotonic() + within
+        while True:
+            self.look()
+            if condition():
+                return
+            self._check()
+            if time.monotonic() > deadline:
+                raise NoProgressError(
+                    f"{self.workload.name}: not within {within:g} s: {what} "
+                    f"({len(self.handled)} handled, {len(self.acked)} acknowledged)"
+                )
+            await asyncio.sleep(0.05)
+
+    def _check(self) -> None:
+        for process in (*self.members, *self.publishers):
+            if process.ended_by is None and not process.is_running:
+                if self.workload.library != "kafkaesk" and process in self.members:
+                    self._start_again(process)
+                    continue
+                raise NoProgressError(
+                    f"{process.name} has ended by itself, exit code {process.exit_code}: "
+                    f"{process.last_words()}"
+                )
+
+    def _start_again(self, member: Process) -> None:
+        """What an orchestrator does with a member of another library that has ended."""
+        member.ended_at, member.ended_by = now(), Signals.SIGTERM
+        self.ended += 1
+        self.join()

@@ -1,0 +1,197 @@
+"""The verdict on one workload: what was lost, doubled, reordered, committed too early.
+
+It looks at what publishers, handlers and commits have written down, and at what a plain client
+finds in the brokers; never at what the engine says of itself, but for the one promise that the
+engine makes in numbers: what a kill may cost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+
+from .evidence import NEVER, Evidence, Handled, Member, Place
+from .log import Log
+from .verdict import Verdict
+
+__all__ = ["judged"]
+
+ByPlace = Mapping[Place, list[Handled]]
+
+
+def judged(evidence: Evidence, log: Log) -> Verdict:
+    """Compare what was published, what was handled, and what the brokers hold."""
+    by_place = evidence.by_place()
+    done = {place: first for place, ones in by_place.items() if (first := _first_done(ones))}
+    counts = evidence.counts()
+    verdict = Verdict(
+        handled=len(done),
+        deliveries=sum(one.is_done for ones in by_place.values() for one in ones),
+        phantoms=sum(one.order not in evidence.sent for one in done.values()),
+        disordered=sum(_disordered(evidence, by_place)),
+        overlaps=sum(1 for ones in by_place.values() for _ in _overlaps(ones)),
+        rebalances=len(evidence.generations()),
+        losses=counts["lost"],
+    )
+    _judge_publishing(verdict, evidence, log)
+    _judge_losses(verdict, evidence, log, done)
+    _judge_repeats(verdict, evidence, by_place)
+    _judge_commits(verdict, evidence, log, done)
+    _judge_ends(verdict, evidence)
+    return verdict
+
+
+def _first_done(ones: Iterable[Handled]) -> Handled | None:
+    done = [one for one in ones if one.is_done]
+    return min(done, key=lambda one: one.over) if done else None
+
+
+# --- publishing
+
+
+def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
+    """Each order has an outcome and is in the log at most once, in the order of its key's calls."""
+    verdict.sent, verdict.acked = len(evidence.sent), len(evidence.acked)
+    verdict.failed, verdict.unknown = len(evidence.failed), len(evidence.unknown)
+    verdict.unresolved = verdict.sent - verdict.acked - verdict.failed - verdict.unknown
+    copies = Counter(order.id for order in log.orders.values())
+    verdict.in_log = len(log.orders)
+    verdict.doubled_in_log = sum(count - 1 for count in copies.values())
+    verdict.failed_in_log = sum(number in copies for number in evidence.failed)
+    last: dict[int, int] = {}
+    for _, order in sorted(log.orders.items()):
+        verdict.disordered_in_log += order.seq < last.get(order.key, -1)
+        last[order.key] = max(order.seq, last.get(order.key, -1))
+
+
+def _judge_losses(
+    verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
+) -> None:
+    """Acknowledged and never handled; the log tells whether the broker or the consumer lost it."""
+    in_log = {order.id for order in log.orders.values()}
+    handled = {one.order for one in done.values()}
+    lost = Counter(
+        "consumer" if number in in_log else "broker"
+        for number in evidence.acked
+        if number not in handled
+    )
+    verdict.lost, verdict.lost_by = lost.total(), dict(lost)
+
+
+# --- handling
+
+
+def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> None:
+    """Records handled again, and why; what each kill has cost."""
+    causes: Counter[str] = Counter()
+    costs: Counter[Member] = Counter()
+    for ones in by_place.values():
+        for before, after in pairwise(ones):
+            cause = _cause(before, after)
+            if before.is_done:
+                causes[cause] += 1
+            if cause == "kill":
+                costs[before.member] += 1
+    verdict.redelivered, verdict.redelivered_by = causes.total(), dict(causes)
+    for member in evidence.members:
+        if member.was_killed and (bound := _bound(member)) is not None:
+            verdict.kill_costs.append(costs[member])
+            verdict.kill_bounds.append(bound)
+
+
+def _cause(before: Handled, after: Handled) -> str:
+    """Why a record was handled again.
+
+    zombie: the second one had lost the partition and did not know yet. drain: the first one went
+    on for longer than a handover waits. handover: there is no excuse.
+    """
+    member, partition = before.member, before.place[0]
+    if after.member.has_lost(after.began):
+        return "zombie"
+    if member.has_lost(before.began):
+        return "lost membership"
+    if member.was_killed and member.owns(partition, member.ended_at - 1):
+        return "kill"
+    if not member.owns(partition, before.began, before.until - 1):
+        return "drain"
+    return "handover"
+
+
+def _bound(member: Member) -> int | None:
+    """What the engine said that a kill would cost, and what has begun since it said so."""
+    status = member.last_status()
+    if status is None:
+        return None
+    at, number = status
+    return number + sum(one.began >= at for one in member.handled)
+
+
+def _disordered(evidence: Evidence, by_place: ByPlace) -> Iterator[int]:
+    """How many first handlings of each lane began before one of an earlier record had begun."""
+    workload = evidence.workload
+    if not workload.has_order:
+        return
+    lanes: dict[object, list[Handled]] = defaultdict(list)
+    for (partition, _), ones in by_place.items():
+        key = evidence.sent.get(ones[0].order, (partition, 0))[0]
+        lane = partition if workload.ordering == "partition" else (partition, key)
+        lanes[lane].append(ones[0])
+    for ones in lanes.values():
+        ones.sort(key=lambda one: one.place[1])
+        yield sum(after.began < before.began for before, after in pairwise(ones))
+
+
+def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
+    """Two handlings of one record at once, though the first member still owned the partition."""
+    for before, after in pairwise(ones):
+        is_owner = before.member.owns(before.place[0], before.began, after.began)
+        if after.began < before.until and is_owner:
+            yield before, after
+
+
+# --- committing
+
+
+def _judge_commits(
+    verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
+) -> None:
+    """No commit before all below it was handled, by who did not own it, or back."""
+    steps = _handled_by(log, done)
+    highest: dict[str, int] = {}
+    for commit in evidence.commits():
+        verdict.commits += 1
+        needed = _needed(steps.get(commit.partition, []), commit.offset)
+        verdict.commits_ahead += needed > commit.at
+        if not commit.member.is_silent(commit.at):
+            verdict.commits_unowned += not commit.member.owns(commit.partition, commit.at)
+            verdict.commits_back += commit.offset < highest.get(commit.partition, 0)
+        highest[commit.partition] = max(commit.offset, highest.get(commit.partition, 0))
+    for partition, end in log.ends.items():
+        verdict.uncommitted_at_end += max(0, end - log.committed.get(partition, 0))
+
+
+def _handled_by(log: Log, done: Mapping[Place, Handled]) -> dict[str, list[tuple[int, int]]]:
+    """For each partition its offsets, and when the last record up to there was handled."""
+    steps: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for place in sorted(log.orders):
+        partition, offset = place
+        at = done[place].over if place in done else NEVER
+        before = steps[partition][-1][1] if steps[partition] else 0
+        steps[partition].append((offset, max(before, at)))
+    return steps
+
+
+def _needed(steps: list[tuple[int, int]], offset: int) -> int:
+    """When the last record below an offset was handled."""
+    index = bisect_left(steps, (offset, 0))
+    return steps[index - 1][1] if index else 0
+
+
+def _judge_ends(verdict: Verdict, evidence: Evidence) -> None:
+    """What members that ended in order have left behind."""
+    for member in evidence.members:
+        for event in member.events:
+            if event.kind == "left":
+                verdict.left_behind += sum(event.numbers)

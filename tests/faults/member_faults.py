@@ -1,0 +1,174 @@
+"""Faults of members: killed, stopped, joined, frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass
+
+from .crew import Crew
+from .fault import until
+from .process import Process
+from .stage import Stage
+
+__all__ = [
+    "FreezeMember",
+    "FreezeOwner",
+    "Join",
+    "KillMember",
+    "KillOwner",
+    "LeaveAndJoin",
+    "StopMember",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KillMember:
+    """SIGKILL to a member of each workload; another one is started in its place.
+
+    At any time, also in the middle of a rebalance; but one that has joined is left to take over.
+    """
+
+    async def strike(self, stage: Stage) -> None:
+        """Kill."""
+        for crew in stage.crews:
+            await crew.settled(2)
+            await asyncio.sleep(stage.random.uniform(0, 0.5))
+            victim = crew.pick()
+            await victim.end(signal.SIGKILL)
+            stage.struck("member killed", victim.name, crew.topic)
+            crew.join()
+
+
+@dataclass(frozen=True, slots=True)
+class StopMember:
+    """SIGTERM to a member of each workload; another one is started when it has ended."""
+
+    limit: float = 30.0
+
+    async def strike(self, stage: Stage) -> None:
+        """Stop in order: exit code 0."""
+        await asyncio.gather(*(self._stop(stage, crew) for crew in stage.crews))
+
+    async def _stop(self, stage: Stage, crew: Crew) -> None:
+        victim = crew.pick()
+        strike = stage.struck("member stopped", victim.name, crew.topic)
+        await ended(victim, self.limit)
+        strike.until = victim.ended_at
+        crew.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One more member in each workload."""
+
+    async def strike(self, stage: Stage) -> None:
+        """Return when it has joined."""
+        for crew in stage.crews:
+            member = crew.join()
+            stage.struck("member joined", member.name, crew.topic)
+        await asyncio.gather(*(crew.joined() for crew in stage.crews))
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveAndJoin:
+    """A member joins each workload, then one leaves in order, after random pauses."""
+
+    pause: tuple[float, float] = (0.2, 1.0)
+
+    async def strike(self, stage: Stage) -> None:
+        """Do both."""
+        await Join().strike(stage)
+        await asyncio.sleep(stage.random.uniform(*self.pause))
+        for crew in stage.crews:
+            victim = crew.pick()
+            strike = stage.struck("member left", victim.name, crew.topic)
+            await ended(victim)
+            strike.until = victim.ended_at
+        await asyncio.sleep(stage.random.uniform(*self.pause))
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeMember:
+    """SIGSTOP to a member of each workload for longer than its session, then SIGCONT."""
+
+    seconds: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Freeze and thaw."""
+        victims = [crew.pick() for crew in stage.crews]
+        for crew, victim in zip(stage.crews, victims, strict=True):
+            victim.freeze()
+            stage.struck("member frozen", victim.name, crew.topic)
+        await asyncio.sleep(self.seconds)
+        for victim in victims:
+            victim.thaw()
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeOwner:
+    """All members but one stop while that one is frozen past its session; then it is thawed.
+
+    What it committed late would be taken by a group without members, and move it back (K16).
+    """
+
+    seconds: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Freeze, let others take over and leave, thaw."""
+        await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
+
+    async def _strike(self, stage: Stage, crew: Crew) -> None:
+        await crew.joined()
+        victim = crew.pick()
+        victim.freeze()
+        stage.struck("member frozen", victim.name, crew.topic)
+        await asyncio.sleep(self.seconds)
+        await crew.progress(200)
+        for member in crew.present:
+            if member is not victim:
+                strike = stage.struck("member left", member.name, crew.topic)
+                await ended(member)
+                strike.until = member.ended_at
+        victim.thaw()
+        await crew.progress(200)
+        crew.join()
+
+
+@dataclass(frozen=True, slots=True)
+class KillOwner:
+    """The members that own partitions are killed, after a while in which others had none."""
+
+    after: float
+
+    async def strike(self, stage: Stage) -> None:
+        """Wait, kill, and expect those that stood by to take over."""
+        for crew in stage.crews:
+            await crew.joined()
+            await asyncio.sleep(self.after)
+            owners = [member for member in crew.present if member.partitions()]
+            assert 0 < len(owners) < len(crew.present), "nobody stands by"
+            for owner in owners:
+                await owner.end(signal.SIGKILL)
+                stage.struck("member killed", owner.name, crew.topic)
+            crew.join()
+
+
+async def ended(member: Process, limit: float = 30.0) -> None:
+    """Stop a member in order.
+
+    Raises:
+        AssertionError: it took longer, or did not exit with 0.
+    """
+    seconds = await member.end(signal.SIGTERM)
+    assert member.exit_code == 0, f"{member.name}: {member.exit_code}: {member.last_words()}"
+    assert seconds < limit, f"{member.name} took {seconds:.1f} s to stop"
+
+
+async def until_told(crew: Crew, word: str, *, within: float) -> float:
+    """Wait until the health of a member names something; returns how many seconds it took."""
+    return await until(
+        lambda: any(member.has_told(word) for member in crew.present),
+        f"a member of {crew.workload.name} says {word!r}",
+        within=within,
+    )

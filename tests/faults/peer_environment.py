@@ -1,0 +1,27 @@
+"""Other libraries, each in an environment of its own, made when it is first needed."""
+
+from __future__ import annotations
+
+import subprocess
+import venv
+from pathlib import Path
+
+__all__ = ["peer_python"]
+
+FOLDER = Path(__file__).parents[2] / ".venv-peers"
+REQUIREMENTS = {
+    "kafkaesk-0.8": ["kafkaesk==0.8.7"],
+    "faststream": ["faststream[kafka]>=0.7,<0.8"],
+}
+
+
+def peer_python(library: str) -> Path:
+    """The Python interpreter that has the library."""
+    folder = FOLDER / library
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        venv.create(folder, clear=True, with_pip=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[library]]
+        subprocess.run(command, check=True)
+        (folder / "complete").touch()
+    return python

@@ -1,0 +1,167 @@
+"""A process of a workload: started, signalled, and asked how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import Signals
+
+from .journal import Event, Tail, now
+from .launch import Running, launch, launch_command
+from .peer_environment import peer_python
+from .workload import Task
+
+__all__ = ["NoProgressError", "Process"]
+
+MODULES = {"kafkaesk": "tests.faults.worker", "publisher": "tests.faults.publisher"}
+OTHERS = {
+    "kafkaesk-0.8": "tests.faults.peer_kafkaesk",
+    "faststream": "tests.faults.peer_faststream",
+}
+END_LIMIT = 60.0
+
+
+class NoProgressError(AssertionError):
+    """What should have happened by now has not."""
+
+
+class Process:
+    """One worker or publisher. `ended_by` is the signal that ended it, None if it ended itself.
+
+    `silenced` are the times, from and until, in which it was frozen or blocked. `heard` is told of
+    each event that it has written down.
+    """
+
+    def __init__(self, name: str, task: Task, folder: Path, *, runs: str) -> None:
+        self.name = name
+        self.task = task
+        self.output = folder / f"{name}.output"
+        self.journal = Path(task.journal)
+        self._folder = folder
+        self._runs = runs
+        self._running: Running | None = None
+        self._tail = Tail(self.journal)
+        self.heard: Callable[[Event], None] = lambda _: None
+        self._partitions: tuple[str, ...] | None = None
+        self._told: tuple[str, ...] = ()
+        self.tasks = 0
+        self.started_at = self.ended_at = 0
+        self.ended_by: Signals | None = None
+        self.silenced: list[tuple[int, int]] = []
+
+    def start(self) -> None:
+        """Start it; it runs until it is signalled."""
+        file = self._folder / f"{self.name}.json"
+        self.task.save(file)
+        if self._runs in MODULES:
+            self._running = launch(MODULES[self._runs], file, self.output)
+        else:
+            command = [str(peer_python(self._runs)), "-m", OTHERS[self._runs], str(file)]
+            self._running = launch_command(command, self.output)
+        self.started_at = now()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._running is not None
+        assert self._running.pid is not None
+        return self._running.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._running is not None and self._running.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, None while it runs."""
+        return None if self._running is None else self._running.poll()
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal.
+
+        Raises:
+            NoProgressError: it has ended by itself.
+        """
+        if not self.is_running:
+            raise NoProgressError(f"{self.name} has ended by itself: {self.last_words()}")
+        os.kill(self.pid, number)
+
+    async def end(self, number: Signals) -> float:
+        """Signal it and wait for its end; returns how many seconds that took."""
+        began = time.monotonic()
+        self.signal(number)
+        if number is signal.SIGKILL:
+            self.ended_at = now()
+        self.ended_by = number
+        await self.wait()
+        return time.monotonic() - began
+
+    async def wait(self, within: float = END_LIMIT) -> None:
+        """Wait for its end.
+
+        Raises:
+            NoProgressError: it has not ended within so many seconds; it is killed.
+        """
+        deadline = time.monotonic() + within
+        while self.is_running:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise NoProgressError(
+                    f"{self.name} did not end in {within:g} s: {self.last_words()}"
+                )
+            await asyncio.sleep(0.01)
+        self.ended_at = self.ended_at or now()
+
+    def freeze(self) -> None:
+        """Stop its clockwork."""
+        self.signal(signal.SIGSTOP)
+        self.silenced.append((now(), 0))
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.silenced[-1] = (self.silenced[-1][0], now())
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it now, if it runs."""
+        if self.is_running:
+            self.ended_at = now()
+            self.ended_by = signal.SIGKILL
+            os.kill(self.pid, signal.SIGKILL)
+
+    # --- what it has written down
+
+    def look(self) -> None:
+        """Take in what it has written down since the last look."""
+        for event in self._tail.read():
+            if event.kind in ("assigned", "revoked", "lost"):
+                self._partitions = event.words if event.kind == "assigned" else ()
+            elif event.kind == "vitals":
+                self.tasks, self._told = int(event.words[0]), event.words[1:]
+            self.heard(event)
+
+    def has_joined(self) -> bool:
+        """Whether the group has given it partitions, possibly none."""
+        self.look()
+        return self._partitions is not None
+
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions it has now."""
+        self.look()
+        return self._partitions or ()
+
+    def has_told(self, word: str) -> bool:
+        """Whether its health names something now."""
+        self.look()
+        return any(word in reason for reason in self._told)
+
+    def last_words(self) -> str:
+        """The end of what it has written to its output."""
+        if not self.output.exists():
+            return "nothing written"
+        return self.output.read_text(errors="replace")[-1500:]

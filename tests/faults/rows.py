@@ -1,0 +1,85 @@
+"""The list of faults, and where each is played: as a scenario, as tests, or as both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from .scenario import Scenario
+from .scenarios import SCENARIOS
+
+__all__ = ["ROWS", "TESTS", "scenarios_of", "tests_of"]
+
+TESTS = Path(__file__).parents[1]
+ELSEWHERE = ("F29", "F47")
+"""Rows of plugins: dead letters, logs."""
+
+ROWS = {
+    "F1": "member killed in the middle of its work",
+    "F2": "member stopped in order, under load",
+    "F3": "members join and leave all the time",
+    "F4": "handler goes on for longer than a handover waits",
+    "F5": "handler fails while a rebalance waits for it",
+    "F6": "handler raises each error of the Kafka client",
+    "F7": "records finish out of order, then the member is killed",
+    "F8": "commit refused: another generation, unknown member",
+    "F9": "commit answered by a broker that is not the coordinator",
+    "F10": "commit not answered",
+    "F11": "commit while a join is pending",
+    "F12": "coordinator killed",
+    "F13": "rolling restart of all brokers",
+    "F14": "partition leaders killed in a loop",
+    "F15": "fewer replicas in sync than asked for",
+    "F16": "batch written, answer lost",
+    "F17": "all brokers away for two minutes",
+    "F18": "stopped while all brokers are away",
+    "F19": "started while brokers are away or silent",
+    "F20": "broker frozen, or behind a black hole",
+    "F21": "slow connections",
+    "F22": "connections cut, also in the middle of a request",
+    "F23": "member frozen past its session, then thawed",
+    "F24": "event loop blocked by a handler",
+    "F25": "member without partitions takes over after a long idle time",
+    "F26": "one slow record among many partitions",
+    "F27": "order of keys under concurrency, retries and rebalances",
+    "F28": "poison: not JSON, wrong schema, no value, odd headers",
+    "F30": "handler ignores its cancellation",
+    "F31": "new topics that a pattern matches",
+    "F32": "topic deleted under load, then made again",
+    "F33": "partitions added under load",
+    "F34": "many processes make one topic at once",
+    "F35": "topic cannot be made",
+    "F36": "records deleted past the group's offset",
+    "F37": "committed offset moved by an operator",
+    "F38": "compaction, transaction markers, aborted transactions",
+    "F39": "messages of the largest size, and larger",
+    "F40": "sequence numbers lost, producer fenced",
+    "F41": "wrong password, expired token, rights taken away",
+    "F42": "wall clock steps by an hour",
+    "F43": "static membership: restart, and a duplicate instance id",
+    "F44": "soak: everything at random",
+    "F45": "plugin raises or hangs in each hook",
+    "F46": "more is published than is handled",
+    "F48": "thawed owner commits late",
+    "F49": "commit in flight while its partition moves",
+    "F50": "right to read the group taken away and given back",
+    "F51": "one message too large, or not allowed, among good ones",
+}
+
+
+def scenarios_of(row: str) -> list[Scenario]:
+    """The scenarios of a row."""
+    return [scenario for scenario in SCENARIOS if scenario.row == row]
+
+
+def tests_of(row: str) -> list[str]:
+    """The tests of a row, as "path::name"; parameters are not told apart."""
+    return [f"{path.relative_to(TESTS.parent)}::{name}" for path, name in _tests(row)]
+
+
+def _tests(row: str) -> Iterator[tuple[Path, str]]:
+    pattern = re.compile(rf"^(?:async )?def (test_(?:\w*_)?{row.lower()}_\w+)", re.MULTILINE)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for name in pattern.findall(path.read_text()):
+            yield path, name

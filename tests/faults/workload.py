@@ -1,0 +1,102 @@
+"""What runs while faults strike: records, and the processes that publish and handle them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+__all__ = ["Order", "Task", "Workload"]
+
+Library = Literal["kafkaesk", "kafkaesk-0.8", "faststream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One topic, one group, the processes on both sides; times in seconds.
+
+    Each record is handled for a time between the two of `handling`, equally likely. `retried` is
+    the share of records that ask to be tried once more. With `is_pattern` members subscribe to all
+    topics that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
+    `kafka_settings` go to the members, `tuning` to their Application; `publisher_settings` and
+    `publishing` are the publisher's.
+    """
+
+    name: str
+    ordering: Literal["partition", "key", "unordered"] = "partition"
+    partitions: int = 6
+    workers: int = 3
+    concurrency: int | None = None
+    keys: int = 97
+    rate: int = 1000  # records per second
+    handling: tuple[float, float] = (0.0, 0.002)
+    retried: float = 0.0
+    is_batched: bool = False
+    is_pattern: bool = False
+    steps_clock: bool = False
+    kafka_settings: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    publishing: Mapping[str, Any] = field(default_factory=dict)
+    publisher_settings: Mapping[str, Any] = field(default_factory=dict)
+    library: Library = "kafkaesk"
+
+    @property
+    def has_order(self) -> bool:
+        """Whether something must be handled in order."""
+        return self.ordering != "unordered"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one process is told on its start, in a file of JSON; `number` counts its kind."""
+
+    workload: Workload
+    servers: tuple[str, ...]
+    topic: str
+    journal: str
+    seed: int
+    number: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """Read it."""
+        values = json.loads(Path(path).read_text())
+        workload = values.pop("workload")
+        workload["handling"] = tuple(workload["handling"])
+        values["servers"] = tuple(values["servers"])
+        return cls(Workload(**workload), **values)
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"{self.topic}-readers"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One record: its place among all and among those of its key, and what is to be done with it.
+
+    `do` is empty, or one of: "sleep:SECONDS"; "stubborn:SECONDS", cancelled or not;
+    "block:SECONDS", of the event loop, once; "fail:SECONDS", after so long, once; "retry".
+    """
+
+    id: int
+    key: int
+    seq: int
+    do: str = ""
+
+    def encode(self) -> bytes:
+        """The value on the wire: the envelope of the schema Order:1."""
+        data = f'{{"id":{self.id},"key":{self.key},"seq":{self.seq},"do":"{self.do}"}}'
+        return f'{{"schema":"Order:1","data":{data}}}'.encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read it back."""
+        return cls(**json.loads(value)["data"])
