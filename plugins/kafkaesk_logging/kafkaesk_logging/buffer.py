@@ -89,6 +89,16 @@ class Buffer:
         """Whether there is room again, for some time."""
         return len(self._entries) * 2 <= self._size and self._bytes * 2 <= self._max_bytes
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was put in has its outcome."""
+        return not self._entries and not self._in_flight
+
+    def wait_until_settled(self, timeout: float) -> bool:
+        """Block until it is, at most so many seconds; say whether it is."""
+        with self._lock:
+            return self._room.wait_for(lambda: self.is_settled, timeout)
+
     def stats(self) -> LogStats:
         """A snapshot."""
         with self._lock:
@@ -189,12 +199,14 @@ class Buffer:
         with self._lock:
             self._in_flight -= count
             self._delivered += count
+            self._room.notify_all()
 
     def lost(self, count: int, reason: str) -> None:
         """Count what was taken and will not be delivered."""
         with self._lock:
             self._in_flight -= count
             self._dropped[reason] += count
+            self._room.notify_all()
         self._on_drop(reason, count)
 
     def abandon(self, reason: str) -> list[Entry]:

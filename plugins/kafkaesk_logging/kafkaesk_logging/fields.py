@@ -16,7 +16,7 @@ from .identity import identity
 from .options import LineOptions
 from .values import Redaction, shown
 
-__all__ = ["FieldMaker", "legacy", "timestamp_of"]
+__all__ = ["FieldMaker", "legacy", "text_of", "timestamp_of"]
 
 # Any below: fields are of any type.
 Fields = dict[str, Any]

@@ -8,13 +8,13 @@ from copy import copy
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from .fields import FieldMaker, legacy, text_of, timestamp_of
 from .options import LineOptions
 from .values import shown
 
-__all__ = ["SCHEMA", "LineMaker", "PydanticLogModel", "enveloped", "shortened"]
+__all__ = ["SCHEMA", "LineMaker", "PydanticLogModel", "enveloped", "shortened_line"]
 
 # Any below: fields are of any type.
 Fields = dict[str, Any]
@@ -55,7 +55,7 @@ class LineMaker:
                 raise
             fields = _reduced(record, text, error)
             line = enveloped(fields)
-        return line if len(line) <= self._limit else shortened(fields, self._limit)
+        return line if len(line) <= self._limit else _shortened(fields, self._limit)
 
     def _made(
         self, record: logging.LogRecord, formatter: logging.Formatter | None, text: str
@@ -84,7 +84,7 @@ def _json(value: Any) -> bytes:
     return to_json(value, fallback=shown, inf_nan_mode="strings")
 
 
-def shortened(fields: Fields, limit: int) -> bytes:
+def _shortened(fields: Fields, limit: int) -> bytes:
     """Return the line with its texts cut, and without what is more if that does not suffice.
 
     Raises:
@@ -102,6 +102,11 @@ def shortened(fields: Fields, limit: int) -> bytes:
     if len(line) > limit:
         raise ValueError(f"a log line of {len(line)} bytes cannot be cut down to {limit}")
     return line
+
+
+def shortened_line(line: bytes, limit: int) -> bytes | None:
+    """Return a line cut down to so many bytes, None if it is that short already."""
+    return _shortened(from_json(line)["data"], limit) if len(line) > limit else None
 
 
 def _formatted(record: logging.LogRecord, formatter: logging.Formatter) -> str:

@@ -33,8 +33,7 @@ class Losses:
     shipped, as far as is known.
     """
 
-    def __init__(self, stream: str, interval: float) -> None:
-        self._stream = stream
+    def __init__(self, interval: float) -> None:
         self._interval = interval
         self.renew()
 
@@ -60,7 +59,7 @@ class Losses:
             self._untold += count
             if not self._is_due():
                 return
-            text = f"log records of {self._stream} are lost: {self._told()}"
+            text = f"log records are lost: {self._told()}"
         self._write(text + (f"; {self.trouble}" if self.trouble else ""))
 
     @property
@@ -80,9 +79,9 @@ class Losses:
             self._lost.clear()
             self._untold = 0
         if not at_end:
-            self._write(f"log records of {self._stream} are shipped again; lost were {lost}")
+            self._write(f"log records are shipped again; lost were {lost}")
         elif untold:
-            self._write(f"log records of {self._stream} were lost: {lost}")
+            self._write(f"log records were lost: {lost}")
 
     def gap(self) -> dict[str, Any] | None:
         """Return the fields of a record for the stream's readers, once for each loss."""

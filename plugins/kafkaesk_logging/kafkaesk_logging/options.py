@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kafkaesk_core import ConfigurationError
 
-__all__ = ["LineOptions", "Names", "Options", "QueueOptions", "read_options"]
+__all__ = ["Level", "LineOptions", "Names", "Options", "QueueOptions", "read_options"]
 
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - options
 Count = Annotated[int, Field(gt=0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -13,7 +14,6 @@ from typing import Any, Protocol
 from kafkaesk_core import (
     Delivery,
     DeliveryFailedError,
-    DeliveryUnknownError,
     MessageTooLargeError,
     NotRunningError,
 )
@@ -56,10 +56,9 @@ class Worker:
     """
 
     def __init__(
-        self, app: Publishes, stream: str, buffer: Buffer, losses: Losses, options: QueueOptions
+        self, app: Publishes, buffer: Buffer, losses: Losses, options: QueueOptions
     ) -> None:
         self._app = app
-        self._stream = stream
         self._buffer = buffer
         self._losses = losses
         self._options = options
@@ -67,6 +66,7 @@ class Worker:
         self._context = Context()
         self._context.run(SILENCED.set, True)
         self._wake = asyncio.Event()
+        self._wake.set()  # there may be lines already
         self._in_flight: deque[tuple[Delivery, Entry]] = deque()
         self._landed = asyncio.Event()
         self._is_watching = False
@@ -122,7 +122,18 @@ class Worker:
         while (pause := self._retry_at - self._loop.time()) > 0:
             await asyncio.sleep(pause)
 
+    async def settle(self, timeout: float) -> bool:
+        """Wait until everything in the buffer has its outcome; False if that takes longer."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._buffer.is_settled:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
     async def _drain(self) -> None:
+        await asyncio.wait([self._task])
         while True:
             if len(self._buffer) and not await self._ship():
                 await asyncio.sleep(_NOT_OPEN_SECONDS)
@@ -218,7 +229,7 @@ class Worker:
         if count:
             self._buffer.delivered(count)
             self._backoff = _FIRST_BACKOFF_SECONDS
-            self._after_success()
+            self._tell_of_gap(entry[1])
         if failed:
             self._after_failure(failed)
         self._watch()
@@ -226,7 +237,7 @@ class Worker:
 
     def _after_failure(self, failed: list[tuple[BaseException, Entry]]) -> None:
         """What was certainly not written is tried again; what may have been is not."""
-        again = []
+        again, lost = [], 0
         for error, entry in failed:
             if isinstance(error, MessageTooLargeError):
                 self._cut(entry, error)
@@ -235,23 +246,31 @@ class Worker:
                 self._back_off(error)
             else:
                 self._losses.trouble = str(error)
-        unknown = sum(isinstance(error, DeliveryUnknownError) for error, _ in failed)
-        if unknown:
-            self._buffer.lost(unknown, "delivery_failed")
+                lost += 1
+        if lost:
+            self._buffer.lost(lost, "delivery_failed")
         if again:
             self._buffer.put_back(again, "delivery_failed")
             self._wake.set()
 
-    def _after_success(self) -> None:
-        """Tell readers of the stream what is missing, and that it is over."""
+    def _tell_of_gap(self, stream: str) -> None:
+        """Tell readers of a stream that works again what is missing."""
         if not self._losses.is_open or not self._buffer.is_half_empty:
             return
         gap = self._losses.gap()
         if gap is not None:
-            now_ms = int(self._loop.time())
-            self._buffer.put((enveloped(gap), self._stream, None, now_ms))
+            self._buffer.put((enveloped(gap), stream, None, int(time.time() * 1000)))
             self._wake.set()
+        if self._telling is None:
+            self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        """Tell on standard error that it is over; later, if that was written to just now."""
+        self._telling = None
         self._losses.close()
+        if self._losses.is_open and not self._task.done():
+            pause = self._options.report_interval
+            self._telling = self._loop.call_later(pause, self._tell_of_end, context=self._context)
 
     def _abandon(self) -> None:
         """What was not answered by now is given up; its outcome concerns nobody any more."""

@@ -1,0 +1,94 @@
+"""Which applications run, and the queues that ship to each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+from kafkaesk_core import Application
+
+__all__ = ["Runs"]
+
+
+class Ships(Protocol):
+    """What a queue is to an application's run."""
+
+    def belongs_to(self, app: Application) -> bool:
+        """Whether this application is the one to ship with."""
+
+    def start_on(self, app: Application) -> None:
+        """Begin to ship."""
+
+    async def stop(self) -> None:
+        """Ship what there is, and end."""
+
+
+class Runs:
+    """Brings the open queues of the process together with the applications that run in it.
+
+    Either may come first: handlers are configured before there is an event loop, at any time
+    while an application runs, and from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._open: WeakSet[Ships] = WeakSet()
+        self._running: dict[Application, set[Ships]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def forget(self) -> None:
+        """In a forked process nothing runs, and the lock may be held by nobody."""
+        self._lock = threading.RLock()
+        self._running.clear()
+        self._ending.clear()
+
+    def opened(self, queue: Ships) -> None:
+        """A queue was made."""
+        with self._lock:
+            self._open.add(queue)
+            for app in self._running:
+                if app.loop is not None and queue.belongs_to(app):
+                    app.loop.call_soon_threadsafe(self._attach, app, queue)
+                    return
+
+    def closed(self, queue: Ships) -> bool:
+        """A queue takes no more; return whether it is being emptied by an application."""
+        with self._lock:
+            self._open.discard(queue)
+            for app, queues in self._running.items():
+                if queue in queues and app.loop is not None and not app.loop.is_closed():
+                    app.loop.call_soon_threadsafe(self._detach, app, queue)
+                    return True
+        return False
+
+    def start(self, app: Application) -> None:
+        """An application starts; called on its event loop."""
+        with self._lock:
+            self._running[app] = set()
+            mine = [queue for queue in self._open if queue.belongs_to(app)]
+        for queue in mine:
+            self._attach(app, queue)
+
+    async def stop(self, app: Application) -> None:
+        """An application stops: its queues are emptied, as far as that works in time."""
+        with self._lock:
+            queues = self._running.pop(app, set())
+        loop = asyncio.get_running_loop()
+        ending = [task for task in self._ending if task.get_loop() is loop]
+        await asyncio.gather(*(queue.stop() for queue in queues), *ending)
+
+    def _attach(self, app: Application, queue: Ships) -> None:
+        queues = self._running.get(app)
+        if queues is not None and queue not in queues and queue in self._open:
+            queues.add(queue)
+            queue.start_on(app)
+
+    def _detach(self, app: Application, queue: Ships) -> None:
+        queues = self._running.get(app, set())
+        if queue in queues:
+            queues.remove(queue)
+            task = asyncio.get_running_loop().create_task(queue.stop())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
