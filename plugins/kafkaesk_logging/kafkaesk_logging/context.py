@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -72,10 +73,8 @@ def add_handled(fields: Fields) -> None:
     if last is not first:
         fields["last_offset"] = last.offset
     fields["group"] = group
-    try:
+    with suppress(DecodeError):  # the line is perhaps about that
         fields["schema"] = first.schema
-    except DecodeError:
-        pass  # the line is perhaps about that
 
 
 def span_adder() -> Callable[[Fields, logging.LogRecord], None]:

@@ -63,14 +63,14 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         elif options.key == "logger":
             self._key = lambda record: record.name.encode()
 
-    def createLock(self) -> None:  # noqa: N802 - the standard library's name
+    def createLock(self) -> None:
         """Have no lock: nothing here needs it, and who waits for room must not hold up others."""
         self.lock = None
 
     def clone(self) -> PydanticKafkaeskHandler:
         """Return another handler for the same stream that shares the queue."""
-        other = type(self)(stream=self.stream, queue=self.queue, level=self.level)
-        other._use(self._options)
+        options = {name: getattr(self._options, name) for name in LineOptions.model_fields}
+        other = type(self)(stream=self.stream, queue=self.queue, level=self.level, **options)
         other.formatter = self.formatter
         return other
 

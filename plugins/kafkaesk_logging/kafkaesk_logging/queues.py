@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -146,7 +147,7 @@ class KafkaeskQueue:
 
     async def drain(self, timeout: float) -> bool:
         """Wait until everything put in so far was answered; say whether that was so in time."""
-        return await self._worker.settle(timeout) if self._worker is not None else False
+        return await asyncio.to_thread(self.buffer.wait_until_settled, timeout)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything was shipped; on the application's own event loop, do not wait."""

@@ -120,7 +120,7 @@ def _parted(args: Any) -> tuple[list[BaseModel], tuple[Any, ...]]:
                 models.append(arg)
     if not models:
         return models, args
-    return models, tuple([arg for arg in args if not any([arg is model for model in models])])
+    return models, tuple([arg for arg in args if not any(arg is model for model in models)])
 
 
 def _filling(msg: object, others: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:

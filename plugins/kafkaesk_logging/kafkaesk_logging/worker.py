@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -119,18 +119,8 @@ class Worker:
 
     async def _rest(self) -> None:
         """Wait until what failed may be tried again."""
-        while (pause := self._retry_at - self._loop.time()) > 0:
+        if (pause := self._retry_at - self._loop.time()) > 0:
             await asyncio.sleep(pause)
-
-    async def settle(self, timeout: float) -> bool:
-        """Wait until everything in the buffer has its outcome; False if that takes longer."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not self._buffer.is_settled:
-                    await asyncio.sleep(_PAUSE_SECONDS)
-        except TimeoutError:
-            return False
-        return True
 
     async def _drain(self) -> None:
         await asyncio.wait([self._task])
@@ -186,13 +176,13 @@ class Worker:
 
     def _cut(self, entry: Entry, error: Exception) -> None:
         """The broker takes no message of this size: try a short one, once."""
-        line, *rest = entry
+        line, stream, key, timestamp_ms = entry
         short = shortened_line(line, _SMALL_BYTES)
         if short is None:
             self._losses.trouble = str(error)
             self._buffer.lost(1, "too_large")
         else:
-            self._buffer.put_back([(short, *rest)], "too_large")
+            self._buffer.put_back([(short, stream, key, timestamp_ms)], "too_large")
 
     def _back_off(self, error: Exception) -> None:
         self._losses.trouble = str(error) or type(error).__name__
