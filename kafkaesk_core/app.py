@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka.structs import RecordMetadata
-
-from .delivery import Delivery
 from .errors import (
     ConfigurationError,
-    InvalidMessageError,
     NotRunningError,
 )
 from .groups import Groups
-from .message import Data, Header, IncomingMessage, OutgoingMessage, check_address, checked_headers
 from .outcome import Outcome
-from .plugins.chains import without_result
+from .publishing import Publishing
 from .runtime import Runtime
 from .schema.registration import SchemaRegistration
-from .state import State
+from .settings import Settings
 from .subscription import Subscription
 
 __all__ = ["Application"]
 
 
-class Application(State):
+class Application(Publishing):
     """Publishes and consumes; declare on it, then `async with app`, or the command `kafkaesk`.
 
     For the arguments see Configuration and Settings.
@@ -58,6 +53,12 @@ class Application(State):
                 f"{subscription!r} comes too late: the application consumes already"
             )
         super()._add_subscription(subscription)
+        if self._runtime is not None:
+            try:
+                self._bind(self._runtime.settings)
+            except BaseException:
+                self._subscriptions.remove(subscription)
+                raise
 
     # --- lifecycle
 
@@ -84,9 +85,7 @@ class Application(State):
         settings = self.settings
         settings.check()
         self.load_plugins()
-        self._groups = Groups(
-            self, self.publish, self._schemas, self.plugins, self._subscriptions, settings
-        )
+        self._bind(settings)
         runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
         self._runtime = runtime
         try:
@@ -94,6 +93,12 @@ class Application(State):
         except BaseException:
             self._runtime = None
             raise
+
+    def _bind(self, settings: Settings) -> None:
+        """Bind the handlers that are declared now."""
+        self._groups = Groups(
+            self, self.publish, self._schemas, self.plugins, self._subscriptions, settings
+        )
 
     async def finalize(self) -> None:
         """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
@@ -138,153 +143,6 @@ class Application(State):
             raise NotRunningError("the application was stopped while it started")
         return runtime
 
-    # --- publish
-
-    async def publish(
-        self,
-        stream_id: str,
-        data: Data,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        *,
-        schema: str | None = None,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        origins: Sequence[IncomingMessage] = (),
-    ) -> Delivery:
-        """Publish a model, or JSON-able data of a schema, to a stream.
-
-        Returns once the message is buffered; await the delivery for the broker's
-        acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
-        already carries one. `timestamp_ms` is by default now.
-
-        Raises:
-            SchemaError: the data satisfies no schema, or not the one that the stream carries.
-            MessageTooLargeError: the message is larger than the producer may send.
-            DeliveryFailedError: there was no room in the buffer within `delivery_timeout`.
-            TopicError: the topic cannot be created.
-        """
-        if data is None or isinstance(data, (bytes, bytearray, memoryview)):
-            raise InvalidMessageError(
-                f"publish to {stream_id} got {type(data).__name__}; publish a model or JSON-able "
-                "data, or use raw_publish() for bytes and tombstones",
-                schema=schema,
-                topic=stream_id,
-            )
-        return await self._send(
-            stream_id,
-            data,
-            key=key,
-            schema=schema,
-            headers=checked_headers(headers),
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            origins=origins,
-        )
-
-    async def publish_and_wait(
-        self,
-        stream_id: str,
-        data: Data,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        *,
-        schema: str | None = None,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-    ) -> RecordMetadata:
-        """Publish, and wait for the broker's acknowledgement.
-
-        Raises:
-            DeliveryFailedError: the message was certainly not written.
-            DeliveryUnknownError: it may or may not have been written.
-            SchemaError: as with `publish`.
-        """
-        delivery = await self.publish(
-            stream_id,
-            data,
-            key,
-            headers,
-            schema=schema,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-        )
-        return await delivery
-
-    async def raw_publish(
-        self,
-        stream_id: str,
-        data: bytes | None,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        *,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-        origins: Sequence[IncomingMessage] = (),
-    ) -> Delivery:
-        """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
-        if data is not None and not isinstance(data, bytes):
-            raise InvalidMessageError(
-                f"raw_publish to {stream_id} got {type(data).__name__}, not bytes; "
-                "use publish() for models and JSON-able data",
-                topic=stream_id,
-            )
-        return await self._send(
-            stream_id,
-            data,
-            key=key,
-            headers=checked_headers(headers),
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            origins=origins,
-        )
-
-    async def _send(self, stream_id: str, data: Data, **fields: Any) -> Delivery:
-        check_address(stream_id, fields["key"], fields["partition"], fields["timestamp_ms"])
-        runtime = self._runtime
-        if runtime is None or not runtime.is_open:
-            runtime = await self._running()
-        if not runtime.can_publish:
-            await runtime.start_publisher()
-        topic = runtime.topics.topic_of(stream_id)
-        delivery = await runtime.publish(OutgoingMessage(stream_id, topic, data, **fields))
-        if delivery is None:
-            raise without_result("wrap_publish", self.plugins.layers("wrap_publish"))
-        return delivery
-
-    async def publish_internal(
-        self,
-        stream_id: str,
-        data: bytes,
-        *,
-        schema: str,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        timestamp_ms: int | None = None,
-    ) -> Delivery:
-        """Publish on a plugin's own account: no layer and no observer of any plugin sees it.
-
-        For what plugins say themselves, log lines for one: no spans, no inherited headers, nothing
-        validated twice. `data` is a whole envelope of `schema` ("Content:1"), which is registered.
-        Call it on the application's event loop; it never starts the application.
-
-        Raises:
-            NotRunningError: the application is not running.
-            UnknownSchemaError: the schema is not registered.
-            SchemaConflictError: the stream carries another one.
-            KafkaeskError: as with `publish`.
-        """
-        if self._runtime is None or not self._runtime.is_open:
-            raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
-        return await self._runtime.publish_internal(
-            stream_id, data, schema, key=key, headers=headers, timestamp_ms=timestamp_ms
-        )
-
-    async def flush(self) -> None:
-        """Wait until everything buffered was acknowledged or has failed."""
-        if self._runtime is not None:
-            await self._runtime.publisher.flush()
-
     # --- consume
 
     async def consume_for(self, num_messages: int, *, seconds: float | None = None) -> int:
@@ -320,10 +178,10 @@ class Application(State):
             HandlerError: a handler failed and its subscription does not go on.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
-        await self._consume(await self._running(), lambda _: None, None)
+        await self._consume(await self._running(), None, None)
 
     async def _consume(
-        self, runtime: Runtime, count: Callable[[Outcome], None], seconds: float | None
+        self, runtime: Runtime, count: Callable[[Outcome], None] | None, seconds: float | None
     ) -> None:
         consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
         try:

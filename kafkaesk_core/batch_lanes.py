@@ -30,8 +30,9 @@ class BatchLanes(Lanes[T]):
         size: int,
         timeout: float,
         concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        super().__init__(run, concurrency=concurrency)
+        super().__init__(run, concurrency=concurrency, failed=failed)
         self._size = size
         self._timeout = timeout
 
@@ -44,10 +45,12 @@ class BatchLanes(Lanes[T]):
             lane.state = "gathering"
             lane.timer = self._loop.call_later(self._timeout, self._unpark, lane)
 
-    def _head(self, lane: Lane[T]) -> tuple[int, list[T]]:
+    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[Outcome]:
         lane.taken = min(len(lane.queue), self._size)
         entries = list(islice(lane.queue, lane.taken))
-        return entries[-1][0], [item for _, item in entries]
+        lane.group.top = max(lane.group.top, entries[-1][0])
+        worker.since = self._loop.time()
+        return self._run([item for _, item in entries])
 
     def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
         if lane.group.phase != "closed":

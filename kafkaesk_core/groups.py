@@ -58,7 +58,7 @@ class Groups:
             _settings_of(group, bindings, settings)
 
     def consumers(
-        self, runtime: Runtime, on_finished: Callable[[Outcome], None]
+        self, runtime: Runtime, on_finished: Callable[[Outcome], None] | None
     ) -> list[GroupConsumer]:
         """Make one consumer per group; none is started."""
         self._consumers = {

@@ -28,6 +28,12 @@ class Lane(Generic[T]):
         self.taken = 1
         self.timer: asyncio.TimerHandle | None = None
 
+    def rest(self) -> None:
+        """Be forgotten until the next item comes, unless held."""
+        if self.state != "held":
+            self.state = "idle"
+            self.group.lanes.pop(self.key, None)
+
     def drop(self, *, above: int = -1) -> None:
         """Forget the waiting items at positions above `above`; a running head stays."""
         keep = self.taken if self.state == "running" else 0
@@ -60,12 +66,27 @@ class Group(Generic[T]):
 class Worker(Generic[T]):
     """One task, on one lane at a time."""
 
-    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "task")
+    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "slice_end", "task")
 
     def __init__(self) -> None:
         self.lane: Lane[T] | None = None  # while an item runs
         self.since = 0.0  # when that was started
+        self.slice_end = 0.0  # until when it may go on without letting others run
         self.has_slot = True
         self.is_abandoned = False
         self.is_cancelled = False
         self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """End what runs; start nothing more."""
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
+        """What its task failed of; to be cancelled by us, or between two items, is no failure."""
+        if not task.cancelled():
+            return task.exception()
+        if self.is_cancelled or not is_amid:
+            return None
+        return RuntimeError("a handler did not end: its task was cancelled, and not by us")

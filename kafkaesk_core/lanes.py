@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from .lane import Group, Lane, Worker
-from .outcome import Outcome
+from .outcome import DONE, Outcome
 
 __all__ = ["Lanes"]
 
@@ -30,14 +30,21 @@ SLICE = 0.010
 class Lanes(Generic[T]):
     """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
 
-    `run` handles one item and says what became of it. It may be cancelled and raises nothing
-    else. An item to be retried stays at the head of its lane, which holds no slot meanwhile.
+    `run` handles items of one lane in turn: it asks for the next when it has finished with one,
+    and returns what became of the first that it has not finished with, else DONE. It may be
+    cancelled; whatever else it raises is a defect, told to `failed`. An item to be retried stays
+    at the head of its lane, which holds no slot meanwhile.
     """
 
     def __init__(
-        self, run: Callable[[Any], Awaitable[Outcome]], *, concurrency: int | None = None
+        self,
+        run: Callable[[Any], Awaitable[Outcome]],
+        *,
+        concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._run = run
+        self._failed = failed
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -62,13 +69,12 @@ class Lanes(Generic[T]):
 
     def size(self, group: Hashable) -> int:
         """How many items of a group are waiting or running."""
-        found = self._groups.get(group)
-        return found.size if found else 0
+        return self._groups[group].size if group in self._groups else 0
 
     # --- items in
 
-    def submit(self, group: Hashable, key: Hashable, position: int, item: T) -> None:
-        """Queue one item; positions ascend within a group."""
+    def submit(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
+        """Queue positions and their items in one lane; positions ascend within a lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = Group(group)
@@ -77,18 +83,18 @@ class Lanes(Generic[T]):
             lane = found.lanes[key] = Lane(found, key)
         if lane.state == "held":
             return
-        found.size += 1
-        lane.queue.append((position, item))
+        found.size += len(entries)
+        lane.queue.extend(entries)
         if lane.state in ("idle", "gathering"):
             self._arrived(lane)
 
     def _arrived(self, lane: Lane[T]) -> None:
-        """An item came into a lane where none runs."""
+        """Items came into a lane where none runs."""
         self._make_ready(lane)
 
     def _make_ready(self, lane: Lane[T]) -> None:
         lane.state = "ready"
-        if self._zombies[lane.group.key]:
+        if self._zombies and self._zombies[lane.group.key]:
             self._behind_zombies.setdefault(lane.group.key, []).append(lane)
             return
         self._ready.append(lane)
@@ -96,7 +102,8 @@ class Lanes(Generic[T]):
 
     def _dispatch(self) -> None:
         """Start workers for the lanes that are ready, as far as there are slots."""
-        while self._starting < len(self._ready) and self._has_free_slot():
+        slots = self._concurrency
+        while self._starting < len(self._ready) and (slots is None or self._slots_used < slots):
             worker = Worker[T]()
             self._starting += 1
             self._slots_used += 1
@@ -106,62 +113,70 @@ class Lanes(Generic[T]):
             # Not a `finally` in the task: one that is cancelled before its first step runs nothing.
             task.add_done_callback(partial(self._leave, worker))
 
-    def _has_free_slot(self) -> bool:
-        return self._concurrency is None or self._slots_used < self._concurrency
-
     def _next_lane(self) -> Lane[T] | None:
         while self._ready:
             lane = self._ready.popleft()
             if lane.queue and lane.state == "ready":
                 return lane
             if not lane.queue:
-                self._forget(lane)
+                lane.rest()
         return None
-
-    @staticmethod
-    def _forget(lane: Lane[T]) -> None:
-        if lane.state != "held":
-            lane.state = "idle"
-            lane.group.lanes.pop(lane.key, None)
 
     # --- the worker
 
     async def _work(self, worker: Worker[T]) -> None:
         clock = self._loop.time
-        slice_end = clock() + SLICE
+        worker.slice_end = clock() + SLICE
         self._starting -= 1
         while worker.has_slot and not worker.is_cancelled:
             lane = self._next_lane()
             if lane is None:
                 return
-            position, item = self._head(lane)
             lane.state = "running"
-            if position > lane.group.top:
-                lane.group.top = position
-            worker.lane, worker.since = lane, clock()
-            outcome = await self._run(item)
+            worker.lane = lane
+            outcome = await self._serve(lane, worker)
             worker.lane = None
             self._settle(lane, outcome, worker)
-            if clock() > slice_end:
+            if clock() > worker.slice_end:
                 await asyncio.sleep(0)
-                slice_end = clock() + SLICE
+                worker.slice_end = clock() + SLICE
 
-    def _head(self, lane: Lane[T]) -> tuple[int, Any]:
-        """What the worker is to run, and its position."""
-        return lane.queue[0]
+    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[Outcome]:
+        """Run a lane's head, and what may follow it at once."""
+        return self._run(self._turn(lane, worker))
+
+    def _turn(self, lane: Lane[T], worker: Worker[T]) -> Iterator[T]:
+        """Items of a lane, until others are to have a turn; the last one stays at its head."""
+        group, queue, clock = lane.group, lane.queue, self._loop.time
+        now = clock()
+        while True:
+            position, item = queue[0]
+            if position > group.top:
+                group.top = position
+            worker.since = now
+            yield item
+            now = clock()
+            if len(queue) == 1 or group.phase != "open":
+                return
+            if len(self._ready) > self._starting:  # somebody waits for a slot
+                return
+            if now > worker.slice_end or worker.is_cancelled or not worker.has_slot:
+                return
+            queue.popleft()
+            group.size -= 1
 
     def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
         group = lane.group
         if group.phase == "closed":
             self._bury(group, worker)
-        elif outcome.is_terminal:
+        elif outcome is DONE or outcome.is_terminal:
             lane.queue.popleft()
             group.size -= 1
             if lane.queue:
                 lane.state = "ready"
                 self._ready.append(lane)
             else:
-                self._forget(lane)
+                lane.rest()
         elif outcome.kind == "retry" and group.phase == "open":
             lane.state = "parked"
             lane.timer = self._loop.call_later(outcome.delay, self._unpark, lane)
@@ -188,8 +203,9 @@ class Lanes(Generic[T]):
         self._dispatch()
         if self._waiters:
             self._wake_waiters()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := worker.failure_of(task, is_amid=lane is not None)) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
+            self._failed(error)
 
     def _release_slot(self, worker: Worker[T]) -> None:
         if worker.has_slot:
@@ -233,14 +249,8 @@ class Lanes(Generic[T]):
                 lane.drop()
         for worker in self._workers:
             if worker.lane is not None and worker.lane.group.key in groups:
-                self._cancel(worker)
+                worker.cancel()
         self._wake_waiters()
-
-    @staticmethod
-    def _cancel(worker: Worker[T]) -> None:
-        worker.is_cancelled = True
-        if worker.task is not None:
-            worker.task.cancel()
 
     def close(self, groups: Collection[Hashable]) -> int:
         """Forget these groups; returns how many of their items still run.
@@ -312,7 +322,7 @@ class Lanes(Generic[T]):
         """Cancel everything and wait up to `grace` seconds; returns how many tasks remain."""
         self.close(list(self._groups))
         for worker in self._workers:
-            self._cancel(worker)
+            worker.cancel()
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         if tasks:
             _, remaining = await asyncio.wait(tasks, timeout=grace)

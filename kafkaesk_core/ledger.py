@@ -75,20 +75,20 @@ class _Tracker:
 
     def finish(self, offset: int) -> bool:
         """Mark one offset as done; False if it was not open."""
-        waiting = self.open
-        if not waiting or offset < waiting[0] or offset in self.done:
+        waiting, done, marks = self.open, self.done, self.marks
+        if not waiting or offset < waiting[0] or offset in done:
             return False
         if offset != waiting[0]:
-            self.done.add(offset)
+            done.add(offset)
             return True
-        waiting.popleft()
+        last = waiting.popleft()
         self.contiguous += 1
-        while waiting and waiting[0] in self.done:
-            self.done.remove(waiting.popleft())
+        while done and waiting and waiting[0] in done:
+            last = waiting.popleft()
+            done.remove(last)
             self.contiguous += 1
-        low = waiting[0] if waiting else self.position
-        while self.marks and low is not None and self.marks[0][0] < low:
-            self.marks.popleft()
+        while marks and marks[0][0] <= last:
+            marks.popleft()
         return True
 
     def state(self) -> PartitionState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -38,27 +38,59 @@ class _SchemaOnly(TypedDict):
 _read_schema = TypeAdapter(_SchemaOnly).validator.validate_json
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class OutgoingMessage:
     """One message to publish; layers of `wrap_publish` may change every field but `origins`.
 
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
     `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none. `meta` is for plugins. `is_internal` says that no observer is told of it.
+    batch, or none. `is_internal` says that no observer is told of it.
     """
 
-    stream: str
-    topic: str
-    data: Data
-    key: bytes | None = field(default=None, kw_only=True)
-    schema: str | None = field(default=None, kw_only=True)
-    headers: Headers = field(default_factory=list, kw_only=True)
-    partition: int | None = field(default=None, kw_only=True)
-    timestamp_ms: int | None = field(default=None, kw_only=True)
-    origins: Sequence[IncomingMessage] = field(default=(), kw_only=True)
-    meta: dict[str, Any] = field(default_factory=dict, kw_only=True)
-    is_internal: bool = field(default=False, kw_only=True)
+    __slots__ = (
+        "_meta",
+        "data",
+        "headers",
+        "is_internal",
+        "key",
+        "origins",
+        "partition",
+        "schema",
+        "stream",
+        "timestamp_ms",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        stream: str,
+        topic: str,
+        data: Data,
+        key: bytes | None = None,
+        schema: str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origins: Sequence[IncomingMessage] = (),
+    ) -> None:
+        self.stream = stream
+        self.topic = topic
+        self.data = data
+        self.key = key
+        self.schema = schema
+        self.headers: Headers = [] if headers is None else headers
+        self.partition = partition
+        self.timestamp_ms = timestamp_ms
+        self.origins = origins
+        self.is_internal = False
+        self._meta: dict[str, Any] | None = None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """A place for plugins, made when first used."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
 
     @property
     def origin(self) -> IncomingMessage | None:
@@ -75,16 +107,17 @@ class IncomingMessage:
     `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
     say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
     and counts the tries of this process. `epoch` is the time of owning its partition in which it
-    was delivered; `is_closed` says that the handler committed it before it returned. `turn` says,
-    in a batch, whether the message has been handed to the handler, or put off to the next batch.
+    was delivered; `is_closed` says that the handler committed it before it returned;
+    `known_schema` is what decoding found, or None. `turn` says, in a batch, whether the message
+    has been handed to the handler, or put off to the next batch.
     """
 
     __slots__ = (
         "_meta",
-        "_schema",
         "attempt",
         "epoch",
         "is_closed",
+        "known_schema",
         "record",
         "stream",
         "turn",
@@ -92,7 +125,7 @@ class IncomingMessage:
     )
 
     def __init__(
-        self, record: ConsumerRecord, stream: str, *, attempt: int = 1, epoch: int = 0
+        self, record: ConsumerRecord, stream: str, attempt: int = 1, epoch: int = 0
     ) -> None:
         self.record = record
         self.stream = stream
@@ -102,7 +135,7 @@ class IncomingMessage:
         self.is_closed = False
         self.turn: Literal["waits", "handed", "put off"] = "waits"
         self._meta: dict[str, Any] | None = None
-        self._schema: str | None = None
+        self.known_schema: str | None = None
 
     @property
     def topic(self) -> str:
@@ -148,13 +181,9 @@ class IncomingMessage:
         Raises:
             DecodeError: the value is not a JSON envelope.
         """
-        if self._schema is None:
-            self._schema = self._parse_schema()
-        return self._schema
-
-    def note_schema(self, schema: str) -> None:
-        """Keep what was found while decoding, so that it is not parsed again."""
-        self._schema = schema
+        if self.known_schema is None:
+            self.known_schema = self._parse_schema()
+        return self.known_schema
 
     def _parse_schema(self) -> str:
         where = f"{self.topic}[{self.partition}]@{self.offset}"
@@ -240,19 +269,25 @@ def check_address(stream: object, key: object, partition: object, timestamp_ms: 
         TypeError: one of them has the wrong type; it is named.
         ValueError: the stream has no name, or a number is negative.
     """
+    if type(stream) is str and stream and key is partition is timestamp_ms is None:
+        return  # what most messages are
     if not isinstance(stream, str):
         raise TypeError(f"the stream is {stream!r} of type {type(stream).__name__}, not str")
     if not stream:
         raise ValueError("the stream's name is empty; give one")
     if key is not None and not isinstance(key, bytes):
         raise TypeError(f"the key is of type {type(key).__name__}, not bytes; encode it first")
-    for name, number in (("partition", partition), ("timestamp_ms", timestamp_ms)):
-        if number is None:
-            continue
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise TypeError(f"{name} is {number!r} of type {type(number).__name__}, not int")
-        if number < 0:
-            raise ValueError(f"{name} is {number}; give 0 or more, or None")
+    _check_number("partition", partition)
+    _check_number("timestamp_ms", timestamp_ms)
+
+
+def _check_number(name: str, number: object) -> None:
+    if number is None:
+        return
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is {number!r} of type {type(number).__name__}, not int")
+    if number < 0:
+        raise ValueError(f"{name} is {number}; give 0 or more, or None")
 
 
 def checked_headers(headers: Iterable[Header] | None) -> Headers:
@@ -261,13 +296,15 @@ def checked_headers(headers: Iterable[Header] | None) -> Headers:
     Raises:
         TypeError: an entry is not a pair of str and bytes (or None).
     """
+    if headers is None:
+        return []
     if isinstance(headers, Mapping):
         raise TypeError(
             "headers are pairs (name: str, value: bytes), of which a name may have several; "
             "pass list(headers.items())"
         )
     checked: Headers = []
-    for header in headers or ():
+    for header in headers:
         if not (isinstance(header, (tuple, list)) and len(header) == 2):
             raise TypeError(f"header {header!r} is not a pair (name: str, value: bytes)")
         name, value = header

@@ -19,7 +19,7 @@ from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, Header, OutgoingMessage, checked_headers
 from .plugins.registry import Plugins
-from .publisher.publisher import Publisher
+from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registration import SchemaRegistration
 from .schema.registry import Schemas
@@ -60,6 +60,8 @@ class Runtime:
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
+        self.offer: Callable[[OutgoingMessage], Delivery | None]
+        """As `publish`, but None if the message would have to wait, or goes through layers."""
 
     # --- start
 
@@ -101,7 +103,7 @@ class Runtime:
         self.publisher = Publisher(
             partial(Producer, bootstrap.servers, settings.client.for_producer()),
             self.topics,
-            self._encode,
+            self._encoder(settings.validate_published),
             delivery_timeout=settings.delivery_timeout,
             send_buffer_bytes=settings.send_buffer_bytes,
             registration_of=self._registration_of,
@@ -187,8 +189,8 @@ class Runtime:
             schema=schema,
             headers=checked_headers(headers) if headers else [],
             timestamp_ms=timestamp_ms,
-            is_internal=True,
         )
+        message.is_internal = True
         if not self.can_publish:
             await self.start_publisher()
         return await self.publisher.send(message)
@@ -196,7 +198,9 @@ class Runtime:
     def compile(self) -> None:
         """Build all chains from the plugins as they are now."""
         plugins, app = self._plugins, self._app
-        self.publish = plugins.chain("wrap_publish", self.publisher.send, app=app)
+        publisher = self.publisher
+        self.publish = plugins.chain("wrap_publish", publisher.send, app=app)
+        self.offer = publisher.offer if self.publish == publisher.send else _no_offer
         self.publisher.on_published = plugins.notifier("published", app=app)
         self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
         for group in self.consumption.groups if self.consumption else ():
@@ -212,8 +216,9 @@ class Runtime:
         for group in self.consumption.groups if self.consumption else ():
             group.refresh(topic)
 
-    def _encode(self, message: OutgoingMessage) -> bytes | None:
-        return self._schemas.encode(message, self.topics, validate=self.settings.validate_published)
+    def _encoder(self, validate: bool) -> Callable[[OutgoingMessage], bytes | None]:
+        encode, topics = self._schemas.encode, self.topics
+        return lambda message: encode(message, topics, validate)
 
     def _registration_of(self, message: OutgoingMessage) -> SchemaRegistration | None:
         return None if message.schema is None else self._schemas.get(message.schema)
@@ -261,6 +266,9 @@ class Runtime:
         self._stop_by()
         try:
             await self.stop_consuming()
+        except asyncio.CancelledError:
+            await self.stop_consuming()  # handlers may publish until they have ended
+            raise
         finally:
             await self._stack.aclose()
             if self.is_open:
@@ -300,7 +308,14 @@ class Runtime:
             await self._bounded(f"the finalize handler {handler!r}", handler())
 
     async def _stop_publisher(self) -> None:
-        report = await self.publisher.stop(self._left())
+        left = self._left()
+        try:
+            await self.publisher.stop(left)
+        finally:
+            # Cancelled, it goes on: nothing is disconnected under it, and its report is told.
+            self._tell_undelivered(await self.publisher.stop(left))
+
+    def _tell_undelivered(self, report: Undelivered) -> None:
         for topic, count in report.failed.items():
             logger.error("topic %s: %d messages were not delivered", topic, count)
         for topic, count in report.unknown.items():
@@ -315,3 +330,7 @@ class Runtime:
             logger.exception("%s did not end within shutdown_timeout", what)
         except Exception:
             logger.exception("%s failed", what)
+
+
+def _no_offer(_: OutgoingMessage) -> None:
+    """What is offered goes through layers first."""

@@ -42,7 +42,7 @@ class BatchHandling(Handling[Messages]):
         binding: BatchBinding,
         ledger: Ledger[TopicPartition],
         failures: Failures,
-        finished: Finished,
+        finished: Finished | None,
     ) -> None:
         innermost = failures.limited(self._handle, lambda messages: messages)
         super().__init__(subscription, innermost, ledger, failures, finished)
@@ -70,13 +70,12 @@ class BatchHandling(Handling[Messages]):
 
     async def _handle(self, messages: Messages) -> Any:
         data, undecoded = self._decoded(messages)
-        handed, put_off = messages[: len(data)], messages[len(data) :]
-        for message in put_off:
-            message.turn = "put off"
+        handed = messages[: len(data)]
+        tried = max(len(data), 1)  # one that cannot be decoded has had its turn when it is first
+        for index, message in enumerate(messages):
+            message.turn = "handed" if index < tried else "put off"
         if undecoded is not None and not handed:
             raise BatchFailure({messages[0]: undecoded})
-        for message in handed:
-            message.turn = "handed"
         try:
             return await self._binding.call(data, handed)
         except BatchFailure as failure:
@@ -132,7 +131,7 @@ class BatchHandling(Handling[Messages]):
                 continue
             kept[index] = outcome
             if outcome is not PUT_OFF:
-                job.attempt += 1
+                job.failed(message)
         if not kept:
             return DONE
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)

@@ -61,11 +61,20 @@ class Chains:
             observer(event)
 
     async def _commit(self, offsets: Offsets, reason: Reason) -> None:
-        """Commit through the layers of the subscription that each partition belongs to."""
+        """Commit through the layers of the subscription that each partition belongs to.
+
+        One that fails does not keep those of others from being committed.
+        """
         by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
         for partition, offset in offsets.items():
             route, _ = self._intake.route(partition.topic)
             part = by_subscription.setdefault(route.handling.subscription, {})
             part[partition] = offset
+        errors: list[Exception] = []
         for subscription, part in by_subscription.items():
-            await self._commit_chains[subscription][reason](part)
+            try:
+                await self._commit_chains[subscription][reason](part)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -40,6 +40,7 @@ class Commits:
         self._lock = asyncio.Lock()
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
+        self._unknown: set[TopicPartition] = set()  # to the coordinator
         self.layers: Layers = lambda offsets, _: self.innermost(offsets)
         self.counts: Counter[str] = Counter()
         self.last_success: float | None = None
@@ -48,6 +49,7 @@ class Commits:
     def open(self) -> None:
         """Partitions were assigned: commits may be sent."""
         self._is_open = True
+        self._unknown.clear()
 
     async def close(self) -> None:
         """Partitions are going: let no commit start, and none be running when this returns.
@@ -78,12 +80,14 @@ class Commits:
                 if not offsets:
                     return
                 await self.layers(offsets, reason)
+                self.last_error = None
         except TimeoutError as error:
             raise self._failed(f"not finished within {self._timeout:g}s") from error
         self._report_postponed(reason)
 
     def _report_postponed(self, reason: Reason) -> None:
-        if reason in ("revoke", "stop") and (left := self._ledger.propose()):
+        left = self._ledger.propose().keys() - self._unknown
+        if reason in ("revoke", "stop") and left:
             self.counts["postponed"] += len(left)
             logger.warning(
                 "group %s: %d partitions stay uncommitted on %s; their last records come again",
@@ -128,21 +132,28 @@ class Commits:
         result = sent.result()
         for partition in result.stored:
             self._ledger.acknowledge(partition, epochs[partition], offsets[partition])
-        if result.gone:
-            self._forget(result.gone)
+        self._note_unknown(result)
         if result.is_lost:
             raise self._failed("the group has given our partitions to others")
         if result.refused:
             told = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in result.refused.items())
             raise self._failed(f"refused: {told}")
         self.counts["commits"] += 1
-        self.last_error = None
         self.last_success = asyncio.get_running_loop().time()
 
-    def _forget(self, partitions: set[TopicPartition]) -> None:
-        self._ledger.revoke(partitions)
-        names = ", ".join(sorted({partition.topic for partition in partitions}))
-        logger.warning("group %s: topic %s is gone; its offsets are dropped", self._group, names)
+    def _note_unknown(self, result: CommitResult) -> None:
+        """Keep following what this broker does not know, and tell of it once.
+
+        If it was deleted, it is revoked soon. It may also be so new that the coordinator has not
+        heard of it, or be there again: dropped here, nobody would read it before a rebalance.
+        """
+        names = {partition.topic for partition in result.gone - self._unknown}
+        self._unknown = (self._unknown - result.stored) | result.gone
+        if names:
+            logger.warning(
+                "group %s: the coordinator does not know topic %s; was it deleted?",
+                *(self._group, ", ".join(sorted(names))),
+            )
 
     def _failed(self, why: str) -> CommitError:
         self.counts["failures"] += 1

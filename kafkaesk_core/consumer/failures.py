@@ -97,7 +97,7 @@ class Failures:
         plugin = self._blame(cause) if cause else None
         failed = HandlerError(
             f"{self._told(messages)}, schema {place['schema'] or 'unknown'}: "
-            f"{type(cause).__name__}: {cause}{f', in plugin {plugin!r}' if plugin else ''}; "
+            f"{_named(cause)}{f', in plugin {plugin!r}' if plugin else ''}; "
             "it is not committed and comes again after a restart; "
             "on_error=, or raising Skip() or Retry(), decides otherwise",
             **place,
@@ -135,4 +135,12 @@ def _reason(outcome: Outcome) -> str:
     error = outcome.error
     if isinstance(error, Disposition):
         return str(error) or f"the handler raised {type(error).__name__}"
-    return f"{type(error).__name__}: {error}"
+    return _named(error)
+
+
+def _named(error: BaseException | None) -> str:
+    """The error's class and text; some errors fail when they are asked for theirs."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__} (its text cannot be shown)"

@@ -36,7 +36,7 @@ from .job import Job
 from .polling import Polling
 from .positions import Positions
 from .rebalance import Limits, Rebalance
-from .seat import LEAVE_TIMEOUT, Seat
+from .seat import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Seat
 from .vitals import Vitals
 from .watch import Watch
 
@@ -65,7 +65,7 @@ class GroupConsumer:
         settings: Settings,
         servers: Sequence[str],
         blame: Callable[[BaseException], str | None],
-        on_finished: Callable[[Outcome], None],
+        on_finished: Callable[[Outcome], None] | None,
     ) -> None:
         self.group = group
         self._settings = settings
@@ -143,16 +143,18 @@ class GroupConsumer:
         self, subscription: Subscription, binding: Binding | BatchBinding, failures: Failures
     ) -> Route:
         settings = self._settings.with_overrides(subscription.overrides)
-        limit = subscription.concurrency
+        limit, finished = subscription.concurrency, self._on_finished
         if isinstance(binding, BatchBinding):
-            batches = BatchHandling(subscription, binding, self._ledger, failures, self._finished)
+            batches = BatchHandling(subscription, binding, self._ledger, failures, finished)
             size, timeout = subscription.batch_limits
-            lanes = BatchLanes[Job](batches.run, size=size, timeout=timeout, concurrency=limit)
+            lanes = BatchLanes[Job](
+                batches.run, size=size, timeout=timeout, concurrency=limit, failed=self._fail
+            )
             return Route(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
-        handling = MessageHandling(subscription, binding, self._ledger, failures, self._finished)
-        return Route(handling, Lanes(handling.run, concurrency=limit), settings)
+        handling = MessageHandling(subscription, binding, self._ledger, failures, finished)
+        return Route(handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -217,15 +219,11 @@ class GroupConsumer:
             logger.exception("group %s: the consumer failed", self.group)
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._intake.is_open = False
         if not self.failed.done():
             self.failed.set_exception(error)
             self.failed.exception()  # asked for by the application, or not at all
-
-    def _finished(self, job: Job, outcome: Outcome) -> None:
-        self._intake.finished(job)
-        self._on_finished(outcome)
 
     def _forget(self, partition: TopicPartition) -> None:
         self._intake.forget([partition])
@@ -301,11 +299,12 @@ class GroupConsumer:
                     await self._rebalance.stop(deadline)
         finally:
             await self._seat.member.stop(LEAVE_TIMEOUT)
+            if self._tasks:  # one of them may be closing a member that was being replaced
+                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
             for route in self._routes:
                 remaining = await route.lanes.stop(self._settings.cancel_grace)
                 if remaining:
                     logger.error(
                         "group %s: %d handlers ignored their cancellation and still run",
-                        self.group,
-                        remaining,
+                        *(self.group, remaining),
                     )

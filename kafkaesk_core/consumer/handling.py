@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
@@ -20,7 +20,7 @@ from .job import Job
 __all__ = ["Finished", "Handling", "MessageHandling"]
 
 S = TypeVar("S")
-Finished = Callable[[Job, Outcome], None]
+Finished = Callable[[Outcome], None]
 
 
 class Handling(Generic[S]):
@@ -38,7 +38,7 @@ class Handling(Generic[S]):
         innermost: Callable[[S], Awaitable[Any]],
         ledger: Ledger[TopicPartition],
         failures: Failures,
-        finished: Finished,
+        finished: Finished | None,
     ) -> None:
         self.subscription = subscription
         self.innermost = innermost
@@ -46,17 +46,24 @@ class Handling(Generic[S]):
         self.failures = failures
         self._ledger = ledger
         self._finished = finished
+        self._done = 0
 
     @property
     def counts(self) -> Counter[str]:
         """Outcomes since the start."""
-        return self.failures.counts
+        return self.failures.counts + Counter(done=self._done)
 
     def finish(self, job: Job, message: IncomingMessage, outcome: Outcome) -> None:
         """Close the offset of a record that is finished with."""
-        if message.is_closed or self._ledger.finish(job.partition, job.epoch, job.record.offset):
-            self.failures.counts[outcome.kind] += 1
-            self._finished(job, outcome)
+        portion, finish = job.portion, self._ledger.finish
+        if message.is_closed or finish(portion.partition, portion.epoch, job.record.offset):
+            portion.buffered.size -= portion.room
+            if outcome is DONE:
+                self._done += 1
+            else:
+                self.failures.counts[outcome.kind] += 1
+            if self._finished is not None:
+                self._finished(outcome)
         # else: another member owns the partition by now; counted by the ledger
 
 
@@ -71,29 +78,36 @@ class MessageHandling(Handling[IncomingMessage]):
         binding: Binding,
         ledger: Ledger[TopicPartition],
         failures: Failures,
-        finished: Finished,
+        finished: Finished | None,
     ) -> None:
         innermost = failures.limited(binding.call, lambda message: (message,))
         super().__init__(subscription, innermost, ledger, failures, finished)
 
-    async def run(self, job: Job) -> Outcome:
-        """Handle one record once, and close its offset if it is finished with.
+    async def run(self, jobs: Iterable[Job]) -> Outcome:
+        """Handle records, each once, and close their offsets, until one is not finished with.
 
         Raises:
-            asyncio.CancelledError: the running task was cancelled; the record is not done.
+            asyncio.CancelledError: the running task was cancelled; its record is not done.
         """
-        message = job.message()
-        try:
-            await self.layers(message)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            outcome = self.failures.decide(error, message)
-            self.failures.tell(outcome, (message,))
-        else:
-            outcome = DONE
+        for job in jobs:
+            message = job.message()
+            try:
+                await self.layers(message)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                outcome = self._failed(error, job, message)
+                if not outcome.is_terminal:
+                    return outcome
+            else:
+                self.finish(job, message, DONE)
+        return DONE
+
+    def _failed(self, error: BaseException, job: Job, message: IncomingMessage) -> Outcome:
+        outcome = self.failures.decide(error, message)
+        self.failures.tell(outcome, (message,))
         if outcome.is_terminal:
             self.finish(job, message, outcome)
         elif outcome.kind == "retry":
-            job.attempt += 1
+            job.failed(message)
         return outcome

@@ -15,7 +15,7 @@ from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Ordering
 
 from .handling import Handling
-from .job import Job
+from .job import Buffered, Job, Portion
 
 __all__ = ["Intake", "Route"]
 
@@ -54,7 +54,7 @@ class Intake:
         self._stream_of = stream_of
         self._max_bytes = max_bytes
         self._by_topic: dict[str, tuple[Route, str]] = {}
-        self._bytes: dict[TopicPartition, int] = {}
+        self._buffered: dict[TopicPartition, Buffered] = {}
         self._full: set[TopicPartition] = set()
         self._clock = asyncio.get_running_loop().time
         self.is_open = False
@@ -67,7 +67,7 @@ class Intake:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of the records that wait or run, roughly."""
-        return sum(self._bytes.values())
+        return round(sum(one.size for one in self._buffered.values()))
 
     def route(self, topic: str) -> tuple[Route, str]:
         """Who handles a topic, and the name of its stream.
@@ -118,38 +118,35 @@ class Intake:
             return False
         return True
 
-    # --- in and out
+    # --- in
 
     def take(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
         """Register and queue records of one partition, without a wait in between (rule 20)."""
         route, stream = self.route(partition.topic)
         offsets = [record.offset for record in records]
         epoch = self._ledger.register(partition, offsets, self._clock())
-        total = 0
-        submit, key_of = route.lanes.submit, _KEYS[route.ordering]
-        for record in records:
-            size = RECORD_OVERHEAD + len(record.value or b"") + len(record.key or b"")
-            total += size
-            job = Job(record, partition, epoch, stream, size)
-            submit(partition, key_of(record), record.offset, job)
-        self._bytes[partition] = self._bytes.get(partition, 0) + total
-
-    def finished(self, job: Job) -> None:
-        """A record left the lanes for good."""
-        partition = job.partition
-        left = self._bytes.get(partition)
-        if left is not None:
-            self._bytes[partition] = left - job.size
+        contents = [r.serialized_value_size + r.serialized_key_size for r in records]
+        total = RECORD_OVERHEAD * len(records) + sum(contents)
+        buffered = self._buffered.setdefault(partition, Buffered())
+        buffered.size += total
+        room = total / len(records)
+        portion = Portion(partition, epoch, stream, buffered=buffered, room=room)
+        key_of = _KEYS[route.ordering]
+        by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
+        if key_of is None:
+            by_lane[None] = [(record.offset, Job(record, portion)) for record in records]
+        else:
+            for record in records:
+                entry = record.offset, Job(record, portion)
+                by_lane.setdefault(key_of(record), []).append(entry)
+        for key, entries in by_lane.items():
+            route.lanes.submit(partition, key, entries)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are given up, with all that is queued of them."""
         for partition in partitions:
-            self._bytes.pop(partition, None)
+            self._buffered.pop(partition, None)
             self._full.discard(partition)
-
-
-def _no_key(record: ConsumerRecord) -> Hashable:
-    return None
 
 
 def _own_key(record: ConsumerRecord) -> Hashable:
@@ -162,8 +159,8 @@ def _record_key(record: ConsumerRecord) -> Hashable:
     return int(record.offset) if key is None else key
 
 
-_KEYS: dict[str, Callable[[ConsumerRecord], Hashable]] = {
-    "partition": _no_key,
+_KEYS: dict[str, Callable[[ConsumerRecord], Hashable] | None] = {
+    "partition": None,  # one lane for all
     "key": _record_key,
     "unordered": _own_key,
 }

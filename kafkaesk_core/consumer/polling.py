@@ -89,6 +89,7 @@ class Polling:
         self._vitals.polled()
         if member.is_joined:
             self._seat.joined()
+            self._positions.joined()
             self._vitals.troubled(None)
         for partition, records in batch.items():
             if partition in self._ledger and self._intake.is_open:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka.structs import TopicPartition
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("kafkaesk.consumer")
 class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and told, none is silent.
 
-    `forget` drops what is queued or running of a partition that jumps.
+    `forget` drops what is queued or running of a partition that jumps back.
     """
 
     def __init__(
@@ -37,7 +37,13 @@ class Positions:
         self._group = group
         self._policy = policy
         self._forget = forget
+        self._seen: frozenset[TopicPartition] | None = None
         self.counts: Counter[str] = Counter()
+
+    def joined(self) -> None:
+        """Note what there is at the first assignment: what comes later is new."""
+        if self._seen is None:
+            self._seen = self._member().partitions()
 
     async def reset(self, missing: Mapping[TopicPartition, int | None], *, timeout: float) -> None:
         """Move partitions to the policy's position; the value is the offset that is out of range.
@@ -51,18 +57,35 @@ class Positions:
             return
         if self._policy == "none":
             raise BrokerError(self._refusal(missing))
-        at_end = self._policy == "latest"
-        found = await self._member().offsets(list(epochs), at_end=at_end, timeout=timeout)
+        self.joined()
+        found = await self._find(epochs, missing, timeout)
         for partition, epoch in epochs.items():
             is_ours = self._ledger.epoch(partition) == epoch
             if is_ours and self._member().is_assigned(partition) and partition in found:
                 self._move(partition, missing[partition], found[partition])
 
+    async def _find(
+        self,
+        partitions: Iterable[TopicPartition],
+        missing: Mapping[TopicPartition, int | None],
+        timeout: float,
+    ) -> dict[TopicPartition, int]:
+        """The offsets to go on from; what was created meanwhile is read from the beginning."""
+        by_end: dict[bool, list[TopicPartition]] = {}
+        for partition in partitions:
+            is_new = missing[partition] is None and partition not in (self._seen or ())
+            at_end = self._policy == "latest" and not is_new
+            by_end.setdefault(at_end, []).append(partition)
+        found: dict[TopicPartition, int] = {}
+        for at_end, several in by_end.items():
+            found |= await self._member().offsets(several, at_end=at_end, timeout=timeout)
+        return found
+
     def _move(self, partition: TopicPartition, lost: int | None, offset: int) -> None:
         where = f"{partition.topic}[{partition.partition}] (group {self._group})"
         if lost is None:
             self.counts["started"] += 1
-            logger.info("%s: no committed offset; starts at %s %d", where, self._policy, offset)
+            logger.info("%s: no committed offset; starts at %d", where, offset)
         else:
             self.counts["out_of_range"] += 1
             logger.warning(
@@ -70,11 +93,20 @@ class Positions:
                 "truncated log); goes on at %s %d, %d records away",
                 *(where, lost, self._policy, offset, offset - lost),
             )
+        if lost is None or self._goes_back(partition, offset):
+            self._start_anew(partition, offset, is_first=lost is None)
+        # else: what was fetched before is at hand, though not in the log any more
+        self._member().seek(partition, offset)
+
+    def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
+        position = self._ledger.state(partition).position
+        return position is None or offset < position
+
+    def _start_anew(self, partition: TopicPartition, offset: int, *, is_first: bool) -> None:
         self._forget(partition)
         # A group that starts at the end owes a commit of that position: without it, a restart
         # before the first commit would skip what came in between (rule 9).
-        self._ledger.start_at(partition, offset, commit=lost is None and self._policy == "latest")
-        self._member().seek(partition, offset)
+        self._ledger.start_at(partition, offset, commit=is_first and self._policy == "latest")
 
     def _refusal(self, missing: Mapping[TopicPartition, int | None]) -> str:
         told = ", ".join(

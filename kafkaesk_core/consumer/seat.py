@@ -14,11 +14,11 @@ from kafkaesk_core.kafka.offset_commits import CommitResult
 
 from .commits import Offsets
 
-__all__ = ["LEAVE_TIMEOUT", "Seat"]
+__all__ = ["CLOSE_TIMEOUT", "LEAVE_TIMEOUT", "Seat"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
-LEAVE_TIMEOUT = 3.0
+LEAVE_TIMEOUT, CLOSE_TIMEOUT = 3.0, 5.0
 PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
 """Seconds before each new member; after the last one the application stops."""
 

@@ -102,6 +102,10 @@ class Admin:
         timeout: float = 30.0,
     ) -> CreateResult:
         """Create a topic and return Kafka's answer, which is never raised (K1)."""
+        if self._client._client.cluster.controller is None:
+            await self._ask(self._client._client.force_metadata_update(), timeout)
+        if self._client._client.cluster.controller is None:
+            raise kafka.NodeNotReadyError("the cluster names no controller, which creates topics")
         topic = NewTopic(name, partitions, replication_factor, topic_configs=dict(configs or {}))
         request = self._client.create_topics([topic], timeout_ms=max(1, int(timeout * 1000)))
         answer = await self._ask(request, timeout)

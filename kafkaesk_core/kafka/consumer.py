@@ -105,20 +105,28 @@ class GroupMember:
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
-        if self._commits is not None:
-            await self._commits.close()
-        stopping = asyncio.create_task(consumer.stop())
+        stopping: asyncio.Task[None] | None = None
         try:
+            if self._commits is not None:
+                await self._commits.close()
             # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
             # taken for ours.
+            stopping = asyncio.create_task(consumer.stop())
             await asyncio.wait([stopping], timeout=timeout)
         finally:
-            if not stopping.done():
+            await self._end(consumer, stopping)
+
+    async def _end(self, consumer: AIOKafkaConsumer, stopping: asyncio.Task[None] | None) -> None:
+        try:
+            if stopping is not None and not stopping.done():
                 stopping.cancel()
                 await asyncio.wait([stopping], timeout=1.0)
-            if stopping.done() and not stopping.cancelled() and stopping.exception():
-                logger.warning("leaving group %s failed: %r", self._group, stopping.exception())
+        finally:
             await force_close(consumer)
+        if stopping is None or not stopping.done() or stopping.cancelled():
+            return
+        if error := stopping.exception():
+            logger.warning("leaving group %s failed: %r", self._group, error)
 
     # --- membership
 
@@ -277,6 +285,15 @@ class GroupMember:
     def topics(self) -> frozenset[str]:
         """All topics in the client's metadata."""
         return frozenset(self.raw._client.cluster.topics())
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """All partitions in the client's metadata."""
+        cluster = self.raw._client.cluster
+        return frozenset(
+            TopicPartition(topic, number)
+            for topic in cluster.topics()
+            for number in cluster.partitions_for_topic(topic) or ()
+        )
 
     def refresh_metadata(self) -> None:
         """Ask for the cluster's metadata now, if started: a topic was created."""

@@ -73,14 +73,16 @@ class OffsetCommits:
         self._client = client
         self._group = group
         self._node: int | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     def connect(self, node: int | None) -> None:
         """Connect to the coordinator beforehand: in an outage that blocks the whole client."""
         if node is not None and node != self._node and not self._is_closed:
             self._node = node
-            self._connecting = asyncio.create_task(self._connect(node))
+            connecting = asyncio.create_task(self._connect(node))
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
 
     async def _connect(self, node: int) -> None:
         with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
@@ -92,9 +94,11 @@ class OffsetCommits:
         An assignment that arrives while the member stops connects no more.
         """
         self._is_closed = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
+        connecting = list(self._connecting)
+        for task in connecting:
+            task.cancel()
+        if connecting:
+            await asyncio.wait(connecting)
 
     async def send(
         self, membership: Membership, offsets: Mapping[TopicPartition, int], timeout: float

@@ -60,6 +60,8 @@ class Producer:
         if self._options.setdefault("acks", "all") in ("all", -1):
             self._options.setdefault("enable_idempotence", True)
         self._partitioner = self._options.get("partitioner", DefaultPartitioner())
+        self.is_sticky = isinstance(self._partitioner, DefaultPartitioner)
+        """Whether the partitioner is aiokafka's own, which leaves keyless records to us."""
         self._client = AIOKafkaProducer(bootstrap_servers=self._servers, **self._options)
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -77,11 +79,6 @@ class Producer:
     def linger_seconds(self) -> float:
         """How long a batch waits for more records, in seconds."""
         return float(self._options.get("linger_ms", 0)) / 1000
-
-    @property
-    def is_sticky(self) -> bool:
-        """Say whether the partitioner is aiokafka's own, which leaves keyless records to us."""
-        return isinstance(self._partitioner, DefaultPartitioner)
 
     @property
     def is_alive(self) -> bool:

@@ -27,14 +27,14 @@ class Line:
     has not run yet is still in it, so that nobody overtakes.
     """
 
-    __slots__ = ("_give_back", "_waiting")
+    __slots__ = ("_give_back", "waiting")
 
     def __init__(self, give_back: Callable[[int], None] = lambda _: None) -> None:
         self._give_back = give_back
-        self._waiting: deque[_Waiter] = deque()
+        self.waiting: deque[_Waiter] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     async def wait(self, size: int, timeout: float) -> None:
         """Wait to be admitted.
@@ -44,7 +44,7 @@ class Line:
             Exception: what `refuse` was given.
         """
         waiter = _Waiter(size)
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
         try:
             async with asyncio.timeout(timeout):
                 await waiter.admitted
@@ -53,11 +53,11 @@ class Line:
                 self._give_back(size)
             raise
         finally:
-            self._waiting.remove(waiter)
+            self.waiting.remove(waiter)
 
     def admit(self, may_enter: Callable[[int], bool] = lambda _: True) -> None:
         """Admit from the front until one may not enter; asked with the size it came with."""
-        for waiter in self._waiting:
+        for waiter in self.waiting:
             if waiter.admitted.done():
                 continue
             if not may_enter(waiter.size):
@@ -66,7 +66,7 @@ class Line:
 
     def refuse(self, error: Exception) -> None:
         """Send all who were not admitted away with this error."""
-        for waiter in self._waiting:
+        for waiter in self.waiting:
             if not waiter.admitted.done():
                 waiter.admitted.set_exception(fresh(error))
 
@@ -77,12 +77,13 @@ class SendBuffer:
     One message larger than all the room may enter when it is empty.
     """
 
-    __slots__ = ("limit", "line", "used")
+    __slots__ = ("limit", "line", "used", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.line = Line(self.release)
+        self.waiting = self.line.waiting  # asked for each message
 
     def has_room(self, size: int) -> bool:
         """Say whether a newcomer of this size may enter now."""

@@ -175,9 +175,9 @@ class Link:
         while self._session is None:
             try:
                 self._session = await self._open()
-            except KafkaeskError as error:
-                self._reason = str(error)
-                logger.warning("no new producer: %s; retrying in %.1f seconds", error, pause)
+            except Exception as error:  # else there would never be another one
+                self._reason = str(error) if isinstance(error, KafkaeskError) else repr(error)
+                logger.warning("no new producer: %s; retrying in %.1f seconds", self._reason, pause)
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         self._retired = None

@@ -21,6 +21,7 @@ from .desk import Desk, OnPublished, PublisherCounts, Undelivered
 from .line import SendBuffer
 from .link import Link
 from .outbox import Outbox
+from .route import Route
 from .routes import Routes
 from .transport import ProducerLike
 
@@ -133,21 +134,45 @@ class Publisher:
         if route is None or not route.is_open:
             schema = self._registration_of(message)
             route = await self._routes.admit(message.topic, schema, self._delivery_timeout)
-        key, partition, buffer = message.key, message.partition, self._buffer
-        size = room_for(key, value, message.headers)
+        size = room_for(message.key, value, message.headers)
         if size > route.max_bytes:
             self._routes.check_size(route, message, value)
-        if buffer.line or buffer.used + size > buffer.limit:
-            await self._wait_for_room(message.topic, size)
-        else:
-            buffer.used += size
+        await self._wait_for_room(message.topic, size)
+        return self._append(message, value, size, route)
+
+    def offer(self, message: OutgoingMessage) -> Delivery | None:
+        """As `send`, if nothing has to be waited for; else None, and nothing was done.
+
+        Raises:
+            MessageTooLargeError: as with `send`.
+            DeliveryFailedError: as with `send`.
+        """
+        route, buffer = self._routes.get(message.topic), self._buffer
+        if route is None or not (route.is_open and self._accepts):
+            return None
+        if buffer.waiting or buffer.used >= buffer.limit:
+            return None
+        value = self._encode(message)
+        size = room_for(message.key, value, message.headers)
+        if size > route.max_bytes:
+            self._routes.check_size(route, message, value)
+        if buffer.used + size > buffer.limit and buffer.used:
+            return None
+        buffer.used += size
+        return self._append(message, value, size, route)
+
+    def _append(
+        self, message: OutgoingMessage, value: bytes | None, size: int, route: Route
+    ) -> Delivery:
+        """Put a message, for which there is room, into its partition's batch."""
         try:
             if not self._appends:
                 raise NotRunningError("nothing was published: the publisher was stopped")
             producer = self._link.producer
-            return route.outbox_for(key, partition, producer).append(message, value, size, producer)
+            outbox = route.outbox_for(message.key, message.partition, producer)
+            return outbox.append(message, value, size, producer)
         except BaseException:
-            buffer.release(size)
+            self._buffer.release(size)
             raise
 
     async def flush(self, timeout: float | None = None) -> None:

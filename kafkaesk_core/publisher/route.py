@@ -120,11 +120,12 @@ class Route:
         """
         if partition is not None:
             return self._check(partition)
+        found = self._sticky if key is None else self._by_key.get(key)
+        if found is not None:
+            return found
         if not producer.is_sticky:
             return self._outbox(self._ask(key, producer))
-        if key is None:
-            return self._sticky or self._stick(producer)
-        return self._by_key.get(key) or self._remember(key, producer)
+        return self._stick(producer) if key is None else self._remember(key, producer)
 
     def _check(self, partition: int) -> Outbox:
         if partition not in self._partitions:

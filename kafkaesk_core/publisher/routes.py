@@ -160,6 +160,8 @@ class Routes:
             logger.warning("the limits of topic %s could not be asked for", route.topic)
         finally:
             route.opening = None
+        if route.is_busy and not route.is_ready:  # the topic was deleted meanwhile
+            self._open(route)
 
 
 def _ours(error: Exception, topic: str) -> Exception:

@@ -120,10 +120,10 @@ class _Envelope:
         except ValidationError as error:
             self._check_id(message)
             raise _problem(message, error) from None
-        message.note_schema(envelope["schema"])
-        if envelope["schema"] not in self._known:
+        schema = message.known_schema = envelope["schema"]
+        if schema not in self._known:
             self._check_id(message)
-            self._known.add(envelope["schema"])
+            self._known.add(schema)
         return envelope["data"]
 
     def _check_id(self, message: IncomingMessage) -> None:

@@ -27,7 +27,7 @@ class Encoder(Protocol):
     id: str
     key: str
 
-    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+    def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; `validate=False` trusts instances of models.
 
         Raises:
@@ -65,12 +65,12 @@ class ModelEncoder:
         self._accept = acceptor(model)
         self._may_hide_nan = may_hide_nan(model.__pydantic_core_schema__)
 
-    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+    def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; what was serialised is validated again, as bytes.
 
         That finds instances that were changed after validation, or made without.
         """
-        if not isinstance(data, BaseModel):
+        if type(data) is not self._model and not isinstance(data, BaseModel):
             data, validate = self._instance(data, topic), False
         try:
             content = self._to_json(data, by_alias=True, warnings=False)
@@ -81,7 +81,7 @@ class ModelEncoder:
             raise invalid_message(self.key, topic, problem) from error
         if validate and self._may_hide_nan and b"null" in content:
             _refuse_non_finite(self._plain(data), self.key, topic)
-        return b"".join((self._prefix, content, b"}"))
+        return self._prefix + content + b"}"
 
     def _instance(self, data: Any, topic: str) -> BaseModel:
         content = _json_of(data, self.key, topic)
@@ -110,7 +110,7 @@ class DocumentEncoder:
         self._prefix = _prefix(self.key)
         self._errors = _compiled(dict(document), self.key)
 
-    def encode(self, data: Any, topic: str, *, validate: bool) -> bytes:
+    def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; data of a document is always validated."""
         content = _json_of(data, self.key, topic)
         problems = [
@@ -120,7 +120,7 @@ class DocumentEncoder:
         ]
         if problems:
             raise invalid_message(self.key, topic, "; ".join(problems[:5]))
-        return b"".join((self._prefix, content, b"}"))
+        return self._prefix + content + b"}"
 
 
 def _compiled(document: dict[str, Any], key: str) -> Callable[[Any], Any]:

@@ -104,7 +104,7 @@ class Schemas:
     # --- out
 
     def encode(
-        self, message: OutgoingMessage, topics: TopicSchemas, *, validate: bool
+        self, message: OutgoingMessage, topics: TopicSchemas, validate: bool
     ) -> bytes | None:
         """Return the bytes of a message, and note its schema in it and for its topic.
 
@@ -125,8 +125,9 @@ class Schemas:
         carried = topics.schema_of(topic)
         if carried != encoder.id and carried is not None:
             topics.claim(topic, encoder.id)
-        value = encoder.encode(data, topic, validate=validate)
-        topics.claim(topic, encoder.id)
+        value = encoder.encode(data, topic, validate)
+        if carried is None:
+            topics.claim(topic, encoder.id)
         message.schema = encoder.key
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.consumer.batch_handling import BatchHandling
 from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.job import Job
+from kafkaesk_core.consumer.job import Buffered, Job, Portion
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
@@ -47,7 +48,7 @@ class Runs:
 
 def submit(lanes: BatchLanes[int], *items: int) -> None:
     for item in items:
-        lanes.submit("group", None, item, item)
+        lanes.submit("group", None, [(item, item)])
 
 
 async def test_a_full_batch_starts_at_once() -> None:
@@ -153,6 +154,16 @@ async def test_a_closed_partition_counts_a_running_batch_as_one_zombie() -> None
 Handler = Callable[[list[Any], Messages], Awaitable[Any]]
 
 
+class NotingLedger(Ledger[TopicPartition]):
+    """Knows which offset was closed last."""
+
+    last_finished = -1
+
+    def finish(self, partition: TopicPartition, epoch: int, offset: int) -> bool:
+        self.last_finished = offset
+        return super().finish(partition, epoch, offset)
+
+
 class Batch:
     """A batch of three messages and what became of it."""
 
@@ -160,7 +171,7 @@ class Batch:
         async def func(data: list[bytes]) -> None: ...
 
         subscription = Subscription("id", func, "group", pattern="*", **options)
-        self.ledger: Ledger[TopicPartition] = Ledger()
+        self.ledger = NotingLedger()
         self.ledger.assign([A])
         epoch = self.ledger.register(A, range(count), 0.0)
         self.stopped: list[Exception] = []
@@ -170,10 +181,11 @@ class Batch:
             BatchBinding(self._decode, handler),
             self.ledger,
             Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
-            lambda job, outcome: self.finished.append((job.record.offset, outcome.kind)),
+            lambda outcome: self.finished.append((self.ledger.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
-        self.jobs = [Job(self._record(n), A, epoch, "stream", 1) for n in range(count)]
+        portion = Portion(A, epoch, "stream", buffered=Buffered(), room=1.0)
+        self.jobs = [Job(self._record(n), portion) for n in range(count)]
 
     @staticmethod
     def _record(offset: int) -> ConsumerRecord:
@@ -422,3 +434,42 @@ async def test_rule_3_a_batch_of_a_partition_that_has_gone_changes_nothing() -> 
 
     assert batch.finished == []
     assert batch.ledger.stale_completions == 3
+
+
+async def test_rule_29_a_layer_that_swallows_the_failure_of_a_decoding_ends_the_message() -> None:
+    """Put off like those behind it, it would come first again, at once and for ever."""
+    batch = Batch(raising())
+    batch.undecodable = {0}
+    innermost = batch.handling.innermost
+
+    async def swallow(messages: Messages) -> None:
+        with contextlib.suppress(BatchFailure):
+            await innermost(messages)
+
+    batch.handling.layers = swallow
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("retry", (1, 2))
+    assert batch.finished == [(0, "done")]
+
+
+async def test_rule_29_a_layer_that_raises_in_place_of_a_decoding_fails_the_message() -> None:
+    batch = Batch(raising())
+    batch.undecodable = {0}
+    innermost = batch.handling.innermost
+
+    async def translate(messages: Messages) -> None:
+        try:
+            await innermost(messages)
+        except BatchFailure as failure:
+            raise RuntimeError("translated") from failure
+
+    batch.handling.layers = translate
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
+    assert isinstance(outcome.error, RuntimeError)
+    assert batch.jobs[0].attempt == 2
+    assert batch.jobs[1].attempt == 1, "it was not tried"

@@ -119,14 +119,26 @@ async def test_a_refused_partition_does_not_keep_others_from_being_stored() -> N
     assert ledger.propose() == {B: 3}
 
 
-async def test_a_deleted_topic_is_dropped() -> None:
-    """K18, K67."""
+async def test_a_topic_that_the_coordinator_does_not_know_is_followed_on_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """K18, K67: deleted, it is revoked; new to the coordinator, it must still be read."""
     commits, broker, ledger = given()
     broker.answer = CommitResult(stored={A}, gone={B})
 
     await commits.commit("interval")
+    broker.answer = CommitResult(gone={B})
+    await commits.commit("stop")
 
-    assert list(ledger) == [A]
+    assert list(ledger) == [A, B]
+    assert [record.getMessage() for record in caplog.records] == [
+        "group group: the coordinator does not know topic topic; was it deleted?"
+    ]
+    assert commits.counts["postponed"] == 0
+    broker.answer = None
+    await commits.commit("interval")
+    assert broker.sent == [{A: 3, B: 3}, {B: 3}, {B: 3}]
+    assert ledger.propose() == {}
 
 
 async def test_lost_membership_is_an_error_and_stores_nothing() -> None:
@@ -179,7 +191,7 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
     assert "stay uncommitted on stop" in caplog.text
 
 
-async def test_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
+async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
     """D8, F45."""
     commits, _, ledger = given()
 

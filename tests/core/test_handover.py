@@ -15,7 +15,9 @@ from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
 from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
+from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
+from kafkaesk_core.errors import Retry
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
@@ -38,6 +40,7 @@ class Engine:
         self.committed: list[dict[TopicPartition, int]] = []
         self.handled: list[int] = []
         self.events: list[RebalanceEvent] = []
+        self.unknown: set[TopicPartition] = set()
         self.release = asyncio.Event()
         self.ledger: Ledger[TopicPartition] = Ledger()
 
@@ -49,7 +52,7 @@ class Engine:
             Binding(self._handle),
             self.ledger,
             Failures(subscription, stopped=lambda error: None, blame=lambda error: None),
-            lambda job, _: self.intake.finished(job),
+            None,
         )
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
         self.intake = Intake(
@@ -76,7 +79,9 @@ class Engine:
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         self.committed.append(dict(offsets))
-        return CommitResult(stored=set(offsets))
+        return CommitResult(
+            stored=set(offsets) - self.unknown, gone=self.unknown.intersection(offsets)
+        )
 
     def take(self, partition: TopicPartition, *offsets: int) -> None:
         self.intake.take(partition, [record(partition, offset) for offset in offsets])
@@ -92,6 +97,7 @@ class Member:
         self.assigned = {A, B}
         self.sought: list[tuple[TopicPartition, int]] = []
         self.polled: list[list[TopicPartition]] = []
+        self.first, self.end = 0, 7  # offsets in the log
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -100,6 +106,14 @@ class Member:
 
     def is_assigned(self, partition: TopicPartition) -> bool:
         return partition in self.assigned
+
+    async def offsets(
+        self, partitions: list[TopicPartition], *, at_end: bool, timeout: float
+    ) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.end if at_end else self.first)
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        return frozenset(self.assigned)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -124,9 +138,8 @@ class Seat:
 def polling(engine: Engine, member: Member) -> Polling:
     seat: Any = Seat(member)
     vitals: Any = Vitals()
-    nothing: Any = None
     return Polling(
-        seat, engine.ledger, engine.intake, engine.rebalance, nothing, vitals, request_timeout=1.0
+        seat, engine.ledger, engine.intake, engine.rebalance, vitals, vitals, request_timeout=1.0
     )
 
 
@@ -284,3 +297,102 @@ async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them()
     assert loop.time() - started < 2
     assert engine.handled == []
     assert engine.committed == []
+
+
+async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -> None:
+    """A topic just created is known to some brokers earlier than to others."""
+    engine = Engine()
+    engine.release.set()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0)
+    await eventually(lambda: engine.handled == [0])
+    engine.unknown = {A}
+
+    await engine.commits.commit("interval")
+
+    assert engine.intake.wanted() == [A]
+    engine.unknown = set()
+    engine.take(A, 1)
+    await eventually(lambda: engine.handled == [0, 1])
+    await engine.rebalance.revoked(frozenset({A}), is_lost=False)
+    assert engine.committed[-1] == {A: 2}
+    assert engine.intake.buffered_bytes == 0
+
+
+def positions(engine: Engine, member: Member, policy: str = "earliest") -> Positions:
+    def forget(partition: TopicPartition) -> None:
+        engine.intake.forget([partition])
+        engine.lanes.cancel([partition])
+        engine.lanes.close([partition])
+
+    untyped: Any = member
+    return Positions(lambda: untyped, engine.ledger, group="group", policy=policy, forget=forget)
+
+
+async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0, 1, 2)
+    await asyncio.sleep(0)
+    member.first = 10
+
+    await positions(engine, member).reset({A: 3}, timeout=1.0)
+    engine.take(A, 10)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [0, 1, 2, 10])
+    await engine.commits.commit("interval")
+
+    assert member.sought == [(A, 10)]
+    assert engine.committed == [{A: 11}]
+    assert engine.ledger.stale_completions == 0
+
+
+async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 5, 6)
+    await asyncio.sleep(0)
+    member.first = 2
+
+    await positions(engine, member).reset({A: 7}, timeout=1.0)
+    engine.take(A, 2)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [2])
+
+    assert engine.ledger.watermark(A) == 3
+
+
+async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_buffer() -> None:
+    """Each would keep its bytes in there, until no more records are wanted."""
+    engine = Engine()
+
+    async def commits_first(message: IncomingMessage) -> None:
+        if message.attempt == 1:
+            engine.ledger.finish(A, message.epoch, message.offset)
+            message.is_closed = True
+            raise Retry(delay=0)
+
+    engine.handling.layers = commits_first
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0)
+    await engine.lanes.wait_idle([A], 1.0)
+
+    assert engine.intake.buffered_bytes == 0
+    assert engine.handling.counts == {"retry": 1, "done": 1}
+    assert engine.ledger.stale_completions == 0
+
+
+async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginning() -> None:
+    """Also with "latest": what was published before we noticed it would be skipped."""
+    engine, member = Engine(), Member()
+    member.assigned = {A}
+    latest = positions(engine, member, "latest")
+    engine.rebalance.assigned(frozenset({A}))
+    await latest.reset({A: None}, timeout=1.0)
+    member.assigned = {A, B}
+    engine.rebalance.assigned(frozenset({A, B}))
+
+    await latest.reset({A: None, B: None}, timeout=1.0)
+
+    assert member.sought == [(A, 7), (A, 7), (B, 0)]
+    assert engine.ledger.propose() == {A: 7, B: 0}, "a restart must find them"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 
 import pytest
 from hypothesis import settings
@@ -15,6 +15,21 @@ from kafkaesk_core.outcome import DONE, Outcome
 from kafkaesk_testing import eventually
 
 Item = tuple[str, Hashable, int]  # group, lane key, position
+
+
+def in_turn(
+    handle: Callable[[Item], Awaitable[Outcome]],
+) -> Callable[[Iterable[Item]], Awaitable[Outcome]]:
+    """What lanes run, from what handles one item."""
+
+    async def run(items: Iterable[Item]) -> Outcome:
+        for item in items:
+            outcome = await handle(item)
+            if not outcome.is_terminal:
+                return outcome
+        return DONE
+
+    return run
 
 
 class Handler:
@@ -54,13 +69,13 @@ async def settle() -> None:
 
 def submit(lanes: Lanes[Item], *items: Item) -> None:
     for item in items:
-        lanes.submit(item[0], item[1], item[2], item)
+        lanes.submit(item[0], item[1], [(item[2], item)])
 
 
 async def test_a_lane_runs_one_item_at_a_time_in_order() -> None:
     """Rule 13."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler)
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1), ("p", None, 2))
 
     await settle()
@@ -75,7 +90,7 @@ async def test_a_lane_runs_one_item_at_a_time_in_order() -> None:
 async def test_a_slow_lane_delays_no_other() -> None:
     """Rule 16 and U14: there is no batch barrier."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler, concurrency=2)
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
     submit(lanes, ("p", "slow", 1), *(("p", "fast", n) for n in range(2, 10)))
 
     for position in range(2, 10):
@@ -91,7 +106,7 @@ async def test_a_slow_lane_delays_no_other() -> None:
 async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
     """Rule 16."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler, concurrency=1)
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
 
     for _ in range(3):
@@ -106,7 +121,7 @@ async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
 async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
     """Rule 16, D3."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler, concurrency=1)
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -126,7 +141,7 @@ async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
 async def test_a_drain_starts_nothing_above_the_highest_started_item() -> None:
     """Rule 18: 5 was started, so 3 behind its slow key still runs, and 7 does not."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler, concurrency=2)
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
     submit(lanes, ("p", "a", 1), ("p", "a", 3), ("p", "b", 5), ("p", "b", 7))
     await settle()
 
@@ -144,7 +159,7 @@ async def test_a_drain_starts_nothing_above_the_highest_started_item() -> None:
 async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
     """D24."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler)
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1), ("p", None, 2))
     await settle()
     handler.end(("p", None, 1), Outcome("retry", delay=60))
@@ -159,7 +174,7 @@ async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
 async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None:
     """Rule 13 across a lost assignment: never two records of one partition at once."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler)
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1))
     await settle()
 
@@ -174,7 +189,7 @@ async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None
     await lanes.stop(1)
 
 
-async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
+async def test_f30_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
     """Rules 21 and 30: what waited for it goes on, and its slot is free."""
     stubborn = asyncio.get_running_loop().create_future()
     started: list[int] = []
@@ -188,7 +203,7 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
                 continue
         return DONE
 
-    lanes: Lanes[Item] = Lanes(ignore, concurrency=1)
+    lanes: Lanes[Item] = Lanes(in_turn(ignore), concurrency=1)
     submit(lanes, ("p", None, 1))
     await settle()
     lanes.cancel(["p"])
@@ -205,10 +220,10 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
     assert await lanes.stop(1) == 0
 
 
-async def test_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
+async def test_f30_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
     """Rule 30: stuck, while others continue."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler, concurrency=1)
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -235,7 +250,7 @@ async def test_a_handler_that_never_suspends_lets_others_run() -> None:
             pass
         return DONE
 
-    lanes: Lanes[Item] = Lanes(busy)
+    lanes: Lanes[Item] = Lanes(in_turn(busy))
     submit(lanes, *(("p", None, n) for n in range(50)))
     while lanes.size("p"):
         ticks += 1
@@ -244,10 +259,45 @@ async def test_a_handler_that_never_suspends_lets_others_run() -> None:
     assert ticks >= 5
 
 
+async def test_a_drain_from_inside_a_handler_ends_the_turn_after_its_item() -> None:
+    """Rule 18, for handlers that never suspend."""
+    handled: list[int] = []
+
+    async def drain(item: Item) -> Outcome:
+        handled.append(item[2])
+        if item[2] == 2:
+            lanes.drain(["p"])
+        return DONE
+
+    lanes: Lanes[Item] = Lanes(in_turn(drain))
+    lanes.submit("p", None, [(n, ("p", None, n)) for n in range(5)])
+
+    assert await lanes.wait_idle(["p"], 1)
+    assert handled == [0, 1, 2]
+    assert await lanes.stop(1) == 0
+
+
+async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
+    """Rule 15: no lane waits for the end of another, also if no handler ever suspends."""
+    handled: list[str] = []
+
+    async def note(item: Item) -> Outcome:
+        handled.append(item[0])
+        return DONE
+
+    lanes: Lanes[Item] = Lanes(in_turn(note), concurrency=1)
+    for group in ("p", "q"):
+        lanes.submit(group, None, [(n, (group, None, n)) for n in range(50)])
+
+    assert await lanes.wait_idle(["p", "q"], 1)
+    assert handled == ["p", "q"] * 50
+    assert await lanes.stop(1) == 0
+
+
 async def test_stop_leaves_no_task() -> None:
     """Rule 35."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(handler)
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", 1, 1), ("p", 2, 2))
 
     assert await lanes.stop(1) == 0
@@ -279,7 +329,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.draining: dict[str, int] = {}
 
     async def _make(self) -> Lanes[Item]:
-        return Lanes(self.handler, concurrency=self.limit)
+        return Lanes(in_turn(self.handler), concurrency=self.limit)
 
     def _settle(self) -> None:
         self.loop.run_until_complete(settle())

@@ -55,3 +55,22 @@ async def test_a_coordinator_is_connected_to_once() -> None:
 
     assert client.connected == [1, 2]
     await commits.close()
+
+
+async def test_rule_35_no_connection_to_a_coordinator_before_the_last_one_stays_in_the_making() -> (
+    None
+):
+    """The connection to the one before would outlive the client: nobody would close it."""
+    client = Client()
+    commits = commits_of(client)
+    commits.connect(1)
+    await asyncio.sleep(0)
+    commits.connect(2)
+    await asyncio.sleep(0)
+
+    await commits.close()
+    client.answers.set()
+    await asyncio.sleep(0.01)
+
+    assert client.asked == [1, 2]
+    assert client.connected == []

@@ -431,7 +431,9 @@ async def test_a_tombstone_and_headers_are_written_as_they_were_at_the_call() ->
 # --- what is refused before it is buffered
 
 
-async def test_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> None:
+async def test_f39_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_with_it() -> (
+    None
+):
     cluster = Cluster()
     async with publishing(cluster) as publisher:
         before = await publisher.send(message(partition=0))
@@ -445,7 +447,7 @@ async def test_k36_a_message_larger_than_the_limit_is_refused_and_no_neighbour_w
         assert publisher.counts.failed == 0
 
 
-async def test_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
+async def test_f39_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
     admin = SlowAdmin(configs={"max.message.bytes": "1000"})
     admin.gate.set()
     cluster = Cluster()
@@ -606,7 +608,7 @@ async def test_a_batch_that_had_no_leader_is_sent_again_by_the_same_producer() -
         assert publisher.counts.replaced == 0
 
 
-async def test_a_lost_sequence_is_repaired_by_a_new_producer_without_a_failure() -> None:
+async def test_f40_a_lost_sequence_is_repaired_by_a_new_producer_without_a_failure() -> None:
     cluster = Cluster(replies=deque([refuse(kafka.OutOfOrderSequenceNumber())]))
     async with publishing(cluster) as publisher:
         deliveries = await send_all(publisher, 3, partition=0)
@@ -637,7 +639,7 @@ async def test_k39_unknown_is_reported_only_after_the_producer_was_closed_by_for
         assert publisher.counts.unknown == 1
 
 
-async def test_an_unknown_error_replaces_the_producer_and_the_queue_goes_on_in_order() -> None:
+async def test_f40_an_unknown_error_replaces_the_producer_and_the_queue_goes_on_in_order() -> None:
     cluster = Cluster(answers=False)
     async with publishing(cluster) as publisher:
         unknown = await publisher.send(message(b"unknown", partition=0))
@@ -1157,3 +1159,40 @@ async def test_u43_a_deleted_topic_is_ensured_again() -> None:
         await soon(lost)
         await soon(await publisher.send(message(b"after", partition=0)))
         assert cluster.values(0) == [b"x", b"meanwhile", b"after"]
+
+
+async def test_a_topic_deleted_while_its_limits_are_asked_for_is_made_ready_for_who_waits() -> None:
+    """The question and the making ready are the same task: the one must not replace the other."""
+    cluster = Cluster(topics={"orders": 3})
+    admin = SlowAdmin({"max.message.bytes": "1000"})
+    admin.gate.set()
+    topics = Topics("", admin)
+    async with publishing(cluster, topics, delivery_timeout=3.0) as publisher:
+        await soon(await publisher.send(message(partition=0)))
+        (route,) = publisher._routes
+        route.limits_at = -1000.0  # that was a while ago
+        admin.gate.clear()
+        with pytest.raises(MessageTooLargeError):
+            await publisher.send(message(b"x" * 2000))
+        del cluster.topics["orders"]
+        await until(lambda: not route.is_ready)
+        cluster.topics["orders"] = 3
+        waiting = asyncio.create_task(publisher.send(message(b"after", partition=0)))
+        await asyncio.sleep(0)
+        admin.gate.set()
+
+        await asyncio.wait([waiting], timeout=1.0)
+        assert waiting.done()
+        await soon(await waiting)
+
+
+async def test_rule_37_a_new_producer_is_tried_again_whatever_the_last_one_failed_of() -> None:
+    cluster = Cluster()
+    async with publishing(cluster, delivery_timeout=5.0) as publisher:
+        cluster.start_errors.append(OSError("not an error of Kafka"))
+        cluster.producers[0].is_alive = False  # its sending task has ended
+        await until(lambda: publisher.counts.replaced == 1)
+
+        await soon(await publisher.send(message(partition=0)))
+
+        assert cluster.values(0) == [b"x"]

@@ -36,19 +36,20 @@ MUTATIONS = (
         "U1",
         "a client's error out of a handler passes for a handled record",
         "kafkaesk_core/consumer/handling.py",
-        "            outcome = self.failures.decide(error, message)\n",
-        "            outcome = self.failures.decide(error, message)\n"
-        "            if type(error).__module__ == 'aiokafka.errors':\n"
-        "                outcome = DONE\n",
+        "        outcome = self.failures.decide(error, message)\n",
+        "        outcome = self.failures.decide(error, message)\n"
+        "        if type(error).__module__ == 'aiokafka.errors':\n"
+        "            outcome = DONE\n",
     ),
     Mutation(
         "U2",
         "an offset may be committed before its handler has ended",
         "kafkaesk_core/consumer/handling.py",
-        "        try:\n            await self.layers(message)\n",
-        "        self._ledger.finish(job.partition, job.epoch, job.record.offset)\n"
-        "        message.is_closed = True\n"
-        "        try:\n            await self.layers(message)\n",
+        "            try:\n                await self.layers(message)\n",
+        "            p = job.portion\n"
+        "            self._ledger.finish(p.partition, p.epoch, job.record.offset)\n"
+        "            message.is_closed = True\n"
+        "            try:\n                await self.layers(message)\n",
     ),
     Mutation(
         "U3",

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
 
+from kafkaesk_tools.peers import peer_python
+
 from .journal import Event, Tail, now
 from .launch import Running, launch, launch_command
-from .peer_environment import peer_python
 from .workload import Task
 
 __all__ = ["NoProgressError", "Process"]

@@ -149,7 +149,6 @@ SCENARIOS = (
         PATIENT_MODES,
         (RestartBrokers(),),
         10,
-        1,
         limits=STAYS,
     ),
     Scenario(

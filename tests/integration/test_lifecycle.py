@@ -17,6 +17,7 @@ from kafkaesk_core import (
     DeliveryError,
     HandlerError,
     NotRunningError,
+    SubscriptionError,
     UnhealthyError,
     hookimpl,
 )
@@ -144,6 +145,27 @@ async def test_an_application_can_be_started_again_and_consume_again(
     assert got == [b"1", b"2", b"3", b"4"]
 
 
+async def test_a_handler_that_is_declared_after_the_start_is_called(
+    kafkaesk_app: Application,
+) -> None:
+    got: list[bytes] = []
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("late", b"1"))
+
+        @kafkaesk_app.subscribe("late", group="late")
+        async def handle(data: bytes) -> None:
+            got.append(data)
+
+        assert await kafkaesk_app.consume_for(1, seconds=20) == 1
+        with pytest.raises(SubscriptionError, match="nothing fills the parameter 'unknown'"):
+
+            @kafkaesk_app.subscribe("late", group="other")
+            async def wrong(data: bytes, unknown: int) -> None: ...
+
+    assert got == [b"1"]
+
+
 async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> None:
     kafkaesk_app.subscribe("once", "once")(ignore)
 
@@ -205,7 +227,7 @@ async def test_lifespans_are_entered_by_stage_and_left_in_reverse(
     assert "leaving a plugin's lifespan failed" in caplog.text
 
 
-async def test_observers_are_told_of_everything_and_their_errors_change_nothing(
+async def test_f45_observers_are_told_of_everything_and_their_errors_change_nothing(
     kafkaesk_app: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
     """D4, F45."""
@@ -303,7 +325,7 @@ async def test_a_plugin_registered_while_running_acts_at_once_and_stops_when_tak
     assert seen == [b"2"]
 
 
-async def test_a_plugin_that_fails_is_named_in_the_handlers_error(
+async def test_f45_a_plugin_that_fails_is_named_in_the_handlers_error(
     kafkaesk_app: Application,
 ) -> None:
     """D4: a layer's exception is the record's failure."""
@@ -322,7 +344,9 @@ async def test_a_plugin_that_fails_is_named_in_the_handlers_error(
             await kafkaesk_app.consume_for(1, seconds=20)
 
 
-async def test_a_stuck_handler_makes_the_application_unhealthy(kafkaesk_app: Application) -> None:
+async def test_f30_a_stuck_handler_makes_the_application_unhealthy(
+    kafkaesk_app: Application,
+) -> None:
     """Rules 30, 32: health is progress."""
     release = asyncio.Event()
     kafkaesk_app.configure(cancel_grace=0.1, partitions=1)

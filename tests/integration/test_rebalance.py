@@ -202,7 +202,7 @@ async def test_a_stopped_application_leaves_no_task(kafka: Any) -> None:
     await eventually(lambda: asyncio.all_tasks() == before)
 
 
-async def test_offsets_out_of_range_are_reset_by_policy_and_told(
+async def test_f36_offsets_out_of_range_are_reset_by_policy_and_told(
     kafka: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A22, F36: never silent."""

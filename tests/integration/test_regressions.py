@@ -307,7 +307,7 @@ async def test_rule_17_a_commit_that_is_not_stored_is_told_to_the_handler(
     assert "refused by a layer" in str(told[0])
 
 
-async def test_rule_19_an_observer_that_fails_does_not_harm_the_rebalance(
+async def test_f45_rule_19_an_observer_that_fails_does_not_harm_the_rebalance(
     kafkaesk_app: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
     got: list[bytes] = []

@@ -5,6 +5,7 @@ One broker with a listener per protocol and mechanism; K49 to K51.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -26,7 +27,9 @@ from kafkaesk_core import (
     BrokerUnreachableError,
 )
 from kafkaesk_core.errors import BrokerError
-from kafkaesk_testing import KafkaCluster, Listener
+from kafkaesk_testing import KafkaCluster, Listener, eventually
+
+from .access import Operation, Resource, give, take
 
 PASSWORD = "alices-secret"
 MODULE = "org.apache.kafka.common.security"
@@ -244,7 +247,7 @@ async def test_s11_a_secured_broker_is_published_to_and_consumed_from(
         "TLS client, plain port",
     ],
 )
-async def test_k49_what_is_wrong_is_told_in_one_line_and_never_the_password(
+async def test_f41_k49_what_is_wrong_is_told_in_one_line_and_never_the_password(
     secured: KafkaCluster,
     certificates: Path,
     caplog: pytest.LogCaptureFixture,
@@ -269,7 +272,7 @@ async def test_k49_what_is_wrong_is_told_in_one_line_and_never_the_password(
     assert time.monotonic() - started < (3.0 if error is AuthenticationError else 9.0)
 
 
-async def test_k51_a_group_that_may_not_be_read_stops_the_start(secured: KafkaCluster) -> None:
+async def test_f41_k51_a_group_that_may_not_be_read_stops_the_start(secured: KafkaCluster) -> None:
     app = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
 
     @app.subscribe("forbidden", "a-group-of-others")
@@ -282,7 +285,7 @@ async def test_k51_a_group_that_may_not_be_read_stops_the_start(secured: KafkaCl
     assert raised.value.exit_code == 3
 
 
-async def test_k51_who_may_not_write_is_told_what_to_grant(secured: KafkaCluster) -> None:
+async def test_f41_k51_who_may_not_write_is_told_what_to_grant(secured: KafkaCluster) -> None:
     app = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
 
     async with app:
@@ -295,3 +298,46 @@ async def test_k51_who_only_consumes_needs_no_right_to_write(secured: KafkaClust
 
     async with app:
         assert app.health().reasons == ()
+
+
+async def test_f50_and_k53_a_right_that_is_taken_and_given_back_stops_no_consumer(
+    secured: KafkaCluster,
+) -> None:
+    """F41 too: what the brokers refuse meanwhile is told, and mended by itself."""
+    prefix, group = f"{uuid.uuid4().hex[:8]}.", f"group-{uuid.uuid4().hex[:8]}"
+    right = (secured.servers, "bob", Operation.READ, Resource.GROUP, group)
+    await give(*right)
+    await give(secured.servers, "bob", Operation.READ, Resource.TOPIC, f"{prefix}content")
+    publisher = Application(secured.servers, prefix, entry_points=False, partitions=1)
+    settings = {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000}
+    app = Application(
+        secured.servers_of("PLAIN"),
+        prefix,
+        {**settings, **credentials("PLAIN", "bob-pw", "bob")},
+        entry_points=False,
+        auto_commit_interval_ms=100,
+    )
+    handled: list[bytes] = []
+
+    @app.subscribe("content", group)
+    async def handle(data: bytes) -> None:
+        handled.append(data)
+
+    async with publisher:
+        await (await publisher.raw_publish("content", b"before"))
+        async with app:
+            consuming = asyncio.create_task(app.consume_forever())
+            await eventually(lambda: handled == [b"before"], within=20)
+            await take(*right)
+            await eventually(
+                lambda: any("GroupAuthorization" in one for one in app.health().reasons), within=20
+            )
+            await (await publisher.raw_publish("content", b"meanwhile"))
+            await give(*right)
+            await eventually(lambda: b"meanwhile" in handled, within=30)
+            await (await publisher.raw_publish("content", b"after"))
+            await eventually(lambda: handled[-1] == b"after", within=20)
+            await eventually(lambda: app.health().reasons == (), within=20)
+            assert not consuming.done()
+            await app.stop()
+            await consuming

@@ -1,4 +1,4 @@
-"""Other libraries, each in an environment of its own, made when it is first needed."""
+"""Other libraries to compare with, each in an environment of its own, made when first needed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[2] / ".venv-peers"
 REQUIREMENTS = {
     "kafkaesk-0.8": ["kafkaesk==0.8.7"],
     "faststream": ["faststream[kafka]>=0.7,<0.8"],
+    "confluent-kafka": ["confluent-kafka>=2.16,<3", "pydantic>=2.7,<3"],
 }
 
 

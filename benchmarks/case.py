@@ -1,0 +1,166 @@
+"""What is compared: cases, who takes part in each, and what is to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["CASES", "Case", "Contestant", "Target"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to do a case: the module that does it, its job and options, and what differs."""
+
+    name: str
+    module: str
+    job: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this library."""
+        return self.module == "ours"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Ours is to be `factor` times as fast as another, by processor time."""
+
+    over: str
+    embedded: float
+    kafka: float
+
+    def factor(self, bed: str) -> float:
+        """What is to be reached on a bed."""
+        return self.embedded if bed == "embedded" else self.kafka
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contestants that do the same; the first is ours, the second the control."""
+
+    name: str
+    title: str
+    contestants: tuple[Contestant, ...]
+    targets: tuple[Target, ...]
+    is_quick: bool = False
+
+    @property
+    def consumes(self) -> bool:
+        """Whether a topic is to be filled before."""
+        return self.contestants[0].job.startswith("consume")
+
+
+RAW = "aiokafka"
+
+
+def _publish(name: str, title: str, targets: tuple[Target, ...], **options: Any) -> Case:
+    """Ours beside the control, which never validates."""
+    shared = {key: value for key, value in options.items() if key != "validate"}
+    ours = Contestant("kafkaesk", "ours", "publish", options)
+    return Case(name, title, (ours, Contestant(RAW, "raw", "publish", shared)), targets)
+
+
+def _with_peers(case: Case, *peers: Contestant, is_quick: bool = False) -> Case:
+    return Case(case.name, case.title, (*case.contestants, *peers), case.targets, is_quick)
+
+
+CONFLUENT = Contestant("confluent-kafka", "confluent", "publish", note="in C, no asyncio")
+
+CASES = (
+    _with_peers(
+        _publish(
+            "publish",
+            "publish, one call after the other, no key, models trusted",
+            (Target(RAW, 2.3, 2.0),),
+            validate=False,
+        ),
+        Contestant("kafkaesk 0.8.7", "kafkaesk08", "publish", note="acks=1, not idempotent"),
+        Contestant("FastStream 0.7", "faststream07", "publish"),
+        CONFLUENT,
+        is_quick=True,
+    ),
+    _publish(
+        "publish-validated",
+        "the same, models validated (the default); aiokafka validates nothing",
+        (Target(RAW, 1.5, 1.4),),
+    ),
+    _publish(
+        "publish-keyed",
+        "the same, with one of a hundred keys, models trusted",
+        (Target(RAW, 1.5, 1.5),),
+        validate=False,
+        keyed=True,
+    ),
+    _publish(
+        "publish-ticks",
+        "publish, one message per tick of the event loop, models trusted",
+        (Target(RAW, 0.9, 0.9),),
+        validate=False,
+        ticks=True,
+    ),
+    Case(
+        "publish-many",
+        "publish_many, models trusted",
+        (
+            Contestant("kafkaesk", "ours", "publish_many", {"validate": False}),
+            Contestant(RAW, "raw", "publish"),
+            CONFLUENT,
+        ),
+        (Target(RAW, 2.6, 2.5),),
+        is_quick=True,
+    ),
+    Case(
+        "publish-many-validated",
+        "publish_many, models validated",
+        (
+            Contestant("kafkaesk", "ours", "publish_many"),
+            Contestant(RAW, "raw", "publish"),
+        ),
+        (Target(RAW, 1.6, 1.6),),
+    ),
+    Case(
+        "consume",
+        "a handler of a model, one by one, in the order of each partition",
+        (
+            Contestant("kafkaesk", "ours", "consume"),
+            Contestant(RAW, "raw", "consume", note="getmany and validation, no commits"),
+            Contestant("aiokafka, bytes", "raw", "consume_bytes", note="getmany alone"),
+            Contestant("kafkaesk 0.8.7", "kafkaesk08", "consume", {"concurrency": 1}),
+            Contestant(
+                "kafkaesk 0.8.7, 100 at once", "kafkaesk08", "consume", {"concurrency": 100}
+            ),
+            Contestant("FastStream 0.7", "faststream07", "consume", note="commits by itself"),
+            Contestant("confluent-kafka", "confluent", "consume", note="in C, no validation"),
+        ),
+        (
+            Target(RAW, 0.9, 0.9),
+            Target("FastStream 0.7", 8, 8),
+            Target("kafkaesk 0.8.7, 100 at once", 4, 4),
+        ),
+        is_quick=True,
+    ),
+    Case(
+        "consume-batch",
+        "a handler of a list of models",
+        (
+            Contestant("kafkaesk", "ours", "consume_batch"),
+            Contestant(RAW, "raw", "consume_batch", note="getmany and validation, no commits"),
+            Contestant("FastStream 0.7", "faststream07", "consume_batch"),
+        ),
+        (Target(RAW, 0.9, 0.9), Target("FastStream 0.7", 2.3, 2.3)),
+    ),
+    Case(
+        "consume-keys",
+        "a handler of a model, in the order of each key",
+        (
+            Contestant("kafkaesk", "ours", "consume", {"ordering": "key", "concurrency": 100}),
+            Contestant(RAW, "raw", "consume", note="getmany and validation, no commits"),
+        ),
+        (),
+    ),
+)
+"""In the order in which they are reported."""

@@ -1,0 +1,57 @@
+"""The pictures of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from .case import Case
+from .table import Measured, cost, speed
+from .task import Result
+
+__all__ = ["draw"]
+
+
+def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
+    """Throughput and processor time of all cases, with the smallest and largest as error bars."""
+    rows = sum(len(case.contestants) + 1 for case, _ in cases)
+    figure, both = pyplot.subplots(
+        1, 2, figsize=(12, 1 + 0.24 * rows), sharey=True, layout="constrained"
+    )
+    _bars(both[0], cases, speed, "thousand messages per second")
+    _bars(both[1], cases, cost, "us of processor time per message")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _bars(
+    axes: Axes,
+    cases: Sequence[tuple[Case, Measured]],
+    value: Callable[[Result], float],
+    label: str,
+) -> None:
+    position, ticks, names = 0.0, [], []
+    for case, measured in cases:
+        for contestant in case.contestants:
+            values = [value(result) for result in measured[contestant.name]]
+            middle = median(values)
+            error = [[middle - min(values)], [max(values) - middle]]
+            color = "tab:blue" if contestant.is_ours else "tab:gray"
+            axes.barh(position, middle, xerr=error, color=color, capsize=2)
+            ticks.append(position)
+            names.append(f"{case.name}: {contestant.name}")
+            position += 1
+        position += 1
+    axes.set_yticks(ticks, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.grid(axis="x", alpha=0.3)

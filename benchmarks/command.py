@@ -1,0 +1,169 @@
+"""`uv run bench`: measures this library and its peers in one run, and writes the report.
+
+Each contestant runs in a process of its own, in shuffled order within each round; a ratio compares
+two of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kafkaesk_tools.peers import peer_python
+
+from .bed import BEDS
+from .case import CASES, Case
+from .chart import draw
+from .extras import EXTRAS
+from .rounds import Bench, Results
+from .table import table
+
+__all__ = ["main"]
+
+COUNTS = {"embedded": 20_000, "kafka": 50_000}
+QUICK_COUNT = 5_000
+TITLES = {
+    "embedded": "On the embedded broker: what the client costs",
+    "kafka": "On Apache Kafka, on the same machine: what a user gets",
+}
+HEAD = """# Performance
+
+Medians of rounds in which everybody is measured in shuffled order, each in a process of its own.
+The message is a pydantic model of five fields, a time and two nested models among them, about 200
+bytes in its envelope. A ratio compares two of the same round by the processor time of the client,
+of all its threads: a broker shares the machine. All write idempotently, acknowledged by all
+replicas, where nothing else is said. Measured with: {about}.
+"""
+PACKAGES = ("aiokafka", "pydantic", "kafkaesk-core")
+PEER_PACKAGES = {
+    "kafkaesk-0.8": "kafkaesk",
+    "faststream": "faststream",
+    "confluent-kafka": "confluent-kafka",
+}
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(f"{datetime.datetime.now():%H:%M:%S} {text}\n")
+    sys.stdout.flush()
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").split("\n\n")[0])
+    names = [case.name for case in CASES] + list(EXTRAS)
+    parser.add_argument("--case", action="append", choices=names, help="may be repeated")
+    parser.add_argument("--bed", action="append", choices=list(BEDS), help="may be repeated")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=1, help="of the order in each round")
+    parser.add_argument("--quick", action="store_true", help="two minutes: few cases and rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw into this folder")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write Markdown, and the plots")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    arguments = _arguments(argv)
+    beds = arguments.bed or (["embedded"] if arguments.quick else list(BEDS))
+    cases = [case for case in CASES if _is_chosen(case, arguments)]
+    if arguments.quick:
+        cases = [_without_peers(case) for case in cases]
+    measured: dict[str, Results] = {}
+    extras: dict[str, str] = {}
+    for bed in beds:
+        with BEDS[bed]() as servers:
+            count = QUICK_COUNT if arguments.quick else COUNTS[bed]
+            bench = Bench(bed, servers, count, say)
+            rounds = 3 if arguments.quick else arguments.rounds
+            measured[bed] = bench.run(cases, rounds, arguments.seed)
+            for name, extra in EXTRAS.items():
+                chosen = name in (arguments.case or ()) or not (arguments.case or arguments.quick)
+                if chosen and bed in extra.beds:
+                    say(f"{bed}: {name}")
+                    extras[name] = extra.run(servers)
+    _write(arguments, cases, measured, extras)
+
+
+def _is_chosen(case: Case, arguments: argparse.Namespace) -> bool:
+    if arguments.case:
+        return case.name in arguments.case
+    return case.is_quick or not arguments.quick
+
+
+def _without_peers(case: Case) -> Case:
+    """Ours and the control, and the targets over that."""
+    both = case.contestants[:2]
+    targets = tuple(target for target in case.targets if target.over == both[1].name)
+    return Case(case.name, case.title, both, targets)
+
+
+def _write(
+    arguments: argparse.Namespace,
+    cases: Sequence[Case],
+    measured: dict[str, Results],
+    extras: dict[str, str],
+) -> None:
+    parts = []
+    for bed, results in measured.items():
+        parts.append(f"## {TITLES[bed]}\n")
+        parts += [table(case, results[case.name], bed) for case in cases]
+    parts += ["## Beside\n", *extras.values()] if extras else []
+    text = "\n".join(parts)
+    sys.stdout.write("\n" + text + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_as_json(measured, extras), indent=1))
+    folder = arguments.plot or (arguments.report and arguments.report.parent)
+    pictures = []
+    for bed, results in measured.items() if folder and cases else ():
+        path = folder / f"performance-{bed}.png"
+        draw([(case, results[case.name]) for case in cases], path)
+        pictures.append(f"![{TITLES[bed]}]({path.name})")
+    if arguments.report:
+        arguments.report.write_text("\n".join([_head(), *pictures, "", text]))
+
+
+def _as_json(measured: dict[str, Results], extras: dict[str, str]) -> dict[str, Any]:
+    return {
+        "about": _about(),
+        "cases": {
+            bed: {
+                case: {name: [asdict(one) for one in all_] for name, all_ in by_name.items()}
+                for case, by_name in results.items()
+            }
+            for bed, results in measured.items()
+        },
+        "extras": extras,
+    }
+
+
+def _about() -> dict[str, str]:
+    """Versions, machine, date and command."""
+    about = {name: version(name) for name in PACKAGES}
+    for peer, package in PEER_PACKAGES.items():
+        code = f"from importlib.metadata import version; print(version({package!r}))"
+        done = subprocess.run(
+            [peer_python(peer), "-c", code], check=True, capture_output=True, text=True
+        )
+        about[f"{package} (peer)"] = done.stdout.strip()
+    about["Python"] = platform.python_version()
+    about["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    about["date"] = f"{datetime.datetime.now():%Y-%m-%d}"
+    about["command"] = shlex.join(["uv run bench", *sys.argv[1:]]).replace("'", "")
+    return about
+
+
+def _head() -> str:
+    about = ", ".join(f"{name} {value}" for name, value in _about().items())
+    return HEAD.format(about=about)

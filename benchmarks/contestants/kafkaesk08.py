@@ -1,0 +1,62 @@
+"""kafkaesk 0.8, in an environment of its own."""
+
+import asyncio
+import logging
+from typing import Any
+
+import kafkaesk
+
+from benchmarks.order import Order, order
+from benchmarks.task import Meter, Task
+
+
+def application(task: Task) -> Any:
+    """One that knows the schema."""
+    logging.disable(logging.WARNING)
+    app = kafkaesk.Application(kafka_servers=[task.servers])
+    app.configure(kafka_settings=task.option("kafka_settings", {}))
+    app.schema("Order", version=1)(Order)
+    return app
+
+
+async def publish(task: Task, meter: Meter) -> None:
+    """One call after the other, not waiting for each; until all are acknowledged."""
+    app, message = application(task), order()
+
+    async def burst(count: int) -> None:
+        for number in range(count):
+            last = await app.publish(task.topic, message, key=task.key(number))
+            if task.option("ticks", False):
+                await asyncio.sleep(0)
+        await app.flush()
+        await last
+
+    async with app:
+        await burst(task.warm_up)
+        with meter.measured():
+            await burst(task.count)
+
+
+async def consume(task: Task, meter: Meter) -> None:
+    """An empty handler of a model."""
+    app = application(task)
+    options = {"concurrency": task.option("concurrency", 1)}
+
+    @app.subscribe(task.topic, group=task.option("group", "kafkaesk08"), **options)  # type: ignore[untyped-decorator]  # of another environment
+    async def handle(message: Order) -> None:
+        meter.saw()
+
+    async with app:
+        await app.consume_for(task.warm_up + task.count, seconds=60)
+
+
+def main() -> None:
+    """Measure what the arguments say."""
+    task = Task.from_arguments()
+    meter = Meter(task)
+    asyncio.run({"publish": publish, "consume": consume}[task.job](task, meter))
+    meter.tell()
+
+
+if __name__ == "__main__":
+    main()

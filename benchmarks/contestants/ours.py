@@ -1,0 +1,122 @@
+"""kafkaesk, in the tree that this file is in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from benchmarks.order import Order, order
+from benchmarks.task import Meter, Task
+from kafkaesk_core import Application
+
+
+@asynccontextmanager
+async def running(task: Task, **settings: Any) -> AsyncIterator[Application]:
+    """An application without plugins."""
+    app = Application(kafka_servers=[task.servers], topic_prefix="", **settings)
+    app.schema("Order", version=1)(Order)
+    async with app:
+        yield app
+
+
+async def publish(task: Task, meter: Meter) -> None:
+    """One call after the other, not waiting for each; until all are acknowledged."""
+    validate = task.option("validate", True)
+    ticks, topics = task.option("ticks", False), task.option("topics", 1)
+    message = order(padding=task.option("padding", 0))
+    async with running(task, validate_published=validate) as app:
+        names = [task.topic] if topics == 1 else [f"{task.topic}-{n}" for n in range(topics)]
+
+        async def burst(count: int) -> None:
+            for number in range(count):
+                await app.publish(names[number % topics], message, task.key(number))
+                if ticks:
+                    await asyncio.sleep(0)
+            await app.flush()
+
+        await burst(max(task.warm_up, topics))
+        with meter.measured():
+            await burst(task.count)
+
+
+async def publish_many(task: Task, meter: Meter) -> None:
+    """All in one call; until all are acknowledged."""
+    message = order()
+    async with running(task, validate_published=task.option("validate", True)) as app:
+        await app.publish_many(task.topic, (message for _ in range(task.warm_up)))
+        await app.flush()
+        with meter.measured():
+            await app.publish_many(task.topic, (message for _ in range(task.count)))
+            await app.flush()
+
+
+def application(task: Task) -> Application:
+    """One that consumes the topic from its beginning."""
+    settings = task.option("kafka_settings", {})
+    app = Application(kafka_servers=[task.servers], topic_prefix="", kafka_settings=settings)
+    app.schema("Order", version=1)(Order)
+    return app
+
+
+def subscription(task: Task) -> dict[str, Any]:
+    """Arguments of `subscribe`."""
+    names = ("ordering", "concurrency")
+    return {"group": task.option("group", "ours")} | {
+        name: task.options[name] for name in names if name in task.options
+    }
+
+
+async def consume(task: Task, meter: Meter) -> None:
+    """An empty handler of a model, one by one."""
+    app = application(task)
+
+    @app.subscribe(task.topic, **subscription(task))
+    async def handle(message: Order) -> None:
+        meter.saw()
+
+    async with app:
+        await app.consume_for(task.warm_up + task.count, seconds=60)
+
+
+async def consume_batch(task: Task, meter: Meter) -> None:
+    """An empty handler of a list of models."""
+    app = application(task)
+
+    @app.subscribe(task.topic, batch_size=500, batch_timeout=0.1, **subscription(task))
+    async def handle(messages: list[Order]) -> None:
+        meter.saw(len(messages))
+
+    async with app:
+        await app.consume_for(task.warm_up + task.count, seconds=60)
+
+
+async def consume_waiting(task: Task, meter: Meter) -> None:
+    """A handler that waits a millisecond."""
+    app = application(task)
+
+    @app.subscribe(task.topic, **subscription(task))
+    async def handle(message: Order) -> None:
+        await asyncio.sleep(0.001)
+        meter.saw()
+
+    async with app:
+        await app.consume_for(task.warm_up + task.count, seconds=60)
+
+
+def main() -> None:
+    """Measure what the arguments say."""
+    task = Task.from_arguments()
+    meter = Meter(task)
+    jobs = {
+        "publish": publish,
+        "publish_many": publish_many,
+        "consume": consume,
+        "consume_batch": consume_batch,
+        "consume_waiting": consume_waiting,
+    }
+    asyncio.run(jobs[task.job](task, meter))
+    meter.tell()
+
+
+if __name__ == "__main__":
+    main()

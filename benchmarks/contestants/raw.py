@@ -1,0 +1,124 @@
+"""The control: aiokafka and pydantic, with nothing around them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from benchmarks.order import Order, order
+from benchmarks.task import Meter, Task
+
+PREFIX = b'{"schema":' + json.dumps("Order:1").encode() + b',"data":'
+
+
+class Typed(TypedDict):
+    """The envelope."""
+
+    schema: str
+    data: Order
+
+
+async def publish(task: Task, meter: Meter) -> None:
+    """`send` after `send`, not waiting for each; until all are acknowledged. Validates nothing."""
+    ticks = task.option("ticks", False)
+    message, to_json = (
+        order(padding=task.option("padding", 0)),
+        Order.__pydantic_serializer__.to_json,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=task.servers, enable_idempotence=True, acks="all")
+    await producer.start()
+    try:
+        topics = task.option("topics", 1)
+        names = [task.topic] if topics == 1 else [f"{task.topic}-{n}" for n in range(topics)]
+
+        async def burst(count: int) -> None:
+            for number in range(count):
+                value = PREFIX + to_json(message) + b"}"
+                await producer.send(names[number % topics], value, key=task.key(number))
+                if ticks:
+                    await asyncio.sleep(0)
+            await producer.flush()
+
+        await burst(max(task.warm_up, topics))
+        with meter.measured():
+            await burst(task.count)
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def consumer_of(task: Task) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of all partitions, from their beginning."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=task.servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        numbers = consumer.partitions_for_topic(task.topic) or set()
+        while not numbers:
+            await asyncio.sleep(0.05)
+            await consumer._client.force_metadata_update()
+            await consumer.topics()
+            numbers = consumer.partitions_for_topic(task.topic) or set()
+        consumer.assign([TopicPartition(task.topic, number) for number in sorted(numbers)])
+        await consumer.seek_to_beginning()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def consume(task: Task, meter: Meter) -> None:
+    """`getmany`, the envelope validated into the model, an empty handler awaited."""
+    validate = TypeAdapter(Typed).validator.validate_json
+
+    async def handle(message: Order) -> None:
+        meter.saw()
+
+    async with consumer_of(task) as consumer:
+        while meter.result is None:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            for records in batches.values():
+                for record in records:
+                    await handle(validate(record.value)["data"])
+
+
+async def consume_batch(task: Task, meter: Meter) -> None:
+    """`getmany`, all envelopes validated into models, an empty handler of the list awaited."""
+    validate = TypeAdapter(Typed).validator.validate_json
+
+    async def handle(messages: list[Order]) -> None:
+        meter.saw(len(messages))
+
+    async with consumer_of(task) as consumer:
+        while meter.result is None:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            for records in batches.values():
+                await handle([validate(record.value)["data"] for record in records])
+
+
+async def consume_bytes(task: Task, meter: Meter) -> None:
+    """`getmany` and nothing else."""
+    async with consumer_of(task) as consumer:
+        while meter.result is None:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            meter.saw(sum(len(records) for records in batches.values()))
+
+
+def main() -> None:
+    """Measure what the arguments say."""
+    task = Task.from_arguments()
+    meter = Meter(task)
+    jobs = {
+        "publish": publish,
+        "consume": consume,
+        "consume_batch": consume_batch,
+        "consume_bytes": consume_bytes,
+    }
+    asyncio.run(jobs[task.job](task, meter))
+    meter.tell()
+
+
+if __name__ == "__main__":
+    main()

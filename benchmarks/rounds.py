@@ -1,0 +1,67 @@
+"""Rounds of measurements, in shuffled order."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .bed import make_topic
+from .case import Case, Contestant
+from .processes import measure
+from .task import Result, Task
+
+__all__ = ["SESSION", "Bench", "Results"]
+
+FILLED = "bench-filled"
+SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
+"""So that a group of one is had at once, also after another member was killed."""
+
+Results = dict[str, dict[str, list[Result]]]
+
+
+@dataclass
+class Bench:
+    """Measures on one bed; `count` messages each, after a tenth of that as warm-up."""
+
+    bed: str
+    servers: str
+    count: int
+    say: Callable[[str], None]
+
+    def run(self, cases: Sequence[Case], rounds: int, seed: int) -> Results:
+        """Measure all contestants of all cases in each round; results by case and contestant."""
+        chosen = random.Random(seed)
+        results: Results = {case.name: {c.name: [] for c in case.contestants} for case in cases}
+        self._make_topics(cases)
+        pairs = [(case, contestant) for case in cases for contestant in case.contestants]
+        for number in range(rounds):
+            chosen.shuffle(pairs)
+            for case, contestant in pairs:
+                result = self._measure(case, contestant)
+                results[case.name][contestant.name].append(result)
+                cost = result.cpu / result.count * 1e6
+                self.say(f"{self.bed} {number + 1}: {case.name}, {contestant.name}: {cost:.1f} us")
+        return results
+
+    def _measure(self, case: Case, contestant: Contestant) -> Result:
+        options = dict(contestant.options)
+        if case.consumes:
+            options["group"] = f"bench-{uuid.uuid4().hex[:8]}"
+            options["kafka_settings"] = SESSION
+        topic = FILLED if case.consumes else f"bench-{case.name}"
+        return measure(contestant.module, self._task(contestant.job, topic, options))
+
+    def _task(self, job: str, topic: str, options: dict[str, object]) -> Task:
+        return Task(job, self.servers, topic, self.count, self.count // 10, options)
+
+    def _make_topics(self, cases: Sequence[Case]) -> None:
+        """Make what is published to, and what all read, which is filled."""
+        for case in cases:
+            if not case.consumes:
+                make_topic(self.servers, f"bench-{case.name}")
+        if any(case.consumes for case in cases):
+            make_topic(self.servers, FILLED)
+            measure("raw", self._task("publish", FILLED, {}))
+            measure("raw", self._task("publish", FILLED, {}))  # more than anybody reads

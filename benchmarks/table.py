@@ -1,0 +1,64 @@
+"""The figures of a run as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from .case import Case
+from .task import Result
+
+__all__ = ["cost", "ratios", "table", "verdicts"]
+
+Measured = Mapping[str, Sequence[Result]]
+
+
+def cost(result: Result) -> float:
+    """Processor time per message, in microseconds."""
+    return result.cpu / result.count * 1e6
+
+
+def speed(result: Result) -> float:
+    """Thousand messages per second."""
+    return result.count / result.seconds / 1000
+
+
+def ratios(measured: Measured, name: str, over: str) -> list[float]:
+    """How many times less processor time one takes than another, round by round."""
+    pairs = zip(measured[name], measured[over], strict=True)
+    return [cost(other) / cost(one) for one, other in pairs]
+
+
+def table(case: Case, measured: Measured, bed: str) -> str:
+    """All contestants of a case, and whether ours reaches what it should."""
+    control = case.contestants[1].name
+    lines = [
+        f"**{case.title}** (`{case.name}`)",
+        "",
+        "| | thousand msg/s | min - max | us of processor each | min - max | vs aiokafka | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contestant in case.contestants:
+        results = measured[contestant.name]
+        speeds, costs = [speed(r) for r in results], [cost(r) for r in results]
+        ratio = median(ratios(measured, contestant.name, control))
+        lines.append(
+            f"| {contestant.name} | {median(speeds):.0f} | {min(speeds):.0f} - {max(speeds):.0f} "
+            f"| {median(costs):.1f} | {min(costs):.1f} - {max(costs):.1f} "
+            f"| {ratio:.2f} | {contestant.note} |"
+        )
+    return "\n".join([*lines, "", *verdicts(case, measured, bed)])
+
+
+def verdicts(case: Case, measured: Measured, bed: str) -> list[str]:
+    """One line per target: what was to be reached, and what was."""
+    lines = []
+    for target in case.targets:
+        reached = ratios(measured, case.contestants[0].name, target.over)
+        factor, middle = target.factor(bed), median(reached)
+        word = "reached" if middle >= factor else "not reached"
+        lines.append(
+            f"- {target.over}: {middle:.2f}x ({min(reached):.2f} - {max(reached):.2f}), "
+            f"target {factor:g}x: {word}"
+        )
+    return [*lines, ""] if lines else []

@@ -1,0 +1,109 @@
+"""What one process measures, and what it says in the end: both as JSON."""
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Meter", "Result", "Task"]
+
+# Any below: options and details are what a job and its case agree on; JSON on the way.
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement: `count` messages after `warm_up` others, on a topic that exists."""
+
+    job: str
+    servers: str
+    topic: str
+    count: int
+    warm_up: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_arguments(cls) -> "Task":
+        """Read it from the command line."""
+        return cls(**json.loads(sys.argv[1]))
+
+    def to_json(self) -> str:
+        """Return what `from_arguments` reads."""
+        return json.dumps(asdict(self))
+
+    def option(self, name: str, default: Any) -> Any:
+        """Return an option of the job."""
+        return self.options.get(name, default)
+
+    def key(self, number: int) -> bytes | None:
+        """Return the key of a message: one of a hundred, or none."""
+        return b"customer-%d" % (number % 100) if self.option("keyed", False) else None
+
+
+@dataclass
+class Result:
+    """Seconds by the clock and of the processor (all threads), for `count` messages."""
+
+    count: int
+    seconds: float
+    cpu: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_output(cls, output: str) -> "Result":
+        """Read it from the last line that the process wrote."""
+        return cls(**json.loads(output.strip().splitlines()[-1]))
+
+    def tell(self) -> None:
+        """Write it for the process that waits."""
+        sys.stdout.write(json.dumps(asdict(self)) + "\n")
+
+
+class Meter:
+    """Measures from the end of the warm-up to the last message."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.seen = 0
+        self.result: Result | None = None
+        self._start = (0.0, 0.0)
+
+    def start(self) -> None:
+        """Begin; what the warm-up left behind is collected before."""
+        gc.collect()
+        self._start = (time.perf_counter(), time.process_time())
+
+    def stop(self) -> None:
+        """End."""
+        seconds, cpu = time.perf_counter(), time.process_time()
+        self.result = Result(self.task.count, seconds - self._start[0], cpu - self._start[1])
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure what is done inside."""
+        self.start()
+        yield
+        self.stop()
+
+    def saw(self, messages: int = 1) -> bool:
+        """Count consumed messages; return whether they were the last ones."""
+        before, self.seen = self.seen, self.seen + messages
+        if before < self.task.warm_up <= self.seen:
+            self.start()
+        elif self.seen >= self.task.warm_up + self.task.count and self.result is None:
+            self.stop()
+            return True
+        return self.result is not None
+
+    def tell(self) -> None:
+        """Write the result.
+
+        Raises:
+            RuntimeError: there is none: the messages did not come.
+        """
+        if self.result is None:
+            raise RuntimeError(f"{self.task} was not finished: {self.seen} messages were seen")
+        self.result.tell()

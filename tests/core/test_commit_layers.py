@@ -1,0 +1,97 @@
+"""Commits go through the layers of each subscription, which do not concern the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.binding import Binding
+from kafkaesk_core.consumer.chains import Chains
+from kafkaesk_core.consumer.commits import Commits
+from kafkaesk_core.consumer.failures import Failures
+from kafkaesk_core.consumer.handling import MessageHandling
+from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.errors import CommitError
+from kafkaesk_core.hooks import hookimpl
+from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.settings import Settings
+from kafkaesk_core.subscription import Subscription
+
+A, B = TopicPartition("a", 0), TopicPartition("b", 0)
+
+
+class FailsForA:
+    """A layer that has trouble with one of the subscriptions."""
+
+    @hookimpl
+    async def wrap_commit(self, offsets: Any, call_next: Any, subscription: Subscription) -> None:
+        if subscription.topics == ["a"]:
+            raise RuntimeError("trouble with a")
+        await call_next(offsets)
+
+
+def route_of(stream: str, ledger: Ledger[TopicPartition]) -> Route:
+    async def handler(data: bytes) -> None: ...
+
+    async def handle(message: Any) -> None: ...
+
+    subscription = Subscription(stream, handler, "group", topics=[stream])
+    failures = Failures(subscription, stopped=lambda _: None, blame=lambda _: None)
+    handling = MessageHandling(subscription, Binding(handle), ledger, failures, lambda *_: None)
+    return Route(handling, Lanes(handling.run), Settings())
+
+
+class Group:
+    """Two subscriptions of one group, each with a record that is done."""
+
+    def __init__(self, *plugins: object) -> None:
+        self.ledger: Ledger[TopicPartition] = Ledger()
+        self.stored: list[dict[TopicPartition, int]] = []
+        self.refused: set[TopicPartition] = set()
+        routes = [route_of(stream, self.ledger) for stream in ("a", "b")]
+        intake = Intake(self.ledger, routes, stream_of=lambda topic: topic, max_bytes=1_000)
+        self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)
+        registry: Any = Plugins()
+        for plugin in plugins:
+            registry.register(plugin)
+        app: Any = None
+        Chains(routes, intake, self.commits).compile(registry, app)
+        self.ledger.assign([A, B])
+        for partition in (A, B):
+            epoch = self.ledger.register(partition, [0], now=0.0)
+            self.ledger.finish(partition, epoch, 0)
+        self.commits.open()
+
+    async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
+        refused = self.refused & set(offsets)
+        self.stored.append({tp: offset for tp, offset in offsets.items() if tp not in refused})
+        return CommitResult(stored=set(self.stored[-1]), refused=dict.fromkeys(refused, "refused"))
+
+
+async def test_a_layer_that_fails_does_not_keep_other_subscriptions_from_being_committed() -> None:
+    """Rule 8: else all of theirs would come again after each stop."""
+    group = Group(FailsForA())
+
+    with pytest.raises(RuntimeError, match="trouble with a"):
+        await group.commits.commit("stop")
+
+    assert group.stored == [{B: 1}]
+    assert group.ledger.propose() == {A: 1}
+
+
+async def test_a_refused_topic_does_not_keep_other_subscriptions_from_being_committed() -> None:
+    """K69: the broker refuses by topic."""
+    group = Group()
+    group.refused = {A}
+
+    with pytest.raises(CommitError, match=r"a\[0\] refused"):
+        await group.commits.commit("stop")
+
+    assert group.stored == [{}, {B: 1}]
+    assert group.commits.last_error == "refused: a[0] refused", "and health() says so"

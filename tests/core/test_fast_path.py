@@ -1,0 +1,155 @@
+"""What a message costs where nothing waits, counted and not timed: calls, tasks, allocations.
+
+A number that grows says that something was added to each message; lower it when it shrinks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel
+
+from kafkaesk_core import Application
+from kafkaesk_core.binding import Known, bind
+from kafkaesk_core.consumer.failures import Failures
+from kafkaesk_core.consumer.handling import MessageHandling
+from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.lanes import Lanes
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.schema.registry import Schemas
+from kafkaesk_core.settings import Settings
+from kafkaesk_core.subscription import Ordering, Subscription
+from kafkaesk_testing import EmbeddedBroker
+
+MESSAGES = 500
+PARTITION = TopicPartition("content", 0)
+
+
+class Content(BaseModel):
+    number: int
+
+
+class Cost:
+    """Python calls, tasks and bytes kept, per message."""
+
+    def __init__(self) -> None:
+        self.calls = 0.0
+        self.tasks = 0
+        self.kept = 0.0
+
+
+async def measured(work: Callable[[], Awaitable[None]]) -> Cost:
+    """The cost of handling MESSAGES messages, the second time."""
+    await work()
+    cost, loop = Cost(), asyncio.get_running_loop()
+
+    def count_call(_: Any, event: str, __: Any) -> None:
+        cost.calls += event == "call"
+
+    def count_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        cost.tasks += 1
+        return asyncio.Task(coro, loop=loop, **options)
+
+    gc.collect()
+    loop.set_task_factory(count_task)
+    sys.setprofile(count_call)
+    try:
+        await work()
+    finally:
+        sys.setprofile(None)
+        loop.set_task_factory(None)
+    tracemalloc.start()
+    try:
+        await work()
+        gc.collect()
+        cost.kept = tracemalloc.get_traced_memory()[0] / MESSAGES
+    finally:
+        tracemalloc.stop()
+    cost.calls /= MESSAGES
+    return cost
+
+
+async def cost_of_publishing(key: bytes | None, *, validate: bool) -> Cost:
+    with EmbeddedBroker(topics={"content": 1}) as broker:
+        app = Application(broker.servers, entry_points=False, validate_published=validate)
+        app.schema("Content", version=1)(Content)
+        content = Content(number=1)
+
+        async def publish() -> None:
+            for _ in range(MESSAGES):
+                await app.publish("content", content, key)
+
+        async with app:
+            await app.publish_and_wait("content", content)
+            return await measured(publish)
+
+
+async def test_publishing_costs_few_calls_and_no_task() -> None:
+    cost = await cost_of_publishing(None, validate=False)
+
+    assert cost.calls <= 16.5
+    assert cost.tasks == 0
+
+
+async def test_a_key_and_validation_cost_little_more() -> None:
+    cost = await cost_of_publishing(b"key", validate=True)
+
+    assert cost.calls <= 19.5
+    assert cost.tasks == 0
+
+
+async def cost_of_handling(ordering: Ordering) -> Cost:
+    ledger: Ledger[TopicPartition] = Ledger()
+
+    async def handler(data: Content) -> None: ...
+
+    subscription = Subscription("content", handler, "group", topics=["content"], ordering=ordering)
+    nothing: Any = lambda *_: None  # noqa: E731 (one for all that is not asked for)
+    binding: Any = bind(
+        subscription, decoder=Schemas().decoder, known=Known(one={}, batch={}), claim=nothing
+    )
+    failures = Failures(subscription, stopped=nothing, blame=nothing)
+    handling = MessageHandling(subscription, binding, ledger, failures, None)
+    lanes: Lanes[Any] = Lanes(handling.run, concurrency=None if ordering == "partition" else 10)
+    route = Route(handling, lanes, Settings())
+    intake = Intake(ledger, [route], stream_of=lambda topic: topic, max_bytes=10**9)
+    ledger.assign([PARTITION])
+    intake.is_open = True
+    value = b'{"schema":"Content:1","data":{"number":1}}'
+    offsets = iter(range(10 * MESSAGES))
+    records = [
+        ConsumerRecord(*PARTITION, next(offsets), 0, 0, b"%d" % n, value, None, 1, len(value), ())
+        for n in range(5 * MESSAGES)
+    ]
+
+    async def handle() -> None:
+        taken, records[:] = records[:MESSAGES], records[MESSAGES:]
+        intake.take(PARTITION, taken)
+        assert await lanes.wait_idle([PARTITION], 5)
+
+    cost = await measured(handle)
+    assert ledger.watermark(PARTITION) == 3 * MESSAGES
+    assert await lanes.stop(1) == 0
+    return cost
+
+
+async def test_handling_in_the_order_of_a_partition_costs_few_calls_and_one_task() -> None:
+    cost = await cost_of_handling("partition")
+
+    assert cost.calls <= 11.5
+    assert cost.tasks == 1
+    assert cost.kept < 60
+
+
+async def test_handling_in_the_order_of_keys_costs_tasks_per_slot_and_not_per_message() -> None:
+    cost = await cost_of_handling("key")
+
+    assert cost.calls <= 32
+    assert cost.tasks <= 10 + 1
+    assert cost.kept < 60

@@ -1,0 +1,75 @@
+"""The order of an application's end: what consumes may publish until it has ended (rule 34)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kafkaesk_core import Application
+from kafkaesk_core.publisher.publisher import Undelivered
+from kafkaesk_core.runtime import Runtime
+from kafkaesk_core.settings import Settings
+
+
+async def test_an_end_that_is_cancelled_lets_handlers_finish_before_the_publisher_stops() -> None:
+    """What a handler that runs publishes would be refused, and its record perhaps skipped."""
+    app = Application("embedded://")
+    running, release = asyncio.Event(), asyncio.Event()
+    published: list[str] = []
+
+    @app.subscribe("orders", "group", on_error="skip")
+    async def handler(data: bytes) -> None:
+        running.set()
+        await release.wait()
+        await (await app.raw_publish("answers", data))
+        published.append(data.decode())
+
+    await app.initialize()
+    await app.raw_publish("orders", b"an order")
+    consuming = asyncio.create_task(app.consume_forever())
+    await asyncio.wait_for(running.wait(), 10)
+
+    finalizing = asyncio.create_task(app.finalize())
+    await asyncio.sleep(0)  # its first step: it waits for the handler
+    finalizing.cancel()
+    await asyncio.sleep(0.2)  # room for the mistake of going on to the publisher
+    release.set()
+    await asyncio.wait([finalizing, consuming])
+
+    assert finalizing.cancelled()
+    assert published == ["an order"]
+    assert app.status().state == "stopped"
+
+
+async def test_an_end_that_is_cancelled_still_delivers_what_is_buffered_and_says_what_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delivered = asyncio.get_running_loop().create_future()
+
+    class Delivers:
+        async def stop(self, timeout: float) -> Undelivered:
+            return await asyncio.shield(delivered)
+
+    nothing: Any = None
+    runtime: Any = Runtime(nothing, Settings(), nothing, nothing, {})
+    runtime.publisher = Delivers()
+    disconnected: list[bool] = []
+
+    async def disconnect() -> None:
+        disconnected.append(delivered.done())
+
+    runtime._stack.push_async_callback(disconnect)
+    runtime._stack.push_async_callback(runtime._stop_publisher)
+
+    stopping = asyncio.create_task(runtime.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.sleep(0.01)
+    delivered.set_result(Undelivered(failed={"orders": 3}))
+    await asyncio.wait([stopping])
+
+    assert stopping.cancelled()
+    assert disconnected == [True]
+    assert "topic orders: 3 messages were not delivered" in caplog.text
