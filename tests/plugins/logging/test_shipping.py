@@ -21,6 +21,8 @@ import pytest
 
 from kafkaesk_core import Application, NotRunningError
 from kafkaesk_logging import KafkaeskQueue, PydanticKafkaeskHandler, PydanticLogModel
+from kafkaesk_logging.buffer import Buffer
+from kafkaesk_logging.options import QueueOptions
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 Lines = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -91,7 +93,7 @@ async def test_threads_log_while_the_loop_is_idle(
     logger.addHandler(handler)
 
     def log(thread: int) -> None:
-        for number in range(1000):
+        for number in range(250):
             logger.info("%d %d", thread, number)
 
     async with app:
@@ -102,11 +104,11 @@ async def test_threads_log_while_the_loop_is_idle(
         assert await handler.drain(10)
 
     got: dict[str, list[int]] = {}
-    for line in await lines(8000):
+    for line in await lines(2000):
         thread_number, number = line["message"].split()
         got.setdefault(thread_number, []).append(int(number))
     assert len(got) == 8
-    assert all(numbers == list(range(1000)) for numbers in got.values())
+    assert all(numbers == list(range(250)) for numbers in got.values())
 
 
 async def test_all_lines_are_there_when_the_application_has_ended(
@@ -230,31 +232,38 @@ async def test_the_queue_is_bounded_in_bytes(app: Application, logger: logging.L
     assert stats.queue_size > 0
 
 
-async def test_a_thread_waits_for_room_but_never_the_event_loop(
-    app: Application, logger: logging.Logger, embedded_kafka: EmbeddedBroker
-) -> None:
-    handler = PydanticKafkaeskHandler(
-        app, queue_size=1, drop_policy="block", block_timeout=0.2, max_in_flight=1, fallback=None
-    )
-    logger.addHandler(handler)
+async def test_a_thread_waits_for_room_but_never_the_event_loop() -> None:
+    dropped: list[tuple[str, int]] = []
+    options = QueueOptions(queue_size=1, drop_policy="block", block_timeout=5)
+    buffer = Buffer(options, lambda reason, count: dropped.append((reason, count)))
+    buffer.loop_thread = threading.get_ident()
+    buffer.put((b"first", "logs", None, 0))
 
-    def log() -> float:
-        started = time.monotonic()
-        logger.info("from a thread")
-        return time.monotonic() - started
+    waiting = asyncio.create_task(asyncio.to_thread(buffer.put, (b"thread", "logs", None, 0)))
+    await eventually(lambda: buffer.stats().enqueued == 2)
+    started = time.monotonic()
+    buffer.put((b"loop", "logs", None, 0))
+    took = time.monotonic() - started
+    taken = [*buffer.take(1)]
+    await waiting
 
-    async with app:
-        embedded_kafka.set_down()
-        for _ in range(5):
-            logger.info("fill")
-            await asyncio.sleep(0.05)  # the worker takes what it may have in flight
-        waiting = asyncio.create_task(asyncio.to_thread(log))
-        await asyncio.sleep(0.05)  # the thread waits now
-        started = time.monotonic()
-        logger.info("from the loop")
-        assert time.monotonic() - started < 0.05
-        assert await waiting >= 0.2
-        embedded_kafka.set_up()
+    assert took < 1
+    assert dropped == [("queue_full", 1)]
+    assert [line for line, *_ in [*taken, *buffer.take(1)]] == [b"first", b"thread"]
+
+
+async def test_a_thread_that_gets_no_room_in_time_drops_its_line() -> None:
+    dropped: list[tuple[str, int]] = []
+    options = QueueOptions(queue_size=1, drop_policy="block", block_timeout=0.05)
+    buffer = Buffer(options, lambda reason, count: dropped.append((reason, count)))
+    buffer.loop_thread = threading.get_ident()
+    buffer.put((b"first", "logs", None, 0))
+
+    started = time.monotonic()
+    await asyncio.to_thread(buffer.put, (b"thread", "logs", None, 0))
+
+    assert time.monotonic() - started >= 0.05
+    assert dropped == [("queue_full", 1)]
 
 
 async def test_readers_of_the_stream_are_told_of_the_gap(
