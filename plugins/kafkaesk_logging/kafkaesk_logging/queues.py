@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from kafkaesk_core import Application, ConfigurationError
 
 from .buffer import Buffer, Entry, LogStats
-from .context import HandledLayers
 from .fallback import Fallback
 from .line import SCHEMA, PydanticLogModel, enveloped
 from .losses import Losses
@@ -26,7 +25,6 @@ from .worker import Worker
 __all__ = ["RUNS", "AppReference", "KafkaeskQueue"]
 
 AppReference = Application | str | Callable[[], Application] | None
-_LAYERS = "logging.handled"
 RUNS = Runs()
 
 
@@ -123,8 +121,6 @@ class KafkaeskQueue:
             name, _, version = SCHEMA.partition(":")
             declare = app.schema(name, version=int(version), retention=self.options.retention)
             declare(PydanticLogModel)
-        if all(info.name != _LAYERS for info in app.plugins.list()):
-            app.plugins.register(HandledLayers(), _LAYERS, source="kafkaesk-logging")
         self._worker = Worker(app, self.buffer, self._losses, self.options)
 
     async def stop(self) -> None:
@@ -132,15 +128,16 @@ class KafkaeskQueue:
         worker = self._worker
         if worker is None:
             return
+        left: list[Entry] = []
         try:
-            await worker.drain(self.options.drain_timeout)
+            left = await worker.drain(self.options.drain_timeout)
         finally:
             self._worker = None
-            self._end()
+            self._end(left)
 
-    def _end(self) -> None:
+    def _end(self, unanswered: Sequence[Entry] = ()) -> None:
         self._is_ended = True
-        left = self.buffer.abandon("closed")
+        left = [*unanswered, *self.buffer.abandon("closed")]
         self._losses.close(at_end=True)
         for entry in left:
             self.fallback.show_line(entry[0])

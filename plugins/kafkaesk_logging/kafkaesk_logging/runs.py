@@ -9,6 +9,8 @@ from weakref import WeakSet
 
 from kafkaesk_core import Application
 
+from .context import HandledLayers
+
 __all__ = ["Runs"]
 
 
@@ -36,12 +38,14 @@ class Runs:
         self._lock = threading.RLock()
         self._open: WeakSet[Ships] = WeakSet()
         self._running: dict[Application, set[Ships]] = {}
+        self._layers: dict[Application, HandledLayers] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     def forget(self) -> None:
         """In a forked process nothing runs, and the lock may be held by nobody."""
         self._lock = threading.RLock()
         self._running.clear()
+        self._layers.clear()
         self._ending.clear()
 
     def opened(self, queue: Ships) -> None:
@@ -67,23 +71,33 @@ class Runs:
         """An application starts; called on its event loop."""
         with self._lock:
             self._running[app] = set()
-            mine = [queue for queue in self._open if queue.belongs_to(app)]
-        for queue in mine:
-            self._attach(app, queue)
+        self._attach_all(app)
 
     async def stop(self, app: Application) -> None:
         """An application stops: its queues are emptied, as far as that works in time."""
+        self._attach_all(app)  # one may have been made since the loop last had its turn
         with self._lock:
             queues = self._running.pop(app, set())
         loop = asyncio.get_running_loop()
         ending = [task for task in self._ending if task.get_loop() is loop]
         await asyncio.gather(*(queue.stop() for queue in queues), *ending)
+        if layers := self._layers.pop(app, None):
+            app.plugins.unregister(layers)
+
+    def _attach_all(self, app: Application) -> None:
+        with self._lock:
+            mine = [queue for queue in self._open if queue.belongs_to(app)]
+        for queue in mine:
+            self._attach(app, queue)
 
     def _attach(self, app: Application, queue: Ships) -> None:
         queues = self._running.get(app)
         if queues is not None and queue not in queues and queue in self._open:
             queues.add(queue)
             queue.start_on(app)
+            if app not in self._layers:  # only now do messages have to be noted
+                layers = self._layers[app] = HandledLayers()
+                app.plugins.register(layers, "logging.handled", source="kafkaesk-logging")
 
     def _detach(self, app: Application, queue: Ships) -> None:
         queues = self._running.get(app, set())

@@ -91,8 +91,11 @@ class Worker:
         except RuntimeError:  # the loop is closed: the lines wait for the next run
             return
 
-    async def drain(self, timeout: float) -> None:
-        """Stop, but ship first what there is, for at most so many seconds."""
+    async def drain(self, timeout: float) -> list[Entry]:
+        """Stop, but ship first what there is, for at most so many seconds.
+
+        Returns what was not answered by then: it is lost, as far as we know.
+        """
         self._stop()
         draining = self._start(self._drain())
         try:
@@ -100,7 +103,8 @@ class Worker:
         finally:
             draining.cancel()
             await asyncio.wait([draining])
-            self._abandon()
+            left = self._abandon()
+        return left
 
     def _stop(self) -> None:
         self._buffer.loop_thread = None
@@ -262,13 +266,14 @@ class Worker:
             pause = self._options.report_interval
             self._telling = self._loop.call_later(pause, self._tell_of_end, context=self._context)
 
-    def _abandon(self) -> None:
+    def _abandon(self) -> list[Entry]:
         """What was not answered by now is given up; its outcome concerns nobody any more."""
         left, self._in_flight = self._in_flight, deque()
         for delivery, _ in left:
             delivery.add_done_callback(_look_at)
         if left:
             self._buffer.lost(len(left), "unacknowledged")
+        return [entry for _, entry in left]
 
 
 def _look_at(delivery: Delivery) -> None:
