@@ -206,6 +206,7 @@ class Publishing(State):
         runtime = self._runtime
         if runtime is None or not runtime.is_open:
             raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
+        check_address(stream_id, key, None, timestamp_ms)
         topic = runtime.topics.topic_of(stream_id)
         runtime.topics.claim(topic, self._schemas.named(schema, topic).id)
         message = OutgoingMessage(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -27,7 +26,6 @@ __all__ = ["RUNS", "AppReference", "KafkaeskQueue"]
 
 AppReference = Application | str | Callable[[], Application] | None
 RUNS = Runs()
-os.register_at_fork(after_in_child=RUNS.renew)
 
 
 class KafkaeskQueue:

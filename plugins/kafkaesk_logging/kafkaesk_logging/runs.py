@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -44,8 +45,9 @@ class Runs:
         self._running: dict[Application, set[Ships]] = {}
         self._layers: dict[Application, HandledLayers] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._is_watching_forks = False
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Begin anew in a forked process: nothing runs there, and nobody gives the locks back."""
         self._lock = threading.RLock()
         self._running.clear()
@@ -57,6 +59,9 @@ class Runs:
     def opened(self, queue: Ships) -> None:
         """A queue was made."""
         with self._lock:
+            if not self._is_watching_forks:
+                self._is_watching_forks = True
+                os.register_at_fork(after_in_child=self._renew)
             self._all.add(queue)
             self._open.add(queue)
             for app in self._running:

@@ -155,6 +155,10 @@ class Worker:
                     return False
                 except MessageTooLargeError as error:
                     self._cut(entries.pop(0), error)
+                except (TypeError, ValueError) as error:  # this one never will do
+                    del entries[0]
+                    self._losses.trouble = str(error)
+                    self._buffer.lost(1, "delivery_failed")
                 except Exception as error:  # whatever the way to the broker is hindered by
                     self._buffer.put_back(entries, "queue_full")
                     self._back_off(error)

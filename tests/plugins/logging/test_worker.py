@@ -49,7 +49,9 @@ class FakePublisher:
         error = self.refusals.pop(0) if self.refusals else None
         if error is not None:
             raise error
-        self.taken.append(json.loads(data)["data"]["message"])
+        fields = json.loads(data)["data"]
+        if fields.get("logger") != "kafkaesk_logging":  # else it is the line about a gap
+            self.taken.append(fields["message"])
         outcome = BatchOutcome(PARTITION)
         self.outcomes.append(outcome)
         if self.acknowledges:
@@ -170,6 +172,22 @@ async def test_a_line_that_is_too_large_even_when_cut_is_lost_alone(
     assert publisher.taken == ["short"]
     assert buffer.stats().dropped == {"too_large": 1}
     assert "too_large 1" in capsys.readouterr().err
+
+
+async def test_a_line_that_can_never_be_published_does_not_hold_up_the_others(
+    publisher: FakePublisher, shipping: Shipping, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Acceptance 6."""
+    publisher.refusals = [ValueError("timestamp_ms is negative")]
+    buffer, worker = shipping()
+
+    put(buffer, worker, "a", "b")
+    await eventually(lambda: buffer.is_settled)
+    await worker.drain(1)
+
+    assert publisher.taken == ["b"]
+    assert buffer.stats().dropped == {"delivery_failed": 1}
+    assert "timestamp_ms is negative" in capsys.readouterr().err
 
 
 async def test_an_application_that_never_opens_does_not_hold_up_its_end(
