@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,6 @@ from .delivery import Delivery
 from .errors import (
     ConfigurationError,
     NotRunningError,
-    UnhealthyError,
 )
 from .groups import Groups
 from .outcome import Outcome
@@ -20,7 +19,6 @@ from .publishing import Publishing
 from .runtime import Runtime
 from .schema.registration import SchemaRegistration
 from .settings import Settings
-from .status import Health, Status
 from .subscription import Subscription
 
 __all__ = ["Application"]
@@ -216,37 +214,3 @@ class Application(Publishing):
         if runtime is not None:
             runtime.is_stop_requested = not runtime.is_open
             await runtime.stop_consuming()
-
-    # --- state
-
-    @property
-    def servers(self) -> Sequence[str]:
-        """The brokers that were asked first, as "host:port"; empty while it does not run."""
-        return () if self._runtime is None else self._runtime.servers
-
-    @property
-    def is_consuming(self) -> bool:
-        """Whether consumers run, or are being started or stopped."""
-        return self._runtime is not None and self._runtime.consumption is not None
-
-    def status(self) -> Status:
-        """A snapshot that may be read by another thread, or be shown as JSON."""
-        runtime = self._runtime
-        return Status("stopped") if runtime is None else runtime.status()
-
-    def health(self) -> Health:
-        """Whether the application makes progress, is ready, and what hinders it."""
-        runtime = self._runtime
-        if runtime is None or not runtime.is_open:
-            return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
-        return runtime.health()
-
-    async def health_check(self) -> None:
-        """Raise if the application should be restarted; a passing hindrance is not a reason.
-
-        Raises:
-            UnhealthyError: it makes no progress, with the reasons.
-        """
-        health = self.health()
-        if not health.is_live:
-            raise UnhealthyError(health.reasons)

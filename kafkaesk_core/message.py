@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -45,13 +45,14 @@ class OutgoingMessage:
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
     `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none.
+    batch, or none. `is_internal` says that no observer is told of it.
     """
 
     __slots__ = (
         "_meta",
         "data",
         "headers",
+        "is_internal",
         "key",
         "origins",
         "partition",
@@ -83,6 +84,7 @@ class OutgoingMessage:
         self.partition = partition
         self.timestamp_ms = timestamp_ms
         self.origins = origins
+        self.is_internal = False
         self._meta: dict[str, Any] | None = None if meta is None else dict(meta)
 
     @property
@@ -243,6 +245,27 @@ class App(Protocol):
         headers: Iterable[Header] | None = None,
     ) -> Delivery:
         """Publish bytes as they are: no envelope, no schema."""
+
+    async def publish_internal(
+        self,
+        stream_id: str,
+        data: bytes,
+        *,
+        schema: str,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Publish a whole envelope on the plugin's own account, past all plugins."""
+
+    @property
+    def schemas(self) -> Mapping[str, Any]:
+        """The schemas that are registered, by name: "Content:1"."""
+
+    def schema(
+        self, _id: str | None = None, *, version: int | None = None, retention: int | None = None
+    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
+        """Register a model of the plugin's own as a schema; its `retention` is in seconds."""
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""

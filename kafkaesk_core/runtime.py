@@ -52,7 +52,7 @@ class Runtime:
         self._schemas = schemas
         self._events = events
         self._stack = AsyncExitStack()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._deadline: float | None = None
         self.consumption: Consumption | None = None
         self.is_open = False
@@ -133,15 +133,15 @@ class Runtime:
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
         """Reach a broker, trying until `start_timeout` is over."""
         timeout = self.settings.start_timeout
-        deadline = self._loop.time() + timeout
+        deadline = self.loop.time() + timeout
         told = ""
         while True:
             admin = Admin(bootstrap.servers, self.settings.client.for_admin())
-            left = max(deadline - self._loop.time(), 0.1)
+            left = max(deadline - self.loop.time(), 0.1)
             try:
                 await admin.start(left)
             except BrokerUnreachableError as error:
-                if self._loop.time() + CONNECT_PAUSE >= deadline:
+                if self.loop.time() + CONNECT_PAUSE >= deadline:
                     raise BrokerUnreachableError(
                         f"{error}; gave up after start_timeout {timeout:g}s",
                         servers=bootstrap.servers,
@@ -220,7 +220,7 @@ class Runtime:
         """Drain, commit and leave all groups; nothing happens if there are none."""
         consumption = self.consumption
         if consumption is not None:
-            deadline = self._deadline or self._loop.time() + self.settings.shutdown_timeout
+            deadline = self._deadline or self.loop.time() + self.settings.shutdown_timeout
             await consumption.stop(deadline)
             if self.consumption is consumption:
                 self.consumption = None
@@ -230,11 +230,11 @@ class Runtime:
     def _stop_by(self) -> float:
         """When everything shall have ended, on the loop's clock; set by the first who asks."""
         if self._deadline is None:
-            self._deadline = self._loop.time() + self.settings.shutdown_timeout
+            self._deadline = self.loop.time() + self.settings.shutdown_timeout
         return self._deadline
 
     def _left(self) -> float:
-        return max(self._stop_by() - self._loop.time(), 0.5)
+        return max(self._stop_by() - self.loop.time(), 0.5)
 
     async def stop(self) -> None:
         """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer."""

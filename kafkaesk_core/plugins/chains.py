@@ -24,6 +24,7 @@ __all__ = [
     "codes_of",
     "compile_chain",
     "compile_notifier",
+    "without_result",
 ]
 
 # Any below: subject, result and arguments differ by hook; `plugin_contract.py` checked them.
@@ -143,6 +144,15 @@ def ask(
         text = f"plugin {plugin!r}: {hook} returned {type(answer).__name__}, expected {what}"
         raise PluginError(text, plugin=plugin, hook=hook)
     return answer
+
+
+def without_result(hook: str, layers: Sequence[str]) -> PluginError:
+    """Make the error for a chain that returned None; one of its layers did."""
+    return PluginError(
+        f"a layer of {hook} returned None instead of what call_next() returned; "
+        f"it is one of: {', '.join(layers)}",
+        hook=hook,
+    )
 
 
 def _names(implementation: HookImpl) -> list[str]:

@@ -103,7 +103,7 @@ class Outbox:
             batch, record = self._append_to_new(message, value, producer)
         batch.bytes += size
         self.appended += 1
-        if self._desk.on_published is not None:
+        if self._desk.on_published is not None and not message.is_internal:
             batch.messages.append((message, record))
         return Delivery(batch.outcome, record)
 

@@ -42,6 +42,22 @@ class Schemas:
         """The registration of a key."""
         return self._registrations.get(key)
 
+    def named(self, key: str, topic: str) -> SchemaRegistration:
+        """The registration of a key, for a message to a topic.
+
+        Raises:
+            UnknownSchemaError: there is none.
+        """
+        found = self._registrations.get(key)
+        if found is None:
+            raise UnknownSchemaError(
+                f"schema {key!r} for topic {topic} is not registered "
+                f"(registered: {self._listed()}); register it with app.schema()",
+                schema=key,
+                topic=topic,
+            )
+        return found
+
     def of_model(self, model: type[BaseModel]) -> list[SchemaRegistration]:
         """The registrations of a model; it may stand for several versions."""
         return [found for found in self if found.model is model]
@@ -132,14 +148,7 @@ class Schemas:
         return self._encoders[max(versions, key=lambda found: found.version).key]
 
     def _named(self, key: str, message: OutgoingMessage) -> Encoder:
-        found = self._registrations.get(key)
-        if found is None:
-            raise UnknownSchemaError(
-                f"schema {key!r} for topic {message.topic} is not registered "
-                f"(registered: {self._listed()}); register it with app.schema()",
-                schema=key,
-                topic=message.topic,
-            )
+        found = self.named(key, message.topic)
         data = message.data
         if isinstance(data, BaseModel) and type(data) is not found.model:
             place = f"{type(data).__module__}.{type(data).__qualname__}"

@@ -60,6 +60,30 @@ asyncio.run(main())
 assert got == ["bar"], got
 """
 
+LOGGING = """
+import logging, sys
+import kafkaesk_logging
+
+assert "site-packages" in kafkaesk_logging.__file__, kafkaesk_logging.__file__
+assert "opentelemetry" not in sys.modules, "it is imported only where it is used"
+handler = kafkaesk_logging.PydanticKafkaeskHandler("shop:app", queue_size=2, fallback=None)
+logging.getLogger().addHandler(handler)
+for number in range(3):
+    logging.warning("line %d", number)
+stats = handler.stats()
+assert (stats.queue_size, dict(stats.dropped)) == (2, {"queue_full": 1}), stats
+"""
+
+
+PACKAGES = (
+    ("core", CORE, "no plugins are installed"),
+    ("testing", TESTING, "no plugins are installed"),
+    ("headers", "import kafkaesk_headers", "kafkaesk_headers.plugin:HeaderPropagation"),
+    ("otel", "import kafkaesk_otel", "kafkaesk_otel.plugin:OTelPlugin"),
+    ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
+)
+"""In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
+
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -71,15 +95,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheels_work_alone_in_a_fresh_environment(wheels: Path, tmp_path: Path) -> None:
-    """The core by itself, then with its package for tests beside it."""
+    """The core by itself, then one package after the other beside it."""
     python = fresh_environment(tmp_path / "environment")
 
-    for name, program in (("core", CORE), ("testing", TESTING)):
+    for name, program, plugins in PACKAGES:
         wheel = str(next(wheels.glob(f"kafkaesk_{name}-*.whl")))
         run([python, "-m", "pip", "install", "--quiet", wheel], tmp_path)
         run([python, "-c", program], tmp_path)
         listed = run([python, "-m", "kafkaesk_core", "plugins"], tmp_path)
-        assert "no plugins are installed" in listed
+        assert plugins in listed
 
 
 def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:

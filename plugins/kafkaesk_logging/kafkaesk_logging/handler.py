@@ -1,0 +1,134 @@
+"""The handler that ships log records to a stream."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from .buffer import LogStats
+from .context import HANDLED, SILENCED
+from .fallback import Shipping
+from .line import LineMaker, PydanticLogModel
+from .options import LineOptions, Options, QueueOptions, read_options
+from .queues import AppReference, KafkaeskQueue
+from .record import install_record_factory, uninstall_record_factory
+from .streams import PydanticStreamHandler
+
+__all__ = ["KafkaeskQueue", "PydanticKafkaeskHandler", "PydanticLogModel", "PydanticStreamHandler"]
+
+_QUEUE = frozenset(QueueOptions.model_fields)
+
+
+class PydanticKafkaeskHandler(Shipping, logging.Handler):
+    """Ships records to a stream of an application, without ever waiting for Kafka.
+
+    `app` is the application, "module:attribute", a function that returns it, or None for the one
+    that starts next. `options` are LineOptions and, unless the handler shares another one's
+    `queue`, QueueOptions.
+
+    Raises:
+        ConfigurationError: an option is unknown or wrong.
+    """
+
+    # Any: options of several types, checked at once.
+    def __init__(
+        self,
+        app: AppReference = None,
+        stream: str = "logs",
+        queue: KafkaeskQueue | None = None,
+        *,
+        level: int | str = logging.NOTSET,
+        **options: Any,
+    ) -> None:
+        known = Options if queue is None else LineOptions
+        checked = read_options(known, options, type(self).__name__)
+        super().__init__(level)
+        given = {name: options[name] for name in options if name in _QUEUE}
+        self.queue = KafkaeskQueue(app, **given) if queue is None else queue
+        self.queue.acquire()
+        self.stream = stream
+        self._use(LineOptions(**checked.model_dump(include=set(LineOptions.model_fields))))
+        self._is_open = True
+        install_record_factory()
+
+    def _use(self, options: LineOptions) -> None:
+        self._options = options
+        self._lines = LineMaker(options)
+        self._excluded: dict[str, bool] = {}
+        host = socket.gethostname().encode()
+        self._key: Any = options.key  # Any: of several types
+        if options.key == "hostname":
+            self._key = lambda _: host
+        elif options.key == "logger":
+            self._key = lambda record: record.name.encode()
+
+    def createLock(self) -> None:
+        """Have no lock: nothing here needs it, and who waits for room must not hold up others."""
+        self.lock = None
+
+    def clone(self) -> PydanticKafkaeskHandler:
+        """Return another handler for the same stream that shares the queue."""
+        options = {name: getattr(self._options, name) for name in LineOptions.model_fields}
+        other = type(self)(stream=self.stream, queue=self.queue, level=self.level, **options)
+        other.formatter = self.formatter
+        return other
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record; what goes wrong is reported by `handleError`, never raised."""
+        if SILENCED.get():
+            self.queue.buffer.suppress()
+            return
+        # What is logged by the code of models and arguments while the line is made is not shipped.
+        token = SILENCED.set(True)
+        try:
+            if self._is_excluded(record.name) or self._is_about_stream():
+                self.queue.buffer.suppress()
+                return
+            line = self._lines.line(record, self.formatter)
+            key = None if self._key is None else self._key_of(record)
+            self.queue.put((line, self.stream, key, int(record.created * 1000)), record.levelno)
+        except Exception:  # whatever arguments, models, formatters and providers raise
+            self.handleError(record)
+        finally:
+            SILENCED.reset(token)
+
+    def _key_of(self, record: logging.LogRecord) -> bytes | None:
+        key = self._key(record)
+        if key is None or isinstance(key, bytes):
+            return key
+        raise TypeError(f"the key of a log line is {type(key).__name__}, not bytes")
+
+    def _is_excluded(self, name: str) -> bool:
+        is_excluded = self._excluded.get(name)
+        if is_excluded is None:
+            is_excluded = f"{name}.".startswith(
+                tuple(f"{excluded}." for excluded in self._options.exclude_loggers)
+            )
+            self._excluded[name] = is_excluded
+        return is_excluded
+
+    def _is_about_stream(self) -> bool:
+        """Whether a message of this very stream is being handled: its line would be the next."""
+        handled = HANDLED.get()
+        return handled is not None and handled.first.stream == self.stream
+
+    def stats(self) -> LogStats:
+        """Count records by what became of them; of all handlers that share the queue."""
+        return self.queue.stats()
+
+    async def drain(self, timeout: float = 5.0) -> bool:
+        """Wait until what was logged so far was answered; say whether that was so in time."""
+        return await self.queue.drain(timeout)
+
+    def flush(self) -> None:
+        """Wait for `flush_timeout` at most; not at all on the application's event loop."""
+        self.queue.flush(self.queue.options.flush_timeout)
+
+    def close(self) -> None:
+        """Ship no more; the queue ends with the last handler that uses it."""
+        if self._is_open:
+            self._is_open = False
+            uninstall_record_factory()
+            self.queue.release()
+        super().close()

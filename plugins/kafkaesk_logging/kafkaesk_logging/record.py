@@ -1,0 +1,234 @@
+"""Log records that carry pydantic models, and the factory that makes them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+__all__ = [
+    "LogModel",
+    "PydanticLogRecord",
+    "factory",
+    "install_record_factory",
+    "is_log_model",
+    "uninstall_record_factory",
+]
+
+# Any below: arguments of log calls are of any type.
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+_MARK = "_is_log_model"
+_NO_MODELS = frozenset({str, int, float, bool, type(None)})
+_new, _init = logging.LogRecord.__new__, logging.LogRecord.__init__
+
+
+class LogModel(BaseModel):
+    """A model to derive from: an instance given to a log call becomes fields of the line."""
+
+    _is_log_model: ClassVar[bool] = True
+
+
+class PydanticLogRecord(logging.LogRecord):
+    """A log record and the models that were among its arguments."""
+
+    pydantic_data: Sequence[BaseModel] = ()
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: ExcInfo | None,
+        func: str | None = None,
+        sinfo: str | None = None,
+        pydantic_data: Iterable[BaseModel] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, level, fn, lno, msg, args, exc_info, func, sinfo, **kwargs)
+        if pydantic_data:
+            self.pydantic_data = list(pydantic_data)
+
+    @property
+    def exc_type(self) -> str | None:
+        """The name of the exception's class."""
+        kind = self.exc_info[0] if self.exc_info else None
+        return None if kind is None else kind.__name__
+
+    @property
+    def stack_text(self) -> str | None:
+        """The stack that the log call asked for with `stack_info=True`."""
+        return self.stack_info
+
+
+def factory(
+    name: str,
+    level: int,
+    fn: str,
+    lno: int,
+    msg: object,
+    args: Any,
+    exc_info: ExcInfo | None,
+    func: str | None = None,
+    sinfo: str | None = None,
+    **kwargs: Any,
+) -> PydanticLogRecord:
+    """Make a record; log models among the arguments become its `pydantic_data`.
+
+    For `logging.setLogRecordFactory`. A model fills a placeholder of the message only if nothing
+    else is left to fill it.
+    """
+    models, others = _parted(args) if args else ((), args)
+    if models:
+        args = _filling(msg, others, args)
+    # Not by the constructor, which would be one more call for every line of the process.
+    record = _new(PydanticLogRecord)
+    _init(record, name, level, fn, lno, msg, args, exc_info, func, sinfo, **kwargs)
+    if models:
+        record.pydantic_data = models
+    return record
+
+
+def is_log_model(value: object) -> bool:
+    """Whether a value is a model of a class that says `_is_log_model = True`.
+
+    What the data says does not count: a model with `extra="allow"` may have been made of JSON
+    that has this very key.
+    """
+    kind: Any = type(value)
+    private = getattr(kind, "__private_attributes__", None)
+    if private is None:
+        return False
+    if _MARK in private:
+        own = getattr(value, "__pydantic_private__", None)
+        return own is not None and own.get(_MARK) is True
+    return getattr(kind, _MARK, None) is True and isinstance(value, BaseModel)
+
+
+def _parted(args: Any) -> tuple[list[BaseModel], tuple[Any, ...]]:
+    """Return the log models among the arguments, and the others."""
+    models: list[BaseModel] = []
+    if type(args) is tuple:
+        for arg in args:
+            if type(arg) not in _NO_MODELS and is_log_model(arg):
+                models.append(arg)
+    if not models:
+        return models, args
+    return models, tuple([arg for arg in args if not any(arg is model for model in models)])
+
+
+def _filling(msg: object, others: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments for the message: all, models too, if it has a placeholder for them."""
+    text = msg if isinstance(msg, str) else str(msg)
+    if text.count("%") == len(others) or _fits(text, others) or not _fits(text, args):
+        return others
+    return args
+
+
+def _fits(text: str, args: tuple[Any, ...]) -> bool:
+    try:
+        _ = text % args
+    except Exception:  # whatever the arguments' own code raises
+        return False
+    return True
+
+
+class _Installation:
+    """The factories that this package has put in place of another, and how many ask for them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._link: _Link | None = None
+        self.users = 0
+
+    def install(self) -> None:
+        with self._lock:
+            self.users += 1
+            current = logging.getLogRecordFactory()
+            if not _finds_models(current):
+                self._link = _Link(self, current)
+                logging.setLogRecordFactory(self._link.make)
+
+    def uninstall(self) -> None:
+        with self._lock:
+            self.users = max(0, self.users - 1)
+            link = self._link
+            if not self.users and link and logging.getLogRecordFactory() == link.make:
+                logging.setLogRecordFactory(link.previous)
+                self._link = None
+
+
+class _Link:
+    """A factory around the one that was there before.
+
+    Others may put theirs around it: then it cannot be taken out again, and only passes on what
+    it is called with while nobody asks for it.
+    """
+
+    def __init__(self, installation: _Installation, previous: Any) -> None:
+        self._installation = installation
+        self.previous = previous
+
+    def make(
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: ExcInfo | None,
+        func: str | None = None,
+        sinfo: str | None = None,
+        **kwargs: Any,
+    ) -> logging.LogRecord:
+        """Make a record as the previous factory does, with the models in `pydantic_data`."""
+        previous: Any = self.previous
+        if self._installation.users and previous is logging.LogRecord:
+            return factory(name, level, fn, lno, msg, args, exc_info, func, sinfo, **kwargs)
+        models, others = _parted(args) if args and self._installation.users else ((), args)
+        if models:
+            args = _filling(msg, others, args)
+        record: logging.LogRecord = previous(
+            name, level, fn, lno, msg, args, exc_info, func, sinfo, **kwargs
+        )
+        if models:
+            record.pydantic_data = [*getattr(record, "pydantic_data", ()), *models]
+        return record
+
+
+class _Probe(LogModel):
+    """Stands for any log model."""
+
+
+def _finds_models(make: Any) -> bool:
+    """Whether a factory, or one that it calls, notes log models."""
+    probe = _Probe()
+    try:
+        record = make("kafkaesk_logging", logging.NOTSET, "", 0, "", (probe,), None)
+    except Exception:  # another package's factory
+        return False
+    return any(model is probe for model in getattr(record, "pydantic_data", ()))
+
+
+_OF_PROCESS = _Installation()
+
+
+def install_record_factory() -> None:
+    """Have every log call of the process note log models, whatever factory is set already.
+
+    Counted: it lasts until `uninstall_record_factory` was called as often. Handlers of this
+    package, and the plugin, do it while they are open.
+    """
+    _OF_PROCESS.install()
+
+
+def uninstall_record_factory() -> None:
+    """Undo one `install_record_factory`; the last one restores the factory that was there."""
+    _OF_PROCESS.uninstall()
