@@ -52,7 +52,7 @@ class Logging:
 @contextmanager
 def _attached(app: Application, settings: LoggingSettings) -> Iterator[None]:
     """Keep a handler of our own at the loggers, if a stream is named."""
-    if settings.stream is None:
+    if not settings.stream:
         yield
         return
     options = settings.model_dump(include=set(Options.model_fields), exclude_unset=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -135,21 +135,26 @@ app.on("initialize", log)
 """
 
 
+def started(folder: Path, output: IO[str], **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kafkaesk_core", "shop:app"],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=output,
+        stderr=output,
+    )
+
+
 async def test_f47_sigterm_delivers_what_is_queued(kafka: Kafka, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
     prefix = f"{tmp_path.name}."
     output = (tmp_path / "output").open("w+")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kafkaesk_core", "shop:app"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "KAFKAESK_KAFKA_SERVERS": ",".join(kafka.servers),
-            "KAFKAESK_TOPIC_PREFIX": prefix,
-            "KAFKAESK_LOGGING_STREAM": "logs",
-        },
-        stdout=output,
-        stderr=output,
+    process = started(
+        tmp_path,
+        output,
+        KAFKAESK_KAFKA_SERVERS=",".join(kafka.servers),
+        KAFKAESK_TOPIC_PREFIX=prefix,
+        KAFKAESK_LOGGING_STREAM="logs",
     )
     try:
         await eventually(lambda: "logged" in (tmp_path / "output").read_text(), within=30)
