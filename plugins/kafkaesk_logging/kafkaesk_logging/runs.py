@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -19,6 +20,9 @@ class Ships(Protocol):
 
     def belongs_to(self, app: Application) -> bool:
         """Whether this application is the one to ship with."""
+
+    def renew(self) -> None:
+        """Begin with nothing, in a forked process."""
 
     def start_on(self, app: Application) -> None:
         """Begin to ship."""
@@ -40,17 +44,23 @@ class Runs:
         self._running: dict[Application, set[Ships]] = {}
         self._layers: dict[Application, HandledLayers] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._is_watching_forks = False
 
-    def forget(self) -> None:
-        """In a forked process nothing runs, and the lock may be held by nobody."""
+    def _forked(self) -> None:
+        """In a new process nothing runs, and whoever held the lock is not there."""
         self._lock = threading.RLock()
         self._running.clear()
         self._layers.clear()
         self._ending.clear()
+        for queue in self._open:
+            queue.renew()
 
     def opened(self, queue: Ships) -> None:
         """A queue was made."""
         with self._lock:
+            if not self._is_watching_forks:
+                self._is_watching_forks = True
+                os.register_at_fork(after_in_child=self._forked)
             self._open.add(queue)
             for app in self._running:
                 if app.loop is not None and queue.belongs_to(app):
