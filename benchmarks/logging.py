@@ -189,9 +189,7 @@ def main() -> None:
     for case, rounds in found.items():
         caller = [value for value, _ in rounds]
         cpu = median(value for _, value in rounds)
-        print(
-            f"{case:36} {median(caller):7.2f} ({min(caller):.2f}-{max(caller):.2f}) {cpu:7.2f}"
-        )
+        print(f"{case:36} {median(caller):7.2f} ({min(caller):.2f}-{max(caller):.2f}) {cpu:7.2f}")
     theirs = peer("emit", LINES, ROUNDS)
     print(f"{'kafkaesk 0.8.7, emit alone':36} {median(theirs):7.2f}")
     pairs = [
@@ -202,9 +200,11 @@ def main() -> None:
             strict=True,
         )
     ]
-    print("of QueueHandler + python-json-logger: caller {:.2f}x, CPU {:.2f}x".format(
-        *(mine / other for mine, other in pairs)
-    ))
+    print(
+        "of QueueHandler + python-json-logger: caller {:.2f}x, CPU {:.2f}x".format(
+            *(mine / other for mine, other in pairs)
+        )
+    )
     for name, full in (("", shipped), (", an exception", failing)):
         middle, high = percentiles(full)
         print(f"queue full{name}: p50 {middle:.1f} us, p99 {high:.1f} us")
@@ -214,8 +214,10 @@ def main() -> None:
             asyncio.run(sustained(servers))  # a broker is slow at first
             mine = [asyncio.run(sustained(servers)) for _ in range(3)]
             other = [peer("ship", servers[0], SUSTAINED // 5)[0] for _ in range(3)]
-        print(f"sustained: {median(mine):,.0f} lines/s, kafkaesk 0.8.7 {median(other):,.0f}, "
-              f"{median(mine) / median(other):.1f}x")
+        print(
+            f"sustained: {median(mine):,.0f} lines/s, kafkaesk 0.8.7 {median(other):,.0f}, "
+            f"{median(mine) / median(other):.1f}x"
+        )
 
 
 if __name__ == "__main__":
