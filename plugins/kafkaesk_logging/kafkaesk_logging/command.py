@@ -46,7 +46,6 @@ def logs(
     topic_prefix: str | None,
 ) -> None:
     """Print the log lines of STREAM, from the oldest one on."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     shows = _filter(level, pattern)
     show: Callable[[dict[str, Any]], str] = json.dumps if as_json else LineText(_has_colours()).of
     app = Application()
@@ -71,6 +70,7 @@ async def _print(
     *,
     is_following: bool,
 ) -> None:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -103,7 +103,9 @@ async def test_the_command_follows_until_it_is_stopped(
     ],
 )
 def test_the_command_says_what_is_wrong(arguments: tuple[str, ...], told: str) -> None:
+    level = logging.getLogger("aiokafka").level
     result = CliRunner().invoke(logs, arguments)
+    logging.getLogger("aiokafka").setLevel(level)
 
     assert result.exit_code != 0
     assert told in result.output
