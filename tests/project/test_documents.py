@@ -25,13 +25,13 @@ def blocks(document: str) -> dict[str, str]:
 class Service:
     """A `kafkaesk` of its own process, on the embedded broker, and what it has printed."""
 
-    def __init__(self, app: str, folder: Path, output: Path) -> None:
+    def __init__(self, app: str, folder: Path, output: Path, **environment: str) -> None:
         self.output = output
         self._file = output.open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kafkaesk_core", app, "--kafka-servers", "embedded://"],
             cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdout=self._file,
             stderr=subprocess.STDOUT,
         )
@@ -93,6 +93,26 @@ def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_pa
 
     for text in ("published order 2", "consumed  order 2", "committed orders.placed["):
         service.wait_for(text)
+
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("example", "stream", "shown"),
+    [
+        ("logger", "", 'read back: {"timestamp":'),
+        ("logs_structlog", "logs", "read back: order placed 7 r-1"),
+        ("logs_warnings", "logs", "the old way of ordering ends in May"),
+    ],
+)
+def test_an_example_of_logs_shows_them_read_back(
+    tmp_path: Path, example: str, stream: str, shown: str
+) -> None:
+    settings = {"KAFKAESK_LOGGING_STREAM": stream, "PYTHONWARNINGS": "always"}
+    service = Service(f"examples.{example}:app", ROOT, tmp_path / "output", **settings)
+
+    service.wait_for("read back: ")
+    service.wait_for(shown)
 
     assert service.stop() == 0
 

@@ -21,14 +21,14 @@ class Ships(Protocol):
     def belongs_to(self, app: Application) -> bool:
         """Whether this application is the one to ship with."""
 
+    def renew(self) -> None:
+        """Begin with nothing, in a forked process."""
+
     def start_on(self, app: Application) -> None:
         """Begin to ship."""
 
     async def stop(self) -> None:
         """Ship what there is, and end."""
-
-    def renew(self) -> None:
-        """Begin with nothing, in a process that was forked."""
 
 
 class Runs:
