@@ -27,7 +27,7 @@ class Handled(NamedTuple):
 
 HANDLED: ContextVar[Handled | None] = ContextVar("kafkaesk_logging_handled", default=None)
 SILENCED: ContextVar[bool] = ContextVar("kafkaesk_logging_silenced", default=False)
-"""True while a record is being made ready or shipped: what is logged then is not shipped."""
+"""True where lines are shipped: what is logged there is not shipped in turn."""
 
 
 class HandledLayers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from typing import Any
 
 from .buffer import LogStats
@@ -18,6 +19,18 @@ from .streams import PydanticStreamHandler
 __all__ = ["KafkaeskQueue", "PydanticKafkaeskHandler", "PydanticLogModel", "PydanticStreamHandler"]
 
 _QUEUE = frozenset(QueueOptions.model_fields)
+
+
+class _Thread(threading.local):
+    """What is logged while a line is made, by models, arguments or `__del__`, is not shipped.
+
+    No context variable: to set one allocates, and fails within the garbage collector.
+    """
+
+    is_emitting = False
+
+
+_THREAD = _Thread()
 
 
 class PydanticKafkaeskHandler(Shipping, logging.Handler):
@@ -76,11 +89,10 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; what goes wrong is reported by `handleError`, never raised."""
-        if SILENCED.get():
+        if _THREAD.is_emitting or SILENCED.get():
             self.queue.buffer.suppress()
             return
-        # What is logged by the code of models and arguments while the line is made is not shipped.
-        token = SILENCED.set(True)
+        _THREAD.is_emitting = True
         try:
             if self._is_excluded(record.name) or self._is_about_stream():
                 self.queue.buffer.suppress()
@@ -91,7 +103,7 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         except Exception:  # whatever arguments, models, formatters and providers raise
             self.handleError(record)
         finally:
-            SILENCED.reset(token)
+            _THREAD.is_emitting = False
 
     def _key_of(self, record: logging.LogRecord) -> bytes | None:
         key = self._key(record)
