@@ -22,7 +22,10 @@ _QUEUE = frozenset(QueueOptions.model_fields)
 
 
 class _Thread(threading.local):
-    """What is logged while a line is made, by models, arguments or `__del__`, is not shipped."""
+    """What is logged while a line is made, by models, arguments or `__del__`, is not shipped.
+
+    No context variable: to set one allocates, and fails within the garbage collector.
+    """
 
     is_emitting = False
 
