@@ -1,12 +1,146 @@
-"""The command `kafkaesk logs`."""
+"""The command `kafkaesk logs`: a stream of log lines, read back."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from contextlib import aclosing, suppress
+from typing import Any
+
 import click
+
+from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
+from kafkaesk_core.app_finder import find_application
+from kafkaesk_core.bootstrap import opened
+
+from .printer import LinePrinter
+from .reader import StreamReader
 
 __all__ = ["logs"]
 
 
-@click.command()
-def logs() -> None:
-    """Read the log lines of a stream."""
+def _level(_: click.Context, __: click.Parameter, text: str) -> int:
+    known = logging.getLevelNamesMapping()
+    if text.isdigit():
+        return int(text)
+    if text.upper() not in known:
+        raise click.BadParameter(f"{text!r} is none of {', '.join(known).lower()}, or a number")
+    return known[text.upper()]
+
+
+def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(f"{text!r} is no regular expression: {error}") from error
+
+
+# Any: options of aiokafka.
+def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    try:
+        parsed = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"it is no JSON: {error}") from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
+    return parsed
+
+
+@click.command(short_help="Read the log lines of a stream.")
+@click.argument("stream")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "--level", default="0", callback=_level, help="Leave out what is below: warning, or a number."
+)
+@click.option("--grep", callback=_pattern, help="A regular expression that the text has to have.")
+@click.option("--json", "as_json", is_flag=True, help="Print all fields, as JSON lines.")
+@click.option("--app", help="Take the settings of this application: module:attribute or a name.")
+@click.option(
+    "--kafka-servers",
+    envvar="KAFKAESK_KAFKA_SERVERS",
+    show_envvar=True,
+    help="Addresses as host:port, separated by commas.",
+)
+@click.option(
+    "--kafka-settings",
+    callback=_object,
+    envvar="KAFKAESK_KAFKA_SETTINGS",
+    show_envvar=True,
+    help="Options of aiokafka's clients, as a JSON object.",
+)
+@click.option(
+    "--topic-prefix",
+    envvar="KAFKAESK_TOPIC_PREFIX",
+    show_envvar=True,
+    help="Put before the stream's name to make the topic's.",
+)
+def logs(
+    stream: str,
+    follow: bool,
+    level: int,
+    grep: re.Pattern[str] | None,
+    as_json: bool,
+    app: str | None,
+    **overrides: Any,  # of settings
+) -> None:
+    """Read the log lines of STREAM from the beginning to the end, or on with --follow.
+
+    Joins no consumer group and commits nothing. Lines of several partitions are put in the order of
+    time. Records that are no log lines are told on standard error.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors="backslashreplace")  # a terminal without Unicode
+    printer = LinePrinter(
+        output,
+        _tell,
+        level=level,
+        pattern=grep,
+        as_json=as_json,
+        is_coloured=output.isatty() and not os.environ.get("NO_COLOR"),
+    )
+    try:
+        application = find_application(app) if app else Application(entry_points=False)
+        application.override(**overrides)
+        settings = application.settings
+        _check(settings)
+        asyncio.run(_print(settings, stream, printer, follow))
+    except KafkaeskError as error:
+        _tell(str(error))
+        sys.exit(error.exit_code)
+
+
+def _check(settings: Settings) -> None:
+    settings.check()
+    if settings.kafka_servers[0].startswith("embedded://"):
+        raise ConfigurationError(
+            "embedded:// is a broker inside the process of a service, and would be an empty one "
+            "here; write addresses as host:port, as in localhost:9092"
+        )
+
+
+async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: bool) -> None:
+    task = asyncio.current_task()
+    if follow and task is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    async with opened(settings) as bootstrap:
+        reader = StreamReader(settings, bootstrap.servers, bootstrap.kafka_settings, stream, _tell)
+        with suppress(asyncio.CancelledError):
+            async with aclosing(reader.records(follow=follow)) as batches:
+                async for records in batches:
+                    for record in records:
+                        printer.show(record)
+                    printer.flush()
+    printer.finish()
+
+
+def _tell(text: str) -> None:
+    click.echo(f"kafkaesk: {text}", err=True)
