@@ -53,11 +53,11 @@ def readable(fields: Fields, timestamp_ms: int, *, is_coloured: bool = False) ->
     `timestamp_ms` is the record's, in milliseconds since 1970, for a line that has none.
     """
     level = level_of(fields)
-    severity = _safe(fields.get("severity") or level or "-")
+    severity = _flat(fields.get("severity") or level or "-")
     cells = (
         _styled(_time(fields, timestamp_ms), is_coloured, dim=True),
         _styled(severity.ljust(8), is_coloured, fg=_colour(level), bold=(level or 0) >= 50),
-        _styled(f"{_safe(fields.get('logger') or '-')}:", is_coloured, fg="cyan"),
+        _styled(f"{_flat(fields.get('logger') or '-')}:", is_coloured, fg="cyan"),
         _indented(_safe(fields.get("message", ""))),
         *(f"{_styled(f'{name}=', is_coloured, dim=True)}{value}" for name, value in _more(fields)),
     )
@@ -68,7 +68,7 @@ def readable(fields: Fields, timestamp_ms: int, *, is_coloured: bool = False) ->
 def _more(fields: Fields) -> Iterator[tuple[str, str]]:
     for name, value in fields.items():
         if name not in _ELSEWHERE and name not in _NOT_SHOWN and value is not None:
-            yield _safe(name).replace("\n", "\\n"), _value(value)
+            yield _flat(name), _value(value)
     if fields.get("topic") is not None:
         place = "{topic}[{partition}]@{offset}".format_map(_Known(fields))
         yield "record", _value(place)
@@ -89,7 +89,7 @@ def _time(fields: Fields, timestamp_ms: int) -> str:
     if told is None:
         told = datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     found = _TIMESTAMP.fullmatch(str(told))
-    return f"{found[1]}Z" if found else _safe(told).replace("\n", "\\n")
+    return f"{found[1]}Z" if found else _flat(told)
 
 
 def _colour(level: int | None) -> str | None:
@@ -101,6 +101,10 @@ def _value(value: object) -> str:
     if isinstance(value, str) and not _BARE.fullmatch(value):
         text = json.dumps(value, ensure_ascii=False)
     return _safe(text)
+
+
+def _flat(value: object) -> str:
+    return _safe(value).replace("\n", "\\n")
 
 
 def _safe(value: object) -> str:
