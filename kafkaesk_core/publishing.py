@@ -203,11 +203,23 @@ class Publishing(State):
             SchemaConflictError: the stream carries another one.
             KafkaeskError: as with `publish`.
         """
-        if self._runtime is None or not self._runtime.is_open:
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
             raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
-        return await self._runtime.publish_internal(
-            stream_id, data, schema, key=key, headers=headers, timestamp_ms=timestamp_ms
+        check_address(stream_id, key, None, timestamp_ms)
+        topic = runtime.topics.topic_of(stream_id)
+        runtime.topics.claim(topic, self._schemas.named(schema, topic).id)
+        message = OutgoingMessage(
+            *(stream_id, topic, data),
+            key=key,
+            schema=schema,
+            headers=checked_headers(headers) if headers else [],
+            timestamp_ms=timestamp_ms,
         )
+        message.is_internal = True
+        if not runtime.can_publish:
+            await runtime.start_publisher()
+        return await runtime.publisher.send(message)  # the chain without layers
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +17,7 @@ from .delivery import Delivery
 from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
-from .message import App, Header, OutgoingMessage, checked_headers
+from .message import App, OutgoingMessage
 from .plugins.registry import Plugins
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
@@ -169,31 +169,6 @@ class Runtime:
         """
         await self.publisher.start(self.settings.start_timeout)
         self.can_publish = True
-
-    async def publish_internal(
-        self,
-        stream: str,
-        data: bytes,
-        schema: str,
-        *,
-        key: bytes | None,
-        headers: Iterable[Header] | None,
-        timestamp_ms: int | None,
-    ) -> Delivery:
-        """Publish past all plugins: the chain without layers is the publisher itself (D36)."""
-        topic = self.topics.topic_of(stream)
-        self.topics.claim(topic, self._schemas.named(schema, topic).id)
-        message = OutgoingMessage(
-            *(stream, topic, data),
-            key=key,
-            schema=schema,
-            headers=checked_headers(headers) if headers else [],
-            timestamp_ms=timestamp_ms,
-        )
-        message.is_internal = True
-        if not self.can_publish:
-            await self.start_publisher()
-        return await self.publisher.send(message)
 
     def compile(self) -> None:
         """Build all chains from the plugins as they are now."""

@@ -60,6 +60,20 @@ asyncio.run(main())
 assert got == ["bar"], got
 """
 
+LOGGING = """
+import logging, sys
+import kafkaesk_logging
+
+assert "site-packages" in kafkaesk_logging.__file__, kafkaesk_logging.__file__
+assert "opentelemetry" not in sys.modules
+handler = kafkaesk_logging.PydanticKafkaeskHandler("shop:app", queue_size=2, fallback=None)
+logging.getLogger().addHandler(handler)
+for number in range(3):
+    logging.warning("line %d", number)
+stats = handler.stats()
+assert (stats.queue_size, dict(stats.dropped)) == (2, {"queue_full": 1}), stats
+"""
+
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -71,12 +85,16 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("packages", "program"),
-    [(("core",), CORE), (("core", "testing"), TESTING)],
-    ids=["core", "core and testing"],
+    ("packages", "program", "plugins"),
+    [
+        (("core",), CORE, "no plugins are installed"),
+        (("core", "testing"), TESTING, "no plugins are installed"),
+        (("core", "logging"), LOGGING, "kafkaesk_logging.plugin:Logging"),
+    ],
+    ids=["core", "core and testing", "core and logging"],
 )
 def test_wheels_work_alone_in_a_fresh_environment(
-    wheels: Path, tmp_path: Path, packages: tuple[str, ...], program: str
+    wheels: Path, tmp_path: Path, packages: tuple[str, ...], program: str, plugins: str
 ) -> None:
     python = fresh_environment(tmp_path / "environment")
     chosen = [str(next(wheels.glob(f"kafkaesk_{name}-*.whl"))) for name in packages]
@@ -85,7 +103,7 @@ def test_wheels_work_alone_in_a_fresh_environment(
     run([python, "-c", program], tmp_path)
     listed = run([python, "-m", "kafkaesk_core", "plugins"], tmp_path)
 
-    assert "no plugins are installed" in listed
+    assert plugins in listed
 
 
 def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +55,6 @@ class Buffer:
 
     def _forget(self) -> None:
         """Begin anew, with a lock of our own: in a forked process all of it is the parent's."""
-        self._pid = os.getpid()
         # Reentrant: a signal handler, or the garbage collector, may log in the midst of this.
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
@@ -65,11 +63,6 @@ class Buffer:
         self._is_signalled = False
         self._enqueued = self._delivered = self._in_flight = self._suppressed = 0
         self._dropped: Counter[str] = Counter()
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """False in a process that was forked, until `renew` is called."""
-        return self._pid == os.getpid()
 
     def renew(self) -> None:
         """Leave to the parent what is the parent's."""

@@ -76,19 +76,28 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; what goes wrong is reported by `handleError`, never raised."""
-        if SILENCED.get() or self._is_excluded(record.name) or self._is_about_stream():
+        if SILENCED.get():
             self.queue.buffer.suppress()
             return
         # What is logged by the code of models and arguments while the line is made is not shipped.
         token = SILENCED.set(True)
         try:
+            if self._is_excluded(record.name) or self._is_about_stream():
+                self.queue.buffer.suppress()
+                return
             line = self._lines.line(record, self.formatter)
-            key = None if self._key is None else self._key(record)
+            key = None if self._key is None else self._key_of(record)
             self.queue.put((line, self.stream, key, int(record.created * 1000)), record.levelno)
         except Exception:  # whatever arguments, models, formatters and providers raise
             self.handleError(record)
         finally:
             SILENCED.reset(token)
+
+    def _key_of(self, record: logging.LogRecord) -> bytes | None:
+        key = self._key(record)
+        if key is None or isinstance(key, bytes):
+            return key
+        raise TypeError(f"the key of a log line is {type(key).__name__}, not bytes")
 
     def _is_excluded(self, name: str) -> bool:
         is_excluded = self._excluded.get(name)

@@ -62,6 +62,14 @@ class Losses:
             text = f"log records are lost: {self._told()}"
         self._write(text + (f"; {self.trouble}" if self.trouble else ""))
 
+    def hindered(self, trouble: str, waiting: int) -> None:
+        """Note why nothing can be shipped; tell if nothing has been told for so long."""
+        with self._lock:
+            self.trouble = trouble
+            if not self._is_due():
+                return
+        self._write(f"{waiting} log records wait: {trouble}")
+
     @property
     def is_open(self) -> bool:
         """Whether records were lost and nobody was told that this has ended."""

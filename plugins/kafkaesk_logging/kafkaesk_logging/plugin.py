@@ -52,22 +52,24 @@ class Logging:
 @contextmanager
 def _attached(app: Application, settings: LoggingSettings) -> Iterator[None]:
     """Keep a handler of our own at the loggers, if a stream is named."""
-    if settings.stream is None:
+    if not settings.stream:
         yield
         return
     options = settings.model_dump(include=set(Options.model_fields), exclude_unset=True)
     level = logging.NOTSET if settings.level is None else settings.level
     handler = PydanticKafkaeskHandler(app, settings.stream, level=level, **options)
     loggers = [logging.getLogger(name) for name in settings.loggers or ("",)]
-    levels = [logger.level for logger in loggers]
+    lowered = []
     for logger in loggers:
         logger.addHandler(handler)
         if settings.level is not None and logger.getEffectiveLevel() > level:
+            lowered.append((logger, logger.level))
             logger.setLevel(level)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger in loggers:
             logger.removeHandler(handler)
-            logger.setLevel(level)
+        for logger, before in lowered:
+            logger.setLevel(before)
         handler.close()

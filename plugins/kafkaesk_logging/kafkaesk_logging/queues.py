@@ -86,8 +86,6 @@ class KafkaeskQueue:
 
     def put(self, entry: Entry, level: int) -> None:
         """Add a line of a record of this level."""
-        if not self.buffer.is_of_this_process:
-            self._renew()
         if self._is_ended:
             self.buffer.refuse("closed")
             self._losses.note("closed", 1)
@@ -101,21 +99,18 @@ class KafkaeskQueue:
         fields = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         self.put((enveloped(fields), stream, None, int(time.time() * 1000)), logging.NOTSET)
 
-    def _renew(self) -> None:
-        """A forked process begins with nothing: the parent ships what it had."""
+    def renew(self) -> None:
+        """Begin with nothing, in a process that was forked: the parent ships what it had."""
         self.buffer.renew()
         self._losses.renew()
         self._lock = threading.RLock()
         self._worker = None
         self._is_ended = False
-        RUNS.forget()
 
     # --- an application's run
 
     def start_on(self, app: Application) -> None:
         """Begin to ship, on the application's event loop."""
-        if not self.buffer.is_of_this_process:
-            self._renew()
         self._is_ended = False
         if SCHEMA not in app.schemas:
             name, _, version = SCHEMA.partition(":")
@@ -169,9 +164,7 @@ class KafkaeskQueue:
 
     def close(self) -> None:
         """Take no more; what is there is shipped if the application runs, else it is lost."""
-        if not self.buffer.is_of_this_process:
-            self._renew()
-        if not RUNS.closed(self) and not self._is_ended:
+        if not RUNS.closed(self):
             self._end()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -26,6 +27,9 @@ class Ships(Protocol):
     async def stop(self) -> None:
         """Ship what there is, and end."""
 
+    def renew(self) -> None:
+        """Begin with nothing, in a process that was forked."""
+
 
 class Runs:
     """Brings the open queues of the process together with the applications that run in it.
@@ -36,21 +40,29 @@ class Runs:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._all: WeakSet[Ships] = WeakSet()  # closed ones may still be logged to
         self._open: WeakSet[Ships] = WeakSet()
         self._running: dict[Application, set[Ships]] = {}
         self._layers: dict[Application, HandledLayers] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._is_watching_forks = False
 
-    def forget(self) -> None:
-        """In a forked process nothing runs, and the lock may be held by nobody."""
+    def _renew(self) -> None:
+        """Begin anew in a forked process: nothing runs there, and nobody gives the locks back."""
         self._lock = threading.RLock()
         self._running.clear()
         self._layers.clear()
         self._ending.clear()
+        for queue in list(self._all):
+            queue.renew()
 
     def opened(self, queue: Ships) -> None:
         """A queue was made."""
         with self._lock:
+            if not self._is_watching_forks:
+                self._is_watching_forks = True
+                os.register_at_fork(after_in_child=self._renew)
+            self._all.add(queue)
             self._open.add(queue)
             for app in self._running:
                 if app.loop is not None and queue.belongs_to(app):

@@ -72,6 +72,7 @@ class Worker:
         self._is_watching = False
         self._backoff = _FIRST_BACKOFF_SECONDS
         self._retry_at = 0.0
+        self._is_refused = False
         self._telling: asyncio.TimerHandle | None = None
         self._task = self._start(self._run())
         buffer.loop_thread = threading.get_ident()
@@ -130,6 +131,8 @@ class Worker:
         await asyncio.wait([self._task])
         while True:
             if len(self._buffer) and not await self._ship():
+                if self._is_refused:  # an application that ends opens no more
+                    return
                 await asyncio.sleep(_NOT_OPEN_SECONDS)
             if not self._in_flight and not len(self._buffer):
                 return
@@ -140,16 +143,22 @@ class Worker:
 
     async def _ship(self) -> bool:
         """Hand over what is in the buffer; False if that does not work now."""
+        self._is_refused = False
         while entries := self._buffer.take(self._options.batch_size):
             while entries:
                 try:
                     await self._hand_over(entries)
                 except NotRunningError:
+                    self._is_refused = True
                     self._buffer.put_back(entries, "queue_full")
                     self._retry_at = self._loop.time() + _NOT_OPEN_SECONDS
                     return False
                 except MessageTooLargeError as error:
                     self._cut(entries.pop(0), error)
+                except (TypeError, ValueError) as error:  # this one never will do
+                    del entries[0]
+                    self._losses.trouble = str(error)
+                    self._buffer.lost(1, "delivery_failed")
                 except Exception as error:  # whatever the way to the broker is hindered by
                     self._buffer.put_back(entries, "queue_full")
                     self._back_off(error)
@@ -188,8 +197,8 @@ class Worker:
         else:
             self._buffer.put_back([(short, stream, key, timestamp_ms)], "too_large")
 
-    def _back_off(self, error: Exception) -> None:
-        self._losses.trouble = str(error) or type(error).__name__
+    def _back_off(self, error: BaseException) -> None:
+        self._losses.hindered(str(error) or type(error).__name__, len(self._buffer))
         self._retry_at = self._loop.time() + self._backoff * random.uniform(0.8, 1.2)
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_SECONDS)
 
@@ -237,7 +246,6 @@ class Worker:
                 self._cut(entry, error)
             elif isinstance(error, DeliveryFailedError):
                 again.append(entry)
-                self._back_off(error)
             else:
                 self._losses.trouble = str(error)
                 lost += 1
@@ -245,6 +253,7 @@ class Worker:
             self._buffer.lost(lost, "delivery_failed")
         if again:
             self._buffer.put_back(again, "delivery_failed")
+            self._back_off(failed[-1][0])
             self._wake.set()
 
     def _tell_of_gap(self, stream: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
+from pydantic import BaseModel
 
 from kafkaesk_core import (
     Delivery,
@@ -71,6 +72,21 @@ class _App:
     async def raw_publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
         """Publish nothing."""
         return _delivery()
+
+    async def publish_internal(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
+        """Publish nothing."""
+        return _delivery()
+
+    @property
+    def schemas(self) -> dict[str, Any]:
+        """No schema is registered."""
+        return {}
+
+    def schema(
+        self, *arguments: Any, **keywords: Any
+    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
+        """Register nothing."""
+        return lambda model: model
 
     async def flush(self) -> None:
         """Wait for nothing."""

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
 from kafkaesk_logging import Logging, LoggingSettings
-from kafkaesk_testing import EmbeddedBroker, eventually
+from kafkaesk_testing import EmbeddedBroker
 
 Fields = dict[str, Any]
 
@@ -70,21 +70,13 @@ def records(embedded_kafka: EmbeddedBroker) -> Records:
             consumer.assign([partition])
             await consumer.seek_to_beginning()
 
-            async def all_of_it() -> bool:
+            for _ in range(400):
                 end = (await consumer.end_offsets([partition]))[partition]
-                if len(got) < end:
-                    batches = await consumer.getmany(timeout_ms=500)
-                    got.extend(batches.get(partition, ()))
-                return len(got) >= max(end, count)
-
-            is_done = False
-            deadline = 0
-
-            while not is_done:
-                is_done = await all_of_it()
-                deadline += 1
-                assert deadline < 400, f"{len(got)} of {count} records"
-        return got
+                if len(got) >= max(end, count):
+                    return got
+                batches = await consumer.getmany(timeout_ms=50)
+                got.extend(batches.get(partition, ()))
+        raise AssertionError(f"{len(got)} of {count} records")
 
     return read
 
@@ -99,6 +91,3 @@ def lines(records: Records) -> Callable[..., Awaitable[list[Fields]]]:
         return [message["data"] for message in found]
 
     return read
-
-
-__all__ = ["eventually"]

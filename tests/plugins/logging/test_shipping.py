@@ -45,7 +45,12 @@ async def test_lines_from_before_the_start_arrive_in_order_with_their_time(
     handler = PydanticKafkaeskHandler(app)
     logger.addHandler(handler)
     created: list[float] = []
-    handler.addFilter(lambda record: created.append(record.created) is None)
+
+    def note(record: logging.LogRecord) -> bool:
+        created.append(record.created)
+        return True
+
+    handler.addFilter(note)
     for number in range(100):
         logger.info("%d", number)
 
@@ -100,7 +105,8 @@ async def test_threads_log_while_the_loop_is_idle(
         threads = [threading.Thread(target=log, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
-        await asyncio.to_thread(lambda: [thread.join() for thread in threads])
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
         assert await handler.drain(10)
 
     got: dict[str, list[int]] = {}
@@ -315,6 +321,23 @@ async def test_losses_are_told_seldom(
     assert slowest < 0.1
 
 
+def in_a_fork(log: Callable[[], None], handler: PydanticKafkaeskHandler) -> bytes:
+    """What a child has in its queue after it has logged."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - another process
+        try:
+            log()
+            os.write(write, repr((handler.stats().enqueued, len(handler.queue.buffer))).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    told = os.read(read, 100)
+    os.close(read)
+    os.close(write)
+    return told
+
+
 async def test_a_forked_process_leaves_the_queue_to_its_parent(
     app: Application, logger: logging.Logger, lines: Lines
 ) -> None:
@@ -323,19 +346,8 @@ async def test_a_forked_process_leaves_the_queue_to_its_parent(
     logger.addHandler(handler)
     for number in range(100):
         logger.info("%d", number)
-    read, write = os.pipe()
 
-    pid = os.fork()
-    if pid == 0:  # pragma: no cover - another process
-        try:
-            logger.info("the child's")
-            os.write(write, repr((handler.stats().enqueued, len(handler.queue.buffer))).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    told = os.read(read, 100)
-    os.close(read)
-    os.close(write)
+    told = in_a_fork(lambda: logger.info("the child's"), handler)
 
     assert told == b"(1, 1)"
     async with app:
