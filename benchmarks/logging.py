@@ -1,225 +1,207 @@
-"""What a log line costs: `uv run python -m benchmarks.logging`; with `--kafka` also how many go.
+"""`uv run python -m benchmarks.logging`: what a log line costs, beside others.
 
-Medians of rounds in shuffled order; for each case microseconds of the calling thread, and of the
-whole process's CPU, per line with a model of three fields.
+Medians of rounds in shuffled order, each measurement in a process of its own. A call logs three
+fields, as a model where there are models. Targets are compared by processor time where the clock
+also counts the waiting for a processor that others use. The embedded broker takes what the
+handlers ship; lines per second are those to Apache Kafka.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-import logging.handlers
-import os
-import queue
+import argparse
 import random
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-import structlog
-from pythonjsonlogger.json import JsonFormatter
+from .bed import BEDS, make_topic
+from .processes import measure
+from .task import Result, Task
 
-from kafkaesk_core import Application
-from kafkaesk_logging import Logging, LogModel, PydanticKafkaeskHandler
-from kafkaesk_testing import KafkaCluster
-from kafkaesk_tools.peers import peer_python
+__all__ = ["main"]
 
-LINES, ROUNDS, SUSTAINED = 5000, 15, 50_000
-PEER = Path(__file__).with_name("logging_peer.py")
-Log = Callable[[], object]
-
-
-class Order(LogModel):
-    number: int = 7
-    article: str = "a coffee"
-    price: float = 2.5
+TOPIC = "bench-logs"
+OURS, QUEUED, EARLIER = "kafkaesk-logging", "QueueHandler + python-json-logger", "kafkaesk 0.8.7"
+CALLER_TARGET, SUSTAINED_TARGET, FULL_TARGET = 0.7, 5.0, 50.0
 
 
-ORDER = Order()
+@dataclass(frozen=True)
+class Entry:
+    """Somebody who logs: the module and its job."""
+
+    name: str
+    module: str
+    job: str
+    options: dict[str, Any] = field(default_factory=dict)
 
 
-def logger_with(handler: logging.Handler) -> logging.Logger:
-    logger = logging.Logger("shop", logging.INFO)
-    logger.addHandler(handler)
-    return logger
+CALLS = (
+    Entry("StreamHandler, text, to /dev/null", "logs", "calls", {"way": "stream"}),
+    Entry("python-json-logger to /dev/null", "logs", "calls", {"way": "json"}),
+    Entry("structlog, JSON, to /dev/null", "logs", "calls", {"way": "structlog"}),
+    Entry(QUEUED, "logs", "calls", {"way": "queue"}),
+    Entry(OURS, "logs", "calls", {"way": "ours"}),
+    Entry(EARLIER, "logs08", "calls"),
+)
+FULL = (
+    Entry("a record", "logs", "full"),
+    Entry("a record with an exception", "logs", "full", {"exception": True}),
+)
+SUSTAINED = (Entry(OURS, "logs", "sustained"), Entry(EARLIER, "logs08", "sustained"))
+Found = dict[str, list[Result]]
 
 
-@contextmanager
-def stream(formatter: logging.Formatter | None = None) -> Iterator[Log]:
-    with open(os.devnull, "w") as nowhere:
-        handler = logging.StreamHandler(nowhere)
-        handler.setFormatter(formatter)
-        logger = logger_with(handler)
-        yield lambda: logger.info("order placed", extra=ORDER.model_dump())
-
-
-@contextmanager
-def structured() -> Iterator[Log]:
-    with open(os.devnull, "w") as nowhere:
-        structlog.configure(
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso"),
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.PrintLoggerFactory(nowhere),
-            cache_logger_on_first_use=False,
-        )
-        logger = structlog.get_logger().bind()
-        yield lambda: logger.info("order placed", **ORDER.model_dump())
-
-
-@contextmanager
-def queued() -> Iterator[Log]:
-    with open(os.devnull, "w") as nowhere:
-        target = logging.StreamHandler(nowhere)
-        target.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        waiting: queue.Queue[logging.LogRecord] = queue.Queue()
-        listener = logging.handlers.QueueListener(waiting, target)
-        logger = logger_with(logging.handlers.QueueHandler(waiting))
-        listener.start()
-        yield lambda: logger.info("order placed", extra=ORDER.model_dump())
-        listener.stop()
-
-
-@contextmanager
-def shipped(size: int = 2 * LINES) -> Iterator[Log]:
-    handler = PydanticKafkaeskHandler(lambda: NOBODY, queue_size=size, fallback=None)
-    logger = logger_with(handler)
-    yield lambda: logger.info("order placed", ORDER)
-    handler.close()
-
-
-@contextmanager
-def failing(size: int = 2 * LINES) -> Iterator[Log]:
-    handler = PydanticKafkaeskHandler(lambda: NOBODY, queue_size=size, fallback=None)
-    logger = logger_with(handler)
-
-    def log() -> None:
-        try:
-            _ = 1 / 0
-        except ZeroDivisionError:
-            logger.exception("order refused", ORDER)
-
-    yield log
-    handler.close()
-
-
-NOBODY = Application(entry_points=False)
-CASES: dict[str, Callable[[], AbstractContextManager[Log]]] = {
-    "StreamHandler, text, to /dev/null": stream,
-    "StreamHandler, python-json-logger": lambda: stream(
-        JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    ),
-    "structlog, JSON, to /dev/null": structured,
-    "QueueHandler + python-json-logger": queued,
-    "kafkaesk-logging": shipped,
-    "kafkaesk-logging, queue full": lambda: shipped(100),
-    "kafkaesk-logging, an exception": failing,
-}
-
-
-def measured(case: str) -> tuple[float, float]:
-    """Microseconds per line: of the caller, and of CPU in all threads."""
-    cpu = time.process_time()
-    with CASES[case]() as log:
-        started = time.perf_counter()
-        for _ in range(LINES):
-            log()
-        took = time.perf_counter() - started
-    return took / LINES * 1e6, (time.process_time() - cpu) / LINES * 1e6
-
-
-def percentiles(
-    full: Callable[[int], AbstractContextManager[Log]], clock: Callable[[], int]
-) -> tuple[float, float]:
-    """Median and 99th percentile of single calls while the queue is full, in microseconds."""
-    with full(100) as log:
-        took = []
-        for _ in range(20 * LINES):
-            started = clock()
-            log()
-            took.append(clock() - started)
-    took.sort()
-    return took[len(took) // 2] / 1000, took[int(len(took) * 0.99)] / 1000
-
-
-def peer(*arguments: object) -> list[float]:
-    command = [str(peer_python("kafkaesk-0.8")), "-P", str(PEER), *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    found: list[float] = json.loads(done.stdout)
+def rounds_of(
+    entries: Sequence[Entry], servers: str, count: int, rounds: int, chosen: random.Random
+) -> Found:
+    """Measure everybody in each round, in shuffled order."""
+    found: Found = {entry.name: [] for entry in entries}
+    for number in range(rounds):
+        for entry in chosen.sample(entries, len(entries)):
+            task = Task(entry.job, servers, TOPIC, count, count // 10, entry.options)
+            found[entry.name].append(measure(entry.module, task))
+            say(f"round {number + 1}: {entry.job}, {entry.name}")
     return found
 
 
-async def sustained(servers: list[str]) -> float:
-    """Lines per second until the broker has acknowledged them all."""
-    app = Application(servers, entry_points=False, plugins=[Logging()], partitions=1)
-    handler = PydanticKafkaeskHandler(app, queue_size=20_000)
-    logger = logger_with(handler)
-    async with app:
-        logger.info("order placed", ORDER)
-        await handler.drain(20)
-        started = time.perf_counter()
-        for _ in range(SUSTAINED // 1000):
-            for _ in range(1000):
-                logger.info("order placed", Order())
-            while handler.stats().queue_size > 5000:
-                await asyncio.sleep(0.001)
-        assert await handler.drain(60)
-        took = time.perf_counter() - started
-    stats = handler.stats()
-    assert stats.delivered == SUSTAINED + 1, stats
-    handler.close()
-    return SUSTAINED / took
+def say(text: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{text}\n")
 
 
-def main() -> None:
-    found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
-    for number in range(ROUNDS + 1):
-        for case in random.sample(list(CASES), len(CASES)):
-            values = measured(case)
-            if number:  # the first one warms up
-                found[case].append(values)
-    print(f"us per line, medians of {ROUNDS} rounds of {LINES}: caller (min-max), CPU in all")
-    for case, rounds in found.items():
-        caller = [value for value, _ in rounds]
-        cpu = median(value for _, value in rounds)
-        print(f"{case:36} {median(caller):7.2f} ({min(caller):.2f}-{max(caller):.2f}) {cpu:7.2f}")
-    theirs = peer("emit", LINES, ROUNDS)
-    print(f"{'kafkaesk 0.8.7, emit alone':36} {median(theirs):7.2f}")
-    pairs = [
-        (median(a), median(b))
-        for a, b in zip(
-            zip(*found["kafkaesk-logging"], strict=True),
-            zip(*found["QueueHandler + python-json-logger"], strict=True),
-            strict=True,
-        )
+def middle(results: Sequence[Result], value: Callable[[Result], float]) -> str:
+    """The median, and between what it lies."""
+    values = [value(result) for result in results]
+    return f"{median(values):,.1f} ({min(values):,.1f} - {max(values):,.1f})"
+
+
+def ratio(found: Found, one: str, other: str, value: Callable[[Result], float]) -> float:
+    """The median of one's value over another's of the same round."""
+    return median(value(a) / value(b) for a, b in zip(found[one], found[other], strict=True))
+
+
+def waited(result: Result) -> float:
+    """Microseconds that a call takes by the clock."""
+    return float(result.details["caller"][0]) / result.count * 1e6
+
+
+def caller(result: Result) -> float:
+    """Microseconds of the processor that a call takes of its thread, whatever else runs."""
+    return float(result.details["caller"][1]) / result.count * 1e6
+
+
+def cpu(result: Result) -> float:
+    """Microseconds of the processor per line, all threads and the shipping included."""
+    return result.cpu / result.count * 1e6
+
+
+def speed(result: Result) -> float:
+    """Lines per second."""
+    return result.count / result.seconds
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def verdict(text: str, value: float, *, is_reached: bool) -> str:
+    """One line on a target."""
+    return f"- {text}: {value:.2f}, {'reached' if is_reached else 'not reached'}"
+
+
+def calls(servers: str, arguments: argparse.Namespace) -> str:
+    """What `logger.info` costs."""
+    chosen = random.Random(arguments.seed)
+    found = rounds_of(CALLS, servers, arguments.lines, arguments.rounds, chosen)
+    rows = [
+        [name, *(middle(results, value) for value in (waited, caller, cpu))]
+        for name, results in found.items()
     ]
-    print(
-        "of QueueHandler + python-json-logger: caller {:.2f}x, CPU {:.2f}x".format(
-            *(mine / other for mine, other in pairs)
-        )
+    over = ratio(found, OURS, QUEUED, caller)
+    told = [
+        table(["us per line", "caller, clock", "caller, processor", "all, processor"], rows),
+        "",
+        verdict(
+            f"the caller's processor time, of that with {QUEUED}, target <= {CALLER_TARGET}",
+            over,
+            is_reached=over <= CALLER_TARGET,
+        ),
+        f"- the same by the clock: {ratio(found, OURS, QUEUED, waited):.2f}",
+        f"- the processor in all, delivery included: {ratio(found, OURS, QUEUED, cpu):.2f}",
+        f"- the caller, of {EARLIER}'s: {ratio(found, OURS, EARLIER, caller):.2f}",
+    ]
+    return "\n".join(told)
+
+
+def full(arguments: argparse.Namespace) -> str:
+    """What a call costs while nothing can be delivered."""
+    chosen = random.Random(arguments.seed)
+    found = rounds_of(FULL, "", arguments.lines, arguments.rounds, chosen)
+    rows = [
+        [name]
+        + [
+            middle(results, lambda r, c=clock, i=index: float(r.details[c][i]))  # type: ignore[misc]  # the defaults bind the loop's variables
+            for clock in ("wall", "cpu")
+            for index in (0, 1)
+        ]
+        for name, results in found.items()
+    ]
+    high = median(result.details["cpu"][1] for result in found[FULL[0].name])
+    head = [
+        "us per call, queue full, broker gone",
+        "p50",
+        "p99",
+        "p50, processor",
+        "p99, processor",
+    ]
+    reached = verdict(
+        f"p99 of a record, processor, target < {FULL_TARGET:g} us",
+        high,
+        is_reached=high < FULL_TARGET,
     )
-    for name, full in (("", shipped), (", an exception", failing)):
-        middle, high = percentiles(full, time.perf_counter_ns)
-        print(f"queue full{name}: p50 {middle:.1f} us, p99 {high:.1f} us")
-        middle, high = percentiles(full, time.thread_time_ns)  # without waiting for a processor
-        print(f"queue full{name}, CPU: p50 {middle:.1f} us, p99 {high:.1f} us")
-    if "--kafka" in sys.argv:
-        with KafkaCluster(1) as cluster:
-            servers = [cluster.nodes[0].address]
-            asyncio.run(sustained(servers))  # a broker is slow at first
-            mine = [asyncio.run(sustained(servers)) for _ in range(3)]
-            other = [peer("ship", servers[0], SUSTAINED // 5)[0] for _ in range(3)]
-        print(
-            f"sustained: {median(mine):,.0f} lines/s, kafkaesk 0.8.7 {median(other):,.0f}, "
-            f"{median(mine) / median(other):.1f}x"
-        )
+    return f"{table(head, rows)}\n\n{reached}"
+
+
+def sustained(servers: str, arguments: argparse.Namespace) -> str:
+    """How many lines go to a broker."""
+    chosen = random.Random(arguments.seed)
+    found = rounds_of(SUSTAINED, servers, arguments.lines * 2, arguments.rounds, chosen)
+    rows = [[name, middle(results, speed), middle(results, cpu)] for name, results in found.items()]
+    times = ratio(found, OURS, EARLIER, speed)
+    head = ["to Apache Kafka", "lines per second", "us of processor per line"]
+    reached = verdict(
+        f"times as many as {EARLIER}, target >= {SUSTAINED_TARGET:g}",
+        times,
+        is_reached=times >= SUSTAINED_TARGET,
+    )
+    return f"{table(head, rows)}\n\n{reached}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(prog="benchmarks.logging")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--lines", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1, help="of the order in each round")
+    parser.add_argument("--part", action="append", choices=["calls", "full", "sustained"])
+    arguments = parser.parse_args(argv)
+    parts = arguments.part or ["calls", "full", "sustained"]
+    told = [f"Medians of {arguments.rounds} rounds, and between what they lie."]
+    if "calls" in parts:
+        with BEDS["embedded"]() as servers:
+            make_topic(servers, TOPIC)
+            told.append(calls(servers, arguments))
+    if "full" in parts:
+        told.append(full(arguments))
+    if "sustained" in parts:
+        with BEDS["kafka"]() as servers:
+            make_topic(servers, TOPIC)
+            told.append(sustained(servers, arguments))
+    sys.stdout.write("\n\n".join(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,12 @@ from .task import Result, Task
 __all__ = ["measure", "measure_together"]
 
 ROOT = Path(__file__).parents[1]
-PEERS = {"kafkaesk08": "kafkaesk-0.8", "faststream07": "faststream", "confluent": "confluent-kafka"}
+PEERS = {
+    "kafkaesk08": "kafkaesk-0.8",
+    "logs08": "kafkaesk-0.8",
+    "faststream07": "faststream",
+    "confluent": "confluent-kafka",
+}
 TIMEOUT_SECONDS = 120
 
 

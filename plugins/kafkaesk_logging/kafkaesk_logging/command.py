@@ -1,14 +1,16 @@
-"""The command `kafkaesk logs`: the lines of a stream, as text."""
+"""The command `kafkaesk logs`: a stream of log lines, read back."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import Any
 
 import click
@@ -20,143 +22,134 @@ from kafkaesk_core.kafka.errors import explain
 
 from .text import LineText, level_of
 
+from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
+from kafkaesk_core.app_finder import find_application
+from kafkaesk_core.bootstrap import opened
+
+from .printer import LinePrinter
+from .reader import StreamReader
+
 __all__ = ["logs"]
 
 _POLL_MS = 200
 
 
-@click.command()
+def _level(_: click.Context, __: click.Parameter, text: str) -> int:
+    known = logging.getLevelNamesMapping()
+    if text.isdigit():
+        return int(text)
+    if text.upper() not in known:
+        raise click.BadParameter(f"{text!r} is none of {', '.join(known).lower()}, or a number")
+    return known[text.upper()]
+
+
+def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(f"{text!r} is no regular expression: {error}") from error
+
+
+# Any: options of aiokafka.
+def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    try:
+        parsed = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"it is no JSON: {error}") from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
+    return parsed
+
+
+@click.command(short_help="Read the log lines of a stream.")
 @click.argument("stream")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is logged from now on.")
-@click.option("--level", default="NOTSET", help="Show lines of this level and above: WARNING.")
-@click.option("--grep", "pattern", help="Show lines in which this regular expression is found.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@click.option("--kafka-servers", envvar="KAFKAESK_KAFKA_SERVERS", show_envvar=True)
-@click.option("--kafka-settings", envvar="KAFKAESK_KAFKA_SETTINGS", show_envvar=True)
-@click.option("--topic-prefix", envvar="KAFKAESK_TOPIC_PREFIX", show_envvar=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "--level", default="0", callback=_level, help="Leave out what is below: warning, or a number."
+)
+@click.option("--grep", callback=_pattern, help="A regular expression that the text has to have.")
+@click.option("--json", "as_json", is_flag=True, help="Print all fields, as JSON lines.")
+@click.option("--app", help="Take the settings of this application: module:attribute or a name.")
+@click.option(
+    "--kafka-servers",
+    envvar="KAFKAESK_KAFKA_SERVERS",
+    show_envvar=True,
+    help="Addresses as host:port, separated by commas.",
+)
+@click.option(
+    "--kafka-settings",
+    callback=_object,
+    envvar="KAFKAESK_KAFKA_SETTINGS",
+    show_envvar=True,
+    help="Options of aiokafka's clients, as a JSON object.",
+)
+@click.option(
+    "--topic-prefix",
+    envvar="KAFKAESK_TOPIC_PREFIX",
+    show_envvar=True,
+    help="Put before the stream's name to make the topic's.",
+)
 def logs(
     stream: str,
-    *,
     follow: bool,
-    level: str,
-    pattern: str | None,
+    level: int,
+    grep: re.Pattern[str] | None,
     as_json: bool,
-    kafka_servers: str | None,
-    kafka_settings: str | None,
-    topic_prefix: str | None,
+    app: str | None,
+    **overrides: Any,  # of settings
 ) -> None:
-    """Print the log lines of STREAM, from the oldest one on."""
-    shows = _filter(level, pattern)
-    show: Callable[[dict[str, Any]], str] = json.dumps if as_json else LineText(_has_colours()).of
-    app = Application()
+    """Read the log lines of STREAM from the beginning to the end, or on with --follow.
+
+    Joins no consumer group and commits nothing. Lines of several partitions are put in the order of
+    time. Records that are no log lines are told on standard error.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors="backslashreplace")  # a terminal without Unicode
+    printer = LinePrinter(
+        output,
+        _tell,
+        level=level,
+        pattern=grep,
+        as_json=as_json,
+        is_coloured=output.isatty() and not os.environ.get("NO_COLOR"),
+    )
     try:
-        settings = json.loads(kafka_settings) if kafka_settings else None
-        app.override(
-            kafka_servers=kafka_servers, kafka_settings=settings, topic_prefix=topic_prefix
-        )
-        asyncio.run(_print(app, stream, shows, show, is_following=follow))
+        application = find_application(app) if app else Application(entry_points=False)
+        application.override(**overrides)
+        settings = application.settings
+        _check(settings)
+        asyncio.run(_print(settings, stream, printer, follow))
     except KafkaeskError as error:
-        click.echo(f"kafkaesk: {error}", err=True)
+        _tell(str(error))
         sys.exit(error.exit_code)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
 
 
-async def _print(
-    app: Application,
-    stream: str,
-    shows: Callable[[dict[str, Any]], bool],
-    show: Callable[[dict[str, Any]], str],
-    *,
-    is_following: bool,
-) -> None:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        async for fields in _fields(app, stream, is_following=is_following):
-            if shows(fields):
-                click.echo(show(fields))
-    except asyncio.CancelledError:
-        return
-
-
-# Any below: a line's fields are of any type.
-async def _fields(
-    app: Application, stream: str, *, is_following: bool
-) -> AsyncIterator[dict[str, Any]]:
-    """Read a stream without a group: nobody else's offsets are touched."""
-    settings = app.settings
+def _check(settings: Settings) -> None:
     settings.check()
-    topic = f"{settings.topic_prefix}{stream}"
+    if settings.kafka_servers[0].startswith("embedded://"):
+        raise ConfigurationError(
+            "embedded:// is a broker inside the process of a service, and would be an empty one "
+            "here; write addresses as host:port, as in localhost:9092"
+        )
+
+
+async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: bool) -> None:
+    task = asyncio.current_task()
+    if follow and task is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with opened(settings) as bootstrap:
-        options = settings.over(bootstrap.kafka_settings).client.for_consumer()
-        options |= {"group_id": None, "auto_offset_reset": "earliest"}
-        options |= {"enable_auto_commit": False, "metadata_max_age_ms": 5000}
-        consumer = AIOKafkaConsumer(topic, bootstrap_servers=list(bootstrap.servers), **options)
-        try:
-            await consumer.start()
-        except Exception as error:
-            await consumer.stop()
-            raise click.ClickException(f"stream {stream}: {explain(error)}") from error
-        try:
-            async for fields in _read(consumer, topic, is_following=is_following):
-                yield fields
-        finally:
-            await consumer.stop()
+        reader = StreamReader(settings, bootstrap.servers, bootstrap.kafka_settings, stream, _tell)
+        with suppress(asyncio.CancelledError):
+            async with aclosing(reader.records(follow=follow)) as batches:
+                async for records in batches:
+                    for record in records:
+                        printer.show(record)
+                    printer.flush()
+    printer.finish()
 
 
-async def _read(
-    consumer: AIOKafkaConsumer, topic: str, *, is_following: bool
-) -> AsyncIterator[dict[str, Any]]:
-    while is_following and not consumer.assignment():
-        await consumer.getmany(timeout_ms=_POLL_MS)  # the topic is not there yet
-    if not consumer.assignment():
-        raise click.ClickException(f"topic {topic} does not exist, or may not be read")
-    ends = await consumer.end_offsets(consumer.assignment())
-    waiting: list[tuple[int, dict[str, Any]]] = []
-    while True:
-        found = await consumer.getmany(timeout_ms=_POLL_MS)
-        for records in found.values():
-            waiting += [(record.timestamp, fields_of(record.value)) for record in records]
-        positions = {partition: await consumer.position(partition) for partition in ends}
-        is_at_end = all(position >= ends[partition] for partition, position in positions.items())
-        if is_at_end:  # lines of several partitions, in the order of their time
-            for _, fields in sorted(waiting, key=lambda entry: entry[0]):
-                yield fields
-            waiting.clear()
-            if not is_following:
-                return
-
-
-def fields_of(value: bytes | None) -> dict[str, Any]:
-    """Return a line's fields; of what is no line, the text as its message."""
-    try:
-        fields: dict[str, Any] = json.loads(value or b"")["data"]
-        return dict(fields)
-    except (ValueError, TypeError, KeyError):
-        return {"message": (value or b"").decode(errors="replace")}
-
-
-def _filter(level: str, pattern: str | None) -> Callable[[dict[str, Any]], bool]:
-    lowest = level_of(level)
-    if lowest is None:
-        raise click.BadParameter(f"{level!r} is no level, as DEBUG and WARNING are")
-    try:
-        expression = re.compile(pattern or "")
-    except re.error as error:
-        raise click.BadParameter(f"--grep {pattern!r}: {error}") from error
-    plain = LineText(has_colours=False)
-
-    def shows(fields: dict[str, Any]) -> bool:
-        number = fields.get("level")
-        is_high = not isinstance(number, int) or number >= lowest
-        return is_high and (not pattern or expression.search(plain.of(fields)) is not None)
-
-    return shows
-
-
-def _has_colours() -> bool:
-    return sys.stdout.isatty()
+def _tell(text: str) -> None:
+    click.echo(f"kafkaesk: {text}", err=True)

@@ -1,0 +1,196 @@
+"""Reads a stream from its beginning, in the order of time, for nobody but who looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core import Settings, TopicError
+from kafkaesk_core.kafka.errors import translate
+from kafkaesk_core.kafka.probe import diagnose
+
+__all__ = ["StreamReader"]
+
+Records = list[ConsumerRecord]
+_POLL_MS = 500
+_STOP_TIMEOUT = 5.0
+
+
+class StreamReader:
+    """Reads with a consumer that joins no group and commits nothing.
+
+    `kafka_settings` are beneath those of the settings. `tell` is called with what a follower should
+    know: that it waits. It looks whether the brokers are there when no record came for `patience`
+    seconds.
+    """
+
+    # Any: options of aiokafka's consumer.
+    def __init__(
+        self,
+        settings: Settings,
+        servers: Iterable[str],
+        kafka_settings: Mapping[str, Any],
+        stream: str,
+        tell: Callable[[str], None],
+        *,
+        patience: float = 5.0,
+    ) -> None:
+        self._servers = tuple(servers)
+        self._topic = settings.topic_prefix + stream
+        self._timeout = settings.start_timeout
+        self._tell = tell
+        self._patience = patience
+        self._options: dict[str, Any] = {
+            "metadata_max_age_ms": 1000,
+            **settings.over(kafka_settings).client.for_consumer(),
+            "auto_offset_reset": "earliest",
+        }
+
+    async def records(self, *, follow: bool) -> AsyncGenerator[Records]:
+        """Hand out what the log has, then what comes if `follow`.
+
+        Raises:
+            BrokerError: no broker can be used, or there is no such topic and nobody waits for it.
+        """
+        async with self._started() as consumer:
+            partitions = await self._partitions(consumer, follow)
+            consumer.assign(partitions)
+            begins = await consumer.beginning_offsets(partitions)
+            for partition, offset in begins.items():
+                consumer.seek(partition, offset)
+            async for records in self._history(consumer, begins):
+                yield records
+            while follow:
+                yield await self._next(consumer)
+
+    @asynccontextmanager
+    async def _started(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=list(self._servers),
+            group_id=None,
+            enable_auto_commit=False,
+            **self._options,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                await consumer.start()
+            yield consumer
+        except (KafkaConnectionError, TimeoutError) as error:
+            raise await diagnose(self._servers, self._options) from error
+        except KafkaError as error:
+            doing = f"reading topic {self._topic}"
+            raise translate(error, doing, servers=self._servers) from error
+        finally:
+            # As a task: a CancelledError that stop() raises of its own tasks is not ours.
+            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_STOP_TIMEOUT)
+
+    async def _partitions(self, consumer: AIOKafkaConsumer, follow: bool) -> list[TopicPartition]:
+        """Find the partitions; a follower waits for a topic that is not there yet."""
+        is_told = False
+        while self._topic not in await consumer.topics():
+            if not follow:
+                servers = ", ".join(self._servers)
+                text = f"there is no topic {self._topic} at {servers} that we may see"
+                raise TopicError(text, topic=self._topic)
+            if not is_told:
+                self._tell(f"there is no topic {self._topic} yet: waiting for it")
+                is_told = True
+            await asyncio.sleep(_POLL_MS / 1000)
+        first = TopicPartition(self._topic, 0)
+        consumer.assign([first])
+        await consumer.end_offsets([first])  # which waits until the topic's partitions are known
+        numbers = consumer.partitions_for_topic(self._topic) or {0}
+        return [TopicPartition(self._topic, number) for number in sorted(numbers)]
+
+    async def _history(
+        self, consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[Records]:
+        """Hand out what the log has by now, all partitions merged by time.
+
+        Only partitions of which nothing is held are asked for more: memory is bounded.
+        """
+        ends = await consumer.end_offsets(list(begins))
+        held = {partition: deque[ConsumerRecord]() for partition in begins}
+        unread = {partition for partition in begins if begins[partition] < ends[partition]}
+        while unread or any(held.values()):
+            wanted = [partition for partition in unread if not held[partition]]
+            if wanted:
+                async with asyncio.timeout(self._timeout):
+                    await self._read(consumer, wanted, held)
+                    for partition in wanted:
+                        if await consumer.position(partition) >= ends[partition]:
+                            unread.discard(partition)
+            yield list(_merged(held, unread))
+
+    async def _read(
+        self,
+        consumer: AIOKafkaConsumer,
+        wanted: list[TopicPartition],
+        held: Mapping[TopicPartition, deque[ConsumerRecord]],
+    ) -> None:
+        """Wait for records, or for a position that goes on without any: of a transaction's end."""
+        before = [await consumer.position(partition) for partition in wanted]
+        while before == [await consumer.position(partition) for partition in wanted]:
+            fetched = await consumer.getmany(*wanted, timeout_ms=_POLL_MS)
+            for partition, records in fetched.items():
+                held[partition].extend(records)
+
+    async def _next(self, consumer: AIOKafkaConsumer) -> Records:
+        """Wait for records that come, of partitions that come too."""
+        silence = 0.0
+        is_told = False
+        while True:
+            await self._add_partitions(consumer)
+            fetched = await consumer.getmany(timeout_ms=_POLL_MS)
+            if fetched:
+                return sorted(_chained(fetched.values()), key=lambda record: record.timestamp)
+            silence += _POLL_MS / 1000
+            if silence >= self._patience and not is_told:
+                silence = 0.0
+                is_told = not await self._is_answered(consumer)
+
+    async def _is_answered(self, consumer: AIOKafkaConsumer) -> bool:
+        try:
+            async with asyncio.timeout(self._patience):
+                await consumer.end_offsets(consumer.assignment())
+        except (KafkaError, TimeoutError):
+            self._tell(f"{await diagnose(self._servers, self._options)}: still trying")
+            return False
+        return True
+
+    async def _add_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        """Read partitions that the topic was given meanwhile, too; of the others, go on."""
+        numbers = consumer.partitions_for_topic(self._topic) or frozenset()
+        known = consumer.assignment()
+        new = {TopicPartition(self._topic, number) for number in numbers} - known
+        if not new:
+            return
+        positions = {partition: await consumer.position(partition) for partition in known}
+        consumer.assign([*known, *new])
+        for partition in new:
+            positions[partition] = 0
+        for partition, offset in positions.items():
+            consumer.seek(partition, offset)
+
+
+def _merged(
+    held: Mapping[TopicPartition, deque[ConsumerRecord]], unread: set[TopicPartition]
+) -> Iterable[ConsumerRecord]:
+    """Take the oldest of what is held, until more of a partition has to be read to know it."""
+    while any(held.values()) and all(held[partition] for partition in unread):
+        oldest = min(
+            (records for records in held.values() if records),
+            key=lambda records: records[0].timestamp,
+        )
+        yield oldest.popleft()
+
+
+def _chained(batches: Iterable[Records]) -> Iterable[ConsumerRecord]:
+    return (record for records in batches for record in records)

@@ -1,0 +1,59 @@
+"""The examples of the plugin do what they say, started as they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples" / "logging").glob("*.py"))
+LIMIT = 30.0
+SHOWN = {
+    "logger": ("logged in: user=ada", "read back: {", '"user":"ada"'),
+    "with_dict_config": ("INFO order placed 7",),
+    "with_structlog": ("WARNING order placed late 7 r-1",),
+    "with_warnings": ("WARNING py.warnings", "FutureWarning: the old way to order ends in May"),
+}
+
+
+def command_of(example: Path) -> tuple[dict[str, str], list[str]]:
+    """What its documentation says to type: variables of the environment, and words."""
+    told = example.read_text().split("\n\n")[1].split('"""')[0].replace("\\\n", " ")
+    words = shlex.split(told)
+    environment = dict(word.split("=", 1) for word in words if re.match("[A-Z_]+=", word))
+    command = words[len(environment) :]
+    python = {"kafkaesk": [sys.executable, "-m", "kafkaesk_core"], "python": [sys.executable]}
+    return environment, [*python[command[0]], *command[1:]]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_shows_what_it_logged(example: Path, tmp_path: Path) -> None:
+    environment, command = command_of(example)
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
+        )
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not all(text in output.read_text() for text in SHOWN[example.stem]):
+            assert process.poll() in (None, 0), output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.05)
+        if "kafkaesk_core" in command:  # a service; a script ends by itself
+            process.send_signal(signal.SIGINT)
+        code = process.wait(LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert code == 0, output.read_text()
+    assert "\nDEBUG below the handler's level" not in output.read_text()
