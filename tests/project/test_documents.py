@@ -97,26 +97,6 @@ def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_pa
     assert service.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("example", "stream", "shown"),
-    [
-        ("logger", "", 'read back: {"timestamp":'),
-        ("logs_structlog", "logs", "read back: order placed 7 r-1"),
-        ("logs_warnings", "logs", "the old way of ordering ends in May"),
-    ],
-)
-def test_an_example_of_logs_shows_them_read_back(
-    tmp_path: Path, example: str, stream: str, shown: str
-) -> None:
-    settings = {"KAFKAESK_LOGGING_STREAM": stream, "PYTHONWARNINGS": "always"}
-    service = Service(f"examples.{example}:app", ROOT, tmp_path / "output", **settings)
-
-    service.wait_for("read back: ")
-    service.wait_for(shown)
-
-    assert service.stop() == 0
-
-
 def test_the_custom_hook_example_shows_its_hook(tmp_path: Path) -> None:
     service = Service("examples.custom_hook:app", ROOT, tmp_path / "output")
 

@@ -78,8 +78,8 @@ assert (stats.queue_size, dict(stats.dropped)) == (2, {"queue_full": 1}), stats
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
-    ("headers", "import kafkaesk_headers", "kafkaesk_headers.plugin:HeaderPropagation"),
-    ("otel", "import kafkaesk_otel", "kafkaesk_otel.plugin:OTelPlugin"),
+    ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeaderPropagation"),
+    ("otel", "import kafkaesk_otel", "kafkaesk_otel:OTelPlugin"),
     ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""

@@ -14,13 +14,6 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import click
-from aiokafka import AIOKafkaConsumer
-
-from kafkaesk_core import Application, KafkaeskError
-from kafkaesk_core.bootstrap import opened
-from kafkaesk_core.kafka.errors import explain
-
-from .text import LineText, level_of
 
 from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
 from kafkaesk_core.app_finder import find_application
@@ -30,8 +23,6 @@ from .printer import LinePrinter
 from .reader import StreamReader
 
 __all__ = ["logs"]
-
-_POLL_MS = 200
 
 
 def _level(_: click.Context, __: click.Parameter, text: str) -> int:
