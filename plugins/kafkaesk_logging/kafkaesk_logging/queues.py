@@ -164,7 +164,7 @@ class KafkaeskQueue:
 
     def close(self) -> None:
         """Take no more; what is there is shipped if the application runs, else it is lost."""
-        if not RUNS.closed(self) and not self._is_ended:
+        if not RUNS.closed(self):
             self._end()
 
 
