@@ -104,6 +104,8 @@ def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> N
 def _cause(before: Handled, after: Handled) -> str:
     """Why a record was handled again.
 
+    kill: the first member was killed before, while it owned the partition; not if it, or another
+    whom it had handed the partition to, handled the record again while it lived.
     zombie: the second one had lost the partition and did not know yet. drain: the first one went
     on for longer than a handover waits. handover: there is no excuse.
     """
@@ -112,7 +114,8 @@ def _cause(before: Handled, after: Handled) -> str:
         return "zombie"
     if member.has_lost(before.began):
         return "lost membership"
-    if member.was_killed and member.owns(partition, member.ended_at - 1):
+    outlived = member.was_killed and after.began >= member.ended_at
+    if outlived and member.owns(partition, member.ended_at - 1):
         return "kill"
     if not member.owns(partition, before.began, before.until - 1):
         return "drain"

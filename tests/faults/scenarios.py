@@ -64,7 +64,7 @@ REPEATS = frozenset({"handled twice after a clean handover"})
 SCENARIOS = (
     Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 2, limits=TAKEOVER),
     Scenario("F2", "members stopped", "fast", PATIENT_MODES, (StopMember(),), 55, 2),
-    Scenario("F3", "members come and go", "fast", PATIENT_MODES, (LeaveAndJoin(),), 55, 1),
+    Scenario("F3", "members come and go", "fast", PATIENT_MODES, (LeaveAndJoin(),), 55),
     Scenario(
         "F3", "batches, members come and go", "fast", (PATIENT_BATCHES,), (LeaveAndJoin(),), 10
     ),
@@ -132,7 +132,6 @@ SCENARIOS = (
         PATIENT_MODES,
         (KillBroker("coordinator"),),
         10,
-        1,
         limits=Limits(pause=5.0, commit_pause=5.0, unexpected_rebalances=0),
     ),
     Scenario(

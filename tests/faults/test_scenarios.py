@@ -54,7 +54,7 @@ def brokers(_brokers: tuple[KafkaCluster, list[int]]) -> tuple[KafkaCluster, lis
 async def test_what_a_scenario_promises_is_kept(
     scenario: Scenario, brokers: tuple[KafkaCluster, list[int]], tmp_path: Path
 ) -> None:
-    """F1, F2, F3, F12, F22 in each ordering mode: see scenarios.py."""
+    """F1, F2, F22 in each ordering mode: see scenarios.py."""
     cluster, ports = brokers
     proxy = proxy_of(cluster, ports) if scenario.bed == "proxy" else None
 
