@@ -8,6 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+from .delivery import Delivery
 from .errors import (
     ConfigurationError,
     NotRunningError,
@@ -99,8 +100,19 @@ class Application(Publishing):
     def _bind(self, settings: Settings) -> None:
         """Bind the handlers that are declared now."""
         self._groups = Groups(
-            self, self.publish, self._schemas, self.plugins, self._subscriptions, settings
+            self,
+            self._publish_of_handler,
+            self._schemas,
+            self.plugins,
+            self._subscriptions,
+            settings,
         )
+
+    async def _publish_of_handler(self, *arguments: Any, **options: Any) -> Delivery:
+        """As `publish`; but a handler that outlived its run starts no other one."""
+        if self._runtime is None:
+            raise NotRunningError("the application has ended: what a handler publishes now is lost")
+        return await self.publish(*arguments, **options)
 
     async def finalize(self) -> None:
         """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.

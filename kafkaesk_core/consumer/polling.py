@@ -65,7 +65,8 @@ class Polling:
                 await self._reset(missing.partitions)
             except MemberBroken as broken:
                 self._vitals.troubled(str(self._seat.reason(broken)))
-                await self._rebalance.revoked(frozenset(self._ledger), is_lost=True)
+                is_lost = not self._seat.member.is_stable
+                await self._rebalance.revoked(frozenset(self._ledger), is_lost=is_lost)
                 await self._seat.replace(broken)
             except MemberRefused as refused:
                 raise self._seat.reason(refused) from refused.__cause__

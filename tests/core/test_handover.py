@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.binding import Binding
@@ -18,6 +19,7 @@ from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import Retry
+from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
@@ -91,6 +93,7 @@ class Member:
     """Returns what it is told to; notes what is sought."""
 
     is_joined = True
+    is_stable = True
 
     def __init__(self, *batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         self._batches = list(batches)
@@ -133,6 +136,12 @@ class Seat:
         self.member = member
 
     def joined(self) -> None: ...
+
+    def reason(self, broken: MemberBroken) -> MemberBroken:
+        return broken
+
+    async def replace(self, broken: MemberBroken) -> None:
+        await asyncio.sleep(60)
 
 
 def polling(engine: Engine, member: Member) -> Polling:
@@ -396,3 +405,24 @@ async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginni
 
     assert member.sought == [(A, 7), (A, 7), (B, 0)]
     assert engine.ledger.propose() == {A: 7, B: 0}, "a restart must find them"
+
+
+@pytest.mark.parametrize("is_stable", [True, False])
+async def test_rule_33_a_broken_member_hands_over_as_long_as_it_is_one(is_stable: bool) -> None:
+    """Its fetcher may have died: the group still takes its commits."""
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 0, 1)
+    await asyncio.sleep(0)
+    member.is_stable = is_stable
+
+    async def breaks(partitions: Any, **_: Any) -> Any:
+        asyncio.get_running_loop().call_later(0.05, engine.release.set)
+        raise MemberBroken
+
+    member.poll = breaks  # type: ignore[method-assign]
+    await run_until(polling(engine, member), lambda: engine.events[-1].kind != "assigned")
+
+    assert engine.committed == ([{A: 1}] if is_stable else [])
+    assert engine.events[-1].kind == ("revoked" if is_stable else "lost")
+    assert len(engine.ledger) == 0

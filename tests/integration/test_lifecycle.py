@@ -17,6 +17,7 @@ from kafkaesk_core import (
     DeliveryError,
     HandlerError,
     NotRunningError,
+    Subscriber,
     SubscriptionError,
     UnhealthyError,
     hookimpl,
@@ -164,6 +165,40 @@ async def test_a_handler_that_is_declared_after_the_start_is_called(
             async def wrong(data: bytes, unknown: int) -> None: ...
 
     assert got == [b"1"]
+
+
+async def test_a_handler_that_outlives_its_application_does_not_start_it_again(
+    kafkaesk_app: Application,
+) -> None:
+    """Rule 35."""
+    started, ended, failures = asyncio.Event(), asyncio.Event(), list[BaseException]()
+    kafkaesk_app.configure(drain_timeout=0.1, cancel_grace=0.1)
+
+    @kafkaesk_app.subscribe("stubborn", group="stubborn")
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        started.set()
+        waiting = asyncio.ensure_future(ended.wait())
+        while not ended.is_set():
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError:
+                continue
+        try:
+            await subscriber.publish("answers", {"a": 1})
+        except NotRunningError as error:
+            failures.append(error)
+
+    async with kafkaesk_app:
+        await (await kafkaesk_app.raw_publish("stubborn", b"1"))
+        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        await asyncio.wait_for(started.wait(), 20)
+        await kafkaesk_app.stop()
+        await consuming
+    ended.set()
+    await eventually(lambda: len(failures) == 1)
+
+    assert "has ended" in str(failures[0])
+    assert not kafkaesk_app.health().is_ready
 
 
 async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> None:
