@@ -1,4 +1,4 @@
-"""What the plugins cost: microseconds of the client's CPU per message, beside an application without.
+"""What the plugins cost: microseconds of the client's CPU per message, beside none of them.
 
 uv run python benchmarks/plugins.py [--rounds 7] [--messages 5000]
 

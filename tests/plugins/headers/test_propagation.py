@@ -561,7 +561,7 @@ async def test_a_service_adds_headers_for_a_block(start: Start) -> None:
 
 
 def test_a_block_refuses_what_is_no_header() -> None:
-    with pytest.raises(TypeError, match="not bytes"), propagating({"tenant": "t1"}):  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="not bytes"), propagating({"tenant": "t1"}):  # type: ignore[arg-type]
         pass
     with pytest.raises(TypeError, match="needs a ConsumerRecord"), inherit_from("record"):  # type: ignore[arg-type]
         pass
