@@ -11,14 +11,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -133,7 +132,7 @@ async def test_the_order_of_registration_changes_no_byte() -> None:
 
         async with consuming(app):
             await app.raw_publish("in", b"", headers=[STALE, ("x", b"1"), ("x", b"2")])
-            await eventually(partial(len, out), within=20)
+            await eventually(out.__len__, within=20)
         wires.append((out[0].headers, out[0].value, out[0].key, out[0].timestamp))
 
     assert wires[0] == wires[1]
@@ -237,8 +236,8 @@ async def test_an_application_starts_and_stops_many_times(
     assert data is not None
     metrics = data.resource_metrics[0].scope_metrics[0].metrics
     (sent,) = (metric for metric in metrics if metric.name == "messaging.client.sent.messages")
-    points: Any = sent.data.data_points
-    assert sum(point.value for point in points) == 20
+    assert isinstance(sent.data, Sum)
+    assert sum(point.value for point in sent.data.data_points) == 20
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 

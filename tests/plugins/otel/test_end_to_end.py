@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from kafkaesk_testing import Kafka, eventually
+from tests.plugins.otel.instrumented import instrumented
 from tests.plugins.otel.receiver import drawn, receiving
 
 SHOP = """
@@ -64,28 +62,13 @@ checkout  INTERNAL  (customer)
 
 
 @contextmanager
-def service(name: str, code: str, folder: Path, **environment: str) -> Iterator[None]:
-    """A service as its operator starts it: the command, with the SDK that a package sets up."""
+def service(name: str, code: str, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """One of the two services."""
     (folder / f"{name}.py").write_text(code)
-    programs = Path(sys.executable).parent
-    output = (folder / f"{name}.log").open("wb")
-    process = subprocess.Popen(
-        [programs / "opentelemetry-instrument", programs / "kafkaesk", f"{name}:app"],
-        cwd=folder,
-        env={**os.environ, "OTEL_SERVICE_NAME": name, **environment},
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
-    try:
+    own = {**environment, "OTEL_SERVICE_NAME": name}
+    output = folder / f"{name}.log"
+    with instrumented("kafkaesk", f"{name}:app", folder=folder, output=output, environment=own):
         yield
-        process.send_signal(signal.SIGTERM)
-        code_of_exit, told = process.wait(30), (folder / f"{name}.log").read_text()
-        assert code_of_exit == 0, told
-        assert "Traceback" not in told
-    finally:
-        process.kill()
-        process.wait()
-        output.close()
 
 
 async def test_one_trace_over_publish_consume_publish_consume(kafka: Kafka, tmp_path: Path) -> None:
@@ -96,16 +79,11 @@ async def test_one_trace_over_publish_consume_publish_consume(kafka: Kafka, tmp_
             "KAFKAESK_TOPIC_PREFIX": prefix,
             "KAFKAESK_KAFKA_SETTINGS": '{"heartbeat_interval_ms": 300}',
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-            "OTEL_METRIC_EXPORT_INTERVAL": "500",
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiokafka",
             "KAFKAESK_OTEL_LAG_INTERVAL": "0.2",
         }
         with (
-            service("billing", BILLING, tmp_path, **environment),
-            service("customer", CUSTOMER, tmp_path, **environment),
+            service("billing", BILLING, tmp_path, environment),
+            service("customer", CUSTOMER, tmp_path, environment),
         ):
             await eventually(lambda: len(receiver.spans) >= 6, within=90)
             await eventually(lambda: len(receiver.metrics) >= 5, within=30)

@@ -15,6 +15,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 from opentelemetry import trace
 from opentelemetry.instrumentation.aiokafka import AIOKafkaInstrumentor
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -35,8 +36,8 @@ from kafkaesk_core import (
 from kafkaesk_core.batch_outcome import BatchOutcome
 from kafkaesk_otel import OTelPlugin, OTelSettings
 from kafkaesk_testing import ApiKey, EmbeddedBroker, eventually
-
-from .conftest import TraceApp
+from tests.plugins.otel.recorder import Point
+from tests.plugins.otel.traced import Trace
 
 # Any in this file: the fixtures give objects of this directory's conftest.
 
@@ -132,7 +133,7 @@ async def test_a_decision_is_no_error(
     assert "error.type" not in sdk.points()["messaging.process.duration"][0].labels
 
 
-async def test_a_dead_letter_is_recorded_and_traced(sdk: Any, trace_app: TraceApp) -> None:
+async def test_a_dead_letter_is_recorded_and_traced(sdk: Any, trace_app: Trace) -> None:
     """A layer that answers failures itself: an event per attempt, no error, a send beneath."""
 
     class DeadLetter:
@@ -168,7 +169,7 @@ async def test_a_dead_letter_is_recorded_and_traced(sdk: Any, trace_app: TraceAp
     assert len({span.context.trace_id for span in sdk.spans()}) == 1
 
 
-async def test_timeouts_are_errors_and_a_shutdown_is_none(sdk: Any, trace_app: TraceApp) -> None:
+async def test_timeouts_are_errors_and_a_shutdown_is_none(sdk: Any, trace_app: Trace) -> None:
     """4.10.7"""
     handling = asyncio.Event()
     traced = trace_app(
@@ -275,7 +276,7 @@ async def test_a_send_span_lasts_until_the_acknowledgement(sdk: Any, layers: Any
     assert send.attributes["messaging.kafka.offset"] == 40
 
 
-async def test_where_a_message_went_is_what_the_broker_said(sdk: Any, trace_app: TraceApp) -> None:
+async def test_where_a_message_went_is_what_the_broker_said(sdk: Any, trace_app: Trace) -> None:
     """4.10.9: keyless messages over 8 partitions."""
     traced = trace_app(sdk.plugin(), topics="wide")
     traced.app.configure(["embedded://?topics=wide&partitions=8"])
@@ -318,7 +319,7 @@ async def test_what_a_caller_cancels_is_no_error(sdk: Any, layers: Any) -> None:
 # --- measuring
 
 
-async def test_the_metrics_of_the_convention(sdk: Any, trace_app: TraceApp) -> None:
+async def test_the_metrics_of_the_convention(sdk: Any, trace_app: Trace) -> None:
     """4.10.19: values, units, labels, buckets."""
     traced = trace_app(sdk.plugin())
 
@@ -417,7 +418,7 @@ async def test_metrics_can_be_switched_off_and_need_no_tracer(sdk: Any, layers: 
     assert set(sdk.points()) == {"messaging.client.consumed.messages", "messaging.process.duration"}
 
 
-async def test_the_lag_of_consumers_is_shown(sdk: Any, trace_app: TraceApp) -> None:
+async def test_the_lag_of_consumers_is_shown(sdk: Any, trace_app: Trace) -> None:
     """D40"""
     traced = trace_app(sdk.plugin(lag_interval=0.05), auto_commit_interval_ms=50)
     goes_on = asyncio.Event()
@@ -430,16 +431,17 @@ async def test_the_lag_of_consumers_is_shown(sdk: Any, trace_app: TraceApp) -> N
     for _ in range(5):
         await traced.publish("in")
 
-    def lag() -> Any:
-        return sdk.points("kafkaesk.consumer.lag").get("kafkaesk.consumer.lag", [])
+    def lag() -> list[Point]:
+        points: dict[str, list[Point]] = sdk.points("kafkaesk.consumer.lag")
+        return points.get("kafkaesk.consumer.lag", [])
 
-    seen: list[Any] = []
+    seen: list[Point] = []
 
-    def has_seen_five() -> bool:
+    def is_five() -> bool:
         seen.extend(lag())
         return any(point.value == 5 for point in seen)
 
-    await eventually(has_seen_five, within=20)
+    await eventually(is_five, within=20)
     goes_on.set()
     await eventually(lambda: any(p.value == 0 for p in lag()), within=20)
 
@@ -456,7 +458,7 @@ async def test_the_lag_of_consumers_is_shown(sdk: Any, trace_app: TraceApp) -> N
 # --- without an SDK
 
 
-async def test_without_an_sdk_a_trace_is_handed_on_unchanged(trace_app: TraceApp) -> None:
+async def test_without_an_sdk_a_trace_is_handed_on_unchanged(trace_app: Trace) -> None:
     """4.10.15"""
     out: list[ConsumerRecord] = []
     state = ("tracestate", b"vendor=1")
@@ -482,7 +484,7 @@ async def test_without_an_sdk_a_trace_is_handed_on_unchanged(trace_app: TraceApp
 
 
 async def test_an_sdk_that_is_set_up_later_is_found(
-    sdk: Any, trace_app: TraceApp, monkeypatch: pytest.MonkeyPatch
+    sdk: Any, trace_app: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service may set the provider in its "initialize" handler."""
     traced = trace_app(OTelPlugin())
@@ -575,10 +577,12 @@ def test_the_installed_plugin_obeys_the_environment(environment: dict[str, str],
 # --- what never breaks
 
 
-class Exploding:
-    """A propagator, exporter or hook that raises whatever it is asked."""
+class Exploding(TextMapPropagator):
+    """A propagator that raises whatever it is asked."""
 
-    fields = frozenset({"traceparent"})
+    @property
+    def fields(self) -> set[str]:
+        return {"traceparent"}
 
     def extract(self, *_: Any, **__: Any) -> Any:
         raise RuntimeError("extract")
@@ -589,10 +593,9 @@ class Exploding:
 
 @pytest.mark.parametrize("has_sdk", [True, False])
 async def test_a_propagator_that_raises_is_as_if_it_were_not_there(
-    sdk: Any, trace_app: TraceApp, has_sdk: bool, caplog: pytest.LogCaptureFixture
+    sdk: Any, trace_app: Trace, has_sdk: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exploding: Any = Exploding()
-    plugin = (sdk.plugin if has_sdk else OTelPlugin)(propagator=exploding)
+    plugin = (sdk.plugin if has_sdk else OTelPlugin)(propagator=Exploding())
     seen: list[Any] = []
     traced = trace_app(plugin)
 
@@ -736,7 +739,7 @@ async def test_a_wrong_setting_stops_the_start(name: str, value: Any, told: str)
 
 
 async def test_beside_the_clients_instrumentation_nothing_is_doubled(
-    sdk: Any, trace_app: TraceApp, caplog: pytest.LogCaptureFixture
+    sdk: Any, trace_app: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
     """4.10.22: one send span, one process span, one header; its own spans are not ours."""
     headers: list[Any] = []

@@ -21,8 +21,7 @@ from kafkaesk_core import OutgoingMessage, Subscriber
 from kafkaesk_core.batch_outcome import BatchOutcome
 from kafkaesk_otel import OTelPlugin, current_process_span
 from kafkaesk_testing import check_plugin, eventually
-
-from .conftest import TraceApp
+from tests.plugins.otel.traced import Trace
 
 # Any in this file: the fixtures give objects of this directory's conftest.
 
@@ -48,7 +47,7 @@ def test_the_plugin_conforms_with_an_sdk(sdk: Any) -> None:
     check_plugin(sdk.plugin())
 
 
-async def test_a_publish_and_its_handling_are_one_trace(sdk: Any, trace_app: TraceApp) -> None:
+async def test_a_publish_and_its_handling_are_one_trace(sdk: Any, trace_app: Trace) -> None:
     """4.10.1 and 4.10.2: parents, links, kinds, names; all attributes, with their types."""
     traced = trace_app(sdk.plugin())
 
@@ -123,7 +122,7 @@ class Watching(Sampler):
         return "watching"
 
 
-async def test_samplers_see_what_a_decision_needs(trace_app: TraceApp, sdk_with: Any) -> None:
+async def test_samplers_see_what_a_decision_needs(trace_app: Trace, sdk_with: Any) -> None:
     """4.10.3"""
     sampler = Watching()
     sdk = sdk_with(sampler)
@@ -151,7 +150,7 @@ async def test_samplers_see_what_a_decision_needs(trace_app: TraceApp, sdk_with:
     assert operations == [("send", "send"), ("process", "process"), ("commit", "settle")]
 
 
-async def test_the_handler_runs_in_its_span(sdk: Any, trace_app: TraceApp) -> None:
+async def test_the_handler_runs_in_its_span(sdk: Any, trace_app: Trace) -> None:
     """4.10.4: for what it awaits, its tasks and threads, and what it publishes."""
     seen: dict[str, Any] = {}
     traced = trace_app(sdk.plugin())
@@ -186,7 +185,7 @@ async def test_the_handler_runs_in_its_span(sdk: Any, trace_app: TraceApp) -> No
 
 
 async def test_concurrent_handlers_keep_to_their_spans(
-    sdk: Any, trace_app: TraceApp, caplog: pytest.LogCaptureFixture
+    sdk: Any, trace_app: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
     """4.10.5"""
     traced = trace_app(sdk.plugin())
@@ -213,7 +212,7 @@ async def test_concurrent_handlers_keep_to_their_spans(
     assert "detach" not in caplog.text
 
 
-async def test_a_header_is_never_doubled(sdk: Any, trace_app: TraceApp) -> None:
+async def test_a_header_is_never_doubled(sdk: Any, trace_app: Trace) -> None:
     """4.10.10: an inherited trace is replaced, one that the caller made is not touched."""
     custom = f"00-{'1' * 32}-{'2' * 16}-01".encode()
     out: list[ConsumerRecord] = []
@@ -307,7 +306,7 @@ async def test_of_several_trace_headers_the_last_one_counts(sdk: Any, layers: An
 
 @pytest.mark.parametrize("has_sdk", [True, False])
 async def test_baggage_is_there_in_the_handler_and_goes_on(
-    sdk: Any, trace_app: TraceApp, has_sdk: bool
+    sdk: Any, trace_app: Trace, has_sdk: bool
 ) -> None:
     """4.10.12"""
     seen: list[Any] = []
@@ -344,7 +343,7 @@ def _b3() -> Any:
 
 
 @pytest.mark.usefixtures("_b3")
-async def test_the_global_propagator_is_used(sdk: Any, trace_app: TraceApp) -> None:
+async def test_the_global_propagator_is_used(sdk: Any, trace_app: Trace) -> None:
     """4.10.13: b3, as with OTEL_PROPAGATORS=b3."""
     headers: list[Any] = []
     plugin = sdk.plugin()
@@ -362,7 +361,7 @@ async def test_the_global_propagator_is_used(sdk: Any, trace_app: TraceApp) -> N
     assert sdk.span("process in").parent.span_id == sdk.span("send in").context.span_id
 
 
-async def test_who_was_not_sampled_stays_so_and_is_measured(sdk: Any, trace_app: TraceApp) -> None:
+async def test_who_was_not_sampled_stays_so_and_is_measured(sdk: Any, trace_app: Trace) -> None:
     """4.10.14"""
     out: list[ConsumerRecord] = []
     traced = trace_app(sdk.plugin())
@@ -406,7 +405,7 @@ async def test_a_message_without_a_trace_begins_one(sdk: Any, layers: Any) -> No
 
 
 async def test_a_batch_is_one_span_that_links_to_all(
-    sdk: Any, trace_app: TraceApp, make_message: Callable[..., Any]
+    sdk: Any, trace_app: Trace, make_message: Callable[..., Any]
 ) -> None:
     """4.10.17"""
     batches: list[int] = []
@@ -441,7 +440,7 @@ async def test_a_batch_is_one_span_that_links_to_all(
     assert sdk.span("send out").parent.span_id == process.context.span_id
 
 
-async def test_empty_polls_leave_nothing(sdk: Any, trace_app: TraceApp) -> None:
+async def test_empty_polls_leave_nothing(sdk: Any, trace_app: Trace) -> None:
     """4.10.18"""
     traced = trace_app(sdk.plugin())
 
@@ -455,7 +454,7 @@ async def test_empty_polls_leave_nothing(sdk: Any, trace_app: TraceApp) -> None:
     assert sdk.points("messaging.") == {}
 
 
-async def test_only_commits_by_hand_have_spans(sdk: Any, trace_app: TraceApp) -> None:
+async def test_only_commits_by_hand_have_spans(sdk: Any, trace_app: Trace) -> None:
     """4.10.21"""
     traced = trace_app(sdk.plugin(), auto_commit_interval_ms=100)
     intervals: list[str] = []
@@ -623,7 +622,7 @@ async def test_the_scope_names_the_convention(
 
 
 async def test_what_a_handler_leaves_attached_is_gone_for_the_next(
-    sdk: Any, trace_app: TraceApp
+    sdk: Any, trace_app: Trace
 ) -> None:
     """4.10.7, its last part."""
     seen: list[Any] = []
