@@ -143,7 +143,7 @@ def _run_tests(row: str, arguments: argparse.Namespace, kept: Path) -> list[str]
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.xml"
-            command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={result}", *names]
+            command = [sys.executable, "-m", "pytest", "-q", "-n0", f"--junitxml={result}", *names]
             subprocess.run(command, cwd=TESTS.parent, check=False, stdout=subprocess.DEVNULL)
             for case in ElementTree.parse(result).iter("testcase"):
                 if case.find("failure") is None and case.find("error") is None:

@@ -166,7 +166,7 @@ def _apply(mutation: Mutation, copy: Path) -> str:
 
 def _first_failure(copy: Path, *tests: str) -> str | None:
     """The first test that fails in the copy."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command,
         cwd=copy,
