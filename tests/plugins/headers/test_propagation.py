@@ -116,6 +116,26 @@ async def test_neither_the_record_nor_the_callers_list_changes(start: Start) -> 
     assert set(sent) == {(A, B, ("own", b"1"))}
 
 
+async def test_what_a_later_layer_adds_to_one_message_is_not_in_the_next(start: Start) -> None:
+    """3.6.5: what is inherited is chosen once per record, and each message has its own list."""
+
+    class Adds:
+        @hookimpl
+        async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+            if message.origins:
+                message.headers.append(("added", b"1"))
+            return await call_next(message)
+
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        for _ in range(2):
+            await subscriber.publish("out", {})
+
+    service = await start(handle, plugins=[plugin(), Adds()])
+    await service.receive(A)
+
+    assert await service.sent(2) == [(A, ("added", b"1"))] * 2
+
+
 async def test_an_explicit_null_is_sent_and_a_dropped_name_is_not(start: Start) -> None:
     """3.4, 2: null is a value; DROP leaves the name out."""
 
