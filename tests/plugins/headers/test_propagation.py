@@ -460,6 +460,20 @@ async def test_a_batch_hands_on_what_all_its_records_have(start: Start) -> None:
     assert different == [(), (("tenant", b"t1"),), (("tenant", b"t2"),)]
 
 
+async def test_what_one_record_of_many_has_otherwise_is_not_handed_on(start: Start) -> None:
+    """3.6.16: all of them must agree, also in how often a name occurs."""
+
+    async def handle(records: list[ConsumerRecord], subscriber: Subscriber) -> None:
+        await subscriber.publish("out", {"of": len(records)})
+
+    service = await start(handle, plugins=[plugin()], batch_size=3, batch_timeout=10)
+    await service.receive(A, ("tenant", b"t1"), ("x", b"1"))
+    await service.receive(A, ("tenant", b"t1"), ("x", b"1"))
+    await service.receive(A, ("tenant", b"t2"), ("x", b"1"), ("x", b"1"))
+
+    assert await service.sent() == [(A,)]
+
+
 async def test_a_batch_hands_on_nothing_where_the_settings_say_so(start: Start) -> None:
     async def handle(messages: list[bytes]) -> None:
         await service.app.publish("out", {})
@@ -533,8 +547,10 @@ async def test_a_loop_ends_at_its_last_hop(start: Start) -> None:
     await service.receive(("kafkaesk-hops", b"3"))
     await service.receive(("kafkaesk-hops", b"two"))
     await service.receive(("kafkaesk-hops", None))
+    await service.receive(("kafkaesk-hops", b"2"))
 
-    assert await service.sent(2) == [(("kafkaesk-hops", b"1"),)] * 2
+    sent = await service.sent(3)
+    assert [dict(headers)["kafkaesk-hops"] for headers in sent] == [b"1", b"1", b"3"]
     assert len(refused) == 1
     assert "HopLimitError: publishing to out would be hop 4 of max_hops 3" in refused[0]
     assert headers.counts["reading kafkaesk-hops"] == 1
@@ -690,7 +706,7 @@ async def test_without_the_plugin_the_bytes_are_the_same(start: Start) -> None:
 
 async def test_a_second_attempt_inherits_the_same_once(start: Start) -> None:
     async def handle(data: bytes, subscriber: Subscriber) -> None:
-        await subscriber.publish("out", {})
+        await subscriber.publish("out", {}, headers=[DROP("y")])
         if len(attempts) < 2:
             attempts.append(1)
             raise Retry(delay=0)
@@ -707,7 +723,7 @@ async def test_a_second_attempt_inherits_the_same_once(start: Start) -> None:
 
     attempts: list[int] = []
     service = await start(handle, plugins=[plugin(), PublishesAgain()])
-    await service.receive(A, ("x", b"1"), ("x", b"2"))
+    await service.receive(A, ("x", b"1"), ("y", b"3"), ("x", b"2"))
     # 3 attempts, twice each, and the record itself came in twice
     sent = await service.sent(8)
 
