@@ -74,12 +74,46 @@ stats = handler.stats()
 assert (stats.queue_size, dict(stats.dropped)) == (2, {"queue_full": 1}), stats
 """
 
+PLUGINS = """
+import asyncio, importlib.util, warnings
+warnings.simplefilter("error")
+import kafkaesk_core, kafkaesk_headers, kafkaesk_otel
+from kafkaesk_core import Subscriber
+from pydantic import BaseModel
+
+for package in (kafkaesk_headers, kafkaesk_otel):
+    assert "site-packages" in package.__file__, package.__file__
+assert importlib.util.find_spec("opentelemetry.sdk") is None
+app = kafkaesk_core.Application("embedded://")
+@app.schema("Note", streams=["out"])
+class Note(BaseModel): ...
+
+came = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("x", b"1")]
+went = []
+
+@app.subscribe("in")
+async def handle(data: bytes, subscriber: Subscriber) -> None:
+    await subscriber.publish("out", Note())
+
+@app.subscribe("out")
+async def collect(data: bytes, record) -> None:
+    went.extend(record.headers)
+
+async def main():
+    async with app:
+        await app.raw_publish("in", b"", headers=came)
+        await app.consume_for(2, seconds=20)
+
+asyncio.run(main())
+assert sorted(went) == came, went
+"""
+
 
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
     ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeaderPropagation"),
-    ("otel", "import kafkaesk_otel", "kafkaesk_otel:OTelPlugin"),
+    ("otel", PLUGINS, "kafkaesk_otel:OTelPlugin"),
     ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""

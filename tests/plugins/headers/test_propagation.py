@@ -116,6 +116,26 @@ async def test_neither_the_record_nor_the_callers_list_changes(start: Start) -> 
     assert set(sent) == {(A, B, ("own", b"1"))}
 
 
+async def test_what_a_later_layer_adds_to_one_message_is_not_in_the_next(start: Start) -> None:
+    """3.6.5: what is inherited is chosen once per record, and each message has its own list."""
+
+    class Adds:
+        @hookimpl
+        async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+            if message.origins:
+                message.headers.append(("added", b"1"))
+            return await call_next(message)
+
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        for _ in range(2):
+            await subscriber.publish("out", {})
+
+    service = await start(handle, plugins=[plugin(), Adds()])
+    await service.receive(A)
+
+    assert await service.sent(2) == [(A, ("added", b"1"))] * 2
+
+
 async def test_an_explicit_null_is_sent_and_a_dropped_name_is_not(start: Start) -> None:
     """3.4, 2: null is a value; DROP leaves the name out."""
 
@@ -440,6 +460,20 @@ async def test_a_batch_hands_on_what_all_its_records_have(start: Start) -> None:
     assert different == [(), (("tenant", b"t1"),), (("tenant", b"t2"),)]
 
 
+async def test_what_one_record_of_many_has_otherwise_is_not_handed_on(start: Start) -> None:
+    """3.6.16: all of them must agree, also in how often a name occurs."""
+
+    async def handle(records: list[ConsumerRecord], subscriber: Subscriber) -> None:
+        await subscriber.publish("out", {"of": len(records)})
+
+    service = await start(handle, plugins=[plugin()], batch_size=3, batch_timeout=10)
+    await service.receive(A, ("tenant", b"t1"), ("x", b"1"))
+    await service.receive(A, ("tenant", b"t1"), ("x", b"1"))
+    await service.receive(A, ("tenant", b"t2"), ("x", b"1"), ("x", b"1"))
+
+    assert await service.sent() == [(A,)]
+
+
 async def test_a_batch_hands_on_nothing_where_the_settings_say_so(start: Start) -> None:
     async def handle(messages: list[bytes]) -> None:
         await service.app.publish("out", {})
@@ -513,8 +547,10 @@ async def test_a_loop_ends_at_its_last_hop(start: Start) -> None:
     await service.receive(("kafkaesk-hops", b"3"))
     await service.receive(("kafkaesk-hops", b"two"))
     await service.receive(("kafkaesk-hops", None))
+    await service.receive(("kafkaesk-hops", b"2"))
 
-    assert await service.sent(2) == [(("kafkaesk-hops", b"1"),)] * 2
+    sent = await service.sent(3)
+    assert [dict(headers)["kafkaesk-hops"] for headers in sent] == [b"1", b"1", b"3"]
     assert len(refused) == 1
     assert "HopLimitError: publishing to out would be hop 4 of max_hops 3" in refused[0]
     assert headers.counts["reading kafkaesk-hops"] == 1
@@ -670,7 +706,7 @@ async def test_without_the_plugin_the_bytes_are_the_same(start: Start) -> None:
 
 async def test_a_second_attempt_inherits_the_same_once(start: Start) -> None:
     async def handle(data: bytes, subscriber: Subscriber) -> None:
-        await subscriber.publish("out", {})
+        await subscriber.publish("out", {}, headers=[DROP("y")])
         if len(attempts) < 2:
             attempts.append(1)
             raise Retry(delay=0)
@@ -687,7 +723,7 @@ async def test_a_second_attempt_inherits_the_same_once(start: Start) -> None:
 
     attempts: list[int] = []
     service = await start(handle, plugins=[plugin(), PublishesAgain()])
-    await service.receive(A, ("x", b"1"), ("x", b"2"))
+    await service.receive(A, ("x", b"1"), ("y", b"3"), ("x", b"2"))
     # 3 attempts, twice each, and the record itself came in twice
     sent = await service.sent(8)
 
