@@ -94,6 +94,7 @@ class GroupConsumer:
         self._chains = Chains(self._routes, self._intake, self._commits)
         self._rebalance = self._new_rebalance()
         self.vitals = self._new_vitals()
+        self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _new_rebalance(self) -> Rebalance:
@@ -189,7 +190,7 @@ class GroupConsumer:
             patience=PATIENCE * self._settings.client.number("request_timeout_ms") / 1000,
             metadata_age=self._member_options()["metadata_max_age_ms"] / 1000,
         )
-        works = [self._new_polling().run(), watch.run()]
+        works = [self._polling.run(), watch.run()]
         if self._settings.auto_commit:
             works.append(self._commit_loop())
         self._tasks = [asyncio.create_task(self._guard(work)) for work in works]
@@ -289,6 +290,7 @@ class GroupConsumer:
     async def stop(self, deadline: float) -> None:
         """Drain, commit, leave the group, until `deadline` on the loop's clock at the latest."""
         self.close_intake()
+        self._polling.is_ended = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -50,15 +50,17 @@ class Polling:
         self._positions = positions
         self._vitals = vitals
         self._request_timeout = request_timeout
+        self.is_ended = False
+        """To be set before it is cancelled: the client, or asyncio below 3.12, may swallow that."""
 
     async def run(self) -> None:
-        """Poll until cancelled, whatever is assigned or running.
+        """Poll until it is ended or cancelled, whatever is assigned or running.
 
         Raises:
             KafkaeskError: what no further poll would mend.
         """
         pause = FULL_PAUSE
-        while True:
+        while not self.is_ended:
             try:
                 took = await self._poll()
             except PositionsMissing as missing:

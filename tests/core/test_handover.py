@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -487,3 +488,27 @@ async def test_f30_a_handler_that_ignores_its_cancellation_holds_up_only_its_par
     assert engine.committed == [{B: 2}]
     assert engine.rebalance.counts["zombies"] == 1
     assert handled == [B, B, A], "the second record of the partition was never started"
+
+
+async def test_rule_35_polling_ends_though_the_client_swallows_its_cancellation() -> None:
+    """It would go on with a member that is closed; asyncio.wait_for does so below Python 3.12."""
+    engine, polls = Engine(), 0
+
+    class Swallowing(Member):
+        async def poll(self, partitions: Any, **_: Any) -> Any:
+            nonlocal polls
+            polls += 1
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return {}
+
+    polled = polling(engine, Swallowing())
+    running = asyncio.create_task(polled.run())
+    await eventually(lambda: polls == 1)
+
+    polled.is_ended = True
+    running.cancel()
+    await asyncio.wait([running], timeout=1)
+
+    assert running.done()
+    assert polls == 1
