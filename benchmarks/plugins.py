@@ -1,6 +1,6 @@
 """What the plugins cost: microseconds of the client's CPU per message, beside none of them.
 
-uv run python benchmarks/plugins.py [--rounds 7] [--messages 5000]
+uv run python -m benchmarks.plugins [--rounds 7] [--messages 5000]
 
 Every round runs all cases in another order, each with an application and a topic of its own on the
 embedded broker. What is measured is the CPU time of the thread that the event loop runs in, so

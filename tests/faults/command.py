@@ -163,7 +163,8 @@ def _write_report(arguments: argparse.Namespace, kept: Path, command: str) -> No
     soak = kept.parent / "soak.json"
     draw(runs, json.loads(soak.read_text()) if soak.exists() else None, arguments.report)
     today = datetime.date.today().isoformat()
-    text = report(runs, tests, seed=arguments.seed, date=today, command=command)
+    about = {"seed": str(arguments.seed), "date": today, "command": command}
+    text = report(runs, tests, arguments.report, **about)
     (arguments.report / "reliability.md").write_text(text)
     values = {"command": command, "date": today, "runs": [asdict(run) for run in runs]}
     (arguments.report / "reliability.json").write_text(json.dumps(values))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from kafkaesk_testing.jars import KAFKA_VERSION
 
@@ -34,22 +35,20 @@ class TestRun:
     failed: tuple[str, ...]
 
 
-def report(
-    runs: Sequence[Figures], tests: Sequence[TestRun], *, seed: int, date: str, command: str
-) -> str:
-    """The whole report."""
+def report(runs: Sequence[Figures], tests: Sequence[TestRun], folder: Path, **about: str) -> str:
+    """The whole report; the pictures are in the folder. `about` is seed, date and command."""
     ours = [run for run in runs if run.library == "kafkaesk"]
     peers = [run for run in runs if run.library != "kafkaesk"]
     parts = [
         "# Reliability\n",
         "What the fault suite measured; nothing here is written by hand.\n",
         f"**{headline(ours)}**\n",
-        _made_with(seed, date, command),
+        _made_with(**about),
         _gates(ours),
         _summary(ours),
         _rows(ours, tests),
         _pauses(ours),
-        _plots(),
+        _plots(folder),
         _compared(ours, peers),
         _allowed(),
         _definitions(),
@@ -92,7 +91,7 @@ def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else 0.0
 
 
-def _made_with(seed: int, date: str, command: str) -> str:
+def _made_with(seed: str, date: str, command: str) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("aiokafka", "pydantic", "pluggy"))
     return (
         f"kafkaesk-core {version('kafkaesk-core')}, {packages}, Apache Kafka {KAFKA_VERSION}, "
@@ -243,6 +242,9 @@ def _rows(runs: Sequence[Figures], tests: Sequence[TestRun]) -> str:
                 f"| {row} | {title} | {len(test.names)} tests, {test.passed} cases passed | "
                 f"{test.rounds} | | | | | {holds} |"
             )
+    played = {run.row for run in runs} | by_row.keys()
+    if missing := [row for row in ROWS if row not in played]:
+        lines += ["", f"Not played in this run: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -268,14 +270,18 @@ def _pauses(runs: Sequence[Figures]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plots() -> str:
+def _plots(folder: Path) -> str:
     names = {
         "pauses": "Recovery time per fault",
         "kills": "Records redelivered per kill, and what the engine had said",
         "rebalances": "Pause of a rebalance",
         "soak": "Memory, descriptors and tasks over the soak",
     }
-    lines = [f"![{title}](reliability-{name}.png)" for name, title in names.items()]
+    lines = [
+        f"![{title}](reliability-{name}.png)"
+        for name, title in names.items()
+        if (folder / f"reliability-{name}.png").exists()
+    ]
     return "\n\n".join(lines) + "\n"
 
 
