@@ -423,6 +423,7 @@ async def test_a_batch_is_one_span_that_links_to_all(
     with sdk.tracer.start_as_current_span("second"):
         await traced.publish("in")
     await eventually(lambda: sdk.spans("process"), within=20)
+    await eventually(lambda: sdk.spans("send out"), within=20)  # acknowledged after the handler
     process, sends = sdk.span("process in"), sdk.spans("send in")
 
     assert batches == [3]
