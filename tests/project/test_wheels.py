@@ -65,18 +65,21 @@ import asyncio, importlib.util, warnings
 warnings.simplefilter("error")
 import kafkaesk_core, kafkaesk_headers, kafkaesk_otel
 from kafkaesk_core import Subscriber
+from pydantic import BaseModel
 
 for package in (kafkaesk_headers, kafkaesk_otel):
     assert "site-packages" in package.__file__, package.__file__
 assert importlib.util.find_spec("opentelemetry.sdk") is None
 app = kafkaesk_core.Application("embedded://")
-app.schema("Note", streams=["out"])({"type": "object"})
 came = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("x", b"1")]
 went = []
 
+@app.schema("Note", streams=["out"])
+class Note(BaseModel): ...
+
 @app.subscribe("in")
 async def handle(data: bytes, subscriber: Subscriber) -> None:
-    await subscriber.publish("out", {})
+    await subscriber.publish("out", Note())
 
 @app.subscribe("out")
 async def collect(data: bytes, record) -> None:
