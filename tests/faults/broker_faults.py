@@ -141,7 +141,7 @@ class StopInOutage:
 
     async def _stop(self, stage: Stage, crew: Crew) -> None:
         strike = stage.struck("stopped without brokers", "all", crew.topic)
-        everybody = (*crew.present, *crew.publishers)
+        everybody = (*crew.present, *(one for one in crew.publishers if one.is_running))
         await asyncio.gather(*(ended(process, self.limit) for process in everybody))
         strike.until = now()
         told = crew.publishers[-1].output.read_text()
