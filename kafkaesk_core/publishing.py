@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NoReturn
 
 from aiokafka.structs import RecordMetadata
+from pydantic import BaseModel
 
 from .deliveries import Deliveries
 from .delivery import Delivery
@@ -20,6 +22,7 @@ from .state import State
 __all__ = ["Publishing"]
 
 _BYTES = (bytes, bytearray, memoryview)
+_ONE_MESSAGE = (BaseModel, Mapping, str, *_BYTES)
 _CHUNK = 200
 """Messages that `publish_many` takes before it lets others run."""
 
@@ -27,9 +30,9 @@ _CHUNK = 200
 class Publishing(State):
     """Publishes through what runs, which is started when it is first needed."""
 
+    @abstractmethod
     async def _running(self) -> Runtime:
         """Return what runs, started if need be."""
-        raise NotImplementedError
 
     async def publish(
         self,
@@ -123,8 +126,16 @@ class Publishing(State):
             DeliveryFailedError: one was certainly not written; those behind it may be.
             DeliveryUnknownError: one may or may not have been written.
             SchemaError: as with `publish`; what came before is published.
+            InvalidMessageError: `data` is one message, and not several.
         """
         check_address(stream_id, None, None, None)
+        if isinstance(data, _ONE_MESSAGE):  # iterable, and not what is meant
+            raise InvalidMessageError(
+                f"publish_many to {stream_id} got one {type(data).__name__}; give it an iterable "
+                "of messages, or use publish()",
+                schema=schema,
+                topic=stream_id,
+            )
         runtime, deliveries = await self._publishing(), Deliveries()
         topic = runtime.topics.topic_of(stream_id)
         pairs = checked_headers(headers)

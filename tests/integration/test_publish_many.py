@@ -75,6 +75,14 @@ async def test_nothing_to_publish_is_no_error(app: Application) -> None:
         assert await app.publish_many("content", []) == 0
 
 
+@pytest.mark.parametrize("one", [Content(number=1), {"number": 1}, "number", b"number"])
+async def test_one_message_is_not_taken_for_several(app: Application, one: Any) -> None:
+    """All of them can be iterated: over fields, keys, letters."""
+    async with app:
+        with pytest.raises(InvalidMessageError, match="give it an iterable of messages"):
+            await app.publish_many("content", one)
+
+
 async def test_an_endless_source_is_taken_from_as_the_send_buffer_has_room() -> None:
     """Rule 39."""
     taken = 0

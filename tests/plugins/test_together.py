@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import itertools
 import logging
 import random
@@ -31,7 +30,6 @@ from kafkaesk_testing import EmbeddedBroker, Kafka, eventually
 # Any in this file: data of messages, and settings.
 
 STALE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-has_logging = importlib.util.find_spec("kafkaesk_logging") is not None
 
 
 class Counting(IdGenerator):
@@ -299,7 +297,6 @@ async def test_s6_the_subscriber_carries_headers_on(kafka: Kafka) -> None:
     assert out[0].headers == (("tenant", b"a"), ("bin", b"\xff"), ("null", None), ("own", b"1"))
 
 
-@pytest.mark.skipif(not has_logging, reason="kafkaesk-logging is not installed")
 async def test_log_lines_are_neither_traced_nor_inherit(
     tracers: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
