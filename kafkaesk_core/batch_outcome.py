@@ -118,6 +118,16 @@ class BatchOutcome:
             index -= start
         return outcome, index
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every record was acknowledged or has failed."""
+        return self.is_settled or (bool(self._parts) and all(p.is_done for _, p in self._parts))
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the broker wrote all records, and the batch as it was."""
+        return self.is_settled and self.error is None
+
     def metadata(self, index: int, timestamp: int) -> RecordMetadata:
         """Return the metadata of one record, `timestamp` being its own in milliseconds."""
         base, tp = self._metadata, self.topic_partition

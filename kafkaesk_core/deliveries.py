@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-
+from .batch_outcome import BatchOutcome
 from .delivery import Delivery
 
 __all__ = ["Deliveries"]
@@ -12,30 +11,29 @@ __all__ = ["Deliveries"]
 class Deliveries:
     """Counts acknowledgements, and keeps only the deliveries that are not done.
 
-    Those of one partition are done in their order.
+    They are kept by batch, since a batch is done at once.
     """
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        self._pending: dict[int, deque[Delivery]] = {}
+        self._pending: dict[BatchOutcome, list[Delivery]] = {}
 
     def add(self, delivery: Delivery) -> None:
         """Wait for this one too."""
-        partition = delivery.partition
-        pending = self._pending.get(partition)
+        pending = self._pending.get(delivery.outcome)
         if pending is None:
-            pending = self._pending[partition] = deque()
-        pending.append(delivery)
+            self._pending[delivery.outcome] = [delivery]
+        else:
+            pending.append(delivery)
 
     def take_done(self) -> None:
-        """Count those that are done and forget them.
+        """Count those of batches that are done, and forget them.
 
         Raises:
             DeliveryError: one was not acknowledged.
         """
-        for pending in self._pending.values():
-            while pending and pending[0].done():
-                self._take(pending.popleft())
+        for outcome in [outcome for outcome in self._pending if outcome.is_done]:
+            self._take(outcome)
 
     async def wait(self) -> int:
         """Wait for all; return how many were acknowledged.
@@ -43,16 +41,17 @@ class Deliveries:
         Raises:
             DeliveryError: one was not.
         """
-        for pending in self._pending.values():
-            while pending:
-                delivery = pending[0]
-                if not delivery.done():
-                    await delivery
-                self._take(pending.popleft())
+        while self._pending:
+            outcome, deliveries = next(iter(self._pending.items()))
+            for delivery in () if outcome.is_done else deliveries:
+                await delivery
+            self._take(outcome)
         return self.acknowledged
 
-    def _take(self, delivery: Delivery) -> None:
-        error = delivery.exception()
-        if error is not None:
-            raise error
-        self.acknowledged += 1
+    def _take(self, outcome: BatchOutcome) -> None:
+        deliveries = self._pending.pop(outcome)
+        if not outcome.is_acknowledged:
+            for delivery in deliveries:
+                if (error := delivery.exception()) is not None:
+                    raise error
+        self.acknowledged += len(deliveries)

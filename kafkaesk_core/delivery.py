@@ -34,17 +34,18 @@ class Delivery:
     times and by several tasks; each gets an error object of its own. Cancelling a task that
     waits ends the wait, not the delivery. It may be given to `asyncio.wait`, `gather`, `wait_for`
     and `shield`. It need not be awaited: a failure that nobody looks at is logged and counted.
+    `outcome` is that of the whole batch, for who waits for many.
     """
 
-    __slots__ = ("__weakref__", "_outcome", "_record")
+    __slots__ = ("__weakref__", "_record", "outcome")
 
     def __init__(self, outcome: BatchOutcome, record: RecordMark) -> None:
-        self._outcome = outcome
+        self.outcome = outcome
         self._record = record
 
     def done(self) -> bool:
         """Say whether the message was acknowledged or has failed."""
-        return self._outcome.find(self._record.offset)[0].is_settled
+        return self.outcome.find(self._record.offset)[0].is_settled
 
     def cancelled(self) -> bool:
         """Return False: what is buffered is published, it cannot be taken back."""
@@ -82,7 +83,7 @@ class Delivery:
         Unlike `exception`, for observers: a failure counts as looked at by nobody. The error is
         shared, so it must not be raised.
         """
-        outcome, index = self._outcome.find(self._record.offset)
+        outcome, index = self.outcome.find(self._record.offset)
         if not outcome.is_settled:
             return None
         if outcome.error is not None:
@@ -92,12 +93,12 @@ class Delivery:
     @property
     def topic(self) -> str:
         """The topic's name, with the prefix."""
-        return str(self._outcome.topic_partition.topic)
+        return str(self.outcome.topic_partition.topic)
 
     @property
     def partition(self) -> int:
         """The partition that the message goes to."""
-        return int(self._outcome.topic_partition.partition)
+        return int(self.outcome.topic_partition.partition)
 
     @property
     def offset(self) -> int | None:
@@ -105,7 +106,7 @@ class Delivery:
 
         None also if the broker did not say (acks=0, or it had the batch already).
         """
-        outcome, index = self._outcome.find(self._record.offset)
+        outcome, index = self.outcome.find(self._record.offset)
         if not outcome.is_settled or outcome.error is not None:
             return None
         offset: int = outcome.metadata(index, self._record.timestamp).offset
@@ -117,7 +118,7 @@ class Delivery:
         """Call `callback(delivery)` soon after the delivery is done, as asyncio's futures do."""
         loop = asyncio.get_running_loop()
         context = copy_context() if context is None else context
-        outcome, index = self._outcome.find(self._record.offset)
+        outcome, index = self.outcome.find(self._record.offset)
         if outcome.is_settled:
             loop.call_soon(callback, self, context=context)
         else:
@@ -125,10 +126,10 @@ class Delivery:
 
     def remove_done_callback(self, callback: Callable[[Delivery], object]) -> int:
         """Forget this callback; return how many times it had been added."""
-        return self._outcome.find(self._record.offset)[0].remove_callback(self, callback)
+        return self.outcome.find(self._record.offset)[0].remove_callback(self, callback)
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
-        outcome, index = self._outcome.find(self._record.offset)
+        outcome, index = self.outcome.find(self._record.offset)
         if not outcome.is_settled:
             waiter = asyncio.get_running_loop().create_future()
             outcome.add_waiter(waiter, index)
@@ -136,19 +137,19 @@ class Delivery:
                 yield from waiter
             except BaseException:
                 # the batch may have been split meanwhile
-                self._outcome.find(self._record.offset)[0].discard_waiter(waiter)
+                self.outcome.find(self._record.offset)[0].discard_waiter(waiter)
                 raise
         return self.result()
 
     def __repr__(self) -> str:
-        outcome, _ = self._outcome.find(self._record.offset)
+        outcome, _ = self.outcome.find(self._record.offset)
         state = "pending"
         if outcome.is_settled:
             state = f"offset={self.offset}" if outcome.error is None else repr(outcome.error)
         return f"<Delivery {self.topic}[{self.partition}] {state}>"
 
     def _settled(self) -> tuple[BatchOutcome, int]:
-        outcome, index = self._outcome.find(self._record.offset)
+        outcome, index = self.outcome.find(self._record.offset)
         if not outcome.is_settled:
             raise asyncio.InvalidStateError("the delivery is not done")
         return outcome, index

@@ -9,7 +9,7 @@ gaps (compaction, transaction markers) are never waited for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -36,7 +36,7 @@ class _Tracker:
 
     __slots__ = (
         "committed",
-        "contiguous",
+        "covered",
         "done",
         "epoch",
         "is_uncertain",
@@ -45,6 +45,7 @@ class _Tracker:
         "position",
         "proposed",
         "proposed_at",
+        "taken",
     )
 
     def __init__(self, epoch: int) -> None:
@@ -54,9 +55,10 @@ class _Tracker:
         self.done: set[int] = set()  # finished above the watermark
         self.marks: deque[tuple[int, float]] = deque()  # (last offset of a registration, when)
         self.committed: int | None = None  # acknowledged, or where we started
-        self.contiguous = 0  # finished below the watermark, not yet acknowledged
-        self.proposed = 0  # how many of those the last proposal covers
-        self.proposed_at = -1  # and the offset of that proposal
+        self.taken = 0  # offsets registered; those not in `open` are finished below the watermark
+        self.covered = 0  # how many of these an acknowledged commit covers
+        self.proposed = 0  # and the last proposal, of the offset `proposed_at`
+        self.proposed_at = -1
         self.is_uncertain = False  # a commit was not answered: what is stored is unknown
 
     @property
@@ -70,35 +72,46 @@ class _Tracker:
         elif first < self.position:
             raise ValueError(f"offset {first} is below the position {self.position}")
         self.open.extend(offsets)
+        self.taken += len(offsets)
+        self._prune()
         self.marks.append((last, now))
         self.position = last + 1
 
     def finish(self, offset: int) -> bool:
         """Mark one offset as done; False if it was not open."""
-        waiting, done, marks = self.open, self.done, self.marks
-        if not waiting or offset < waiting[0] or offset in done:
+        waiting, done = self.open, self.done
+        if not waiting:
             return False
-        if offset != waiting[0]:
-            done.add(offset)
+        if offset == waiting[0]:
+            waiting.popleft()
+            while done and waiting and waiting[0] in done:
+                done.remove(waiting.popleft())
             return True
-        last = waiting.popleft()
-        self.contiguous += 1
-        while done and waiting and waiting[0] in done:
-            last = waiting.popleft()
-            done.remove(last)
-            self.contiguous += 1
-        while marks and marks[0][0] <= last:
-            marks.popleft()
+        if offset < waiting[0] or offset in done:
+            return False
+        done.add(offset)
         return True
 
+    @property
+    def closed(self) -> int:
+        """How many offsets were finished below the watermark."""
+        return self.taken - len(self.open)
+
+    def _prune(self) -> None:
+        """Forget the times of registrations of which nothing is open."""
+        low, marks = self.watermark, self.marks
+        while marks and low is not None and marks[0][0] < low:
+            marks.popleft()
+
     def state(self) -> PartitionState:
+        self._prune()
         return PartitionState(
             epoch=self.epoch,
             position=self.position,
             watermark=self.watermark,
             committed=self.committed,
             open=len(self.open) - len(self.done),
-            uncommitted=self.contiguous + len(self.done),
+            uncommitted=self.closed - self.covered + len(self.done),
             oldest_since=self.marks[0][1] if self.open else None,
         )
 
@@ -123,13 +136,19 @@ class Ledger(Generic[P]):
     def assign(self, partitions: Iterable[P]) -> None:
         """Start following partitions, each in a new epoch that has nothing to commit."""
         for partition in partitions:
+            self._end(partition)
             self._last_epoch += 1
             self._trackers[partition] = _Tracker(self._last_epoch)
 
     def revoke(self, partitions: Iterable[P]) -> None:
         """Stop following partitions: whatever still runs of them no longer counts."""
         for partition in partitions:
-            self._trackers.pop(partition, None)
+            self._end(partition)
+
+    def _end(self, partition: P) -> None:
+        tracker = self._trackers.pop(partition, None)
+        if tracker is not None:
+            tracker.open.clear()  # a finisher of it closes nothing from now on
 
     def start_at(self, partition: P, position: int, *, commit: bool = False) -> None:
         """Follow a partition from another position, in a new epoch (seek, reset, truncation).
@@ -166,6 +185,13 @@ class Ledger(Generic[P]):
         self.stale_completions += 1
         return False
 
+    def finisher(self, partition: P) -> Callable[[int], bool]:
+        """What closes one offset of the present epoch; False, without effect, once that is over.
+
+        For who closes many; `finish` is to be called with what it refuses, for the count.
+        """
+        return self._trackers[partition].finish
+
     def watermark(self, partition: P) -> int | None:
         """The highest offset that may be committed; None while nothing was registered."""
         return self._trackers[partition].watermark
@@ -180,7 +206,7 @@ class Ledger(Generic[P]):
         for partition, tracker in self._trackers.items():
             low = tracker.watermark
             if low is not None and (low != tracker.committed or tracker.is_uncertain):
-                tracker.proposed, tracker.proposed_at = tracker.contiguous, low
+                tracker.proposed, tracker.proposed_at = tracker.closed, low
                 proposal[partition] = low
         return proposal
 
@@ -207,8 +233,7 @@ class Ledger(Generic[P]):
         tracker.committed = offset
         tracker.is_uncertain = False
         if offset == tracker.proposed_at:
-            tracker.contiguous -= tracker.proposed
-            tracker.proposed = 0
+            tracker.covered = tracker.proposed
 
     def mark_uncertain(self, partitions: Iterable[P]) -> None:
         """A commit of these was not answered: it may have been stored, commit again (rule 6)."""
@@ -216,7 +241,7 @@ class Ledger(Generic[P]):
             tracker = self._trackers.get(partition)
             if tracker is not None:
                 tracker.is_uncertain = True
-                tracker.proposed = 0
+                tracker.proposed = tracker.covered
 
     def state(self, partition: P) -> PartitionState:
         """A snapshot of one partition."""

@@ -54,7 +54,7 @@ class BatchHandling(Handling[Messages]):
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
         """
-        messages = [job.message() for job in jobs]
+        messages = [job.again or job for job in jobs]
         try:
             await self.layers(messages)
         except (KeyboardInterrupt, SystemExit):
@@ -62,6 +62,10 @@ class BatchHandling(Handling[Messages]):
         except BaseException as error:
             outcomes = self._failed(error, messages)
         else:
+            if all(message.turn == "handed" for message in messages):
+                for message in messages:
+                    self.finish(message, DONE)
+                return DONE
             outcomes = {}
         self._add_others(outcomes, messages)
         return self._settle(jobs, messages, outcomes)
@@ -119,19 +123,19 @@ class BatchHandling(Handling[Messages]):
     def _settle(
         self,
         jobs: Sequence[Job],
-        messages: Messages,
+        messages: Sequence[Job],
         outcomes: Mapping[IncomingMessage, Outcome],
     ) -> Outcome:
         """Close what is finished with; the lane keeps the rest, until its longest delay is over."""
         kept: dict[int, Outcome] = {}
-        for index, (job, message) in enumerate(zip(jobs, messages, strict=True)):
+        for index, (first, message) in enumerate(zip(jobs, messages, strict=True)):
             outcome = outcomes[message]
             if outcome.is_terminal:
-                self.finish(job, message, outcome)
+                self.finish(message, outcome)
                 continue
             kept[index] = outcome
             if outcome is not PUT_OFF:
-                job.failed(message)
+                first.failed(message)
         if not kept:
             return DONE
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)

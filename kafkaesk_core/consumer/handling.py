@@ -53,10 +53,14 @@ class Handling(Generic[S]):
         """Outcomes since the start."""
         return self.failures.counts + Counter(done=self._done)
 
-    def finish(self, job: Job, message: IncomingMessage, outcome: Outcome) -> None:
+    def finish(self, job: Job, outcome: Outcome) -> None:
         """Close the offset of a record that is finished with."""
-        portion, finish = job.portion, self._ledger.finish
-        if message.is_closed or finish(portion.partition, portion.epoch, job.record.offset):
+        portion, offset = job.portion, job.record.offset
+        if (
+            job.is_closed
+            or portion.finish(offset)
+            or self._ledger.finish(portion.partition, portion.epoch, offset)
+        ):
             portion.buffered.size -= portion.room
             if outcome is DONE:
                 self._done += 1
@@ -89,25 +93,25 @@ class MessageHandling(Handling[IncomingMessage]):
         Raises:
             asyncio.CancelledError: the running task was cancelled; its record is not done.
         """
-        for job in jobs:
-            message = job.message()
+        for first in jobs:
+            job = first.again or first
             try:
-                await self.layers(message)
+                await self.layers(job)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:
-                outcome = self._failed(error, job, message)
+                outcome = self._failed(error, job)
+                if outcome.kind == "retry":
+                    first.failed(job)
                 if not outcome.is_terminal:
                     return outcome
             else:
-                self.finish(job, message, DONE)
+                self.finish(job, DONE)
         return DONE
 
-    def _failed(self, error: BaseException, job: Job, message: IncomingMessage) -> Outcome:
-        outcome = self.failures.decide(error, message)
-        self.failures.tell(outcome, (message,))
+    def _failed(self, error: BaseException, job: Job) -> Outcome:
+        outcome = self.failures.decide(error, job)
+        self.failures.tell(outcome, (job,))
         if outcome.is_terminal:
-            self.finish(job, message, outcome)
-        elif outcome.kind == "retry":
-            job.failed(message)
+            self.finish(job, outcome)
         return outcome

@@ -130,7 +130,8 @@ class Intake:
         buffered = self._buffered.setdefault(partition, Buffered())
         buffered.size += total
         room = total / len(records)
-        portion = Portion(partition, epoch, stream, buffered=buffered, room=room)
+        finish = self._ledger.finisher(partition)
+        portion = Portion(partition, epoch, stream, finish=finish, buffered=buffered, room=room)
         key_of = _KEYS[route.ordering]
         by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
         if key_of is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.message import IncomingMessage
@@ -21,11 +23,11 @@ class Buffered:
 class Portion:
     """What records have in common that were taken together.
 
-    `epoch` is the one in which their partition delivered them; `room` is what each of them takes
-    of what is `buffered`, on average, in bytes.
+    `epoch` is the one in which their partition delivered them, `finish` closes their offsets in
+    it; `room` is what each of them takes of what is `buffered`, on average, in bytes.
     """
 
-    __slots__ = ("buffered", "epoch", "partition", "room", "stream")
+    __slots__ = ("buffered", "epoch", "finish", "partition", "room", "stream")
 
     def __init__(
         self,
@@ -33,35 +35,42 @@ class Portion:
         epoch: int,
         stream: str,
         *,
+        finish: Callable[[int], bool],
         buffered: Buffered,
         room: float,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
         self.stream = stream
+        self.finish = finish
         self.buffered = buffered
         self.room = room
 
 
-class Job:
-    """A record to be handled, and the portion that it came with."""
+class Job(IncomingMessage):
+    """A record to be handled: the message of one attempt, and the portion that it came with.
 
-    __slots__ = ("attempt", "is_closed", "portion", "record")
+    Layers may change the message, so each attempt has its own. A lane keeps the first one, and
+    that knows the message of the attempt whose turn it is as `again`.
+    """
 
-    def __init__(self, record: ConsumerRecord, portion: Portion) -> None:
+    __slots__ = ("again", "portion")
+
+    def __init__(self, record: ConsumerRecord, portion: Portion, attempt: int = 1) -> None:
+        # As the class above does, without calling it: this is made for each record.
         self.record = record
+        self.value = record.value
+        self.stream = portion.stream
+        self.epoch = portion.epoch
+        self.attempt = attempt
+        self.is_closed = False
+        self.turn = "waits"
+        self.known_schema = None
+        self._meta = None
         self.portion = portion
-        self.attempt = 1
-        self.is_closed = False  # by the handler itself, in an attempt before
+        self.again: Job | None = None
 
-    def message(self) -> IncomingMessage:
-        """The record as layers and the handler see it, in this attempt."""
-        portion = self.portion
-        message = IncomingMessage(self.record, portion.stream, self.attempt, portion.epoch)
-        message.is_closed = self.is_closed
-        return message
-
-    def failed(self, message: IncomingMessage) -> None:
-        """Note that this attempt is over and another one is to come."""
-        self.attempt += 1
-        self.is_closed = message.is_closed
+    def failed(self, message: Job) -> None:
+        """Note that the attempt with this message is over and another one is to come."""
+        self.again = Job(self.record, self.portion, message.attempt + 1)
+        self.again.is_closed = message.is_closed  # by the handler itself

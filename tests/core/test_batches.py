@@ -163,6 +163,15 @@ class NotingLedger(Ledger[TopicPartition]):
         self.last_finished = offset
         return super().finish(partition, epoch, offset)
 
+    def finisher(self, partition: TopicPartition) -> Callable[[int], bool]:
+        finish = super().finisher(partition)
+
+        def noting(offset: int) -> bool:
+            self.last_finished = offset
+            return finish(offset)
+
+        return noting
+
 
 class Batch:
     """A batch of three messages and what became of it."""
@@ -184,7 +193,8 @@ class Batch:
             lambda outcome: self.finished.append((self.ledger.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
-        portion = Portion(A, epoch, "stream", buffered=Buffered(), room=1.0)
+        finish = self.ledger.finisher(A)
+        portion = Portion(A, epoch, "stream", finish=finish, buffered=Buffered(), room=1.0)
         self.jobs = [Job(self._record(n), portion) for n in range(count)]
 
     @staticmethod
@@ -259,7 +269,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
 
     assert (outcome.kind, outcome.delay, outcome.kept) == ("retry", 2, (1, 2))
     assert batch.finished == [(0, "skip"), (3, "done")]
-    assert [job.attempt for job in batch.jobs] == [2, 2]
+    assert [(job.again or job).attempt for job in batch.jobs] == [2, 2]
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
@@ -325,7 +335,7 @@ async def test_rule_29_what_cannot_be_decoded_fails_alone() -> None:
 
     first = await batch.run()
     assert (first.kind, first.delay, first.kept) == ("retry", 0, (1, 2))
-    assert batch.jobs[0].attempt == 1, "it was not tried"
+    assert batch.jobs[0].again is None, "it was not tried"
     second = await batch.run()
     assert (second.kind, second.kept) == ("retry", (1,))
     assert await batch.run() == DONE
@@ -471,5 +481,5 @@ async def test_rule_29_a_layer_that_raises_in_place_of_a_decoding_fails_the_mess
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
     assert isinstance(outcome.error, RuntimeError)
-    assert batch.jobs[0].attempt == 2
-    assert batch.jobs[1].attempt == 1, "it was not tried"
+    assert batch.jobs[0].again is not None
+    assert batch.jobs[1].again is None, "it was not tried"

@@ -38,7 +38,10 @@ class One:
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())
         self.buffered = Buffered()
         self.buffered.size = 205.0
-        portion = Portion(PARTITION, epoch, "stream", buffered=self.buffered, room=205.0)
+        finish = self.ledger.finisher(PARTITION)
+        portion = Portion(
+            PARTITION, epoch, "stream", finish=finish, buffered=self.buffered, room=205.0
+        )
         self.job = Job(record, portion)
 
     async def run(self) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -59,6 +61,27 @@ def test_a_completion_of_an_earlier_epoch_changes_nothing_and_is_counted() -> No
 
     assert ledger.propose() == {}
     assert ledger.stale_completions == 1
+
+
+def test_a_finisher_of_an_earlier_epoch_closes_nothing() -> None:
+    """Rule 3: what is faster is not looser."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    ledger.register("a", [0, 1], now=0.0)
+    revoked = ledger.finisher("a")
+    ledger.revoke(["a"])
+    ledger.assign(["a"])
+    ledger.register("a", [0, 1], now=0.0)
+    rewound = ledger.finisher("a")
+    ledger.start_at("a", 0)
+    ledger.register("a", [0, 1], now=0.0)
+
+    assert not revoked(0)
+    assert not rewound(0)
+
+    assert ledger.propose() == {}
+    assert ledger.finisher("a")(0)
+    assert ledger.propose() == {"a": 1}
 
 
 def test_a_rewind_is_followed_by_a_new_epoch() -> None:
@@ -151,7 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger: Ledger[str] = Ledger()
         self.models: dict[str, _Model] = {}
         self.in_flight: tuple[dict[str, int], dict[str, int]] | None = None
-        self.past: list[tuple[str, int, int]] = []
+        self.past: list[tuple[str, int, int, Callable[[int], bool]]] = []
 
     @initialize()
     def start(self) -> None:
@@ -183,15 +206,17 @@ class LedgerMachine(RuleBasedStateMachine):
         assert epoch == model.epoch
         model.open.update(offsets)
         model.next = position
-        self.past.extend((partition, epoch, offset) for offset in offsets)
+        finisher = self.ledger.finisher(partition)
+        self.past.extend((partition, epoch, offset, finisher) for offset in offsets)
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        partition, epoch, offset = data.draw(st.sampled_from(self.past))
+    @rule(data=st.data(), directly=st.booleans())
+    def finish(self, data: st.DataObject, directly: bool) -> None:
+        partition, epoch, offset, finisher = data.draw(st.sampled_from(self.past))
         model = self.models.get(partition)
         counts = model is not None and model.epoch == epoch and offset in model.open
-        assert self.ledger.finish(partition, epoch, offset) == counts
+        finished = finisher(offset) if directly else self.ledger.finish(partition, epoch, offset)
+        assert finished == counts
         if counts and model is not None:
             model.open.discard(offset)
             model.finished.add(offset)

@@ -36,8 +36,8 @@ MUTATIONS = (
         "U1",
         "a client's error out of a handler passes for a handled record",
         "kafkaesk_core/consumer/handling.py",
-        "        outcome = self.failures.decide(error, message)\n",
-        "        outcome = self.failures.decide(error, message)\n"
+        "        outcome = self.failures.decide(error, job)\n",
+        "        outcome = self.failures.decide(error, job)\n"
         "        if type(error).__module__ == 'aiokafka.errors':\n"
         "            outcome = DONE\n",
     ),
@@ -45,11 +45,11 @@ MUTATIONS = (
         "U2",
         "an offset may be committed before its handler has ended",
         "kafkaesk_core/consumer/handling.py",
-        "            try:\n                await self.layers(message)\n",
+        "            try:\n                await self.layers(job)\n",
         "            p = job.portion\n"
-        "            self._ledger.finish(p.partition, p.epoch, job.record.offset)\n"
-        "            message.is_closed = True\n"
-        "            try:\n                await self.layers(message)\n",
+        "            p.finish(job.record.offset)\n"
+        "            job.is_closed = True\n"
+        "            try:\n                await self.layers(job)\n",
     ),
     Mutation(
         "U3",

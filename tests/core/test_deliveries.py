@@ -1,0 +1,98 @@
+"""Many deliveries as one: counted by batch, and none of them passed over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.structs import RecordMetadata, TopicPartition
+
+from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.deliveries import Deliveries
+from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.errors import DeliveryFailedError
+
+TP = TopicPartition("orders", 3)
+WRITTEN = RecordMetadata("orders", 3, TP, 40, -1, 0, 0)
+
+
+class Mark:
+    """A record's place in its batch."""
+
+    timestamp = 1000
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+
+def added(*counts: int) -> tuple[Deliveries, list[BatchOutcome]]:
+    """The deliveries of batches of so many records, one after the other by turns."""
+    deliveries, outcomes = Deliveries(), [BatchOutcome(TP) for _ in counts]
+    for index in range(max(counts)):
+        for outcome, count in zip(outcomes, counts, strict=True):
+            if index < count:
+                deliveries.add(Delivery(outcome, Mark(index)))
+    return deliveries, outcomes
+
+
+def test_what_is_done_is_counted_whatever_is_still_open_before_it() -> None:
+    deliveries, (first, second) = added(2, 3)
+    second.acknowledge(WRITTEN, 3)
+
+    deliveries.take_done()
+    assert deliveries.acknowledged == 3
+
+    first.acknowledge(WRITTEN, 2)
+    deliveries.take_done()
+    assert deliveries.acknowledged == 5
+
+
+async def test_waiting_ends_with_the_last_batch() -> None:
+    deliveries, (first, second) = added(2, 3)
+    waiting = asyncio.ensure_future(deliveries.wait())
+    second.acknowledge(WRITTEN, 3)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    first.acknowledge(WRITTEN, 2)
+
+    assert await waiting == 5
+
+
+async def test_a_failure_is_raised_and_not_counted() -> None:
+    deliveries, (first, second) = added(2, 3)
+    first.acknowledge(WRITTEN, 2)
+    second.fail(DeliveryFailedError("gone", topic="orders"), 3)
+
+    with pytest.raises(DeliveryFailedError, match="gone"):
+        await deliveries.wait()
+
+    assert deliveries.acknowledged == 2
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+async def test_each_half_of_a_split_batch_counts_for_itself(failing: int) -> None:
+    deliveries, (outcome,) = added(5)
+    halves = outcome.split([2, 3])
+    halves[1 - failing].acknowledge(WRITTEN, 5)
+    deliveries.take_done()
+    assert deliveries.acknowledged == 0, "one half is not known yet"
+
+    halves[failing].fail(DeliveryFailedError("too large", topic="orders"), 5)
+
+    with pytest.raises(DeliveryFailedError, match="too large"):
+        await deliveries.wait()
+
+
+async def test_both_halves_of_a_split_batch_are_waited_for() -> None:
+    deliveries, (outcome,) = added(5)
+    waiting = asyncio.ensure_future(deliveries.wait())
+    await asyncio.sleep(0)
+    first, second = outcome.split([2, 3])
+    second.acknowledge(WRITTEN, 3)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    first.acknowledge(WRITTEN, 2)
+
+    assert await waiting == 5
