@@ -103,7 +103,7 @@ class Runtime:
         self.publisher = Publisher(
             partial(Producer, bootstrap.servers, settings.client.for_producer()),
             self.topics,
-            self._encoder(settings.validate_published),
+            self._schemas.encoding(self.topics, validate=settings.validate_published),
             delivery_timeout=settings.delivery_timeout,
             send_buffer_bytes=settings.send_buffer_bytes,
             registration_of=self._registration_of,
@@ -190,10 +190,6 @@ class Runtime:
     def _topic_created(self, topic: str) -> None:
         for group in self.consumption.groups if self.consumption else ():
             group.refresh(topic)
-
-    def _encoder(self, validate: bool) -> Callable[[OutgoingMessage], bytes | None]:
-        encode, topics = self._schemas.encode, self.topics
-        return lambda message: encode(message, topics, validate)
 
     def _registration_of(self, message: OutgoingMessage) -> SchemaRegistration | None:
         return None if message.schema is None else self._schemas.get(message.schema)

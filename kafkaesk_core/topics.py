@@ -67,6 +67,8 @@ class Topics:
         self._facts: dict[str, TopicFacts] = {}
         self._running: dict[str, asyncio.Task[TopicFacts]] = {}
         self._schemas: dict[str, str] = {}
+        self.schema_of: Callable[[str], str | None] = self._schemas.get
+        """The id of the schema that was claimed for a topic."""
         self._compared: set[str] = set()
 
     def topic_of(self, stream: str) -> str:
@@ -92,10 +94,6 @@ class Topics:
                 schema=schema_id,
                 topic=topic,
             )
-
-    def schema_of(self, topic: str) -> str | None:
-        """Return the id of the schema that was claimed for a topic."""
-        return self._schemas.get(topic)
 
     def facts(self, topic: str) -> TopicFacts | None:
         """Return what was found out when the topic was last ensured."""

@@ -85,9 +85,12 @@ class SendBuffer:
         self.line = Line(self.release)
         self.waiting = self.line.waiting  # asked for each message
 
-    def has_room(self, size: int) -> bool:
-        """Say whether a newcomer of this size may enter now."""
-        return not self.line and self._fits(size)
+    def take(self, size: int) -> bool:
+        """Take room if there is some now and nobody waits for it; say whether."""
+        if self.waiting or (self.used and self.used + size > self.limit):
+            return False
+        self.used += size
+        return True
 
     async def enter(self, size: int, timeout: float) -> None:
         """Take room, waiting for it if need be.
@@ -95,22 +98,17 @@ class SendBuffer:
         Raises:
             TimeoutError: there was none within `timeout` seconds.
         """
-        if self.has_room(size):
-            self.used += size
-        else:
+        if not self.take(size):
             await self.line.wait(size, timeout)
 
     def release(self, size: int) -> None:
         """Give room back."""
         self.used -= size
         if self.line:
-            self.line.admit(self._take)
+            self.line.admit(self._admit)
 
-    def _fits(self, size: int) -> bool:
-        return self.used + size <= self.limit or self.used == 0
-
-    def _take(self, size: int) -> bool:
-        if not self._fits(size):
+    def _admit(self, size: int) -> bool:
+        if self.used and self.used + size > self.limit:
             return False
         self.used += size
         return True

@@ -137,7 +137,8 @@ class Publisher:
         size = room_for(message.key, value, message.headers)
         if size > route.max_bytes:
             self._routes.check_size(route, message, value)
-        await self._wait_for_room(message.topic, size)
+        if not self._buffer.take(size):
+            await self._wait_for_room(message.topic, size)
         return self._append(message, value, size, route)
 
     def offer(self, message: OutgoingMessage) -> Delivery | None:

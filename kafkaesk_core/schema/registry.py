@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -15,6 +15,9 @@ from .encoding import Encoder, encoder_of
 from .registration import SchemaRegistration
 
 __all__ = ["Schemas", "TopicSchemas"]
+
+
+Encode = Callable[[OutgoingMessage], bytes | None]
 
 
 class TopicSchemas(Protocol):
@@ -103,33 +106,37 @@ class Schemas:
 
     # --- out
 
-    def encode(
-        self, message: OutgoingMessage, topics: TopicSchemas, validate: bool
-    ) -> bytes | None:
-        """Return the bytes of a message, and note its schema in it and for its topic.
+    def encoding(self, topics: TopicSchemas, *, validate: bool) -> Encode:
+        """Return what makes the bytes of a message, and notes its schema in it and for its topic.
 
-        Bytes and None, of `raw_publish`, stay as they are.
-
-        Raises:
+        Bytes and None, of `raw_publish`, stay as they are. `validate` as of `Encoder.encode`. It
+        raises:
             UnknownSchemaError: nothing is registered for the data, or under the name given.
             SchemaConflictError: the topic carries another schema.
             InvalidMessageError: the data does not satisfy the schema.
         """
-        data = message.data
-        if data is None or isinstance(data, bytes):
-            return data
-        encoder = self._by_model.get(type(data)) if message.schema is None else None  # type: ignore[arg-type]  # any type
-        if encoder is None:
-            encoder = self._encoder_for(message, topics)
-        topic = message.topic
-        carried = topics.schema_of(topic)
-        if carried != encoder.id and carried is not None:
-            topics.claim(topic, encoder.id)
-        value = encoder.encode(data, topic, validate)
-        if carried is None:
-            topics.claim(topic, encoder.id)
-        message.schema = encoder.key
-        return value
+        # Any below: data is whatever the caller publishes.
+        by_type: Mapping[type[Any], Encoder] = self._by_model
+        schema_of, claim = topics.schema_of, topics.claim
+
+        def encode(message: OutgoingMessage) -> bytes | None:
+            data = message.data
+            if data is None or isinstance(data, bytes):
+                return data
+            encoder = by_type.get(type(data)) if message.schema is None else None
+            if encoder is None:
+                encoder = self._encoder_for(message, topics)
+            topic = message.topic
+            carried = schema_of(topic)
+            if carried != encoder.id and carried is not None:
+                claim(topic, encoder.id)
+            value = encoder.encode(data, topic, validate)
+            if carried is None:
+                claim(topic, encoder.id)
+            message.schema = encoder.key
+            return value
+
+        return encode
 
     def _encoder_for(self, message: OutgoingMessage, topics: TopicSchemas) -> Encoder:
         data, key = message.data, message.schema

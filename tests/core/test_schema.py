@@ -84,7 +84,7 @@ def encode(
     validate: bool = True,
 ) -> dict[str, Any]:
     message = OutgoingMessage("stream", "topic", data, schema=schema)
-    value = schemas.encode(message, topics or Topics("", None), validate=validate)
+    value = schemas.encoding(topics or Topics("", None), validate=validate)(message)
     assert value is not None
     decoded: dict[str, Any] = json.loads(value)
     assert decoded["schema"] == message.schema
@@ -147,7 +147,7 @@ def test_a_document_that_is_no_json_schema_is_refused() -> None:
 def test_s13_the_envelope_is_exactly_this() -> None:
     message = OutgoingMessage("stream", "topic", Content(foo="bär"))
 
-    value = registered(("Content", 3, Content)).encode(message, Topics("", None), validate=True)
+    value = registered(("Content", 3, Content)).encoding(Topics("", None), validate=True)(message)
 
     assert value == '{"schema":"Content:3","data":{"foo":"bär"}}'.encode()
 
@@ -157,7 +157,7 @@ def test_bytes_and_tombstones_stay_as_they_are() -> None:
 
     for data in (b"raw", None):
         message = OutgoingMessage("stream", "topic", data)
-        assert schemas.encode(message, topics, validate=True) is data
+        assert schemas.encoding(topics, validate=True)(message) is data
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_what_is_published_is_what_is_consumed(rich: Rich) -> None:
     schemas = registered(("Rich", 1, Rich))
     message = OutgoingMessage("stream", "topic", rich)
 
-    value = schemas.encode(message, Topics("", None), validate=True)
+    value = schemas.encoding(Topics("", None), validate=True)(message)
 
     assert schemas.decoder(Rich)(incoming(value)) == rich
 
