@@ -106,9 +106,10 @@ class HeaderPropagation:
         return await call_next(message)
 
     def _merge(self, message: OutgoingMessage, here: Surroundings | None) -> None:
-        if MERGED in message.meta:
+        meta = message.meta
+        if MERGED in meta:
             return  # a layer further out publishes it again
-        message.meta[MERGED] = True
+        meta[MERGED] = True
         own = message.headers
         inherited = self._inherited(message, here)
         if own:
@@ -145,9 +146,10 @@ class HeaderPropagation:
         first, count = origins[0], len(origins)
         if not isinstance(first, IncomingMessage):
             return self._choose(origins)
-        known: tuple[int, Sequence[Header]] | None = first.meta.get(MERGED)
+        meta = first.meta
+        known: tuple[int, Sequence[Header]] | None = meta.get(MERGED)
         if known is None or known[0] != count:
-            known = first.meta[MERGED] = (count, self._choose(origins))
+            known = meta[MERGED] = (count, self._choose(origins))
         return known[1]
 
     def _choose(self, origins: Sequence[Origin]) -> list[Header]:

@@ -89,7 +89,12 @@ class Selection:
 
 
 def _size(headers: Iterable[Header]) -> int:
-    return sum(len(name) + (0 if value is None else len(value)) for name, value in headers)
+    size = 0
+    for name, value in headers:
+        size += len(name)
+        if value is not None:
+            size += len(value)
+    return size
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
