@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ValidationError
+from pydantic_core import SchemaValidator, core_schema
 
 from .delivery import Delivery
 from .errors import DecodeError
@@ -32,11 +32,10 @@ Data = BaseModel | Mapping[str, Any] | Sequence[Any] | bytes | str | int | float
 """What may be published: a model, JSON-able data, or (raw) bytes."""
 
 
-class _SchemaOnly(TypedDict):
-    schema: str
-
-
-_read_schema = TypeAdapter(_SchemaOnly).validator.validate_json
+_ENVELOPE = core_schema.typed_dict_schema(
+    {"schema": core_schema.typed_dict_field(core_schema.str_schema())}
+)
+_read_schema = SchemaValidator(_ENVELOPE).validate_json
 
 
 class OutgoingMessage:

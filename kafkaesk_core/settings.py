@@ -9,10 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Optional, TypedDict
+from typing import Annotated, Any, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
@@ -181,23 +180,6 @@ def _check(relations: Iterator[tuple[bool, str]]) -> None:
             raise ConfigurationError(otherwise)
 
 
-def _environment() -> dict[str, Any]:
-    """What `KAFKAESK_<NAME>` says of the fields of Settings."""
-    fields: dict[str, Any] = {
-        name: (Optional[field.annotation], None)  # noqa: UP045 - a type made at run time
-        for name, field in Settings.model_fields.items()
-    }
-    fields["kafka_servers"] = (Annotated[str | None, NoDecode], None)
-    model = create_model("Environment", __base__=_EnvironmentBase, **fields)
-    return model().model_dump(exclude_none=True)
-
-
-class _EnvironmentBase(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="ignore", hide_input_in_errors=True
-    )
-
-
 def merged_settings(
     *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
@@ -206,8 +188,10 @@ def merged_settings(
     Raises:
         ConfigurationError: a name is unknown or a value has the wrong type; it is named.
     """
+    from .environment import environment_of  # a third of the package's import time: only to start
+
     try:
-        environment = _environment()
+        environment = environment_of(Settings, ENV_PREFIX)
     except Exception as error:
         raise ConfigurationError(f"the environment is wrong: {_told(error, ENV_PREFIX)}") from error
     merged: dict[str, Any] = {}

@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     SecretBytes,
     SecretStr,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic.fields import FieldInfo
@@ -60,7 +59,7 @@ def _validated(
     model: type[BaseModel] | None, values: dict[str, Any]
 ) -> tuple[BaseModel | None, bool]:
     """Look at `enabled` first: a plugin that is switched off needs no other setting."""
-    if not TypeAdapter(_Switch).validate_python({"enabled": values.get("enabled", True)}).enabled:
+    if not _Switch.model_validate({"enabled": values.get("enabled", True)}).enabled:
         return None, False
     if model is None:
         return None, True
