@@ -68,6 +68,9 @@ def _with_peers(case: Case, *peers: Contestant, is_quick: bool = False) -> Case:
     return Case(case.name, case.title, (*case.contestants, *peers), case.targets, is_quick)
 
 
+BATCHES = Contestant(
+    "aiokafka, batches", "raw", "publish_batches", note="create_batch and send_batch by hand"
+)
 CONFLUENT = Contestant("confluent-kafka", "confluent", "publish", note="in C, no asyncio")
 
 CASES = (
@@ -78,6 +81,7 @@ CASES = (
             (Target(RAW, 2.3, 2.0),),
             validate=False,
         ),
+        BATCHES,
         Contestant("kafkaesk 0.8.7", "kafkaesk08", "publish", note="acks=1, not idempotent"),
         Contestant("FastStream 0.7", "faststream07", "publish"),
         CONFLUENT,
@@ -108,6 +112,7 @@ CASES = (
         (
             Contestant("kafkaesk", "ours", "publish_many", {"validate": False}),
             Contestant(RAW, "raw", "publish"),
+            BATCHES,
             CONFLUENT,
         ),
         (Target(RAW, 2.6, 2.5),),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +18,17 @@ from .case import Case
 from .table import Measured, cost, speed
 from .task import Result
 
-__all__ = ["draw"]
+__all__ = ["Curves", "draw", "draw_curves"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines to be drawn: by their names, the values along and up."""
+
+    name: str
+    along: str
+    up: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
@@ -28,6 +39,20 @@ def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
     )
     _bars(both[0], cases, speed, "thousand messages per second")
     _bars(both[1], cases, cost, "us of processor time per message")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_curves(curves: Curves, path: Path) -> None:
+    """Draw them over one another, from zero."""
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for name, (along, up) in curves.lines.items():
+        axes.plot(along, up, label=name)
+    axes.set_xlabel(curves.along)
+    axes.set_ylabel(curves.up)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

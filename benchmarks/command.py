@@ -24,8 +24,8 @@ from kafkaesk_tools.peers import peer_python
 
 from .bed import BEDS
 from .case import CASES, Case
-from .chart import draw
-from .extras import EXTRAS
+from .chart import draw, draw_curves
+from .extras import EXTRAS, Section
 from .rounds import Bench, Results
 from .table import table
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.quick:
         cases = [_without_peers(case) for case in cases]
     measured: dict[str, Results] = {}
-    extras: dict[str, str] = {}
+    extras: dict[str, Section] = {}
     for bed in beds:
         with BEDS[bed]() as servers:
             count = QUICK_COUNT if arguments.quick else COUNTS[bed]
@@ -113,18 +113,24 @@ def _write(
     arguments: argparse.Namespace,
     cases: Sequence[Case],
     measured: dict[str, Results],
-    extras: dict[str, str],
+    extras: dict[str, Section],
 ) -> None:
+    folder = arguments.plot or (arguments.report and arguments.report.parent)
     parts = []
     for bed, results in measured.items():
         parts.append(f"## {TITLES[bed]}\n")
         parts += [table(case, results[case.name], bed) for case in cases]
-    parts += ["## Beside\n", *extras.values()] if extras else []
+    parts += ["## Beside\n"] if extras else []
+    for extra in extras.values():
+        parts.append(extra.text)
+        for curves in extra.pictures if folder else ():
+            path = folder / f"performance-{curves.name}.png"
+            draw_curves(curves, path)
+            parts.append(f"![{curves.name}]({path.name})\n")
     text = "\n".join(parts)
     sys.stdout.write("\n" + text + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps(_as_json(measured, extras), indent=1))
-    folder = arguments.plot or (arguments.report and arguments.report.parent)
     pictures = []
     for bed, results in measured.items() if folder and cases else ():
         path = folder / f"performance-{bed}.png"
@@ -134,7 +140,7 @@ def _write(
         arguments.report.write_text("\n".join([_head(), *pictures, "", text]))
 
 
-def _as_json(measured: dict[str, Results], extras: dict[str, str]) -> dict[str, Any]:
+def _as_json(measured: dict[str, Results], extras: dict[str, Section]) -> dict[str, Any]:
     return {
         "about": _about(),
         "cases": {
@@ -144,7 +150,7 @@ def _as_json(measured: dict[str, Results], extras: dict[str, str]) -> dict[str, 
             }
             for bed, results in measured.items()
         },
-        "extras": extras,
+        "extras": {name: asdict(extra) for name, extra in extras.items()},
     }
 
 

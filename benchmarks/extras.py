@@ -1,23 +1,49 @@
-"""What is measured beside the cases: latency, memory, scale, sizes, start-up."""
+"""What is measured beside the cases: limits, latency, memory, scale, sizes, start-up."""
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
+from timeit import repeat
+
+from pydantic import TypeAdapter
+
+from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.schema.twin import acceptor
 
 from .bed import make_topic
+from .chart import Curves
+from .contestants.raw import Typed
+from .order import Order, order
 from .processes import measure, measure_together
 from .rounds import SESSION
 from .task import Result, Task
 
-__all__ = ["EXTRAS", "Extra"]
+__all__ = ["EXTRAS", "Extra", "Section"]
 
 ROUNDS = 5
+CLIENTS = """
+import aiokafka
+from pydantic import BaseModel
+
+class Model(BaseModel):
+    number: int
+"""
+WHERE = {"ack": "acknowledgement", "handler": "handler"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report, and its pictures."""
+
+    text: str
+    pictures: Sequence[Curves] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)
@@ -25,7 +51,7 @@ class Extra:
     """A measurement that writes its own part of the report, and the beds that it is made on."""
 
     beds: tuple[str, ...]
-    run: Callable[[str], str]
+    run: Callable[[str], Section]
 
 
 def _new(servers: str, name: str, partitions: int = 4) -> str:
@@ -39,7 +65,34 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def latency(servers: str) -> str:
+def _verdict(told: str, is_reached: bool) -> str:
+    return f"\n- {told}: {'reached' if is_reached else 'not reached'}\n"
+
+
+def limits(_: str) -> Section:
+    """What a message costs in pydantic alone: no library that validates takes less."""
+    message = order()
+    content = Order.__pydantic_serializer__.to_json(message)
+    envelope = b'{"schema":"Order:1","data":' + content + b"}"
+    accept = acceptor(Order)
+    validate = TypeAdapter(Typed).validator.validate_json
+    parts = {
+        "serialise a model": lambda: Order.__pydantic_serializer__.to_json(message),
+        "look through its bytes (`validate_published`)": lambda: accept(content),
+        "validate an envelope into a model": lambda: validate(envelope),
+        "validate its data alone": lambda: Order.__pydantic_validator__.validate_json(content),
+    }
+    rows = []
+    for name, part in parts.items():
+        values = [seconds / 2000 * 1e6 for seconds in repeat(part, number=2000, repeat=21)]
+        rows.append([name, f"{median(values):.2f}", f"{min(values):.2f} - {max(values):.2f}"])
+    title = (
+        "**What pydantic takes** of it, alone in a loop; no library that validates takes less\n\n"
+    )
+    return Section(title + _rows(["", "us each", "min - max"], rows))
+
+
+def latency(servers: str) -> Section:
     """Publish to acknowledgement and to handler, at 1,000 messages per second."""
     found: dict[str, list[Result]] = {"ours_live": [], "raw_latency": []}
     for _ in range(ROUNDS):
@@ -47,19 +100,30 @@ def latency(servers: str) -> str:
             topic = _new(servers, "latency", 1)
             options = {"rate": 1000, "group": topic, "kafka_settings": SESSION}
             results.append(measure(module, Task("latency", servers, topic, 5000, 1000, options)))
-    rows = []
-    for module, name in (("ours_live", "kafkaesk"), ("raw_latency", "aiokafka")):
+    rows, verdicts, lines = [], "", {}
+    names = {"ours_live": "kafkaesk", "raw_latency": "aiokafka"}
+    for module, name in names.items():
         cells = [name]
         for what in ("ack", "handler"):
-            for index in (0, 1):
-                values = [r.details[what][index] * 1e6 for r in found[module]]
+            for percentile in (50, 99):
+                values = [r.details[what][percentile - 1] * 1e6 for r in found[module]]
                 cells.append(f"{median(values):.0f} ({min(values):.0f} - {max(values):.0f})")
+            points = [median(r.details[what][at] * 1e6 for r in found[module]) for at in range(99)]
+            lines[f"{name}, to {WHERE[what]}"] = list(range(1, 100)), points
         rows.append(cells)
+    for where in WHERE.values():
+        for percentile in (50, 99):
+            ours, raw = (lines[f"{name}, to {where}"][1][percentile - 1] for name in names.values())
+            told = f"to {where}, p{percentile}: {ours - raw:+.0f} us, {ours / raw:.2f}x"
+            is_reached = ours <= max(1.1 * raw, raw + 100)
+            verdicts += _verdict(f"{told}, target 1.1x or +100 us", is_reached)
     head = ["us", "to acknowledgement, p50", "p99", "to handler, p50", "p99"]
-    return f"**Latency at 1,000 messages per second**, {ROUNDS} rounds\n\n" + _rows(head, rows)
+    picture = Curves("latency", "percentile", "us, median of the rounds", lines)
+    title = f"**Latency at 1,000 messages per second**, {ROUNDS} rounds\n\n"
+    return Section(title + _rows(head, rows) + verdicts, [picture])
 
 
-def memory(servers: str) -> str:
+def memory(servers: str) -> Section:
     """Memory while a handler is ten times slower than what is published."""
     topic = _new(servers, "memory")
     options = {"seconds": 30, "group": topic, "kafka_settings": SESSION}
@@ -69,31 +133,46 @@ def memory(servers: str) -> str:
     cells = [f"{median(samples[n * third : (n + 1) * third]):.1f}" for n in range(3)]
     told = f"{result.details['published']:,} published, {result.details['handled']:,} handled"
     head = ["MiB, median of the", "first 10 s", "second", "third"]
-    return f"**Memory with a slow handler**: {told}\n\n" + _rows(head, [["kafkaesk", *cells]])
+    text = f"**Memory with a slow handler**: {told}\n\n" + _rows(head, [["kafkaesk", *cells]])
+    seconds = [(number + 1) / 2 for number in range(len(samples))]
+    picture = Curves("memory", "seconds", "MiB", {"kafkaesk": (seconds, samples)})
+    return Section(text, [picture])
 
 
-def scale(servers: str) -> str:
-    """One, two and four processes of one group."""
-    topic = _new(servers, "scale", 16)
-    measure("raw", Task("publish", servers, topic, 120_000, 1, {}))
-    rows, first = [], 0.0
-    for processes in (1, 2, 4):
-        speeds = []
-        for _ in range(3):
-            group = f"scale-{uuid.uuid4().hex[:8]}"
-            options = {"begin": time.time() + 8, "group": group, "kafka_settings": SESSION}
-            task = Task("share", servers, topic, 0, 0, options)
-            results = measure_together("ours_live", [task] * processes)
-            handled = sum(result.count for result in results)
-            speeds.append(handled / max(result.seconds for result in results) / 1000)
-        first = first or median(speeds)
-        spread = f"{median(speeds):.0f} ({min(speeds):.0f} - {max(speeds):.0f})"
-        rows.append([str(processes), spread, f"{median(speeds) / first:.2f}"])
-    title = "**Processes of one group, 16 partitions**, handlers one by one\n\n"
-    return title + _rows(["processes", "thousand msg/s", "times one"], rows)
+def scale(servers: str) -> Section:
+    """One, two and four processes of one group, over few and many partitions."""
+    rows, times = [], {}
+    for partitions in (1, 4, 16):
+        topic = _new(servers, "scale", partitions)
+        measure("raw", Task("publish", servers, topic, 120_000, 1, {}))
+        first = 0.0
+        for processes in (1, 2, 4):
+            if processes > partitions:
+                continue
+            speeds = [_shared(servers, topic, processes) for _ in range(3)]
+            first = first or median(speeds)
+            times[partitions, processes] = median(speeds) / first
+            spread = f"{median(speeds):.0f} ({min(speeds):.0f} - {max(speeds):.0f})"
+            gain = f"{times[partitions, processes]:.2f}"
+            rows.append([str(partitions), str(processes), spread, gain])
+    title = "**Processes of one group**, handlers one by one; a broker shares the cores\n\n"
+    head = ["partitions", "processes", "thousand msg/s", "times one"]
+    reached = times[16, 2]
+    told = f"two processes, 16 partitions: {reached:.2f}x one, target 1.6x"
+    return Section(title + _rows(head, rows) + _verdict(told, reached >= 1.6))
 
 
-def waiting(servers: str) -> str:
+def _shared(servers: str, topic: str, processes: int) -> float:
+    """Thousand messages per second of so many members of a group, together."""
+    group = f"scale-{uuid.uuid4().hex[:8]}"
+    options = {"begin": time.time() + 8, "group": group, "kafka_settings": SESSION}
+    task = Task("share", servers, topic, 0, 0, options)
+    results = measure_together("ours_live", [task] * processes)
+    handled = sum(result.count for result in results)
+    return handled / max(result.seconds for result in results) / 1000
+
+
+def waiting(servers: str) -> Section:
     """Handlers that wait 1 ms, 1,000 at once."""
     topic = _new(servers, "waiting")
     measure("raw", Task("publish", servers, topic, 22_000, 1, {}))
@@ -110,10 +189,26 @@ def waiting(servers: str) -> str:
         costs = [r.cpu / r.count * 1e6 for r in results]
         rows.append([f"{concurrency:,}", f"{median(speeds):,.0f}", f"{median(costs):.1f}"])
     title = "**Handlers that wait 1 ms, in the order of keys**, messages without keys\n\n"
-    return title + _rows(["at once", "msg/s", "us of processor each"], rows)
+    values = [_ledger_cost(10_000) for _ in range(21)]
+    told = f"the ledger, 10,000 in flight, any order: {median(values):.2f} us each, target 3 us"
+    verdict = _verdict(told, median(values) <= 3)
+    return Section(title + _rows(["at once", "msg/s", "us of processor each"], rows) + verdict)
 
 
-def sizes(servers: str) -> str:
+def _ledger_cost(in_flight: int) -> float:
+    """Opening and closing an offset, in microseconds."""
+    order_of_ends = random.sample(range(in_flight), in_flight)
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["partition"])
+    start = time.perf_counter()
+    ledger.register("partition", range(in_flight), now=0.0)
+    finish = ledger.finisher("partition")
+    for offset in order_of_ends:
+        finish(offset)
+    return (time.perf_counter() - start) / in_flight * 1e6
+
+
+def sizes(servers: str) -> Section:
     """Messages of other sizes, and more topics."""
     rows = []
     for name, options in (
@@ -132,7 +227,7 @@ def sizes(servers: str) -> str:
             cells.append(f"{median(costs):.1f}")
         rows.append([*cells, f"{float(cells[2]) / float(cells[1]):.2f}"])
     title = "**Sizes and numbers of topics**, publish, models trusted\n\n"
-    return title + _rows(["", "kafkaesk, us each", "aiokafka", "vs aiokafka"], rows)
+    return Section(title + _rows(["", "kafkaesk, us each", "aiokafka", "vs aiokafka"], rows))
 
 
 def _seconds(*command: str) -> float:
@@ -144,20 +239,24 @@ def _seconds(*command: str) -> float:
     return median(values)
 
 
-def startup(_: str) -> str:
+def startup(_: str) -> Section:
     """Imports and the command."""
+    clients = _seconds("-c", CLIENTS)
+    ours = _seconds("-c", "import kafkaesk_core")
+    command = _seconds("-m", "kafkaesk_core", "--help")
     rows = [
-        ["import aiokafka, pydantic", _seconds("-c", "import aiokafka, pydantic")],
-        ["import kafkaesk_core", _seconds("-c", "import kafkaesk_core")],
-        ["kafkaesk --help", _seconds("-m", "kafkaesk_core", "--help")],
+        ["import aiokafka and pydantic, declare one model", f"{clients:.2f}"],
+        ["import kafkaesk_core", f"{ours:.2f}"],
+        ["kafkaesk --help", f"{command:.2f}"],
     ]
-    told = [[str(name), f"{seconds:.2f}"] for name, seconds in rows]
-    return f"**Start-up**, {ROUNDS} times each, the interpreter's start included\n\n" + _rows(
-        ["", "seconds"], told
-    )
+    title = f"**Start-up**, {ROUNDS} times each, the interpreter's start included\n\n"
+    verdicts = _verdict(f"import: {ours / clients:.2f}x, target 1.3x", ours <= 1.3 * clients)
+    verdicts += _verdict(f"the command: {command:.2f} s, target 0.3 s", command <= 0.3)
+    return Section(title + _rows(["", "seconds"], rows) + verdicts)
 
 
 EXTRAS: Mapping[str, Extra] = {
+    "limits": Extra(("embedded",), limits),
     "startup": Extra(("embedded",), startup),
     "waiting": Extra(("embedded",), waiting),
     "sizes": Extra(("embedded",), sizes),

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from statistics import quantiles
 
-__all__ = ["percentiles"]
+__all__ = ["curve", "percentiles"]
+
+
+def curve(values: Sequence[float]) -> list[float]:
+    """The 1st to the 99th percentile."""
+    return quantiles(values, n=100)
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
     """The 50th and the 99th percentile."""
-    cuts = quantiles(values, n=100)
+    cuts = curve(values)
     return [cuts[49], cuts[98]]

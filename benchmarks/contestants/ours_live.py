@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.order import Order, order
-from benchmarks.percentiles import percentiles
+from benchmarks.percentiles import curve
 from benchmarks.task import Result, Task
 from kafkaesk_core import Application
 
@@ -47,8 +47,8 @@ async def latency(task: Task) -> Result:
         await app.stop()
         await consuming
     details = {
-        "ack": percentiles(acks[task.warm_up :]),
-        "handler": percentiles(handled[task.warm_up :]),
+        "ack": curve(acks[task.warm_up :]),
+        "handler": curve(handled[task.warm_up :]),
     }
     return Result(task.count, seconds, cpu, details)
 

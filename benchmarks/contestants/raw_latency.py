@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.contestants.raw import PREFIX, Typed
 from benchmarks.order import Order, order
-from benchmarks.percentiles import percentiles
+from benchmarks.percentiles import curve
 from benchmarks.task import Result, Task
 
 
@@ -56,8 +56,8 @@ async def latency(task: Task) -> Result:
         await consumer.stop()
         await producer.stop()
     details = {
-        "ack": percentiles(acks[task.warm_up :]),
-        "handler": percentiles(handled[task.warm_up :]),
+        "ack": curve(acks[task.warm_up :]),
+        "handler": curve(handled[task.warm_up :]),
     }
     return Result(task.count, seconds, cpu, details)
 
