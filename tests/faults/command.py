@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from .peers import COMPARED
 from .plots import draw
 from .report import TestRun, headline, report
 from .rows import ROWS, TESTS, scenarios_of, tests_of
-from .scenario import Scenario, play
+from .scenario import Outcome, Scenario, play
 from .soak import SOAK, Soak
 
 __all__ = ["main"]
@@ -102,9 +103,18 @@ def _play(scenario: Scenario, arguments: argparse.Namespace, kept: Path) -> list
         return []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         outcome = asyncio.run(play(scenario, Path(folder), seed=arguments.seed, rounds=rounds))
+        _keep(outcome, Path(folder), kept)
     save_figures(outcome, kept)
     say(f"{name}, {library}, {rounds} rounds, {outcome.seconds:.0f} s: " + _told(outcome.problems))
     return [f"{name}: {problem}" for problem in outcome.problems] if library == "kafkaesk" else []
+
+
+def _keep(outcome: Outcome, folder: Path, kept: Path) -> None:
+    """Keep what the processes of a run wrote, if something did not hold."""
+    if outcome.problems and outcome.scenario.workloads[0].library == "kafkaesk":
+        to = kept / "failed" / f"{outcome.scenario.row}-{outcome.seed}"
+        shutil.copytree(folder, to, dirs_exist_ok=True)
+        say(f"what they wrote: {to}")
 
 
 def _told(problems: Sequence[str]) -> str:
@@ -118,6 +128,7 @@ def _soak(arguments: argparse.Namespace, kept: Path) -> list[str]:
     soak = Soak(arguments.minutes * 60)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         outcome = asyncio.run(play(SOAK, Path(folder), seed=arguments.seed, rounds=1, drive=soak))
+        _keep(outcome, Path(folder), kept)
     slopes = soak.slopes() if len(soak.samples) > 3 else {}
     outcome.problems += [
         f"{name} grows by {max(values):g} per hour"

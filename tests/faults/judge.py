@@ -60,10 +60,11 @@ def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
     verdict.in_log = len(log.orders)
     verdict.doubled_in_log = sum(count - 1 for count in copies.values())
     verdict.failed_in_log = sum(number in copies for number in evidence.failed)
-    last: dict[int, int] = {}
-    for _, order in sorted(log.orders.items()):
-        verdict.disordered_in_log += order.seq < last.get(order.key, -1)
-        last[order.key] = max(order.seq, last.get(order.key, -1))
+    last: dict[tuple[str, int], int] = {}  # Kafka's order is that of a partition
+    for (partition, _), order in sorted(log.orders.items()):
+        lane = partition, order.key
+        verdict.disordered_in_log += order.seq < last.get(lane, -1)
+        last[lane] = max(order.seq, last.get(lane, -1))
 
 
 def _judge_losses(
@@ -104,8 +105,8 @@ def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> N
 def _cause(before: Handled, after: Handled) -> str:
     """Why a record was handled again.
 
-    kill: the first member was killed before, while it owned the partition; not if it, or another
-    whom it had handed the partition to, handled the record again while it lived.
+    kill: the first member was killed before, in the same time of owning the partition; not if it,
+    or another whom it had handed the partition to, handled the record again while it lived.
     zombie: the second one had lost the partition and did not know yet. drain: the first one went
     on for longer than a handover waits. handover: there is no excuse.
     """
@@ -115,7 +116,7 @@ def _cause(before: Handled, after: Handled) -> str:
     if member.has_lost(before.began):
         return "lost membership"
     outlived = member.was_killed and after.began >= member.ended_at
-    if outlived and member.owns(partition, member.ended_at - 1):
+    if outlived and member.owns(partition, before.began, member.ended_at - 1):
         return "kill"
     if not member.owns(partition, before.began, before.until - 1):
         return "drain"
@@ -147,10 +148,11 @@ def _disordered(evidence: Evidence, by_place: ByPlace) -> Iterator[int]:
 
 
 def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
-    """Two handlings of one record at once, though the first member still owned the partition."""
+    """Two handlings of one record at once by members neither of which had lost the partition."""
     for before, after in pairwise(ones):
-        is_owner = before.member.owns(before.place[0], before.began, after.began)
-        if after.began < before.until and is_owner:
+        partition = before.place[0]
+        is_owner = before.member.owns(partition, before.began, after.began)
+        if after.began < before.until and is_owner and after.member.owns(partition, after.began):
             yield before, after
 
 

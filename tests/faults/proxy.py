@@ -139,6 +139,11 @@ class Proxy:
         self.cuts += len(found)
         return len(found)
 
+    @property
+    def connected(self) -> list[int]:
+        """The brokers that somebody is connected to."""
+        return sorted(set(self._open.values()))
+
     # --- one connection
 
     def _accept(
