@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.mutations:
         sys.exit(0 if mutate(say) else 1)
     kept = arguments.report / "faults"
-    if not arguments.resume:
-        for old in kept.glob("*.json") if not arguments.only else ():
+    if not (arguments.resume or arguments.only):
+        for old in (*kept.glob("*.json"), *kept.glob("commands")):
             old.unlink()
     problems = _play_rows(rows, arguments, kept)
     text = shlex.join(["uv run faults", *(sys.argv[1:] if argv is None else argv)]).strip("'")
@@ -169,15 +169,19 @@ def _run_tests(row: str, arguments: argparse.Namespace, kept: Path) -> list[str]
 
 
 def _write_report(arguments: argparse.Namespace, kept: Path, command: str) -> None:
+    with (kept / "commands").open("a+") as file:  # rows may be played again
+        file.write(f"{command}\n")
+        file.seek(0)
+        commands = "` and `".join(dict.fromkeys(file.read().splitlines()))
     runs = read_figures(kept)
     tests = [TestRun(**json.loads(path.read_text())) for path in (kept / "tests").glob("*.json")]
     soak = kept.parent / "soak.json"
     draw(runs, json.loads(soak.read_text()) if soak.exists() else None, arguments.report)
     today = datetime.date.today().isoformat()
-    about = {"seed": str(arguments.seed), "date": today, "command": command}
+    about = {"seed": str(arguments.seed), "date": today, "command": commands}
     text = report(runs, tests, arguments.report, **about)
     (arguments.report / "reliability.md").write_text(text)
-    values = {"command": command, "date": today, "runs": [asdict(run) for run in runs]}
+    values = {"command": commands, "date": today, "runs": [asdict(run) for run in runs]}
     (arguments.report / "reliability.json").write_text(json.dumps(values))
     say(headline([run for run in runs if run.library == "kafkaesk"]))
     say(f"report: {arguments.report / 'reliability.md'}")

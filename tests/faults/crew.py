@@ -20,7 +20,8 @@ from .workload import Task, Workload
 
 __all__ = ["Crew"]
 
-JOIN_LIMIT, PROGRESS_LIMIT, DRAIN_LIMIT = 60.0, 90.0, 180.0
+JOIN_LIMIT, PROGRESS_LIMIT = 60.0, 90.0
+STALL_LIMIT, DRAIN_LIMIT = 120.0, 900.0
 
 
 class Crew:
@@ -170,9 +171,24 @@ class Crew:
         running = [publisher for publisher in self.publishers if publisher.is_running]
         await asyncio.gather(*(publisher.end(signal.SIGTERM) for publisher in running))
 
-    async def finish(self, ends: Mapping[str, int], within: float = DRAIN_LIMIT) -> None:
-        """Wait until all that is in the log was handled; `ends` are next-to-read offsets."""
-        await self._until(lambda: self._has_reached(ends), within, "all handled that is in the log")
+    async def finish(self, ends: Mapping[str, int]) -> None:
+        """Wait until all that is in the log was handled; `ends` are next-to-read offsets.
+
+        Many faults leave much behind: that takes what it takes, while more and more is handled.
+
+        Raises:
+            NoProgressError: nothing more was handled, or it took far too long.
+        """
+        deadline = time.monotonic() + DRAIN_LIMIT
+        while not self._has_reached(ends):
+            before = len(self.handled)
+            within = min(STALL_LIMIT, deadline - time.monotonic())
+            what = f"all {sum(ends.values())} handled that are in the log"
+            await self._until(partial(self._has_handled, before + 1), within, what)
+
+    def _has_handled(self, count: int) -> bool:
+        """Whether so many records were handled."""
+        return len(self.handled) >= count
 
     def _has_reached(self, ends: Mapping[str, int]) -> bool:
         """Whether there are as many handled records as offsets: topics here have no gaps."""

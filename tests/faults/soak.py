@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .broker_faults import KillBroker, MoveLeaders
@@ -20,12 +20,15 @@ from .stage import Stage
 __all__ = ["SOAK", "Soak", "slope"]
 
 SAMPLE_SECONDS = 5.0
+RATE = 400
+"""Records per second: what piles up in an outage is handled before the next one, so that memory
+that grows is not that of what waits."""
 
 SOAK = Scenario(
     "F44",
     "everything at random",
     "proxy",
-    PATIENT_MODES,
+    tuple(replace(mode, rate=RATE) for mode in PATIENT_MODES),
     (
         KillMember(),
         StopMember(),
