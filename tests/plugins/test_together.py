@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import logging
 import random
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 from opentelemetry import trace
+from opentelemetry.instrumentation.aiokafka import AIOKafkaInstrumentor
+from opentelemetry.instrumentation.logging import LoggingInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
@@ -329,3 +332,52 @@ async def test_log_lines_are_neither_traced_nor_inherit(
         "tenant",
     } == set()
     assert [s.name for s in exporter.get_finished_spans() if "logs" in s.name] == []
+
+
+@pytest.fixture
+def everything_is_told(tracers: TracerProvider) -> Iterator[None]:
+    """The root logger at DEBUG, spans on a console, and what OpenTelemetry itself instruments."""
+    tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=io.StringIO())))
+    root, level = logging.getLogger(), logging.getLogger().level
+    instrumentors: list[Any] = [LoggingInstrumentor(), AIOKafkaInstrumentor()]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=tracers)
+    root.setLevel(logging.DEBUG)
+    yield
+    root.setLevel(level)
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+
+
+@pytest.mark.usefixtures("everything_is_told")
+async def test_nothing_feeds_itself_where_everything_is_told(
+    tracers: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    """7.4: it ends, and what was logged and traced is as much as was done."""
+    app = Application(
+        ["embedded://?topics=in,logs&partitions=1"],
+        plugins=[OTelPlugin(tracer_provider=tracers), HeaderPropagation()],
+        plugin_settings={"logging": {"stream": "logs", "level": "DEBUG"}},
+    )
+    logs: list[bytes] = []
+
+    @app.subscribe("in", "readers")
+    async def read(data: bytes) -> None:
+        logging.getLogger("shop").debug("line")
+
+    @app.subscribe("logs", "collectors", skip_plugins=["otel"])
+    async def collect(data: bytes) -> None:
+        logs.append(data)
+
+    async with consuming(app):
+        for _ in range(20):
+            await app.raw_publish("in", b"")
+        await eventually(lambda: sum(b'"line"' in line for line in logs) == 20, within=20)
+        before = len(logs)
+        await asyncio.sleep(1)  # in which nothing is done, and polled several times
+
+        assert len(logs) - before <= 5
+    assert len(logs) < 200
+    names = [span.name for span in exporter.get_finished_spans()]
+    assert names.count("process in") == 20
+    assert [name for name in names if name in ("send logs", "process logs")] == []
