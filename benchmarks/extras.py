@@ -217,10 +217,12 @@ def sizes(servers: str) -> Section:
     ):
         count = 500 if options.get("padding", 0) > 50_000 else 5_000
         cells = [name]
+        topic = _new(servers, "sizes")
+        for number in range(options.get("topics", 0)):
+            make_topic(servers, f"{topic}-{number}")
         for module in ("ours", "raw"):
             costs = []
             for _ in range(3):
-                topic = f"bench-sizes-{uuid.uuid4().hex[:8]}"
                 given = options | {"validate": False}
                 result = measure(module, Task("publish", servers, topic, count, 100, given))
                 costs.append(result.cpu / result.count * 1e6)

@@ -13,7 +13,7 @@ from kafkaesk_core import Application
 @asynccontextmanager
 async def running(task: Task, **settings: Any) -> AsyncIterator[Application]:
     """An application without plugins."""
-    app = Application(kafka_servers=[task.servers], topic_prefix="", **settings)
+    app = Application([task.servers], entry_points=False, **settings)
     app.schema("Order", version=1)(Order)
     async with app:
         yield app
@@ -51,9 +51,9 @@ async def publish_many(task: Task, meter: Meter) -> None:
 
 
 def application(task: Task) -> Application:
-    """One that consumes the topic from its beginning."""
+    """One without plugins that consumes the topic from its beginning."""
     settings = task.option("kafka_settings", {})
-    app = Application(kafka_servers=[task.servers], topic_prefix="", kafka_settings=settings)
+    app = Application([task.servers], entry_points=False, kafka_settings=settings)
     app.schema("Order", version=1)(Order)
     return app
 

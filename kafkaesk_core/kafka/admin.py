@@ -103,7 +103,7 @@ class Admin:
     ) -> CreateResult:
         """Create a topic and return Kafka's answer, which is never raised (K1)."""
         if self._client._client.cluster.controller is None:
-            await self._ask(self._client._client.force_metadata_update(), timeout)
+            await self._ask(self._refresh(), timeout)
         if self._client._client.cluster.controller is None:
             raise kafka.NodeNotReadyError("the cluster names no controller, which creates topics")
         topic = NewTopic(name, partitions, replication_factor, topic_configs=dict(configs or {}))
@@ -143,6 +143,9 @@ class Admin:
         """Return how many brokers the cluster has now."""
         answer = await self._ask(self._metadata([]), timeout)
         return len(answer.brokers)
+
+    async def _refresh(self) -> None:
+        await self._client._client.force_metadata_update()
 
     async def _metadata(self, topics: list[str] | None) -> Any:
         client = self._client._client
