@@ -13,12 +13,16 @@ __all__ = ["run", "run_app"]
 
 logger = logging.getLogger("kafkaesk.app")
 
+ECHO = 0.3
+"""Seconds in which more signals are the same one: a supervisor signals the whole process group, and
+what it started us with (`uv run`, a shell, an init) passes its own on to us."""
+
 
 def run(app: Application) -> None:
     """Start an application, consume until SIGINT or SIGTERM, and stop it.
 
     Stopping drains: handlers finish, offsets are committed, buffered messages are delivered. A
-    second signal exits at once.
+    second signal, more than 0.3 s after the first one, exits at once.
 
     Raises:
         KafkaeskError: why it could not start, or not go on.
@@ -55,14 +59,19 @@ class _Signals:
         self._app = app
         self._work = work
         self._stopping: asyncio.Task[None] | None = None
+        self._first = 0.0
         self.has_cancelled = False
 
     def received(self, number: signal.Signals) -> None:
         """React to one signal, in the event loop."""
+        now = asyncio.get_running_loop().time()
         if self._stopping is not None or self.has_cancelled:
+            if now - self._first < ECHO:
+                return
             logger.warning("%s again: exiting now, without finishing", number.name)
             logging.shutdown()
             os._exit(128 + number)
+        self._first = now
         logger.info("%s: stopping; once more to exit now", number.name)
         if self._app.is_consuming:
             self._stopping = asyncio.get_running_loop().create_task(self._app.stop())

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from kafkaesk_core.service import ECHO
+
 SERVICE = """
 import asyncio, os
 import kafkaesk_core
@@ -161,11 +163,23 @@ def test_a_second_signal_exits_now(kafka: Any, start: Start) -> None:
     command.wait_for("handling slow")
     command.process.send_signal(signal.SIGTERM)
     command.wait_for("once more to exit now")
+    time.sleep(ECHO)
 
     code = command.end(signal.SIGTERM, limit=0.9)
 
     assert code == 128 + signal.SIGTERM
     assert "handled slow" not in command.output
+
+
+def test_a_signal_that_comes_by_two_ways_is_one(kafka: Any, start: Start) -> None:
+    command = start(*kafka_arguments(kafka, "echo"), WORD="slow")
+    command.wait_for("handling slow")
+    command.process.send_signal(signal.SIGINT)
+
+    code = command.end(signal.SIGTERM)
+
+    assert code == 0, command.output
+    assert "handled slow" in command.output
 
 
 def test_a_failing_handler_exits_with_1_and_names_the_record(kafka: Any, start: Start) -> None:
