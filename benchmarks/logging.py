@@ -190,18 +190,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", action="append", choices=["calls", "full", "sustained"])
     arguments = parser.parse_args(argv)
     parts = arguments.part or ["calls", "full", "sustained"]
-    told = [f"Medians of {arguments.rounds} rounds, and between what they lie."]
+    show(f"Medians of {arguments.rounds} rounds, and between what they lie.")
     if "calls" in parts:
         with BEDS["embedded"]() as servers:
             make_topic(servers, TOPIC)
-            told.append(calls(servers, arguments))
+            show(calls(servers, arguments))
     if "full" in parts:
-        told.append(full(arguments))
+        show(full(arguments))
     if "sustained" in parts:
         with BEDS["kafka"]() as servers:
             make_topic(servers, TOPIC)
-            told.append(sustained(servers, arguments))
-    sys.stdout.write("\n\n".join(told) + "\n")
+            show(sustained(servers, arguments))
+
+
+def show(text: str) -> None:
+    """Print a part as soon as it is measured."""
+    sys.stdout.write(f"{text}\n\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
