@@ -12,6 +12,7 @@ from pydantic_core import SchemaValidator, core_schema
 
 from .delivery import Delivery
 from .errors import DecodeError
+from .records import ParsedRecord
 from .status import Status
 
 __all__ = [
@@ -115,11 +116,11 @@ class IncomingMessage:
 
     __slots__ = (
         "_meta",
+        "_record",
         "attempt",
         "epoch",
         "is_closed",
         "known_schema",
-        "record",
         "stream",
         "turn",
         "value",
@@ -128,7 +129,7 @@ class IncomingMessage:
     def __init__(
         self, record: ConsumerRecord, stream: str, attempt: int = 1, epoch: int = 0
     ) -> None:
-        self.record = record
+        self._record: ParsedRecord = record
         self.stream = stream
         self.value: bytes | None = record.value
         self.attempt = attempt
@@ -137,6 +138,11 @@ class IncomingMessage:
         self.turn: Literal["waits", "handed", "put off"] = "waits"
         self._meta: dict[str, Any] | None = None
         self.known_schema: str | None = None
+
+    @property
+    def record(self) -> ConsumerRecord:
+        """The record as aiokafka hands it out; its value is what came, whatever `value` is."""
+        return self._record
 
     @property
     def topic(self) -> str:
@@ -151,17 +157,17 @@ class IncomingMessage:
     @property
     def offset(self) -> int:
         """The record's offset in its partition."""
-        return self.record.offset  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+        return self._record.offset
 
     @property
     def key(self) -> bytes | None:
         """The record's key."""
-        return self.record.key  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+        return self._record.key
 
     @property
     def headers(self) -> tuple[Header, ...]:
         """The record's headers, in their order; a name may occur more than once."""
-        return tuple(self.record.headers)
+        return tuple(self._record.headers)
 
     @property
     def timestamp_ms(self) -> int:

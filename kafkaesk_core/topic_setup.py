@@ -144,7 +144,7 @@ class TopicSetup:
         is_final: Callable[[Result], bool] = lambda _: True,
     ) -> Result:
         """Ask again, with pauses, until the answer is final."""
-        loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE_SECONDS
+        loop, pause, is_told = asyncio.get_running_loop(), _FIRST_PAUSE_SECONDS, False
         while True:
             last: Exception | None = None
             try:
@@ -160,6 +160,12 @@ class TopicSetup:
                 raise BrokerUnreachableError(
                     f"topic {self.topic} was not ready in time; the last answer was {state}"
                 ) from last
+            if pause >= _LONGEST_PAUSE_SECONDS and not is_told:
+                is_told = True
+                left = self.deadline - loop.time()
+                logger.warning(
+                    "topic %s is not ready: %s; asking on for %.0fs", self.topic, state, left
+                )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 

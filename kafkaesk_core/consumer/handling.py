@@ -55,7 +55,7 @@ class Handling(Generic[S]):
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Close the offset of a record that is finished with."""
-        portion, offset = job.portion, job.record.offset
+        portion, offset = job.portion, job.offset
         if (
             job.is_closed
             or portion.finish(offset)

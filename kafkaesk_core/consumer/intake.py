@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.records import ParsedRecord
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Ordering
 
@@ -120,12 +121,12 @@ class Intake:
 
     # --- in
 
-    def take(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+    def take(self, partition: TopicPartition, records: Sequence[ParsedRecord]) -> None:
         """Register and queue records of one partition, without a wait in between (rule 20)."""
         route, stream = self.route(partition.topic)
         offsets = [record.offset for record in records]
         epoch = self._ledger.register(partition, offsets, self._clock())
-        contents = [r.serialized_value_size + r.serialized_key_size for r in records]
+        contents = [len(r.value or b"") + len(r.key or b"") for r in records]
         total = RECORD_OVERHEAD * len(records) + sum(contents)
         buffered = self._buffered.setdefault(partition, Buffered())
         buffered.size += total
@@ -133,15 +134,15 @@ class Intake:
         finish = self._ledger.finisher(partition)
         portion = Portion(partition, epoch, stream, finish=finish, buffered=buffered, room=room)
         key_of = _KEYS[route.ordering]
+        entries = zip(offsets, [Job(record, portion) for record in records], strict=True)
         by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
         if key_of is None:
-            by_lane[None] = [(record.offset, Job(record, portion)) for record in records]
+            by_lane[None] = list(entries)
         else:
-            for record in records:
-                entry = record.offset, Job(record, portion)
+            for record, entry in zip(records, entries, strict=True):
                 by_lane.setdefault(key_of(record), []).append(entry)
-        for key, entries in by_lane.items():
-            route.lanes.submit(partition, key, entries)
+        for key, of_lane in by_lane.items():
+            route.lanes.submit(partition, key, of_lane)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are given up, with all that is queued of them."""
@@ -150,17 +151,17 @@ class Intake:
             self._full.discard(partition)
 
 
-def _own_key(record: ConsumerRecord) -> Hashable:
+def _own_key(record: ParsedRecord) -> Hashable:
     return int(record.offset)
 
 
-def _record_key(record: ConsumerRecord) -> Hashable:
+def _record_key(record: ParsedRecord) -> Hashable:
     # A record without a key has no order to keep: a lane of its own.
     key: bytes | None = record.key
     return int(record.offset) if key is None else key
 
 
-_KEYS: dict[str, Callable[[ConsumerRecord], Hashable] | None] = {
+_KEYS: dict[str, Callable[[ParsedRecord], Hashable] | None] = {
     "partition": None,  # one lane for all
     "key": _record_key,
     "unordered": _own_key,

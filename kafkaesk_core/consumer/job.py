@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.records import ParsedRecord, consumer_record
 
 __all__ = ["Buffered", "Job", "Portion"]
 
@@ -54,11 +55,14 @@ class Job(IncomingMessage):
     that knows the message of the attempt whose turn it is as `again`.
     """
 
-    __slots__ = ("again", "portion")
+    __slots__ = ("again", "offset", "portion")
 
-    def __init__(self, record: ConsumerRecord, portion: Portion, attempt: int = 1) -> None:
+    offset: int  # an attribute here, for it is read for each record
+
+    def __init__(self, record: ParsedRecord, portion: Portion, attempt: int = 1) -> None:
         # As the class above does, without calling it: this is made for each record.
-        self.record = record
+        self._record = record
+        self.offset = record.offset
         self.value = record.value
         self.stream = portion.stream
         self.epoch = portion.epoch
@@ -70,7 +74,23 @@ class Job(IncomingMessage):
         self.portion = portion
         self.again: Job | None = None
 
+    @property
+    def record(self) -> ConsumerRecord:
+        """The record as aiokafka hands it out; made when it is first asked for."""
+        record = self._record = consumer_record(self.portion.partition, self._record)
+        return record
+
+    @property
+    def topic(self) -> str:
+        """The topic's name, with the prefix."""
+        return self.portion.partition.topic  # type: ignore[no-any-return]  # aiokafka is untyped
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        return self.portion.partition.partition  # type: ignore[no-any-return]  # aiokafka is untyped
+
     def failed(self, message: Job) -> None:
         """Note that the attempt with this message is over and another one is to come."""
-        self.again = Job(self.record, self.portion, message.attempt + 1)
+        self.again = Job(self._record, self.portion, message.attempt + 1)
         self.again.is_closed = message.is_closed  # by the handler itself

@@ -95,7 +95,7 @@ class Vitals:
                 logger.error(
                     "%s[%d]@%d (group %s, handler %s) ignored its cancellation after "
                     "timeout_seconds=%g; its lane waits for it, others go on",
-                    *(job.record.topic, job.record.partition, job.record.offset, self._group),
+                    *(job.topic, job.partition, job.offset, self._group),
                     *(route.handling.subscription.handler_name, seconds),
                 )
 

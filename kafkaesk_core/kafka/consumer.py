@@ -12,14 +12,16 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError
+from kafkaesk_core.records import ParsedRecord
 
 from .closing import force_close
 from .errors import translate
 from .listener import Listener, RebalanceHandler
 from .offset_commits import CommitResult, Membership, OffsetCommits
+from .parsed import leave_parsed
 from .probe import diagnose
 from .starting import start_client
 
@@ -96,6 +98,7 @@ class GroupMember:
             if isinstance(error, kafka_errors.KafkaError):
                 raise translate(error, "starting a consumer", servers=self._servers) from error
             raise
+        leave_parsed(consumer)
         self._consumer = consumer
         self._commits = OffsetCommits(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
@@ -160,7 +163,7 @@ class GroupMember:
 
     async def poll(
         self, partitions: Collection[TopicPartition], *, max_records: int, timeout_ms: int
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+    ) -> dict[TopicPartition, list[ParsedRecord]]:
         """Take records of these partitions; those of others stay buffered in the client.
 
         Blocks while the group rebalances, whatever the timeout. Draining the buffers and
@@ -174,7 +177,7 @@ class GroupMember:
         """
         wanted = partitions or (NOBODY,)
         self._check_tasks()
-        records: dict[TopicPartition, list[ConsumerRecord]]
+        records: dict[TopicPartition, list[ParsedRecord]]
         before = self._positions(wanted)
         try:
             records = await self.raw.getmany(

@@ -12,6 +12,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
+from kafkaesk_core.records import ParsedRecord
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 Place = tuple[int, int]
@@ -23,20 +24,21 @@ class Corruption:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fell_on: set[TopicPartition] = set()
         self.lost: list[Place] = []
-        self._drained: list[ConsumerRecord] = []
+        self._drained: list[Place] = []
         getmany, getall = AIOKafkaConsumer.getmany, FetchResult.getall
 
         async def call(consumer: Any, *partitions: TopicPartition, **options: Any) -> Any:
             self._drained = []
             return await getmany(consumer, *partitions, **options)
 
-        def drain(result: Any, max_records: int | None = None) -> list[ConsumerRecord]:
+        def drain(result: Any, max_records: int | None = None) -> list[ParsedRecord]:
             if self._drained and not self.fell_on:
                 self.fell_on.add(result._topic_partition)
-                self.lost = [(record.partition, record.offset) for record in self._drained]
+                self.lost = self._drained
                 raise CorruptRecordException("a checksum is wrong")
-            records: list[ConsumerRecord] = getall(result, max_records)
-            self._drained += records
+            records: list[ParsedRecord] = getall(result, max_records)
+            number = result._topic_partition.partition
+            self._drained += [(number, record.offset) for record in records]
             return records
 
         monkeypatch.setattr(AIOKafkaConsumer, "getmany", call)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaesk_core import topic_setup
 from kafkaesk_core.errors import (
     AuthorizationError,
     BrokerUnreachableError,
@@ -331,6 +332,21 @@ async def test_no_answer_within_the_timeout_says_what_the_last_one_was() -> None
 
     with pytest.raises(BrokerUnreachableError, match=r"not ready in time.*all down"):
         await topics_of(admin, timeout=0.2).ensure("prod.orders")
+
+
+async def test_a_topic_that_takes_long_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(topic_setup, "_LONGEST_PAUSE_SECONDS", 0.1)
+    admin = FakeAdmin()
+    admin.script["describe"].extend([kafka.NodeNotReadyError("all down")] * 5)
+
+    await topics_of(admin).ensure("prod.orders")
+
+    (line,) = [r.getMessage() for r in caplog.records if "not ready" in r.getMessage()]
+    assert "prod.orders" in line
+    assert "all down" in line
+    assert "asking on for 2s" in line
 
 
 async def test_an_unexpected_error_is_translated() -> None:

@@ -168,7 +168,7 @@ class OTelPlugin:
         """Handle in a Process span; without an SDK only with the context that came in."""
         if self._processing is not None:
             return await self._processing.around_one(message, call_next, subscription)
-        headers = message.record.headers
+        headers = message.headers
         if not headers or self._is_disabled:
             return await call_next(message)
         current = get_current()

@@ -109,8 +109,7 @@ class Processing:
     # --- beginning
 
     def _view(self, message: IncomingMessage, subscription: Subscription) -> View | None:
-        record = message.record
-        return self._views.process(subscription, record.topic, record.partition)
+        return self._views.process(subscription, message.topic, message.partition)
 
     def _begin_one(self, message: IncomingMessage, subscription: Subscription) -> Process | None:
         current = get_current()
@@ -133,7 +132,7 @@ class Processing:
         self, message: IncomingMessage, current: Context
     ) -> tuple[Context, SpanContext | None]:
         """What the message's headers say, and the creation context in it."""
-        headers = message.record.headers
+        headers = message.headers
         if not headers:
             return current, None
         extracted = self._telemetry.propagation.extract(headers, current)

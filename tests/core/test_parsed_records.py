@@ -1,0 +1,97 @@
+"""Records come out of the client as it has parsed them; who asks gets aiokafka's ConsumerRecord."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core import Application
+from kafkaesk_core.consumer.intake import Intake
+from kafkaesk_core.records import consumer_record
+from kafkaesk_testing import EmbeddedBroker, eventually
+
+PARTITION = TopicPartition("content", 3)
+
+
+def fetched(data: bytes) -> PartitionRecords:
+    """What the client makes of a response, as its fetcher calls it."""
+    return PartitionRecords(PARTITION, MemoryRecords(data), [], 0, None, None, False, 0)
+
+
+def batch_of_today() -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    for offset, (key, value, headers) in enumerate(
+        [
+            (b"key", b"value", [("trace", b"1"), ("trace", None)]),
+            (None, b"", []),
+            (b"", None, [("trace", b"2")]),
+        ]
+    ):
+        builder.append(offset, 1700 + offset, key, value, headers)
+    return bytes(builder.build())
+
+
+def batch_of_old(magic: int) -> bytes:
+    builder = LegacyRecordBatchBuilder(magic=magic, compression_type=0, batch_size=1 << 16)
+    for offset, (key, value) in enumerate([(b"key", b"value"), (None, b"value"), (b"key", None)]):
+        builder.append(offset, 1700, key, value)
+    return bytes(builder.build())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [batch_of_today(), batch_of_old(1), batch_of_old(0)],
+    ids=["v2", "v1", "v0"],
+)
+def test_a_record_made_later_is_the_one_that_the_client_makes(data: bytes) -> None:
+    plain, parsed = fetched(data), fetched(data)
+    parsed._consumer_record = lambda _, record: record
+
+    later = [consumer_record(PARTITION, record) for record in parsed]
+
+    assert len(later) == 3
+    assert later == list(plain)
+
+
+async def test_records_come_as_they_were_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies on private names of aiokafka: where they are not, consuming is only slower."""
+    kinds: list[type] = []
+    take = Intake.take
+
+    def noting(self: Intake, partition: TopicPartition, records: Any) -> None:
+        kinds.extend(map(type, records))
+        take(self, partition, records)
+
+    monkeypatch.setattr(Intake, "take", noting)
+    got: list[ConsumerRecord] = []
+    with EmbeddedBroker(topics={"content": 1}) as broker:
+        app = Application(broker.servers, entry_points=False)
+
+        @app.subscribe("content", "group")
+        async def handle(record: ConsumerRecord) -> None:
+            await asyncio.sleep(0)
+            got.append(record)
+
+        async with app:
+            for number in range(3000):
+                await app.raw_publish("content", b"%d" % number, headers=[("number", b"n")])
+            await app.flush()
+            task = asyncio.create_task(app.consume_forever())
+            await eventually(lambda: len(got) == 3000, within=20)
+            await app.stop()
+            await task
+
+    assert len(kinds) == 3000
+    assert ConsumerRecord not in kinds
+    assert {type(record) for record in got} == {ConsumerRecord}
+    assert [record.offset for record in got] == list(range(3000))
+    assert got[7].value == b"7"
+    assert got[7].topic == "content"
+    assert got[7].headers == (("number", b"n"),)
