@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from time import monotonic
 from typing import TypeVar
 
 from .lane import Lane, Worker
@@ -49,7 +50,7 @@ class BatchLanes(Lanes[T]):
         lane.taken = min(len(lane.queue), self._size)
         entries = list(islice(lane.queue, lane.taken))
         lane.group.top = max(lane.group.top, entries[-1][0])
-        worker.since = self._loop.time()
+        worker.since = monotonic()
         return self._run([item for _, item in entries])
 
     def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:

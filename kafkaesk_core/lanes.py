@@ -13,6 +13,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from .lane import Group, Lane, Worker
@@ -125,8 +126,7 @@ class Lanes(Generic[T]):
     # --- the worker
 
     async def _work(self, worker: Worker[T]) -> None:
-        clock = self._loop.time
-        worker.slice_end = clock() + SLICE
+        worker.slice_end = monotonic() + SLICE
         self._starting -= 1
         while worker.has_slot and not worker.is_cancelled:
             lane = self._next_lane()
@@ -137,9 +137,9 @@ class Lanes(Generic[T]):
             outcome = await self._serve(lane, worker)
             worker.lane = None
             self._settle(lane, outcome, worker)
-            if clock() > worker.slice_end:
+            if monotonic() > worker.slice_end:
                 await asyncio.sleep(0)
-                worker.slice_end = clock() + SLICE
+                worker.slice_end = monotonic() + SLICE
 
     def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[Outcome]:
         """Run a lane's head, and what may follow it at once."""
@@ -147,15 +147,15 @@ class Lanes(Generic[T]):
 
     def _turn(self, lane: Lane[T], worker: Worker[T]) -> Iterator[T]:
         """Items of a lane, until others are to have a turn; the last one stays at its head."""
-        group, queue, clock = lane.group, lane.queue, self._loop.time
-        now = clock()
+        group, queue = lane.group, lane.queue
+        now = monotonic()
         while True:
             position, item = queue[0]
             if position > group.top:
                 group.top = position
             worker.since = now
             yield item
-            now = clock()
+            now = monotonic()
             if len(queue) == 1 or group.phase != "open":
                 return
             if len(self._ready) > self._starting:  # somebody waits for a slot
@@ -286,7 +286,7 @@ class Lanes(Generic[T]):
 
     def overdue(self, seconds: float) -> list[T]:
         """Items that have run longer than this; each is told once and loses its slot."""
-        limit = self._loop.time() - seconds
+        limit = monotonic() - seconds
         late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
         items = [worker.lane.queue[0][1] for worker in late if worker.lane and worker.lane.queue]
         for worker in late:

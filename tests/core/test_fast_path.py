@@ -164,7 +164,7 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
 async def test_handling_in_the_order_of_a_partition_costs_few_calls_and_one_task() -> None:
     cost = await cost_of_handling("partition")
 
-    assert cost.calls <= 8.8
+    assert cost.calls <= 7.8
     assert cost.tasks == 1
     assert cost.kept < 60
 
