@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import wrapt
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
@@ -60,16 +64,22 @@ def test_a_record_made_later_is_the_one_that_the_client_makes(data: bytes) -> No
     assert later == list(plain)
 
 
-async def test_records_come_as_they_were_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lies on private names of aiokafka: where they are not, consuming is only slower."""
-    kinds: list[type] = []
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """The types of all records that are taken in."""
+    noted: list[type] = []
     take = Intake.take
 
     def noting(self: Intake, partition: TopicPartition, records: Any) -> None:
-        kinds.extend(map(type, records))
+        noted.extend(map(type, records))
         take(self, partition, records)
 
     monkeypatch.setattr(Intake, "take", noting)
+    return noted
+
+
+async def consumed(count: int) -> list[ConsumerRecord]:
+    """Publish so many records, and return what a handler of ConsumerRecord gets."""
     got: list[ConsumerRecord] = []
     with EmbeddedBroker(topics={"content": 1}) as broker:
         app = Application(broker.servers, entry_points=False)
@@ -80,13 +90,19 @@ async def test_records_come_as_they_were_parsed(monkeypatch: pytest.MonkeyPatch)
             got.append(record)
 
         async with app:
-            for number in range(3000):
+            for number in range(count):
                 await app.raw_publish("content", b"%d" % number, headers=[("number", b"n")])
             await app.flush()
             task = asyncio.create_task(app.consume_forever())
-            await eventually(lambda: len(got) == 3000, within=20)
+            await eventually(lambda: len(got) == count, within=20)
             await app.stop()
             await task
+    return got
+
+
+async def test_records_come_as_they_were_parsed(kinds: list[type]) -> None:
+    """It lies on private names of aiokafka: where they are not, consuming is only slower."""
+    got = await consumed(3000)
 
     assert len(kinds) == 3000
     assert ConsumerRecord not in kinds
@@ -95,3 +111,30 @@ async def test_records_come_as_they_were_parsed(monkeypatch: pytest.MonkeyPatch)
     assert got[7].value == b"7"
     assert got[7].topic == "content"
     assert got[7].headers == (("number", b"n"),)
+
+
+def by_function(getmany: Any) -> Any:
+    @functools.wraps(getmany)
+    async def wrapper(*args: Any, **options: Any) -> Any:
+        return await getmany(*args, **options)
+
+    return wrapper
+
+
+def by_proxy(getmany: Any) -> Any:
+    """As the instrumentations of opentelemetry and others do."""
+    return wrapt.FunctionWrapper(
+        getmany, lambda wrapped, _, args, options: wrapped(*args, **options)
+    )
+
+
+@pytest.mark.parametrize("wrap", [by_function, by_proxy])
+async def test_who_wraps_getmany_is_given_what_aiokafka_promises(
+    wrap: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, kinds: list[type]
+) -> None:
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", wrap(AIOKafkaConsumer.getmany))
+
+    got = await consumed(100)
+
+    assert set(kinds) == {ConsumerRecord}
+    assert [record.offset for record in got] == list(range(100))
