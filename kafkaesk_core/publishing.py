@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 from aiokafka.structs import RecordMetadata
 from pydantic import BaseModel
 
+from .arguments import check_address, checked_headers
 from .deliveries import Deliveries
 from .delivery import Delivery
 from .errors import InvalidMessageError, NotRunningError
-from .message import Data, Header, IncomingMessage, OutgoingMessage, check_address, checked_headers
+from .message import Data, Header, IncomingMessage, OutgoingMessage
 from .plugins.chains import without_result
 from .runtime import Runtime
 from .state import State

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from kafkaesk_core import Application, Retry, Router
-from kafkaesk_core.message import check_address, checked_headers
+from kafkaesk_core.arguments import check_address, checked_headers
 
 
 class Content(BaseModel):

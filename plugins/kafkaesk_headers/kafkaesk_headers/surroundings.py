@@ -11,7 +11,8 @@ from typing import Protocol
 from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import IncomingMessage
-from kafkaesk_core.message import Header, checked_headers
+from kafkaesk_core.arguments import checked_headers
+from kafkaesk_core.message import Header
 
 __all__ = [
     "SURROUNDINGS",
