@@ -48,7 +48,10 @@ class ConsumerFacade:
         self._messages = messages
         self._commit = commit
         self.raw = raw
-        """aiokafka's consumer. Committing or seeking with it can lose records."""
+        """aiokafka's consumer. Committing, seeking or polling with it can lose records.
+
+        What it hands out is as its parser made it: topic and partition are not in the record.
+        """
 
     async def commit(self) -> None:
         """Mark what the handler was given as done, and commit up to the first that is not done.
