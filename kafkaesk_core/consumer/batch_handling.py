@@ -11,7 +11,7 @@ from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.errors import BatchFailure, Skip
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import DONE, Outcome
+from kafkaesk_core.outcome import DONE, GIVEN_UP, Outcome, leaves
 from kafkaesk_core.subscription import Subscription
 
 from .failures import Failures
@@ -82,8 +82,11 @@ class BatchHandling(Handling[Messages]):
             raise BatchFailure({messages[0]: undecoded})
         try:
             return await self._binding.call(data, handed)
-        except BatchFailure as failure:
-            raise _named(failure, handed) from failure
+        except (BatchFailure, BaseExceptionGroup) as error:
+            failure = _batch_failure(error)
+            if failure is None:
+                raise
+            raise _named(failure, handed) from error
 
     def _decoded(self, messages: Messages) -> tuple[list[Any], Exception | None]:
         """The data of the messages up to the first that cannot be decoded, and why it cannot."""
@@ -97,9 +100,13 @@ class BatchHandling(Handling[Messages]):
 
     # --- what became of each
 
-    def _failed(self, error: BaseException, messages: Messages) -> dict[IncomingMessage, Outcome]:
+    def _failed(
+        self, error: BaseException, messages: Sequence[Job]
+    ) -> dict[IncomingMessage, Outcome]:
         """Decide on the messages that failed of an error; each decision is told once."""
         errors = _errors(error, messages)
+        if messages[0].portion.holding.is_given_up:
+            return dict.fromkeys(errors, self.failures.give_up(error, list(errors)))
         outcomes = {message: self.failures.decide(e, message) for message, e in errors.items()}
         told: dict[tuple[str, int], list[IncomingMessage]] = {}
         for message, outcome in outcomes.items():
@@ -138,6 +145,8 @@ class BatchHandling(Handling[Messages]):
                 first.failed(message)
         if not kept:
             return DONE
+        if GIVEN_UP in kept.values():
+            return Outcome("given up", kept=tuple(kept))
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)
         if stop is not None:
             return Outcome("stop", stop.error, kept=tuple(kept))
@@ -146,12 +155,23 @@ class BatchHandling(Handling[Messages]):
 
 def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:
     """The error of each message that failed."""
-    if isinstance(error, BatchFailure):
+    failure = _batch_failure(error)
+    if failure is not None:
         try:
-            return _named(error, messages).errors
+            return _named(failure, messages).errors
         except ValueError as wrong:
             error = wrong
     return {message: error for message in messages if message.turn != "put off"}
+
+
+def _batch_failure(error: BaseException) -> BatchFailure | None:
+    """What says which messages failed: the error, or all of a TaskGroup's together."""
+    named: dict[Any, BaseException] = {}
+    for one in leaves(error):
+        if not isinstance(one, BatchFailure):
+            return None
+        named.update(one.errors)
+    return BatchFailure(named)
 
 
 def _named(failure: BatchFailure, messages: Messages) -> BatchFailure:

@@ -27,7 +27,8 @@ Send = Callable[[Offsets, float], Awaitable[CommitResult]]
 class Commits:
     """Commits watermarks, one commit at a time, only between an assignment and its revocation.
 
-    `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker.
+    `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker. `lost`
+    is called when the answer is that the group has given our partitions to others.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Commits:
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
         self._unknown: set[TopicPartition] = set()  # to the coordinator
+        self.lost: Callable[[], None] = lambda: None
         self.layers: Layers = lambda offsets, _: self.innermost(offsets)
         self.counts: Counter[str] = Counter()
         self.last_success: float | None = None
@@ -58,10 +60,6 @@ class Commits:
         group back.
         """
         self._is_open = False
-        await self.interrupt()
-
-    async def interrupt(self) -> None:
-        """Cancel the commit in flight, if any; what it would have stored stays to be committed."""
         running = self._in_flight
         if running is not None and not running.done():
             running.cancel()
@@ -134,6 +132,7 @@ class Commits:
             self._ledger.acknowledge(partition, epochs[partition], offsets[partition])
         self._note_unknown(result)
         if result.is_lost:
+            self.lost()
             raise self._failed("the group has given our partitions to others")
         if result.refused:
             told = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in result.refused.items())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kafkaesk_core.errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import Outcome, outcome_of
+from kafkaesk_core.outcome import GIVEN_UP, Outcome, leaves, outcome_of, unwrapped
 from kafkaesk_core.subscription import Subscription
 
 __all__ = ["Failures"]
@@ -46,14 +46,28 @@ class Failures:
             BaseException: the error itself, if it is the cancellation of the running task or an
                 exit: no failure, and the message is not done.
         """
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise error
-            # The handler awaited something that was cancelled: a failure like any other.
-        elif not isinstance(error, (Exception, Disposition)):
+        error = unwrapped(error)
+        if _is_cancelled(error) or not all(isinstance(one, FAILURES) for one in leaves(error)):
             raise error
         return outcome_of(error, self._subscription.on_error, message)
+
+    def give_up(self, error: BaseException, messages: Messages) -> Outcome:
+        """What becomes of messages that fail while their partition is taken from them.
+
+        They come again, so nothing is decided: most of it is what a handler makes of its
+        cancellation, or of a commit that came too late.
+
+        Raises:
+            BaseException: as `decide` does.
+        """
+        if _is_cancelled(error) or not all(isinstance(one, FAILURES) for one in leaves(error)):
+            raise error
+        self.counts["given_up"] += len(messages)
+        logger.info(
+            "%s; ended when its partition was handed over, and comes again: %s",
+            *(self._told(messages), _described(error)),
+        )
+        return GIVEN_UP
 
     def tell(self, outcome: Outcome, messages: Messages) -> None:
         """Count and log one decision on these messages, or stop the application for it."""
@@ -124,6 +138,17 @@ class Failures:
         )
 
 
+FAILURES = (Exception, Disposition, asyncio.CancelledError)
+"""What a message can fail of. A cancellation is: the handler awaited what others cancelled."""
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it is the cancellation of the task that runs the handler."""
+    task = asyncio.current_task()
+    is_asked_for = task is not None and task.cancelling() > 0
+    return is_asked_for and isinstance(error, asyncio.CancelledError)
+
+
 def _schema_of(message: IncomingMessage) -> str | None:
     try:
         return message.schema
@@ -141,6 +166,9 @@ def _reason(outcome: Outcome) -> str:
 def _described(error: BaseException | None) -> str:
     """Name and text. A text that raises itself would leave its record without an outcome."""
     try:
-        return f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, BaseExceptionGroup):
+            text += f": {', '.join(_described(one) for one in leaves(error))}"
+        return text
     except Exception:
         return f"{type(error).__name__}, whose text cannot be shown"

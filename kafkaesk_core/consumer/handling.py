@@ -61,7 +61,7 @@ class Handling(Generic[S]):
             or portion.finish(offset)
             or self._ledger.finish(portion.partition, portion.epoch, offset)
         ):
-            portion.buffered.size -= portion.room
+            portion.holding.size -= portion.room
             if outcome is DONE:
                 self._done += 1
             else:
@@ -110,6 +110,8 @@ class MessageHandling(Handling[IncomingMessage]):
         return DONE
 
     def _failed(self, error: BaseException, job: Job) -> Outcome:
+        if job.portion.holding.is_given_up:
+            return self.failures.give_up(error, (job,))
         outcome = self.failures.decide(error, job)
         self.failures.tell(outcome, (job,))
         if outcome.is_terminal:

@@ -16,7 +16,7 @@ from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Ordering
 
 from .handling import Handling
-from .job import Buffered, Job, Portion
+from .job import Holding, Job, Portion
 
 __all__ = ["Intake", "Route"]
 
@@ -55,7 +55,7 @@ class Intake:
         self._stream_of = stream_of
         self._max_bytes = max_bytes
         self._by_topic: dict[str, tuple[Route, str]] = {}
-        self._buffered: dict[TopicPartition, Buffered] = {}
+        self._holdings: dict[TopicPartition, Holding] = {}
         self._full: set[TopicPartition] = set()
         self._clock = asyncio.get_running_loop().time
         self.is_open = False
@@ -68,7 +68,7 @@ class Intake:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of the records that wait or run, roughly."""
-        return round(sum(one.size for one in self._buffered.values()))
+        return round(sum(one.size for one in self._holdings.values()))
 
     def route(self, topic: str) -> tuple[Route, str]:
         """Who handles a topic, and the name of its stream.
@@ -128,11 +128,11 @@ class Intake:
         epoch = self._ledger.register(partition, offsets, self._clock())
         contents = [len(r.value or b"") + len(r.key or b"") for r in records]
         total = RECORD_OVERHEAD * len(records) + sum(contents)
-        buffered = self._buffered.setdefault(partition, Buffered())
-        buffered.size += total
+        holding = self._holdings.setdefault(partition, Holding())
+        holding.size += total
         room = total / len(records)
         finish = self._ledger.finisher(partition)
-        portion = Portion(partition, epoch, stream, finish=finish, buffered=buffered, room=room)
+        portion = Portion(partition, epoch, stream, finish=finish, holding=holding, room=room)
         key_of = _KEYS[route.ordering]
         entries = zip(offsets, [Job(record, portion) for record in records], strict=True)
         by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
@@ -144,10 +144,17 @@ class Intake:
         for key, of_lane in by_lane.items():
             route.lanes.submit(partition, key, of_lane)
 
+    def give_up(self, partitions: Collection[TopicPartition]) -> None:
+        """What runs of these partitions comes again: it cannot fail any more."""
+        for partition in partitions:
+            if partition in self._holdings:
+                self._holdings[partition].is_given_up = True
+
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are given up, with all that is queued of them."""
+        self.give_up(partitions)
         for partition in partitions:
-            self._buffered.pop(partition, None)
+            self._holdings.pop(partition, None)
             self._full.discard(partition)
 
 

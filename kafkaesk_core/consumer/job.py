@@ -9,26 +9,31 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.records import ParsedRecord, consumer_record
 
-__all__ = ["Buffered", "Job", "Portion"]
+__all__ = ["Holding", "Job", "Portion"]
 
 
-class Buffered:
-    """How many bytes the records of one partition take that wait or run, roughly."""
+class Holding:
+    """The records of one partition that wait or run, in one time of owning it.
 
-    __slots__ = ("size",)
+    `size` is how many bytes they take, roughly. `is_given_up` says that they come again, here or
+    elsewhere, whatever becomes of them: what they fail of from then on is nobody's concern.
+    """
+
+    __slots__ = ("is_given_up", "size")
 
     def __init__(self) -> None:
         self.size = 0.0
+        self.is_given_up = False
 
 
 class Portion:
     """What records have in common that were taken together.
 
     `epoch` is the one in which their partition delivered them, `finish` closes their offsets in
-    it; `room` is what each of them takes of what is `buffered`, on average, in bytes.
+    it; `room` is what each of them takes of the `holding`, on average, in bytes.
     """
 
-    __slots__ = ("buffered", "epoch", "finish", "partition", "room", "stream")
+    __slots__ = ("epoch", "finish", "holding", "partition", "room", "stream")
 
     def __init__(
         self,
@@ -37,14 +42,14 @@ class Portion:
         stream: str,
         *,
         finish: Callable[[int], bool],
-        buffered: Buffered,
+        holding: Holding,
         room: float,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
         self.stream = stream
         self.finish = finish
-        self.buffered = buffered
+        self.holding = holding
         self.room = room
 
 

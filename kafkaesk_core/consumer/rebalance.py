@@ -67,6 +67,7 @@ class Rebalance:
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self.counts: Counter[str] = Counter()
+        commits.lost = lambda: intake.give_up(list(ledger))
 
     # --- from the coordinator
 
@@ -100,6 +101,7 @@ class Rebalance:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
         owned = list(self._ledger)
         self._intake.is_open = False
+        self._intake.give_up(owned)
         self._ledger.revoke(owned)
         await self._commits.close()
         for lanes in self._lanes:
@@ -145,7 +147,8 @@ class Rebalance:
             self._abandon(owned)
 
     async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
-        await self._commits.interrupt()
+        # Commits go on: those that handlers ask for are part of finishing, and one in flight is
+        # waited for by the next, within its time.
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
@@ -156,6 +159,7 @@ class Rebalance:
             )
         if self._commits_automatically:
             await self._commit(reason)
+        self._intake.give_up(owned)
         for lanes in self._lanes:
             lanes.cancel(owned)
         await self._wait_idle(owned, self._limits.grace)

@@ -15,7 +15,7 @@ from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.consumer.batch_handling import BatchHandling
 from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.job import Buffered, Job, Portion
+from kafkaesk_core.consumer.job import Holding, Job, Portion
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
@@ -194,7 +194,7 @@ class Batch:
         )
         self.undecodable: set[int] = set()
         finish = self.ledger.finisher(A)
-        portion = Portion(A, epoch, "stream", finish=finish, buffered=Buffered(), room=1.0)
+        portion = Portion(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
         self.jobs = [Job(self._record(n), portion) for n in range(count)]
 
     @staticmethod
@@ -274,6 +274,30 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
     assert batch.ledger.watermark(A) == 4
+
+
+async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
+    group = ExceptionGroup(
+        "unhandled errors in a TaskGroup",
+        [BatchFailure({0: Skip("old")}), BatchFailure({1: Retry(delay=2)})],
+    )
+    batch = Batch(raising(group))
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("retry", (1,))
+    assert batch.finished == [(0, "skip"), (2, "done")]
+
+
+async def test_rule_21_a_batch_whose_partition_was_given_up_decides_nothing() -> None:
+    batch = Batch(raising(ConnectionError("instead of the cancellation")), on_error="skip")
+    batch.jobs[0].portion.holding.is_given_up = True
+
+    outcome = await batch.run()
+
+    assert (outcome.kind, outcome.kept) == ("given up", (0, 1, 2))
+    assert batch.finished == []
+    assert batch.handling.counts == {"given_up": 3}
 
 
 async def test_stop_wins_and_keeps_what_would_be_retried() -> None:

@@ -13,7 +13,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.job import Buffered, Job, Portion
+from kafkaesk_core.consumer.job import Holding, Job, Portion
+from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import Outcome
@@ -36,11 +37,11 @@ class One:
         failures = Failures(subscription, stopped=self.stopped.append, blame=lambda _: None)
         self.handling = MessageHandling(subscription, Binding(call), self.ledger, failures, None)
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())
-        self.buffered = Buffered()
-        self.buffered.size = 205.0
+        self.holding = Holding()
+        self.holding.size = 205.0
         finish = self.ledger.finisher(PARTITION)
         portion = Portion(
-            PARTITION, epoch, "stream", finish=finish, buffered=self.buffered, room=205.0
+            PARTITION, epoch, "stream", finish=finish, holding=self.holding, room=205.0
         )
         self.job = Job(record, portion)
 
@@ -95,3 +96,129 @@ async def test_a_cancelled_handler_leaves_its_record_open() -> None:
 
     assert one.ledger.watermark(PARTITION) == 5
     assert one.handling.counts == {}
+
+
+# --- dispositions that a TaskGroup wraps
+
+
+def in_task_group(*errors: BaseException) -> Callable[[IncomingMessage], Awaitable[Any]]:
+    """A handler whose children each raise one of these, all of them before any is cancelled."""
+
+    async def call(message: IncomingMessage) -> None:
+        everybody = asyncio.Barrier(len(errors))
+
+        async def child(error: BaseException) -> None:
+            await everybody.wait()
+            raise error
+
+        async with asyncio.TaskGroup() as group:
+            for error in errors:
+                group.create_task(child(error))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("errors", "on_error", "kind"),
+    [
+        ([Skip()], "stop", "skip"),
+        ([Skip(), Skip()], "stop", "skip"),
+        ([Retry(delay=1)], "stop", "retry"),
+        ([Stop()], "skip", "stop"),
+        ([Stop(), KeyError("x")], "skip", "stop"),
+        ([Stop(), Skip()], "skip", "stop"),
+        ([ExceptionGroup("inner", [KeyError("x")])], "skip", "skip"),
+        ([BaseExceptionGroup("inner", [Retry(delay=1)])], "skip", "retry"),
+    ],
+    ids=repr,
+)
+async def test_dispositions_in_groups_that_agree_decide(
+    errors: list[BaseException], on_error: str, kind: str
+) -> None:
+    """D2: Stop always stops."""
+    one = One(in_task_group(*errors), on_error)
+
+    await one.run()
+
+    assert one.handling.counts == {kind: 1}
+
+
+async def test_of_several_retries_in_a_group_the_longest_counts() -> None:
+    one = One(in_task_group(Retry(delay=1), Retry(delay=7), Retry(delay=2)), "stop")
+
+    outcome = await one.run()
+
+    assert (outcome.kind, outcome.delay) == ("retry", 7)
+
+
+@pytest.mark.parametrize(
+    "errors", [[Skip(), KeyError("x")], [Skip(), Retry()], [Retry(), KeyError("x")]], ids=repr
+)
+async def test_a_group_that_disagrees_is_the_records_failure(errors: list[BaseException]) -> None:
+    """It is no Exception, and ended the application without a place."""
+    asked: list[BaseException] = []
+
+    def on_error(error: BaseException, message: IncomingMessage) -> Stop:
+        asked.append(error)
+        return Stop()
+
+    one = One(in_task_group(*errors), on_error)
+
+    assert (await one.run()).kind == "stop"
+    assert isinstance(asked[0], BaseExceptionGroup)
+    assert set(asked[0].exceptions) == set(errors)
+    assert "topic[0]@5" in str(one.stopped[0])
+    for error in errors:
+        assert type(error).__name__ in str(one.stopped[0])
+
+
+async def test_an_exit_in_a_group_is_no_failure() -> None:
+    async def call(message: IncomingMessage) -> None:
+        raise BaseExceptionGroup("several", [Skip(), SystemExit(3)])
+
+    one = One(call, "skip")
+
+    with pytest.raises(BaseExceptionGroup):
+        await one.run()
+    assert one.ledger.watermark(PARTITION) == 5
+
+
+# --- what fails after its partition was given up
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip", lambda error, message: Stop()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("instead of the cancellation"),
+        ExceptionGroup("of a TaskGroup", [ConnectionError()]),
+        BaseExceptionGroup("of a TaskGroup", [asyncio.CancelledError()]),
+        Skip(),
+        Stop(),
+    ],
+    ids=repr,
+)
+async def test_rule_21_what_a_handler_makes_of_its_cancellation_decides_nothing(
+    error: BaseException, on_error: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rebalance stopped the application, or said "skipped" of what comes again."""
+    started = asyncio.Event()
+
+    async def call(message: IncomingMessage) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise error from None
+
+    one = One(call, on_error)
+    running = asyncio.create_task(one.run())
+    await started.wait()
+    one.holding.is_given_up = True
+    running.cancel()
+
+    assert (await running).kind == "given up"
+    assert one.stopped == []
+    assert one.ledger.watermark(PARTITION) == 5
+    assert one.handling.counts == {"given_up": 1}
+    assert "skipped" not in caplog.text

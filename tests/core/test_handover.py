@@ -19,7 +19,7 @@ from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
-from kafkaesk_core.errors import HandlerError, Retry
+from kafkaesk_core.errors import CommitError, HandlerError, Retry
 from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.offset_commits import CommitResult
@@ -47,6 +47,9 @@ class Engine:
         self.events: list[RebalanceEvent] = []
         self.unknown: set[TopicPartition] = set()
         self.release = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.answer.set()
+        self.is_lost = False
         self.ledger: Ledger[TopicPartition] = Ledger()
 
         async def handler(data: bytes) -> None: ...
@@ -84,6 +87,9 @@ class Engine:
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         self.committed.append(dict(offsets))
+        await self.answer.wait()
+        if self.is_lost:
+            return CommitResult(is_lost=True)
         return CommitResult(
             stored=set(offsets) - self.unknown, gone=self.unknown.intersection(offsets)
         )
@@ -177,6 +183,97 @@ async def test_a_revocation_finishes_what_runs_and_commits_it() -> None:
     assert engine.handled == [0]
     assert engine.committed == [{A: 1}]
     assert list(engine.ledger) == []
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+async def test_a_handler_that_turns_its_cancellation_into_an_error_fails_nothing(
+    on_error: OnError,
+) -> None:
+    """Rule 18: what happens after the drain is the handover's."""
+    engine = Engine(on_error)
+
+    async def translate(message: IncomingMessage) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("the database went away") from None
+
+    engine.handling.layers = translate
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0, 1)
+    await eventually(lambda: engine.lanes.running)
+
+    await engine.rebalance.revoked(frozenset([A]), is_lost=False)
+    await eventually(lambda: engine.handling.counts["given_up"])
+
+    assert engine.stopped == []
+    assert engine.committed == []
+    assert engine.handling.counts["skip"] == 0
+    engine.handling.layers = engine.handling.innermost
+    engine.release.set()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0, 1)
+    await eventually(lambda: engine.handled == [0, 1])
+
+
+@pytest.mark.parametrize("commits_automatically", [True, False])
+@pytest.mark.parametrize("is_stop", [True, False])
+async def test_rule_17_a_commit_in_flight_is_finished_by_a_handover(
+    commits_automatically: bool, is_stop: bool
+) -> None:
+    """It was cancelled, and the handler that waited for it failed."""
+    engine = Engine()
+    engine.rebalance._commits_automatically = commits_automatically
+    engine.answer.clear()
+
+    async def commit_by_hand(message: IncomingMessage) -> None:
+        engine.ledger.finish(A, message.epoch, message.offset)
+        message.is_closed = True
+        await engine.commits.commit("manual")
+        engine.handled.append(message.offset)
+
+    engine.handling.layers = commit_by_hand
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.committed)
+
+    now = asyncio.get_running_loop().time()
+    handing_over = asyncio.create_task(
+        engine.rebalance.stop(now + 10)
+        if is_stop
+        else engine.rebalance.revoked(frozenset([A]), is_lost=False)
+    )
+    await asyncio.sleep(0)
+    engine.answer.set()
+    await handing_over
+
+    assert engine.handled == [0]
+    assert engine.committed == [{A: 1}]
+    assert engine.stopped == []
+
+
+async def test_rule_22_a_commit_that_comes_too_late_is_no_failure_of_its_record() -> None:
+    """The broker says so before the coordination does."""
+    engine = Engine()
+    engine.is_lost = True
+    told: list[CommitError] = []
+
+    async def commit_by_hand(message: IncomingMessage) -> None:
+        engine.ledger.finish(A, message.epoch, message.offset)
+        try:
+            await engine.commits.commit("manual")
+        except CommitError as error:
+            told.append(error)
+            raise RuntimeError("cannot go on") from error
+
+    engine.handling.layers = commit_by_hand
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.handling.counts["given_up"])
+    await engine.rebalance.revoked(frozenset([A]), is_lost=True)
+
+    assert "given our partitions to others" in str(told[0])
+    assert engine.stopped == []
 
 
 async def test_lost_partitions_are_neither_waited_for_nor_committed() -> None:

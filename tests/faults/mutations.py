@@ -104,8 +104,8 @@ MUTATIONS = (
         "own 1",
         "commits go on between a revocation and the next assignment",
         "kafkaesk_core/consumer/commits.py",
-        "        self._is_open = False\n        await self.interrupt()\n",
-        "        await self.interrupt()\n",
+        "        self._is_open = False\n        running = ",
+        "        running = ",
     ),
     Mutation(
         "own 2",

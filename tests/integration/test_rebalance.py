@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core import Application
+from kafkaesk_core import Application, Subscriber
 from kafkaesk_testing import eventually
 
 Handle = Callable[[Application, ConsumerRecord], Any]
@@ -44,17 +44,19 @@ class Group:
         )
 
     @asynccontextmanager
-    async def member(self, **tuning: Any) -> AsyncIterator[Application]:
+    async def member(self, *, by_hand: bool = False, **tuning: Any) -> AsyncIterator[Application]:
         app = self.application(**tuning)
         concurrency = None if self._ordering == "partition" else 8
 
-        async def handle(record: ConsumerRecord) -> None:
+        async def handle(record: ConsumerRecord, subscriber: Subscriber) -> None:
             lane = (record.partition, record.key if self._ordering == "key" else None)
             is_ordered = self._ordering != "unordered"
             self.running[lane] += 1
             self.overlaps += is_ordered and self.running[lane] > 1
             try:
                 await self._handle(app, record)
+                if by_hand:
+                    await subscriber.consumer.commit()
             finally:
                 self.running[lane] -= 1
             self.handled[record.partition, record.offset] += 1
@@ -111,6 +113,32 @@ async def test_members_that_come_and_go_lose_nothing_and_repeat_nothing(
     assert group.overlaps == 0
     if ordering != "unordered":
         assert all(offsets == sorted(offsets) for offsets in group.order.values())
+
+
+@pytest.mark.parametrize("auto_commit", [True, False])
+async def test_handlers_that_commit_by_hand_finish_in_handovers_and_stops(
+    kafka: Any, auto_commit: bool
+) -> None:
+    """Rules 17, 18: their commit is part of finishing; it was cancelled, and stopped the service.
+
+    Its records are in the handler's own hands: what it has committed comes to nobody again.
+    """
+    group = Group(kafka.servers, "partition", quickly)
+    count = 3000
+
+    async with group.member(by_hand=True, auto_commit=auto_commit) as first:
+        publishing = asyncio.create_task(publish(first, count))
+        await eventually(lambda: len(group.handled) > 100, within=20)
+        for _ in range(3):
+            async with group.member(by_hand=True, auto_commit=auto_commit) as second:
+                await eventually(lambda: second.health().is_ready, within=20)
+                goal = min(len(group.handled) + 200, count)
+                await eventually(partial(group.has_handled, goal), within=20)
+        await publishing
+        await eventually(lambda: len(group.handled) == count, within=30)
+
+    assert group.twice == 0
+    assert group.overlaps == 0
 
 
 async def test_a_new_matching_topic_is_found_at_once_and_read_from_its_beginning(
