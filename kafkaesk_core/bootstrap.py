@@ -48,8 +48,8 @@ async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
         return
     if len(servers) > 1:
         raise ConfigurationError(
-            f"kafka_servers mixes {urls[0]!r} with {len(servers) - 1} other addresses; "
-            "give either one URL or addresses as host:port"
+            f"kafka_servers mixes the URL {urls[0]!r} with {len(servers) - 1} other addresses; "
+            "give one URL, or addresses as host:port"
         )
     async with _factory(urls[0])(urls[0], settings) as bootstrap:
         yield bootstrap
@@ -58,9 +58,10 @@ async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
 def _check_addresses(servers: Sequence[str]) -> None:
     for server in servers:
         host, _, port = server.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        is_host = bool(host) and not any(c in "/ " or not c.isprintable() for c in host)
+        if not is_host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ConfigurationError(
-                f"kafka_servers has {server!r}, which is no address; write host:port, "
+                f"kafka_servers has {server!r}, which is not an address; write host:port, "
                 "as in localhost:9092"
             )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack
 from .binding import takes_batches
 from .plugins.registry import Plugins, function_plugin
 from .router import Router
-from .settings import Settings, Tuning, checked, listed, merged_settings
+from .settings import Settings, Tuning, checked, listed, merged_settings, taken_over
 
 __all__ = ["Configuration"]
 
@@ -95,7 +95,7 @@ class Configuration(Router):
             "auto_commit_interval_ms": auto_commit_interval_ms,
             **tuning,
         }
-        changed = {name: value for name, value in given.items() if value is not None}
+        changed = {name: v for name, v in taken_over(given).items() if v is not None}
         merged = {**self._configured, **changed}
         checked(merged)
         self._configured = merged
@@ -106,7 +106,7 @@ class Configuration(Router):
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
         """
-        given = {name: value for name, value in settings.items() if value is not None}
+        given = {name: v for name, v in taken_over(settings).items() if v is not None}
         checked({**self._configured, **given})
         self._overrides.update(given)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from .binding import BatchBinding, Binding, Known, bind
 from .consumer.group import GroupConsumer
 from .errors import ConfigurationError, SubscriptionError
 from .message import App, IncomingMessage
+from .names import RULE, is_topic_name
 from .outcome import Outcome
+from .plugins.contract import did_you_mean
 from .plugins.registry import Plugins
 from .runtime import Runtime
 from .schema.registry import Schemas
@@ -43,9 +45,13 @@ class Groups:
         self._plugins = plugins
         self._bindings: dict[str, dict[Subscription, Binding | BatchBinding]] = {}
         self._consumers: dict[str, GroupConsumer] = {}
+        known_plugins = {info.name for info in plugins.list()}
         for subscription in subscriptions:
             _check_overrides(subscription, settings)
+            _check_skipped(subscription, known_plugins)
+            _check_literals(subscription, settings.topic_prefix)
             bindings = self._bindings.setdefault(subscription.group, {})
+            _check_alone(subscription, bindings)
             bindings[subscription] = bind(
                 subscription,
                 decoder=schemas.decoder,
@@ -101,6 +107,36 @@ def _check_overrides(subscription: Subscription, settings: Settings) -> None:
         settings.with_overrides(subscription.overrides)
     except ConfigurationError as error:
         raise SubscriptionError(f"handler {subscription.handler_name}: {error}") from error
+
+
+def _check_skipped(subscription: Subscription, known: Collection[str]) -> None:
+    for name in sorted(set(subscription.skip_plugins) - set(known)):
+        raise SubscriptionError(
+            f"handler {subscription.handler_name}: skip_plugins names {name!r}, but no plugin of "
+            f"that name is installed or registered{did_you_mean(name, known)} "
+            f"(known: {', '.join(sorted(known)) or 'none'})"
+        )
+
+
+def _check_literals(subscription: Subscription, prefix: str) -> None:
+    for stream in subscription.literal_streams:
+        if not is_topic_name(prefix + stream):
+            raise SubscriptionError(
+                f"handler {subscription.handler_name}: stream {stream!r} with the topic prefix "
+                f"{prefix!r} makes {prefix + stream!r}, which cannot be a topic; {RULE}"
+            )
+
+
+def _check_alone(subscription: Subscription, others: Iterable[Subscription]) -> None:
+    """In one group each stream has one handler: of two, each would get a part of it."""
+    for other in others:
+        stream = subscription.shared_with(other)
+        if stream is not None:
+            raise SubscriptionError(
+                f"stream {stream!r} is subscribed by {other.handler_name} and by "
+                f"{subscription.handler_name} in group {subscription.group!r}, but a group has one "
+                "handler per stream; give one of them another group"
+            )
 
 
 def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Settings) -> Settings:

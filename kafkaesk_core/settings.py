@@ -8,18 +8,42 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
+from .names import LONGEST, RULE, not_in_names
 
-__all__ = ["Settings", "Tuning", "checked", "listed", "merged_settings"]
+__all__ = ["Settings", "Tuning", "checked", "listed", "merged_settings", "taken_over"]
 
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_TAKEN_OVER = {
+    "auto_commit_interval_ms": "auto_commit_interval_ms",
+    "api_version": "kafka_api_version",
+}
+"""Options of aiokafka that are settings of ours, with the same meaning (D26)."""
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 ENV_PREFIX = "KAFKAESK_"
 
 
@@ -70,8 +94,19 @@ class Settings(BaseModel):
     @field_validator("kafka_servers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(server.strip() for server in value.split(",") if server.strip())
+        """Split addresses at commas; a URL, whose options may have commas, stays whole."""
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+            raise PydanticCustomError("servers", 'must be "host:port" or a list of them')
+        texts = [[v] if _URL.match(v.strip()) else v.split(",") for v in values]
+        return tuple(text.strip() for one in texts for text in one if text.strip())
+
+    @field_validator("topic_prefix", mode="after")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        part = not_in_names(value)
+        if part is not None or len(value) >= LONGEST:
+            raise PydanticCustomError("prefix", "cannot begin a topic; {rule}", {"rule": RULE})
         return value
 
     @property
@@ -180,6 +215,30 @@ def _check(relations: Iterator[tuple[bool, str]]) -> None:
             raise ConfigurationError(otherwise)
 
 
+def taken_over(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer of settings with those that its `kafka_settings` has, as kafkaesk 0.8 did.
+
+    Raises:
+        ConfigurationError: one is given in both places, with different values.
+    """
+    given = layer.get("kafka_settings")
+    if not isinstance(given, Mapping):
+        return dict(layer)
+    taken = dict(layer)
+    for option, name in _TAKEN_OVER.items():
+        if option not in given:
+            continue
+        own, default = layer.get(name), Settings.model_fields[name].default
+        if own not in (None, default, given[option]):
+            raise ConfigurationError(
+                f"kafka_settings[{option!r}] is {given[option]!r}, but {name} is {own!r}; "
+                f"set {name} alone"
+            )
+        taken[name] = given[option]
+    taken["kafka_settings"] = {key: given[key] for key in given if key not in _TAKEN_OVER}
+    return taken
+
+
 def merged_settings(
     *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
@@ -193,9 +252,11 @@ def merged_settings(
     try:
         environment = environment_of(Settings, ENV_PREFIX)
     except Exception as error:
-        raise ConfigurationError(f"the environment is wrong: {_told(error, ENV_PREFIX)}") from error
+        raise ConfigurationError(
+            f"wrong environment variable: {_told(error, ENV_PREFIX)}"
+        ) from error
     merged: dict[str, Any] = {}
-    for layer in (*layers, environment, overrides or {}):
+    for layer in map(taken_over, (*layers, environment, overrides or {})):
         merged.update({name: value for name, value in layer.items() if value is not None})
     return checked(merged)
 
@@ -222,7 +283,7 @@ def listed(variable: str) -> list[str] | None:
 
 def _told(error: Exception, prefix: str) -> str:
     if not isinstance(error, ValidationError):
-        return str(error)
+        return _told_of_json(error, prefix)
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
@@ -232,7 +293,18 @@ def _told(error: Exception, prefix: str) -> str:
             problems.append(f"there is no setting {name!r}{hint}")
             continue
         # What is in kafka_settings may be secret.
-        value = "" if name.startswith("kafka_settings") else f", not {problem['input']!r}"
+        value = "" if name.startswith("kafka_settings") else f", got {problem['input']!r}"
         shown = prefix + name.upper() if prefix else name
-        problems.append(f"{shown}: {problem['msg']}{value}")
+        text = problem["msg"].replace("Input should be", "must be").partition(", unable to")[0]
+        if prefix:
+            text = text.replace("a valid dictionary", "a JSON object")
+        problems.append(f"{shown} {text}{value}")
     return "; ".join(problems)
+
+
+def _told_of_json(error: Exception, prefix: str) -> str:
+    """Say which variable is not the JSON that it has to be; pydantic-settings names the field."""
+    field = re.search(r'field "(\w+)"', str(error))
+    if field is None:
+        return str(error)
+    return f"{prefix}{field[1].upper()} must be a JSON object: {error.__cause__ or error}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Literal, get_args
 
 from .errors import Disposition, SubscriptionError
 from .message import IncomingMessage
+from .names import RULE, impossible_part, is_literal, is_topic_name, sample_of
 
-__all__ = ["Handler", "OnError", "Ordering", "Subscription"]
+__all__ = ["Handler", "OnError", "Ordering", "Subscription", "is_async"]
 
 Handler = Callable[..., Awaitable[Any]]
 Ordering = Literal["partition", "key", "unordered"]
@@ -24,6 +26,14 @@ OVERRIDABLE = (
     "max_uncommitted",
     "max_record_age",
 )
+POSITIVE_NUMBERS = (
+    "timeout_seconds",
+    "drain_timeout",
+    "cancel_grace",
+    "commit_timeout",
+    "max_record_age",
+)
+COUNTS = ("concurrency", "batch_size", "max_uncommitted")
 OnError = Literal["stop", "skip"] | Callable[[BaseException, IncomingMessage], Disposition]
 
 
@@ -58,7 +68,7 @@ class Subscription:
     concurrency: int | None = field(default=None, kw_only=True)
     ordering: Ordering = field(default="partition", kw_only=True)
     on_error: OnError = field(default="stop", kw_only=True)
-    skip_plugins: frozenset[str] = field(default=frozenset(), kw_only=True)
+    skip_plugins: Collection[str] = field(default=frozenset(), kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True)
     batch_timeout: float | None = field(default=None, kw_only=True)
     drain_timeout: float | None = field(default=None, kw_only=True)
@@ -70,48 +80,50 @@ class Subscription:
     def __post_init__(self) -> None:
         for problem in self._problems():
             raise SubscriptionError(f"handler {self.handler_name}: {problem}")
+        object.__setattr__(self, "skip_plugins", frozenset(self.skip_plugins))
 
-    def _problems(self) -> list[str]:
+    def _problems(self) -> Iterator[str]:
+        """What cannot work, the first being told."""
+        yield from _problems_of_handler(self.func)
+        yield from self._problems_of_streams()
+        if not _is_name(self.group):
+            yield f"has the consumer group {self.group!r}; give a name, or leave it out"
+        yield from self._problems_of_numbers()
+        if self.ordering not in get_args(Ordering):
+            yield f"has ordering={self.ordering!r}; use one of {', '.join(get_args(Ordering))}"
+        if not _is_names(self.skip_plugins):
+            yield f"has skip_plugins={self.skip_plugins!r}; give a list of plugin names"
+        yield from _problems_of_on_error(self.on_error)
+
+    def _problems_of_numbers(self) -> Iterator[str]:
+        for name in POSITIVE_NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                yield f"has {name}={value!r}; give a number greater than 0, or None"
+        for name in COUNTS:
+            value = getattr(self, name)
+            if value is not None and not _is_count(value):
+                yield f"has {name}={value!r}; give an integer of 1 or more, or None"
+        timeout = self.batch_timeout
+        if timeout is not None and not (_is_number(timeout) and timeout >= 0):
+            yield f"has batch_timeout={timeout!r}; give 0 or more seconds, or None"
+
+    def _problems_of_streams(self) -> Iterator[str]:
         taken = self.pattern if self.topics is None else self.topics
-        orderings = get_args(Ordering)
-        checks = (
-            (_is_async(self.func), "is not 'async def'; declare it so, and use asyncio.to_thread"),
-            (_takes_data(self.func), "takes no parameter; its first one receives the data"),
-            (
-                _is_name(self.pattern) if self.topics is None else self._has_names(),
-                f"is subscribed to {taken!r}; give a stream pattern, or a list of stream names",
-            ),
-            (
-                _is_name(self.group),
-                f"has the consumer group {self.group!r}; give a name, or leave it out",
-            ),
-            (
-                self.timeout_seconds is None or self.timeout_seconds > 0,
-                f"has timeout_seconds={self.timeout_seconds!r}; give more than 0, or None for none",
-            ),
-            (
-                self.concurrency is None or _is_count(self.concurrency),
-                f"has concurrency={self.concurrency!r}; give 1 or more, or None",
-            ),
-            (
-                self.ordering in orderings,
-                f"has ordering={self.ordering!r}; use one of {', '.join(orderings)}",
-            ),
-            (
-                self.on_error in ("stop", "skip") or callable(self.on_error),
-                f"has on_error={self.on_error!r}; use 'stop', 'skip', "
-                "or a function (error, message) -> Retry, Skip or Stop",
-            ),
-            (
-                self.batch_size is None or _is_count(self.batch_size),
-                f"has batch_size={self.batch_size!r}; give 1 or more, or None",
-            ),
-            (
-                self.batch_timeout is None or self.batch_timeout >= 0,
-                f"has batch_timeout={self.batch_timeout!r}; give 0 or more seconds, or None",
-            ),
-        )
-        return [problem for holds, problem in checks if not holds]
+        if not (_is_name(self.pattern) if self.topics is None else self._has_names()):
+            yield f"is subscribed to {taken!r}; give a stream pattern, or a list of stream names"
+        elif self.topics is not None:
+            for name in self.topics:
+                if not is_topic_name(name):
+                    yield f"stream {name!r} cannot be a topic; {RULE}"
+        elif is_literal(self.pattern or ""):
+            if not is_topic_name(self.pattern or ""):
+                yield f"stream {self.pattern!r} cannot be a topic; {RULE}"
+        elif part := impossible_part(self.pattern or ""):
+            yield (
+                f"pattern {self.pattern!r} matches no topic because of its {part!r}; {RULE}; "
+                "the wildcards are *, ? and [...], as in file names, and no regular expression"
+            )
 
     def _has_names(self) -> bool:
         streams = self.topics or ()
@@ -131,6 +143,31 @@ class Subscription:
         if self.topics is not None:
             return f"(?:{'|'.join(re.escape(topic) for topic in self.topics)})\\Z"
         return translate(self.pattern or "")
+
+    @property
+    def literal_streams(self) -> Sequence[str]:
+        """The streams that it names; empty for a pattern with wildcards."""
+        if self.topics is not None:
+            return self.topics
+        return (self.pattern,) if self.pattern and is_literal(self.pattern) else ()
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """The names, or the one pattern, that it is subscribed to."""
+        return (self.pattern or "",) if self.topics is None else self.topics
+
+    def shared_with(self, other: Subscription) -> str | None:
+        """A stream, or a pattern, that another subscription takes as well; None if unknown.
+
+        Two patterns may share streams that nobody knows before they exist: these are found only
+        where one pattern matches all that the other does.
+        """
+        for one, two in ((self, other), (other, self)):
+            for stream in one.streams:
+                sample = sample_of(stream) if one.topics is None else stream
+                if stream in two.streams or two.matches(sample):
+                    return stream
+        return None
 
     def matches(self, stream: str) -> bool:
         """Whether this subscription takes the messages of a stream."""
@@ -154,15 +191,70 @@ class Subscription:
         return f"<Subscription {self.handler_name} to {taken} as {self.group}>"
 
 
-def _is_async(func: Handler) -> bool:
+def is_async(func: object) -> bool:
+    """Whether it is an `async def` function, or an object whose `__call__` is one."""
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(
         getattr(func, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
 
 
-def _takes_data(func: Handler) -> bool:
+def _problems_of_handler(func: object) -> Iterator[str]:
+    if not callable(func):
+        yield f"must be an 'async def' function, got {func!r}"
+        return
+    if not is_async(func):
+        remedy = "call blocking code with await asyncio.to_thread(...)"
+        if inspect.isasyncgenfunction(func):
+            remedy = "remove its 'yield', and publish with await app.publish(...)"
+        yield f"must be an 'async def' function; {remedy}"
+        return
+    parameters = list(inspect.signature(func).parameters.values())
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.kind in kinds for p in inspect.signature(func).parameters.values())
+    if not any(parameter.kind in kinds for parameter in parameters):
+        yield "takes no parameter; its first parameter receives the data"
+        return
+    for parameter in parameters[1:]:
+        is_required = parameter.default is parameter.empty
+        if parameter.kind is parameter.POSITIONAL_ONLY and is_required:
+            yield (
+                f"parameter {parameter.name!r} is positional-only, but all parameters after the "
+                "first are passed by name; move it behind the '/'"
+            )
+
+
+def _problems_of_on_error(on_error: object) -> Iterator[str]:
+    allowed = "'stop', 'skip', or a function of (error, message) that returns Retry, Skip or Stop"
+    is_disposition = isinstance(on_error, Disposition) or (
+        inspect.isclass(on_error) and issubclass(on_error, Disposition)
+    )
+    if isinstance(on_error, str) and on_error in ("stop", "skip"):
+        return
+    if is_disposition or not callable(on_error):
+        yield f"has on_error={on_error!r}; use {allowed}"
+    elif is_async(on_error):
+        yield f"has on_error={on_error!r}, an 'async def' function; use a plain 'def' function"
+    elif not _takes_two(on_error):
+        yield f"has on_error={on_error!r}, which cannot be called with (error, message)"
+
+
+def _takes_two(func: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(func).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
+
+
+def _is_names(value: object) -> bool:
+    is_several = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+    return is_several and all(map(_is_name, value)) if isinstance(value, Collection) else False
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) if isinstance(value, (int, float)) else False
 
 
 def _is_name(value: object) -> bool:

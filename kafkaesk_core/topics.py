@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from contextvars import Context
 
 from .batch_outcome import fresh
 from .errors import NotRunningError, SchemaConflictError, TopicError
+from .names import RULE, is_topic_name
 from .schema.registration import SchemaRegistration
 from .topic_setup import TopicAdmin, TopicFacts, TopicSetup
 
@@ -17,9 +17,7 @@ __all__ = ["TopicAdmin", "Topics", "check_topic_name"]
 
 logger = logging.getLogger("kafkaesk.topics")
 
-# https://github.com/apache/kafka/blob/4.0.0/clients/src/main/java/org/apache/kafka/common/internals/Topic.java
 _INVALID_TOPIC = 17
-_VALID_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def check_topic_name(topic: str) -> None:
@@ -28,10 +26,9 @@ def check_topic_name(topic: str) -> None:
     Raises:
         TopicError: with Kafka's rule.
     """
-    if not _VALID_NAME.fullmatch(topic) or topic in (".", ".."):
+    if not is_topic_name(topic):
         raise TopicError(
-            f"{topic!r} is no valid name for a topic; Kafka allows 1 to 249 of the characters "
-            "a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'",
+            f"{topic!r} is not a valid topic name; {RULE}",
             topic=topic,
             code=_INVALID_TOPIC,
         )

@@ -176,11 +176,7 @@ class GroupConsumer:
 
         Raises:
             BrokerError: no broker answered in `timeout` seconds, or it refused us.
-            SubscriptionError: two handlers of the group name the same stream.
         """
-        for route in self._routes:
-            for stream in route.handling.subscription.topics or ():
-                self._intake.route(self._topics.topic_of(stream))
         await self._seat.start(self._rebalance, timeout)
         watch = Watch(
             self._seat,
@@ -203,13 +199,7 @@ class GroupConsumer:
     @property
     def streams(self) -> list[str]:
         """The patterns and names that the group is subscribed to."""
-        found: list[str] = []
-        for route in self._routes:
-            subscription = route.handling.subscription
-            found += (
-                [subscription.pattern or ""] if subscription.topics is None else subscription.topics
-            )
-        return found
+        return [stream for route in self._routes for stream in route.handling.subscription.streams]
 
     async def _guard(self, work: Any) -> None:
         try:

@@ -89,11 +89,11 @@ class Intake:
             if stream is not None and route.handling.subscription.matches(stream)
         ]
         if stream is None or len(matches) != 1:
-            names = " and ".join(r.handling.subscription.handler_name for r in matches) or "nobody"
+            names = " and by ".join(r.handling.subscription.handler_name for r in matches)
             group = self._routes[0].handling.subscription.group
             raise SubscriptionError(
-                f"stream {stream or topic!r} is subscribed by {names} in the group {group!r}; "
-                "in one group each stream has one handler: use another group for the second"
+                f"stream {stream or topic!r} is subscribed by {names or 'no handler'} in group "
+                f"{group!r}, but a group has one handler per stream; give one of them another group"
             )
         return matches[0], stream
 

@@ -158,7 +158,7 @@ def test_a_subscription_that_cannot_work_is_refused_at_once(
 def test_a_plain_function_is_refused() -> None:
     def handle(data: bytes) -> None: ...
 
-    with pytest.raises(SubscriptionError, match="not 'async def'"):
+    with pytest.raises(SubscriptionError, match="must be an 'async def' function"):
         Subscription("id", handle, "group", pattern="*")  # type: ignore[arg-type]  # the case
 
 
