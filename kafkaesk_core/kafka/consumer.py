@@ -19,6 +19,7 @@ from kafkaesk_core.records import ParsedRecord
 
 from .closing import force_close
 from .errors import translate
+from .leaving import leave_parked
 from .listener import Listener, RebalanceHandler
 from .offset_commits import CommitResult, Membership, OffsetCommits
 from .parsed import leave_parsed
@@ -109,21 +110,30 @@ class GroupMember:
         if consumer is None:
             return
         stopping: asyncio.Task[None] | None = None
+        leaving: asyncio.Task[None] | None = None
         try:
             if self._commits is not None:
                 await self._commits.close()
             # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
             # taken for ours.
             stopping = asyncio.create_task(consumer.stop())
+            leaving = asyncio.create_task(leave_parked(consumer, stopping))
             await asyncio.wait([stopping], timeout=timeout)
         finally:
-            await self._end(consumer, stopping)
+            await self._end(consumer, stopping, leaving)
 
-    async def _end(self, consumer: AIOKafkaConsumer, stopping: asyncio.Task[None] | None) -> None:
+    async def _end(
+        self,
+        consumer: AIOKafkaConsumer,
+        stopping: asyncio.Task[None] | None,
+        leaving: asyncio.Task[None] | None,
+    ) -> None:
+        tasks = [task for task in (stopping, leaving) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
         try:
-            if stopping is not None and not stopping.done():
-                stopping.cancel()
-                await asyncio.wait([stopping], timeout=1.0)
+            if tasks:
+                await asyncio.wait(tasks, timeout=1.0)
         finally:
             await force_close(consumer)
         if stopping is None or not stopping.done() or stopping.cancelled():

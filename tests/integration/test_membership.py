@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Application, GroupStatus, Retry, SubscriptionError
@@ -256,3 +257,55 @@ async def test_settings_of_a_subscription_must_fit_the_others(kafkaesk_app: Appl
 
     with pytest.raises(SubscriptionError, match=r"handle: .*does not fit into rebalance_timeout"):
         await kafkaesk_app.initialize()
+
+
+async def until_members(app: Application, name: str, count: int, within: float) -> None:
+    """Wait until the coordinator counts so many members."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(app.settings.kafka_servers))
+    await admin.start()
+    found = None
+    try:
+        async with asyncio.timeout(within):
+            while found is None or len(found) != count:
+                (answer,) = await admin.describe_consumer_groups([name])
+                ((_, _, _, _, _, found, *_),) = answer.groups
+    finally:
+        await admin.close()
+
+
+async def test_a_member_that_is_stopped_while_it_joins_leaves_at_once(
+    kafkaesk_app: Application,
+) -> None:
+    """The others waited until its session was over: 20 seconds here, 45 by default."""
+    first, name = kafkaesk_app, f"{kafkaesk_app.settings.topic_prefix}leaving"
+    sessions = {**FAST, "session_timeout_ms": 20_000, "rebalance_timeout_ms": 30_000}
+    first.configure(partitions=2, kafka_settings=sessions, drain_timeout=15.0)
+    second = another(first, session_timeout_ms=20_000)
+    is_handling, may_finish = asyncio.Event(), asyncio.Event()
+    handled: list[bytes] = []
+
+    @first.subscribe("slow", name)
+    async def handle(data: bytes) -> None:
+        is_handling.set()
+        await may_finish.wait()
+        handled.append(data)
+
+    @second.subscribe("slow", name)
+    async def handle_too(data: bytes) -> None: ...
+
+    async with consuming(first):
+        await (await first.raw_publish("slow", b"one"))
+        await asyncio.wait_for(is_handling.wait(), 20)
+        async with second:
+            joining = asyncio.create_task(second.consume_forever())
+            await until_members(first, name, 2, within=10)
+
+            await second.stop()
+            await joining
+
+        await until_members(first, name, 1, within=2)
+        may_finish.set()
+        await eventually(lambda: handled == [b"one"], within=5)
+        await eventually(lambda: is_ready(first), within=5)
+        await (await first.raw_publish("slow", b"two"))
+        await eventually(lambda: handled == [b"one", b"two"], within=5)
