@@ -2,8 +2,8 @@
 
 Terms. An *epoch* is one uninterrupted time of following one partition: assign, revoke, seek and
 reset start another. An offset is *open* from `register` until `finish`. The *watermark* is the
-lowest open offset, or the position after the last registered one. Only delivered offsets count:
-gaps (compaction, transaction markers) are never waited for.
+lowest open offset, or the position up to which everything was delivered. Only delivered offsets
+count: gaps (compaction, aborted transactions, transaction markers) are never waited for.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Tracker:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.position: int | None = None  # after the last registered offset
+        self.position: int | None = None  # everything below it was registered, or is a gap
         self.open: deque[int] = deque()  # ascending; finished ones in the middle stay, see done
         self.done: set[int] = set()  # finished above the watermark
         self.marks: deque[tuple[int, float]] = deque()  # (last offset of a registration, when)
@@ -77,6 +77,11 @@ class _Tracker:
         self.marks.append((last, now))
         self.position = last + 1
 
+    def advance(self, start: int, position: int) -> None:
+        if self.position is None:
+            self.position = self.committed = start
+        self.position = max(self.position, position)
+
     def finish(self, offset: int) -> bool:
         """Mark one offset as done; False if it was not open."""
         waiting, done = self.open, self.done
@@ -96,6 +101,11 @@ class _Tracker:
     def closed(self) -> int:
         """How many offsets were finished below the watermark."""
         return self.taken - len(self.open)
+
+    @property
+    def has_only_gaps(self) -> bool:
+        """Whether a commit of the watermark would be of no record that is not committed yet."""
+        return not self.open and self.closed == self.covered
 
     def _prune(self) -> None:
         """Forget the times of registrations of which nothing is open."""
@@ -177,6 +187,13 @@ class Ledger(Generic[P]):
         tracker.register(offsets, now)
         return tracker.epoch
 
+    def advance(self, partition: P, start: int, position: int) -> None:
+        """Nothing is left to deliver below `position`, of what was read from `start` on.
+
+        What lies behind the last delivered offset is a gap: once nothing is open it is passed over.
+        """
+        self._trackers[partition].advance(start, position)
+
     def finish(self, partition: P, epoch: int, offset: int) -> bool:
         """Close one offset; False, counted and without effect, if its epoch is over (rule 3)."""
         tracker = self._trackers.get(partition)
@@ -200,10 +217,15 @@ class Ledger(Generic[P]):
         """How far the position is ahead of the watermark, in records (finished ones included)."""
         return len(self._trackers[partition].open)
 
-    def propose(self) -> dict[P, int]:
-        """Watermarks that are worth a commit: above what was acknowledged, or uncertain."""
+    def propose(self, *, only_gaps: bool = False) -> dict[P, int]:
+        """Watermarks that are worth a commit: above what was acknowledged, or uncertain.
+
+        With `only_gaps` those alone that commit no record: gaps, and first positions.
+        """
         proposal: dict[P, int] = {}
         for partition, tracker in self._trackers.items():
+            if only_gaps and not tracker.has_only_gaps:
+                continue
             low = tracker.watermark
             if low is not None and (low != tracker.committed or tracker.is_uncertain):
                 tracker.proposed, tracker.proposed_at = tracker.closed, low

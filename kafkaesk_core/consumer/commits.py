@@ -28,7 +28,8 @@ class Commits:
     """Commits watermarks, one commit at a time, only between an assignment and its revocation.
 
     `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker. `lost`
-    is called when the answer is that the group has given our partitions to others.
+    is called when the answer is that the group has given our partitions to others; `catch_up`,
+    before offsets are chosen, lets the ledger know what the client has passed over.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Commits:
         self._in_flight: asyncio.Task[CommitResult] | None = None
         self._unknown: set[TopicPartition] = set()  # to the coordinator
         self.lost: Callable[[], None] = lambda: None
+        self.catch_up: Callable[[], None] = lambda: None
         self.layers: Layers = lambda offsets, _: self.innermost(offsets)
         self.counts: Counter[str] = Counter()
         self.last_success: float | None = None
@@ -65,8 +67,10 @@ class Commits:
             running.cancel()
             await asyncio.wait([running])
 
-    async def commit(self, reason: Reason) -> None:
+    async def commit(self, reason: Reason, *, only_gaps: bool = False) -> None:
         """Commit what is done and not yet acknowledged, in `commit_timeout` seconds at most.
+
+        With `only_gaps` no record is committed that was not before: positions alone move on.
 
         Raises:
             CommitError: something that should have been committed was not acknowledged.
@@ -74,17 +78,18 @@ class Commits:
         """
         try:
             async with asyncio.timeout(self._timeout), self._lock:
-                offsets = self._ledger.propose()
+                self.catch_up()
+                offsets = self._ledger.propose(only_gaps=only_gaps)
                 if not offsets:
                     return
                 await self.layers(offsets, reason)
                 self.last_error = None
         except TimeoutError as error:
             raise self._failed(f"not finished within {self._timeout:g}s") from error
-        self._report_postponed(reason)
+        self._report_postponed(reason, only_gaps)
 
-    def _report_postponed(self, reason: Reason) -> None:
-        left = self._ledger.propose().keys() - self._unknown
+    def _report_postponed(self, reason: Reason, only_gaps: bool) -> None:
+        left = self._ledger.propose(only_gaps=only_gaps).keys() - self._unknown
         if reason in ("revoke", "stop") and left:
             self.counts["postponed"] += len(left)
             logger.warning(

@@ -91,6 +91,7 @@ class GroupConsumer:
         self._commits = Commits(
             self._ledger, self._seat.commit, group=group, timeout=settings.commit_timeout
         )
+        self._commits.catch_up = self._catch_up
         self._chains = Chains(self._routes, self._intake, self._commits)
         self._rebalance = self._new_rebalance()
         self.vitals = self._new_vitals()
@@ -186,9 +187,7 @@ class GroupConsumer:
             patience=PATIENCE * self._settings.client.number("request_timeout_ms") / 1000,
             metadata_age=self._member_options()["metadata_max_age_ms"] / 1000,
         )
-        works = [self._polling.run(), watch.run()]
-        if self._settings.auto_commit:
-            works.append(self._commit_loop())
+        works = [self._polling.run(), watch.run(), self._commit_loop()]
         self._tasks = [asyncio.create_task(self._guard(work)) for work in works]
 
     def _pattern(self) -> str:
@@ -234,14 +233,20 @@ class GroupConsumer:
 
     async def _commit_loop(self) -> None:
         interval = self._settings.auto_commit_interval_ms / 1000
+        only_gaps = not self._settings.auto_commit  # records are committed by their handlers
         while True:
             await asyncio.sleep(interval)
             if self._seat.member.is_stable:
                 try:
-                    await self._commits.commit("interval")
+                    await self._commits.commit("interval", only_gaps=only_gaps)
                 except Exception as error:
                     # What a layer raised is the commit's failure, never the consumer's (D4).
                     logger.warning("%s; trying again in %g seconds", error, interval)
+
+    def _catch_up(self) -> None:
+        # Always true between two steps: what getmany hands out is registered in the same one.
+        for partition, (start, position) in self._seat.member.progress(self._ledger).items():
+            self._ledger.advance(partition, start, position)
 
     async def commit_through(self, messages: Sequence[IncomingMessage]) -> None:
         """Mark a handler's own messages as done and commit, as `subscriber.consumer.commit()`.

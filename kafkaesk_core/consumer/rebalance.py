@@ -157,8 +157,7 @@ class Rebalance:
                 self._group,
                 drain,
             )
-        if self._commits_automatically:
-            await self._commit(reason)
+        await self._commit(reason)
         self._intake.give_up(owned)
         for lanes in self._lanes:
             lanes.cancel(owned)
@@ -173,7 +172,7 @@ class Rebalance:
 
     async def _commit(self, reason: Reason) -> None:
         try:
-            await self._commits.commit(reason)
+            await self._commits.commit(reason, only_gaps=not self._commits_automatically)
         except Exception as error:
             logger.warning("%s; on %s: the records since the last commit come again", error, reason)
 

@@ -173,9 +173,12 @@ class Vitals:
         state, member = self._ledger.state(partition), self._member()
         end = member.high_watermark(partition)
         age = None if state.oldest_since is None else self._clock() - state.oldest_since
+        # Gaps at the end of the log are passed over by the client, and committed a little later.
+        position = member.position(partition)
+        position = state.position if position is None else position
         # Before the first record the client stands where the group has committed.
-        position = member.position(partition) if state.position is None else state.position
-        committed = position if state.committed is None else state.committed
+        start, _ = member.progress([partition]).get(partition, (position, position))
+        committed = start if state.committed is None else state.committed
         known = end is not None and committed is not None
         return PartitionStatus(
             topic=partition.topic,

@@ -22,7 +22,7 @@ from .errors import translate
 from .leaving import leave_parked
 from .listener import Listener, RebalanceHandler
 from .offset_commits import CommitResult, Membership, OffsetCommits
-from .parsed import leave_parsed
+from .parsed import Fetched, leave_parsed
 from .probe import diagnose
 from .starting import start_client
 
@@ -65,6 +65,7 @@ class GroupMember:
         self._group = group
         self._options = dict(options)
         self._consumer: AIOKafkaConsumer | None = None
+        self._fetched = Fetched()
         self._membership: Membership | None = None
         self._commits: OffsetCommits | None = None
         self._is_broken_off: KafkaeskError | None = None
@@ -99,7 +100,7 @@ class GroupMember:
             if isinstance(error, kafka_errors.KafkaError):
                 raise translate(error, "starting a consumer", servers=self._servers) from error
             raise
-        leave_parsed(consumer)
+        self._fetched = leave_parsed(consumer)
         self._consumer = consumer
         self._commits = OffsetCommits(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
@@ -273,6 +274,28 @@ class GroupMember:
         """The offset that the client reads next, None while it does not know."""
         state = self._state(partition)
         return None if state is None else state._position
+
+    def progress(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Where partitions were read from since they were assigned, and the offset to read next.
+
+        Between the two everything was handed out, but for what no consumer is given: markers of
+        transactions, aborted records, records that compaction has removed. Left out: partitions
+        of which nothing was fetched yet.
+        """
+        subscription = self._consumer and self._consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None:
+            return {}
+        found = {}
+        for partition in partitions:
+            state, start = assignment.state_value(partition), None
+            if state is not None and state._position is not None:
+                start = self._fetched.start(partition, assignment)
+            if start is not None:
+                found[partition] = (start, state._position)
+        return found
 
     def last_answer(self, partition: TopicPartition) -> int | None:
         """A stamp of the last answered fetch; only good to be compared with another one."""

@@ -60,6 +60,32 @@ async def test_what_is_done_is_sent_once() -> None:
     assert broker.sent == [{A: 3, B: 3}]
 
 
+async def test_what_the_client_has_passed_over_is_committed_with_what_is_done() -> None:
+    """Rule 1: the marker of a transaction, behind its last record."""
+    commits, broker, ledger = given(done=10)
+
+    def catch_up() -> None:
+        ledger.advance(A, 0, 12)
+
+    commits.catch_up = catch_up
+    await commits.commit("interval")
+
+    assert broker.sent == [{A: 12, B: 10}]
+
+
+async def test_where_handlers_commit_only_gaps_are_committed_for_them() -> None:
+    """Rule 17."""
+    commits, broker, ledger = given(done=10)
+    await commits.commit("manual")
+    epoch = ledger.register(B, [10], now=0.0)
+    ledger.finish(B, epoch, 10)
+    ledger.advance(A, 0, 12)
+
+    await commits.commit("interval", only_gaps=True)
+
+    assert broker.sent == [{A: 10, B: 10}, {A: 12}]
+
+
 async def test_nothing_is_sent_when_nothing_is_done() -> None:
     """Rule 9."""
     commits, broker, _ = given(done=0)

@@ -151,6 +151,48 @@ def test_the_age_is_that_of_the_oldest_open_record() -> None:
     assert ledger.state("a").oldest_since is None
 
 
+def test_gaps_behind_the_last_record_are_passed_over_when_nothing_is_open() -> None:
+    """Rule 1: markers of transactions, aborted and compacted records at the end of the log."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a"])
+    epoch = ledger.register("a", [4, 6], now=0.0)
+    ledger.advance("a", 4, 13)
+
+    assert ledger.propose() == {}
+    ledger.finish("a", epoch, 6)
+    assert ledger.propose() == {}
+    ledger.finish("a", epoch, 4)
+    assert ledger.propose() == {"a": 13}
+    ledger.acknowledge("a", epoch, 13)
+    assert ledger.propose() == {}
+    assert ledger.state("a").uncommitted == 0
+
+
+def test_a_log_of_nothing_but_gaps_is_passed_over() -> None:
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a", "b"])
+
+    ledger.advance("a", 4, 13)
+    ledger.advance("b", 7, 7)
+
+    assert ledger.propose() == {"a": 13}, "b stands where the group has committed"
+
+
+def test_gaps_alone_are_committed_where_handlers_commit() -> None:
+    """Rule 17: a record that its handler has not committed holds back what follows it."""
+    ledger: Ledger[str] = Ledger()
+    ledger.assign(["a", "b", "c"])
+    for partition in "ab":
+        epoch = ledger.register(partition, [0], now=0.0)
+        ledger.finish(partition, epoch, 0)
+    assert ledger.propose() == {"a": 1, "b": 1}
+    ledger.acknowledge("a", ledger.epoch("a"), 1)
+    for partition in "abc":
+        ledger.advance(partition, 0, 5)
+
+    assert ledger.propose(only_gaps=True) == {"a": 5, "c": 5}
+
+
 class _Model:
     """What a partition should be, kept the slow and obvious way."""
 
@@ -208,6 +250,14 @@ class LedgerMachine(RuleBasedStateMachine):
         model.next = position
         finisher = self.ledger.finisher(partition)
         self.past.extend((partition, epoch, offset, finisher) for offset in offsets)
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data(), gap=st.integers(0, 3))
+    def advance(self, data: st.DataObject, gap: int) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.models)))
+        model = self.models[partition]
+        model.next = (model.next or 0) + gap
+        self.ledger.advance(partition, 0, model.next)
 
     @precondition(lambda self: self.past)
     @rule(data=st.data(), directly=st.booleans())

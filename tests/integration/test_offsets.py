@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core import Application
+from kafkaesk_core import Application, PartitionStatus, Subscriber
 from kafkaesk_testing import Kafka, eventually
 
 
@@ -115,3 +116,136 @@ async def test_f32_a_topic_that_is_deleted_and_made_again_is_read_from_its_begin
 
     assert got[gone] == [0, 1, 2, 3, 4, 5, 0, 1, 2]
     assert got[kept] == list(range(len(got[kept])))
+
+
+# --- the end of the log is no record: markers, aborted and compacted records
+
+
+READ_COMMITTED = {
+    "isolation_level": "read_committed",
+    "heartbeat_interval_ms": 300,
+    "metadata_max_age_ms": 500,
+}
+
+
+async def transaction(
+    kafka: Kafka, topic: str, *values: bytes, name: str = "one", is_aborted: bool = False
+) -> None:
+    """Publish in a transaction of its own; its marker takes an offset."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, transactional_id=f"{topic}.{name}")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for value in values:
+            await producer.send(topic, value)
+        await (producer.abort_transaction() if is_aborted else producer.commit_transaction())
+    finally:
+        await producer.stop()
+
+
+def the_partition(app: Application) -> PartitionStatus | None:
+    """Where the one partition stands, once it is assigned."""
+    return next((p for group in app.status().groups for p in group.partitions), None)
+
+
+def stands_at(app: Application, offset: int) -> bool:
+    found = the_partition(app)
+    return found is not None and (found.position, found.end) == (offset, offset)
+
+
+def lag_is_over(app: Application, end: int) -> bool:
+    found = the_partition(app)
+    return found is not None and (found.committed, found.end, found.lag) == (end, end, 0)
+
+
+@pytest.mark.parametrize("auto_commit", [True, False])
+async def test_f38_the_lag_ends_at_0_behind_markers_and_aborted_records(
+    kafkaesk_app: Application, kafka: Kafka, auto_commit: bool
+) -> None:
+    """Rule 1: what was committed stayed behind the last record, and the lag above 0."""
+    app = kafkaesk_app
+    app.configure(
+        partitions=1,
+        kafka_settings=READ_COMMITTED,
+        auto_commit=auto_commit,
+        auto_commit_interval_ms=100,
+    )
+    topic = group = f"{app.settings.topic_prefix}markers"
+    got: list[bytes] = []
+
+    @app.subscribe("markers", group)
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        got.append(data)
+        if not auto_commit:
+            await subscriber.consumer.commit()
+
+    async with app:
+        await (await app.raw_publish("markers", b"plain"))
+        await transaction(kafka, topic, b"1", b"2", b"3")
+        await transaction(kafka, topic, *[b"aborted"] * 6, is_aborted=True)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: lag_is_over(app, 12), within=20)
+        await transaction(kafka, topic, b"aborted", is_aborted=True)
+        await eventually(lambda: lag_is_over(app, 14), within=20)
+        await app.stop()
+        await consuming
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(TopicPartition(topic, 0)) == 14
+
+    assert got == [b"plain", b"1", b"2", b"3"]
+
+
+async def test_f38_a_log_of_nothing_but_aborted_records_is_passed_over(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """From the committed offset to the end there is nothing to hand out."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings=READ_COMMITTED)
+    topic = group = f"{app.settings.topic_prefix}aborted"
+    partition = TopicPartition(topic, 0)
+
+    @app.subscribe("aborted", group)
+    async def handle(data: bytes) -> None: ...
+
+    async with app:
+        await (await app.raw_publish("aborted", b"first"))
+        await app.consume_for(1, seconds=20)
+        await transaction(kafka, topic, b"aborted", b"aborted", is_aborted=True)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, 4), within=20)
+        await app.stop()
+        await consuming
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(partition) == 4
+
+
+async def test_f38_latest_loses_nothing_when_the_log_expires_up_to_markers(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """The stored offset was behind the log's start: "latest" went on at its end, past a record."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings={**READ_COMMITTED, "auto_offset_reset": "latest"})
+    topic = group = f"{app.settings.topic_prefix}expired"
+    partition = TopicPartition(topic, 0)
+    got: list[bytes] = []
+
+    @app.subscribe("expired", group)
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async with app:
+        await (await app.raw_publish("expired", b"before the group"))
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, 1), within=20)
+        await transaction(kafka, topic, b"1", b"2")
+        await eventually(lambda: stands_at(app, 4), within=20)
+        await app.stop()
+        await consuming
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+        await admin.start()
+        await admin.delete_records({partition: RecordsToDelete(4)})
+        await admin.close()
+        await transaction(kafka, topic, b"3", b"4", name="two")
+        await app.consume_for(2, seconds=20)
+
+    assert got == [b"1", b"2", b"3", b"4"]
