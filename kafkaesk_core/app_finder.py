@@ -3,63 +3,178 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
+import re
 import sys
+import traceback
+from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.metadata import entry_points
+from pathlib import PurePath
+from types import ModuleType, TracebackType
 from typing import Any
 
-import click
-
 from .app import Application
+from .errors import ConfigurationError, KafkaeskError
 
-__all__ = ["find_application"]
+__all__ = ["ApplicationImportError", "find_application"]
 
 APPS = "kafkaesk.apps"
+_MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic")
+
+
+class ApplicationImportError(ConfigurationError):
+    """The service's own code raised while it was imported; its error is `__cause__`.
+
+    What kafkaesk refuses, a wrong option of `subscribe` for one, needs no traceback: the line is in
+    the text. Of all else the traceback is the service's own part.
+    """
+
+    def __init__(self, attempted: str, error: BaseException) -> None:
+        self.needs_traceback = not isinstance(error, KafkaeskError)
+        own = _own_traceback(error.__traceback__)
+        text = str(error) if isinstance(error, KafkaeskError) else _last_line(error)
+        super().__init__(f"{attempted} failed{_place(own, error)}: {text}")
+        self.__cause__ = error.with_traceback(own)
 
 
 def find_application(name: str) -> Application:
     """Find an application by "module:attribute" or by its name in the entry points.
 
     Raises:
-        click.UsageError: there is none, or what is there is no application.
+        ConfigurationError: there is none, or what is there is not an application.
+        ApplicationImportError: its module, or the function that makes it, raised.
     """
     target = name
     if ":" not in name:
         found = tuple(entry_points(group=APPS, name=name))
         if not found:
-            known = ", ".join(sorted({ep.name for ep in entry_points(group=APPS)})) or "none"
-            raise click.UsageError(
-                f"no command and no application is called {name!r} (applications: {known}); "
-                "write module:attribute, or name it in the entry-point group kafkaesk.apps"
-            )
+            raise ConfigurationError(_nothing_called(name))
         target = found[0].value
     application = _attribute(target)
     is_factory = inspect.isroutine(application) or (
         inspect.isclass(application) and issubclass(application, Application)
     )
     if is_factory:
-        application = application()
+        try:
+            application = application()
+        except Exception as error:
+            raise ApplicationImportError(f"calling {target}()", error) from error
+    if inspect.iscoroutine(application):
+        application.close()
+        raise ConfigurationError(f"{target!r} is an 'async def' function; make it a plain 'def'")
     if not isinstance(application, Application):
-        raise click.UsageError(
-            f"{target!r} is a {type(application).__name__}, not an Application of kafkaesk_core"
+        raise ConfigurationError(
+            f"{target!r} is of type {type(application).__name__}, not an Application of "
+            "kafkaesk_core, nor a function that returns one"
         )
     return application
 
 
+def _nothing_called(name: str) -> str:
+    module = _module_name(name)
+    is_path = module != name
+    sys.path.insert(0, os.getcwd())
+    if is_path or (name.isidentifier() and _exists(module)):
+        return f"{name!r} is not an application; write module:attribute, as in {module}:app"
+    known = sorted({ep.name for ep in entry_points(group=APPS)})
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return (
+        f"no command and no application is called {name!r}{hint} "
+        f"(applications: {', '.join(known) or 'none'}); "
+        f"write module:attribute, or name it in the entry-point group {APPS}"
+    )
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _module_name(path: str) -> str:
+    """Make of a file's path, as "./shop/main.py", the name of its module: "shop.main"."""
+    parts = PurePath(re.sub(r"\.py$", "", path)).parts
+    if PurePath(path).is_absolute() or ".." in parts:
+        parts = parts[-1:]
+    return ".".join(parts).strip(". ")
+
+
 def _attribute(target: str) -> Any:  # whatever the service's module holds
     module_name, _, path = target.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise click.UsageError(
-            f"there is no module {module_name!r}, neither here nor installed"
-        ) from error
+    right = _module_name(module_name)
+    if not module_name or not path or module_name != right:
+        example = f"{right or 'shop'}:{path or 'app'}"
+        raise ConfigurationError(
+            f"{target!r} is not module:attribute, as Python imports them; write {example}"
+        )
+    found: Any = _import(module_name)
     for part in path.split("."):
         if not hasattr(found, part):
-            raise click.UsageError(f"module {module_name!r} has no attribute {path!r}")
+            raise ConfigurationError(_no_attribute(module_name, path, sys.modules.get(module_name)))
         found = getattr(found, part)
     return found
+
+
+def _import(name: str) -> ModuleType:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ApplicationImportError(f"importing {name}", error) from error
+        raise ConfigurationError(
+            f"there is no module {name!r}, neither in {os.getcwd()} nor installed"
+        ) from error
+    except Exception as error:
+        raise ApplicationImportError(f"importing {name}", error) from error
+
+
+def _no_attribute(name: str, path: str, module: ModuleType | None) -> str:
+    attribute = path.removesuffix("()")
+    if attribute != path:
+        return f"{name}:{path} is not an attribute; write {name}:{attribute}, functions are called"
+    place = getattr(module, "__file__", None)
+    where = f" ({place})" if place else ""
+    values = {} if module is None else vars(module)
+    applications = [key for key, value in values.items() if isinstance(value, Application)]
+    close = applications if len(applications) == 1 else get_close_matches(path, values, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"module {name!r}{where} has no attribute {path!r}{hint}"
+
+
+# --- where the service's own code failed
+
+
+def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _is_machinery(trace: TracebackType) -> bool:
+    name = str(trace.tb_frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] in _MACHINERY or "importlib" in name
+
+
+def _own_traceback(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the service's first line on; None if it has none."""
+    return next((found for found in _frames(trace) if not _is_machinery(found)), None)
+
+
+def _place(trace: TracebackType | None, error: BaseException) -> str:
+    """The last line of the service's code, as " at shop.py:7"."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {PurePath(error.filename).name}:{error.lineno}"
+    own = [found for found in _frames(trace) if not _is_machinery(found)]
+    if not own:
+        return ""
+    return f" at {PurePath(own[-1].tb_frame.f_code.co_filename).name}:{own[-1].tb_lineno}"
+
+
+def _last_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()

@@ -31,9 +31,9 @@ EXIT_CODES = """\b
 Exit codes:
   0  stopped by a signal, after finishing
   1  a handler failed
-  2  wrong usage or configuration
+  2  wrong usage or configuration, or the application cannot be imported
   3  no broker could be used
-  4  a plugin could not be loaded"""
+  4  a plugin could not be loaded, or failed while it was started"""
 
 # Imports of the library are inside functions: `--help` needs none of it.
 
@@ -51,24 +51,52 @@ def cli() -> None:
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES, short_help="Run an application.")
 @click.argument("app")
-@option("--kafka-servers", "Kafka", "Addresses as host:port, separated by commas.")
+@option("--kafka-servers", "Kafka", "Brokers as host:port, separated by commas, or one URL.")
 @option("--kafka-settings", "Kafka", "Options of aiokafka's clients, as a JSON object.")
-@option("--topic-prefix", "Kafka", "Put before each stream's name to make the topic's.")
+@option("--kafka-api-version", "Kafka", "Accepted and ignored: the clients negotiate versions.")
+@option("--topic-prefix", "Topics", "Prefix of every topic: topic = prefix + stream.")
+@option(
+    "--create-topics/--no-create-topics",
+    "Topics",
+    "Create missing topics.",
+    default=None,
+    default_text="on",
+)
 @option(
     "--replication-factor",
-    "Kafka",
-    "Replicas of topics that are created.",
+    "Topics",
+    "Replicas of each topic that is created.",
     type=int,
     default_text="min(brokers, 3)",
 )
 @option(
-    "--partitions", "Kafka", "Partitions of topics that are created.", type=int, default_text="7"
+    "--partitions", "Topics", "Partitions of each topic that is created.", type=int, default_text=7
 )
-@option("--kafka-api-version", "Kafka", "Kept for compatibility; versions are negotiated.")
+@option(
+    "--validate-published/--no-validate-published",
+    "Publishing",
+    "Validate model instances again when they are published.",
+    default=None,
+    default_text="on",
+)
+@option(
+    "--delivery-timeout",
+    "Publishing",
+    "Seconds until an unacknowledged message counts as failed.",
+    type=float,
+    default_text=120,
+)
+@option(
+    "--send-buffer-bytes",
+    "Publishing",
+    "Memory for messages that wait to be sent.",
+    type=int,
+    default_text="32 MiB",
+)
 @option(
     "--auto-commit/--no-auto-commit",
     "Consuming",
-    "Commit by itself what is handled.",
+    "Commit handled records automatically.",
     default=None,
     default_text="on",
 )
@@ -77,33 +105,68 @@ def cli() -> None:
     "Consuming",
     "Milliseconds between commits.",
     type=int,
-    default_text="5000",
+    default_text=5000,
 )
 @option(
-    "--drain-timeout",
+    "--max-uncommitted",
     "Consuming",
-    "Seconds that handlers may take to finish.",
+    "Records of a partition that may be ahead of its commit.",
+    type=int,
+    default_text=10_000,
+)
+@option(
+    "--max-record-age",
+    "Consuming",
+    "Seconds after which an unfinished record makes the application unhealthy.",
     type=float,
-    default_text="15",
+    default_text=300,
+)
+@option(
+    "--fetch-buffer-bytes",
+    "Consuming",
+    "Memory for fetched records that wait to be handled.",
+    type=int,
+    default_text="32 MiB",
 )
 @option(
     "--start-timeout",
     "Lifecycle",
     "Seconds to try to reach a broker.",
     type=float,
-    default_text="30",
+    default_text=30,
 )
 @option(
     "--shutdown-timeout",
     "Lifecycle",
-    "Seconds that stopping may take.",
+    "Seconds that a stop may take.",
     type=float,
-    default_text="25",
+    default_text=25,
+)
+@option(
+    "--drain-timeout",
+    "Lifecycle",
+    "Seconds that running handlers have to finish in a handover or a stop.",
+    type=float,
+    default_text=15,
+)
+@option(
+    "--cancel-grace",
+    "Lifecycle",
+    "Seconds that cancelled handlers have to end.",
+    type=float,
+    default_text=2,
+)
+@option(
+    "--commit-timeout",
+    "Lifecycle",
+    "Seconds that a commit may take.",
+    type=float,
+    default_text=5,
 )
 @option(
     "--log-level",
     "Logging",
-    "debug, info, warning or error.",
+    "Lowest level that is logged.",
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
@@ -111,7 +174,7 @@ def cli() -> None:
 @option(
     "--log-format",
     "Logging",
-    "text, or json for one object per line.",
+    "json writes one object per line.",
     default="text",
     show_default=True,
     type=click.Choice(["text", "json"]),
@@ -123,25 +186,26 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     from .service import run as run_application
 
     set_up_logging(log_level, log_format)
-    application = find_application(app)
     if overrides["kafka_settings"] is not None:
         overrides["kafka_settings"] = _json_object(overrides["kafka_settings"])
     with _reported():
+        application = find_application(app)
         application.override(**overrides)
         run_application(application)
 
 
-@cli.command(short_help="List plugins, and the order they act in.")
+@cli.command(short_help="List plugins and the order in which they act.")
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--chain", is_flag=True, help="Also print each subscription's chain of layers.")
+@click.option("--chain", is_flag=True, help="Also print the layers around each handler.")
 def plugins(app: str | None, as_json: bool, chain: bool) -> None:
     """List the installed plugins, and those of APP: active, disabled or failed, and why."""
     from .app import Application
     from .app_finder import find_application
     from .errors import PluginError
 
-    application = find_application(app) if app else Application()
+    with _reported():
+        application = find_application(app) if app else Application()
     try:
         application.load_plugins()
         problem = None
@@ -182,7 +246,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except ValueError as error:
-        raise click.UsageError(f"--kafka-settings is no JSON: {error}") from error
+        raise click.UsageError(f"--kafka-settings is not valid JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise click.UsageError(
             f"--kafka-settings is a JSON {type(parsed).__name__}; write an object, "
@@ -199,7 +263,8 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except KafkaeskError as error:
-        cause = error.__cause__ if isinstance(error, HandlerError) else None
+        is_of_service = isinstance(error, HandlerError) or getattr(error, "needs_traceback", False)
+        cause = error.__cause__ if is_of_service else None
         logging.getLogger("kafkaesk").error("%s", error, exc_info=cause)
         sys.exit(error.exit_code)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -27,15 +27,22 @@ class RunCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section per heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            row = parameter.get_help_record(ctx)
-            if row is not None and isinstance(parameter, click.Option):
-                heading = getattr(parameter, "heading", "Other")
-                sections.setdefault(heading, []).append(row)
-        for heading, rows in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+        write_sections(self.get_params(ctx), ctx, formatter)
+
+
+def write_sections(
+    parameters: Iterable[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write options in one section per heading."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for parameter in parameters:
+        row = parameter.get_help_record(ctx)
+        if row is not None and isinstance(parameter, click.Option):
+            heading = getattr(parameter, "heading", "Other")
+            sections.setdefault(heading, []).append(row)
+    for heading, rows in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(rows)
 
 
 class CommandGroup(click.Group):
@@ -50,7 +57,7 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the core's commands and those of installed packages, which are not imported."""
-        return sorted({*self.commands, *(ep.name for ep in entry_points(group=COMMANDS))})
+        return self._names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a command by its name."""
@@ -60,32 +67,37 @@ class CommandGroup(click.Group):
             command = entry_point.load()
             if not isinstance(command, click.Command):
                 raise click.ClickException(
-                    f"the entry point {entry_point.value!r} of {COMMANDS} is no click command"
+                    f"the entry point {entry_point.value!r} of {COMMANDS} is not a click command"
                 )
             return command
         return None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the options of `run`, which needs no name, and the commands."""
+        """Show the options of `run`, which needs no name, those of the group, and the commands."""
         unnamed = self.commands["run"]
         with click.Context(unnamed, info_name="run", parent=ctx) as run_ctx:
-            unnamed.format_options(run_ctx, formatter)
+            write_sections(unnamed.params, run_ctx, formatter)  # without a --help of its own
+        write_sections(self.get_params(ctx), ctx, formatter)
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, "an installed command")
-                    if name not in self.commands
-                    else (name, self.commands[name].get_short_help_str())
-                    for name in self.list_commands(ctx)
-                ]
-            )
+            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self._names()])
+
+    def _names(self) -> list[str]:
+        return sorted({*self.commands, *(ep.name for ep in entry_points(group=COMMANDS))})
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except Exception as error:  # of another package: the help must not end with it
+            return f"cannot be loaded: {type(error).__name__}: {error}"
+        text = "" if command is None else command.get_short_help_str(limit=60)
+        return text or "(it does not say what it does)"
 
 
 def option(
     name: str,
     heading: str,
     text: str,
-    default_text: str = "",
+    default_text: object = "",
     **kwargs: Any,  # click's own
 ) -> Callable[[F], F]:
     """Declare an option, with its heading, its environment variable and what holds without it.
