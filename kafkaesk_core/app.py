@@ -19,7 +19,7 @@ from .publishing import Publishing
 from .runtime import Runtime
 from .schema.registration import SchemaRegistration
 from .settings import Settings
-from .subscription import Subscription
+from .subscription import Subscription, is_count, is_number
 
 __all__ = ["Application"]
 
@@ -167,9 +167,9 @@ class Application(Publishing):
             HandlerError: a handler failed and its subscription does not go on.
             ConfigurationError: there is nothing to wait for.
         """
-        if not isinstance(num_messages, int) or num_messages < 1:
+        if not is_count(num_messages):
             raise ConfigurationError(f"consume_for({num_messages!r}): give 1 message or more")
-        if seconds is not None and not seconds > 0:
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
             raise ConfigurationError(f"consume_for(seconds={seconds!r}): give more than 0, or None")
         consumed = 0
 

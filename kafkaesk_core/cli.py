@@ -257,16 +257,26 @@ def _json_object(text: str) -> dict[str, Any]:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Say in one line what is wrong, and exit with its code."""
-    from .errors import HandlerError, KafkaeskError
+    """Say in one line what is wrong, and exit with its code; of foreign code show the traceback."""
+    from .errors import HandlerError, KafkaeskError, PluginError
 
     try:
         yield
     except KafkaeskError as error:
-        is_of_service = isinstance(error, HandlerError) or getattr(error, "needs_traceback", False)
-        cause = error.__cause__ if is_of_service else None
-        logging.getLogger("kafkaesk").error("%s", error, exc_info=cause)
+        is_foreign = (
+            isinstance(error, HandlerError)
+            or (isinstance(error, PluginError) and error.hook is not None)
+            or getattr(error, "needs_traceback", False)
+        )
+        cause = error.__cause__ if is_foreign else None
+        is_ours = isinstance(cause, KafkaeskError) and not isinstance(error, HandlerError)
+        shown = None if is_ours else cause
+        logging.getLogger("kafkaesk").error("%s", error, exc_info=shown)
         sys.exit(error.exit_code)
+    except Exception as error:
+        text = "the application failed: %s: %s"
+        logging.getLogger("kafkaesk").exception(text, type(error).__name__, error)
+        sys.exit(1)
 
 
 def main() -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
 from .binding import takes_batches
+from .errors import ConfigurationError
 from .plugins.registry import Plugins, function_plugin
+from .plugins.variables import warn_of_unread
 from .router import Router
-from .settings import Settings, Tuning, checked, listed, merged_settings, taken_over
+from .settings import (
+    Settings,
+    Tuning,
+    checked,
+    known_variables,
+    listed,
+    merged_settings,
+    taken_over,
+)
 
 __all__ = ["Configuration"]
 
@@ -45,6 +56,9 @@ class Configuration(Router):
         **tuning: Unpack[Tuning],
     ) -> None:
         super().__init__()
+        _check_plugin_arguments(plugins, plugin_settings, entry_points)
+        self._disabled_plugins = frozenset(_names("disable_plugins", disable_plugins))
+        configured_order = _names("plugin_order", plugin_order)
         self._configured: dict[str, Any] = {}
         self._overrides: dict[str, Any] = {}
         self.configure(
@@ -59,9 +73,8 @@ class Configuration(Router):
         )
         order = listed("KAFKAESK_PLUGIN_ORDER")
         self.plugins = Plugins(
-            order=plugin_order if order is None else order, on_change=self._plugins_changed
+            order=configured_order if order is None else order, on_change=self._plugins_changed
         )
-        self._disabled_plugins = frozenset(disable_plugins)
         self._plugin_settings = plugin_settings or {}
         self._loads_entry_points = entry_points
         for plugin in plugins:
@@ -143,6 +156,7 @@ class Configuration(Router):
                 disabled=self._disabled_plugins | set(listed("KAFKAESK_DISABLE_PLUGINS") or ()),
                 settings=self._plugin_settings,
             )
+        warn_of_unread(known_variables(), self.plugins, os.environ)
 
     def chains(self) -> dict[str, list[str]]:
         """The layers of publishing, and of each subscription, outermost first."""
@@ -159,3 +173,29 @@ class Configuration(Router):
 
     def _check_stopped(self) -> None:
         """Refuse to be configured while running."""
+
+
+def _check_plugin_arguments(plugins: object, settings: object, entry_points: object) -> None:
+    if isinstance(plugins, (str, bytes, Mapping)) or not isinstance(plugins, Iterable):
+        raise ConfigurationError(f"plugins= takes a list of plugin instances, got {_told(plugins)}")
+    given = {} if settings is None else settings
+    values = list(given.values()) if isinstance(given, Mapping) else [given]
+    if odd := [value for value in values if not isinstance(value, Mapping)]:
+        raise ConfigurationError(
+            "plugin_settings= takes a mapping of settings for each plugin's name, as in "
+            f"{{'audit': {{'level': 'info'}}}}, got {type(odd[0]).__name__}"
+        )
+    if not isinstance(entry_points, bool):
+        raise ConfigurationError(f"entry_points= takes True or False, got {entry_points!r}")
+
+
+def _names(argument: str, given: Iterable[str]) -> tuple[str, ...]:
+    is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    names = tuple(given) if is_several else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(f"{argument}= takes a list of names, got {_told(given)}")
+    return tuple(str(name) for name in names)
+
+
+def _told(value: object) -> str:
+    return f"the string {value!r}" if isinstance(value, str) else f"{value!r}"

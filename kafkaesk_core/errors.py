@@ -37,6 +37,7 @@ BaseException
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -77,7 +78,7 @@ __all__ = [
 class KafkaeskError(Exception):
     """The root of every error of kafkaesk."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     """What the command `kafkaesk` exits with: 1 handler, 2 usage, 3 broker, 4 plugin."""
 
 
@@ -274,7 +275,8 @@ class Retry(Disposition):
     """
 
     def __init__(self, reason: str = "", *, delay: float = 1.0) -> None:
-        if not delay >= 0:
+        is_number = isinstance(delay, (int, float)) and not isinstance(delay, bool)
+        if not (is_number and 0 <= delay < math.inf):
             raise ValueError(f"Retry(delay={delay!r}) must be a number of seconds, 0 or more")
         super().__init__(reason)
         self.reason = reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
+from .plugins.lifespan import Lifespan
 from .plugins.registry import Plugins
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
@@ -125,10 +126,16 @@ class Runtime:
             ", ".join(active) or "none",
         )
         for registration in self._schemas:
-            await self._activate(registration)
+            await self._activate_named(registration)
         for handler in self._events.get("initialize", ()):
             await handler()
         self._stack.push_async_callback(self._finalize)
+
+    async def _activate_named(self, registration: SchemaRegistration) -> None:
+        try:
+            await self._activate(registration)
+        except Exception as error:
+            raise self._plugins.named(error, "wrap_schema")  # noqa: B904 - it has its cause
 
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
         """Reach a broker, trying until `start_timeout` is over."""
@@ -153,11 +160,12 @@ class Runtime:
             else:
                 return admin
 
-    async def _enter(self, lifespan: AbstractAsyncContextManager[None]) -> None:
+    async def _enter(self, lifespan: Lifespan) -> None:
         await lifespan.__aenter__()
 
         async def leave() -> None:
-            await self._bounded("leaving a plugin's lifespan", lifespan.__aexit__(None, None, None))
+            what = f"the lifespan of plugin {lifespan.plugin!r}"
+            await self._bounded(what, lifespan.__aexit__(None, None, None))
 
         self._stack.push_async_callback(leave)
 

@@ -26,7 +26,15 @@ from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
 from .names import LONGEST, RULE, not_in_names
 
-__all__ = ["Settings", "Tuning", "checked", "listed", "merged_settings", "taken_over"]
+__all__ = [
+    "Settings",
+    "Tuning",
+    "checked",
+    "known_variables",
+    "listed",
+    "merged_settings",
+    "taken_over",
+]
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _TAKEN_OVER = {
@@ -273,6 +281,12 @@ def checked(values: Mapping[str, Any]) -> Settings:
         raise ConfigurationError(_told(error, "")) from error
     _ = settings.client  # names and types of its options
     return settings
+
+
+def known_variables() -> set[str]:
+    """The names of all environment variables that the core reads."""
+    others = ("PLUGINS", "DISABLE_PLUGINS", "PLUGIN_ORDER", "LOG_LEVEL", "LOG_FORMAT")
+    return {f"{ENV_PREFIX}{name.upper()}" for name in (*Settings.model_fields, *others)}
 
 
 def listed(variable: str) -> list[str] | None:

@@ -14,7 +14,7 @@ from .errors import Disposition, SubscriptionError
 from .message import IncomingMessage
 from .names import RULE, impossible_part, is_literal, is_topic_name, sample_of
 
-__all__ = ["Handler", "OnError", "Ordering", "Subscription", "is_async"]
+__all__ = ["Handler", "OnError", "Ordering", "Subscription", "is_async", "is_count", "is_number"]
 
 Handler = Callable[..., Awaitable[Any]]
 Ordering = Literal["partition", "key", "unordered"]
@@ -98,14 +98,14 @@ class Subscription:
     def _problems_of_numbers(self) -> Iterator[str]:
         for name in POSITIVE_NUMBERS:
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 yield f"has {name}={value!r}; give a number greater than 0, or None"
         for name in COUNTS:
             value = getattr(self, name)
-            if value is not None and not _is_count(value):
+            if value is not None and not is_count(value):
                 yield f"has {name}={value!r}; give an integer of 1 or more, or None"
         timeout = self.batch_timeout
-        if timeout is not None and not (_is_number(timeout) and timeout >= 0):
+        if timeout is not None and not (is_number(timeout) and timeout >= 0):
             yield f"has batch_timeout={timeout!r}; give 0 or more seconds, or None"
 
     def _problems_of_streams(self) -> Iterator[str]:
@@ -252,7 +252,8 @@ def _is_names(value: object) -> bool:
     return is_several and all(map(_is_name, value)) if isinstance(value, Collection) else False
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it is a finite int or float, and no bool."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value) if isinstance(value, (int, float)) else False
 
@@ -261,5 +262,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether it is an int of 1 or more, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -29,10 +29,12 @@ class Chains:
         self._commits = commits
         self._commit_chains: dict[Subscription, dict[Reason, Callable[[Offsets], Any]]] = {}
         self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
+        self._named: Callable[[Exception, str], Exception] = lambda error, _: error
         commits.layers = self._commit
 
     def compile(self, plugins: Plugins, app: App) -> None:
         """Build all chains anew; what is in flight ends on the old ones."""
+        self._named = plugins.named
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for route in self._routes:
             subscription = route.handling.subscription
@@ -75,6 +77,6 @@ class Chains:
             try:
                 await self._commit_chains[subscription][reason](part)
             except Exception as error:
-                errors.append(error)
+                errors.append(self._named(error, "wrap_commit"))
         if errors:
             raise errors[0]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pluggy import HookImpl
 
-from kafkaesk_core.errors import PluginError
+from kafkaesk_core.errors import KafkaeskError, PluginError
 
 __all__ = [
     "F",
@@ -24,6 +24,7 @@ __all__ = [
     "codes_of",
     "compile_chain",
     "compile_notifier",
+    "failed_in",
     "without_result",
 ]
 
@@ -74,8 +75,12 @@ class ObserverErrors(Counter[str]):
         self[f"{plugin}.{hook}"] += 1
         count = self[f"{plugin}.{hook}"]
         if str(count).rstrip("0") == "1":
-            text = "plugin %r failed in %s (%d times so far); going on without it"
-            logger.error(text, plugin, hook, count, exc_info=error)
+            times = "first failure" if count == 1 else f"{count} failures so far"
+            logger.error(
+                "plugin %r failed in %s (%s); the application goes on",
+                *(plugin, hook, times),
+                exc_info=error,
+            )
 
 
 def compile_notifier(
@@ -138,12 +143,23 @@ def ask(
     try:
         answer = adapt(implementation, tuple(values), {})(*values.values())
     except Exception as error:
-        text = f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}"
-        raise PluginError(text, plugin=plugin, hook=hook) from error
+        raise failed_in(plugin, hook, error) from error
     if not is_expected(answer):
         text = f"plugin {plugin!r}: {hook} returned {type(answer).__name__}, expected {what}"
         raise PluginError(text, plugin=plugin, hook=hook)
     return answer
+
+
+def failed_in(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
+    """Make the error for a plugin that raised; `doing` says when, if the hook does not.
+
+    It exits as what was raised does: a broker that a plugin cannot reach is no broken plugin.
+    """
+    text = f"plugin {plugin!r} failed {doing or f'in {hook}'}: {type(error).__name__}: {error}"
+    failed = PluginError(text, plugin=plugin, hook=hook)
+    if isinstance(error, KafkaeskError) and error.exit_code != KafkaeskError.exit_code:
+        failed.exit_code = error.exit_code
+    return failed
 
 
 def without_result(hook: str, layers: Sequence[str]) -> PluginError:

@@ -39,6 +39,8 @@ def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tu
             "did you forget '()'?",
             plugin=name,
         )
+    if isinstance(plugin, (str, bytes)) or plugin is None:
+        raise PluginError(f"plugins= takes a list of plugin instances, got {plugin!r} in it")
     _check_identity(plugin, name)
     _check_attributes(plugin, name)
     marked = {a: manager.parse_hookimpl_opts(plugin, a) for a in dir(plugin)}

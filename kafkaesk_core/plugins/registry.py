@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from inspect import Parameter
 from types import CodeType
@@ -17,7 +16,16 @@ from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.schema.registration import SchemaRegistration
 from kafkaesk_core.subscription import Subscription
 
-from .chains import F, ObserverErrors, ask, blame, codes_of, compile_chain, compile_notifier
+from .chains import (
+    F,
+    ObserverErrors,
+    ask,
+    blame,
+    codes_of,
+    compile_chain,
+    compile_notifier,
+    failed_in,
+)
 from .contract import SIGNATURES, STAGES, check_plugin, did_you_mean
 from .discovery import (
     EntryPoint,
@@ -29,13 +37,14 @@ from .discovery import (
     warn_of_unknown,
 )
 from .info import PluginInfo, default_name, function_plugin, place_of
+from .lifespan import Lifespan
 
 __all__ = ["PluginInfo", "Plugins", "function_plugin"]
 
 Implementations = list[pluggy.HookImpl]
 Names = list[str]
 Infos = list[PluginInfo]
-Lifespans = list[AbstractAsyncContextManager[None]]
+Lifespans = list[Lifespan]
 
 
 class Plugins:
@@ -77,7 +86,13 @@ class Plugins:
         return name
 
     def _add(self, plugin: object, info: PluginInfo) -> None:
-        hooks = check_plugin(plugin, info.name, self._manager)
+        try:
+            hooks = check_plugin(plugin, info.name, self._manager)
+        except PluginError:
+            raise
+        except Exception as error:  # of a property, say
+            problem = f"cannot be registered: {type(error).__name__}: {error}"
+            raise PluginError(f"plugin {info.name!r} {problem}", plugin=info.name) from error
         self._check_new(plugin, info.name)
         self._manager.register(plugin, info.name)
         stage = getattr(plugin, "stage", None) or (None if info.source == "app" else "transform")
@@ -99,6 +114,11 @@ class Plugins:
         self._manager.unregister(name=name)
         del self._active[name]
         self._changed()
+
+    def get(self, name: str) -> object | None:
+        """Return the active plugin of this name."""
+        found: object | None = self._manager.get_plugin(name)
+        return found
 
     def list(self) -> Infos:
         """Describe all plugins by name, also the disabled and the failed ones."""
@@ -191,7 +211,10 @@ class Plugins:
             PluginError: a plugin raised, or returned something else.
         """
         expected = ("an async context manager", lambda answer: hasattr(answer, "__aenter__"))
-        return [ask(i, "lifespan", expected, app=app) for i in self._ordered("lifespan")]
+        return [
+            Lifespan(implementation.plugin_name, ask(implementation, "lifespan", expected, app=app))
+            for implementation in self._ordered("lifespan")
+        ]
 
     def bind_parameter(
         self, parameter: Parameter, subscription: Subscription
@@ -216,6 +239,15 @@ class Plugins:
         """Return the plugin that raised `error`, by its traceback; None if it was no plugin."""
         everything = [i for hook in SIGNATURES for i in self._implementations(hook)]
         return blame(error, everything, self._terminals)
+
+    def named(self, error: Exception, hook: str) -> Exception:
+        """Return a PluginError if a plugin raised `error` in this hook, else the error itself."""
+        plugin = self.blame(error)
+        if plugin is None:
+            return error
+        named = failed_in(plugin, hook, error)
+        named.__cause__ = error
+        return named
 
     def _implementations(self, hook: str) -> Implementations:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)

@@ -21,7 +21,7 @@ from kafkaesk_core.errors import PluginError
 
 from .contract import did_you_mean
 
-__all__ = ["read_settings"]
+__all__ = ["prefix_of", "read_settings", "variables_of"]
 
 # Any below: values of settings, whatever the plugin's model says.
 _TEXT = frozenset({str, bytes, SecretStr, SecretBytes, NoneType})
@@ -43,7 +43,7 @@ def read_settings(
     Raises:
         PluginError: a key is unknown or a value is wrong; names the fields, not the values.
     """
-    prefix = f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
+    prefix = prefix_of(plugin)
     fields = {"enabled": _ENABLED, **(model.model_fields if model else {})}
     allows_extra = model is not None and model.model_config.get("extra") == "allow"
     values = _from_environment(fields, prefix, os.environ if environ is None else environ)
@@ -53,6 +53,17 @@ def read_settings(
     except ValidationError as error:
         problems = "; ".join(_problem(detail, prefix) for detail in _details(error))
     raise PluginError(f"settings of plugin {plugin!r}: {problems}", plugin=plugin)
+
+
+def prefix_of(plugin: str) -> str:
+    """Return what the names of a plugin's environment variables begin with."""
+    return f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
+
+
+def variables_of(model: type[BaseModel] | None, plugin: str) -> set[str]:
+    """Return the names of a plugin's environment variables."""
+    names = {"enabled", *(model.model_fields if model else ())}
+    return {f"{prefix_of(plugin)}{name.upper()}" for name in names}
 
 
 def _validated(

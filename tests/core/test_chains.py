@@ -494,7 +494,8 @@ def test_an_observer_that_always_raises_does_not_flood_the_log(
         notify("m", None, None)
 
     assert plugins.observer_errors["broken.published"] == 120
-    assert [record.args[2] for record in caplog.records if record.args] == [1, 10, 100]  # type: ignore[index]  # a tuple here
+    told = [record.args[2] for record in caplog.records if record.args]  # type: ignore[index]  # a tuple here
+    assert told == ["first failure", "10 failures so far", "100 failures so far"]
 
 
 def test_cancellation_passes_through_an_observer() -> None:

@@ -59,6 +59,9 @@ def plain(data: bytes) -> None: ...
         (lambda: wrong(plugins=[Router]), "got the class Router, expected an instance"),
         (lambda: Retry(delay=-1), "delay=-1"),
         (lambda: Retry(delay=float("nan")), "delay=nan"),
+        (lambda: Retry(delay=float("inf")), "delay=inf"),
+        (lambda: Retry(delay=wrong), "delay=<class"),
+        (lambda: Retry(delay=True), "delay=True"),
     ],
 )
 def test_a_wrong_declaration_is_refused_at_once(use: Callable[[], Any], told: str) -> None:
@@ -122,7 +125,9 @@ def test_headers_are_copied() -> None:
     [
         (lambda app: app.consume_for(0), r"consume_for\(0\)"),
         (lambda app: app.consume_for("3"), r"consume_for\('3'\)"),
+        (lambda app: app.consume_for(True), r"consume_for\(True\)"),
         (lambda app: app.consume_for(1, seconds=0), "seconds=0"),
+        (lambda app: app.consume_for(1, seconds="5"), "seconds='5'"),
         (lambda app: app.publish("s", None), "NoneType.*raw_publish"),
         (lambda app: app.publish("s", b"x"), "bytes.*raw_publish"),
         (lambda app: app.raw_publish("s", "x"), "str, not bytes; use publish"),
