@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.binding import BatchBinding, Binding
 from kafkaesk_core.errors import CommitError, KafkaeskError
 from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.kafka.newcomers import Assignor, Newcomers
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
@@ -86,6 +88,7 @@ class GroupConsumer:
             stream_of=topics.stream_of,
             max_bytes=settings.fetch_buffer_bytes,
         )
+        self._newcomers = Newcomers(lambda: self._seat.member.partitions())
         new_member = partial(GroupMember, servers, group, self._member_options())
         self._seat = Seat(group, new_member, self._pattern(), settings.start_timeout)
         self._commits = Commits(
@@ -97,6 +100,7 @@ class GroupConsumer:
         self.vitals = self._new_vitals()
         self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
+        self._commit_soon = asyncio.Event()
 
     def _new_rebalance(self) -> Rebalance:
         settings = self._settings
@@ -129,7 +133,9 @@ class GroupConsumer:
             self._ledger,
             group=self.group,
             policy=client.auto_offset_reset,
+            newcomers=self._newcomers,
             forget=self._forget,
+            owes=lambda: self._commit_soon.set(),
         )
         return Polling(
             self._seat,
@@ -137,6 +143,7 @@ class GroupConsumer:
             self._intake,
             self._rebalance,
             positions,
+            self._newcomers,
             self.vitals,
             request_timeout=client.number("request_timeout_ms") / 1000,
         )
@@ -161,6 +168,11 @@ class GroupConsumer:
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
         options.setdefault("metadata_max_age_ms", 5_000 if self._has_patterns() else 60_000)
+        if self._settings.client.auto_offset_reset == "latest":
+            strategies = options.get("partition_assignment_strategy", [RoundRobinPartitionAssignor])
+            options["partition_assignment_strategy"] = [
+                Assignor(strategy, self._newcomers) for strategy in strategies
+            ]
         return {**options, "auto_offset_reset": "none", "enable_auto_commit": False}
 
     def _has_patterns(self) -> bool:
@@ -235,7 +247,10 @@ class GroupConsumer:
         interval = self._settings.auto_commit_interval_ms / 1000
         only_gaps = not self._settings.auto_commit  # records are committed by their handlers
         while True:
-            await asyncio.sleep(interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._commit_soon.wait()
+            self._commit_soon.clear()
             if self._seat.member.is_stable:
                 try:
                     await self._commits.commit("interval", only_gaps=only_gaps)

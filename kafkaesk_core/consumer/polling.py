@@ -10,6 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
+from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.ledger import Ledger
 
 from .intake import Intake
@@ -39,6 +40,7 @@ class Polling:
         intake: Intake,
         rebalance: Rebalance,
         positions: Positions,
+        newcomers: Newcomers,
         vitals: Vitals,
         *,
         request_timeout: float,
@@ -48,6 +50,7 @@ class Polling:
         self._intake = intake
         self._rebalance = rebalance
         self._positions = positions
+        self._newcomers = newcomers
         self._vitals = vitals
         self._request_timeout = request_timeout
         self.is_ended = False
@@ -92,7 +95,7 @@ class Polling:
         self._vitals.polled()
         if member.is_joined:
             self._seat.joined()
-            self._positions.joined()
+            self._newcomers.begin()
             self._vitals.troubled(None)
         for partition, records in batch.items():
             if partition in self._ledger and self._intake.is_open:

@@ -10,6 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.ledger import Ledger
 
 __all__ = ["Positions"]
@@ -20,7 +21,8 @@ logger = logging.getLogger("kafkaesk.consumer")
 class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and told, none is silent.
 
-    `forget` drops what is queued or running of a partition that jumps back.
+    `forget` drops what is queued or running of a partition that jumps back; `owes` is called when
+    the group is to commit where it starts.
     """
 
     def __init__(
@@ -30,20 +32,18 @@ class Positions:
         *,
         group: str,
         policy: str,
+        newcomers: Newcomers,
         forget: Callable[[TopicPartition], None],
+        owes: Callable[[], None],
     ) -> None:
         self._member = member
         self._ledger = ledger
         self._group = group
         self._policy = policy
+        self._newcomers = newcomers
         self._forget = forget
-        self._seen: frozenset[TopicPartition] | None = None
+        self._owes = owes
         self.counts: Counter[str] = Counter()
-
-    def joined(self) -> None:
-        """Note what there is at the first assignment: what comes later is new."""
-        if self._seen is None:
-            self._seen = self._member().partitions()
 
     async def reset(self, missing: Mapping[TopicPartition, int | None], *, timeout: float) -> None:
         """Move partitions to the policy's position; the value is the offset that is out of range.
@@ -57,7 +57,7 @@ class Positions:
             return
         if self._policy == "none":
             raise BrokerError(self._refusal(missing))
-        self.joined()
+        self._newcomers.begin()
         found = await self._find(epochs, missing, timeout)
         for partition, epoch in epochs.items():
             is_ours = self._ledger.epoch(partition) == epoch
@@ -73,7 +73,7 @@ class Positions:
         """The offsets to go on from; what was created meanwhile is read from the beginning."""
         by_end: dict[bool, list[TopicPartition]] = {}
         for partition in partitions:
-            is_new = missing[partition] is None and partition not in (self._seen or ())
+            is_new = missing[partition] is None and self._newcomers.is_new(partition)
             at_end = self._policy == "latest" and not is_new
             by_end.setdefault(at_end, []).append(partition)
         found: dict[TopicPartition, int] = {}
@@ -106,7 +106,10 @@ class Positions:
         self._forget(partition)
         # A group that starts at the end owes a commit of that position: without it, a restart
         # before the first commit would skip what came in between (rule 9).
-        self._ledger.start_at(partition, offset, commit=is_first and self._policy == "latest")
+        is_owed = is_first and self._policy == "latest"
+        self._ledger.start_at(partition, offset, commit=is_owed)
+        if is_owed:
+            self._owes()
 
     def _refusal(self, missing: Mapping[TopicPartition, int | None]) -> str:
         told = ", ".join(

@@ -323,8 +323,10 @@ class GroupMember:
         return frozenset(self.raw._client.cluster.topics())
 
     def partitions(self) -> frozenset[TopicPartition]:
-        """All partitions in the client's metadata."""
-        cluster = self.raw._client.cluster
+        """All partitions in the client's metadata; none before the start and after the stop."""
+        if self._consumer is None:
+            return frozenset()
+        cluster = self._consumer._client.cluster
         return frozenset(
             TopicPartition(topic, number)
             for topic in cluster.topics()

@@ -22,6 +22,7 @@ from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
 from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
+from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
@@ -46,6 +47,7 @@ class Engine:
         self.stopped: list[HandlerError] = []
         self.events: list[RebalanceEvent] = []
         self.unknown: set[TopicPartition] = set()
+        self.owed: list[dict[TopicPartition, int]] = []
         self.release = asyncio.Event()
         self.answer = asyncio.Event()
         self.answer.set()
@@ -157,7 +159,14 @@ def polling(engine: Engine, member: Member) -> Polling:
     seat: Any = Seat(member)
     vitals: Any = Vitals()
     return Polling(
-        seat, engine.ledger, engine.intake, engine.rebalance, vitals, vitals, request_timeout=1.0
+        seat,
+        engine.ledger,
+        engine.intake,
+        engine.rebalance,
+        vitals,
+        vitals,
+        vitals,
+        request_timeout=1.0,
     )
 
 
@@ -435,7 +444,15 @@ def positions(engine: Engine, member: Member, policy: str = "earliest") -> Posit
         engine.lanes.close([partition])
 
     untyped: Any = member
-    return Positions(lambda: untyped, engine.ledger, group="group", policy=policy, forget=forget)
+    return Positions(
+        lambda: untyped,
+        engine.ledger,
+        group="group",
+        policy=policy,
+        newcomers=Newcomers(member.partitions),
+        forget=forget,
+        owes=lambda: engine.owed.append(engine.ledger.propose()),
+    )
 
 
 async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
@@ -505,6 +522,7 @@ async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginni
 
     assert member.sought == [(A, 7), (A, 7), (B, 0)]
     assert engine.ledger.propose() == {A: 7, B: 0}, "a restart must find them"
+    assert engine.owed[-1] == {A: 7, B: 0}, "at once: a crash must not come first"
 
 
 @pytest.mark.parametrize("is_stable", [True, False])

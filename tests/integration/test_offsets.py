@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -249,3 +250,48 @@ async def test_f38_latest_loses_nothing_when_the_log_expires_up_to_markers(
         await app.consume_for(2, seconds=20)
 
     assert got == [b"1", b"2", b"3", b"4"]
+
+
+# --- "latest", and topics that are created while the group consumes
+
+
+@pytest.mark.parametrize("has_begun_with_a_topic", [True, False])
+async def test_rule_25_a_member_that_joins_later_reads_a_new_topic_from_its_beginning(
+    kafkaesk_app: Application, kafka: Kafka, has_begun_with_a_topic: bool
+) -> None:
+    """10 of the 20 were skipped: those of the partitions that went to the second member."""
+    first = kafkaesk_app
+    # The first one looks for topics once an hour: it finds the new one in the rebalance.
+    latest = {"heartbeat_interval_ms": 300, "auto_offset_reset": "latest"}
+    first.configure(partitions=4, kafka_settings={**latest, "metadata_max_age_ms": 3_600_000})
+    prefix, group = first.settings.topic_prefix, f"{first.settings.topic_prefix}latest"
+    options: dict[str, Any] = {"entry_points": False, "partitions": 4}
+    second = Application(kafka.servers, prefix, latest, **options)
+    publisher = Application(kafka.servers, prefix, **options)
+    got: list[tuple[Application, bytes]] = []
+
+    for app in (first, second):
+
+        @app.subscribe("orders.*", group)
+        async def handle(data: bytes, app: Any) -> None:
+            got.append((app, data))
+
+    async with publisher, first:
+        if has_begun_with_a_topic:
+            await publish(publisher, "orders.one", 20)
+        consuming = asyncio.create_task(first.consume_forever())
+        await eventually(lambda: first.is_consuming and first.health().is_ready, within=20)
+        deliveries = [
+            await publisher.raw_publish("orders.two", b"%d" % n, partition=n % 4) for n in range(20)
+        ]
+        await asyncio.gather(*deliveries)
+        async with second:
+            joining = asyncio.create_task(second.consume_forever())
+            await eventually(lambda: len(got) >= 20, within=20)
+            await second.stop()
+            await joining
+        await first.stop()
+        await consuming
+
+    assert sorted(data for _, data in got) == sorted(b"%d" % n for n in range(20))
+    assert len({app for app, _ in got}) == 2, "each had its partitions"

@@ -1,0 +1,135 @@
+"""Which partitions are younger than a group: members tell it to those who join later.
+
+A group that starts at the end of its topics must read from the beginning what is created while it
+consumes. What was there when it began, its members know; one that joins later does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
+from aiokafka.structs import TopicPartition
+
+__all__ = ["Assignor", "Newcomers"]
+
+MARK = b"kafkaesk-newcomers:"
+"""Begins what we put into the user data of the group's protocol, which other clients ignore."""
+
+
+class Newcomers:
+    """Knows how many partitions each topic had when the group began, as far as members know.
+
+    `partitions` are those that there are now. New partitions have the highest numbers.
+    """
+
+    def __init__(self, partitions: Callable[[], Collection[TopicPartition]]) -> None:
+        self._partitions = partitions
+        self._old: Counter[str] | None = None
+        self._told: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Take what there is now for old, once, but for what other members have told."""
+        if self._old is None:
+            self._old = self._counts()
+            self.learn(self._told)
+
+    def is_new(self, partition: TopicPartition) -> bool:
+        """Whether a partition was created after the group began."""
+        return self._old is not None and partition.partition >= self._old[partition.topic]
+
+    def among(self, topics: Iterable[str]) -> dict[str, int]:
+        """The number of the first new partition of each topic that has new ones."""
+        if self._old is None:
+            return {}
+        old, present = self._old, self._counts()
+        for topic in [topic for topic in old if present and not present[topic]]:
+            del old[topic]  # deleted; if it is there again, it is new
+        return {topic: old[topic] for topic in topics if present[topic] > old[topic]}
+
+    def learn(self, first_new: Mapping[str, int]) -> None:
+        """Others have been here for longer, and say that these are new."""
+        if self._old is None:
+            self._told = dict(first_new)
+            return
+        for topic, number in first_new.items():
+            self._old[topic] = min(self._old[topic], number)
+
+    def _counts(self) -> Counter[str]:
+        return Counter(partition.topic for partition in self._partitions())
+
+
+class Assignor:
+    """A strategy of the group's protocol, which carries besides what members know to be new."""
+
+    def __init__(self, strategy: type[AbstractPartitionAssignor], newcomers: Newcomers) -> None:
+        self.name = strategy.name
+        self._strategy = strategy
+        self._newcomers = newcomers
+
+    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        """What this member joins with."""
+        topics = list(topics)
+        metadata = self._strategy.metadata(topics)
+        first_new = self._newcomers.among(topics)
+        if metadata.user_data or not first_new:  # a strategy that has data of its own keeps it
+            return metadata
+        return ConsumerProtocolMemberMetadata(
+            metadata.version, metadata.subscription, _encode(first_new)
+        )
+
+    def assign(
+        self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """What the leader gives to each member, and what all of them know."""
+        first_new: dict[str, int] = {}
+        for metadata in members.values():
+            for topic, number in _decode(metadata.user_data).items():
+                first_new[topic] = min(number, first_new.get(topic, number))
+        assignments: dict[str, ConsumerProtocolMemberAssignment] = self._strategy.assign(
+            cluster, {member: _without_ours(metadata) for member, metadata in members.items()}
+        )
+        if not first_new:
+            return assignments
+        return {
+            member: assignment
+            if assignment.user_data
+            else ConsumerProtocolMemberAssignment(
+                assignment.version, assignment.assignment, _encode(first_new)
+            )
+            for member, assignment in assignments.items()
+        }
+
+    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
+        """What the leader has given us."""
+        self._newcomers.learn(_decode(assignment.user_data))
+        self._strategy.on_assignment(assignment)
+
+
+def _without_ours(metadata: ConsumerProtocolMemberMetadata) -> ConsumerProtocolMemberMetadata:
+    if not (metadata.user_data or b"").startswith(MARK):
+        return metadata
+    return ConsumerProtocolMemberMetadata(metadata.version, metadata.subscription, b"")
+
+
+def _encode(first_new: Mapping[str, int]) -> bytes:
+    return MARK + json.dumps(first_new).encode()
+
+
+def _decode(user_data: bytes | None) -> dict[str, int]:
+    """What a member tells; nothing if it is another client's, or of a version to come."""
+    if not user_data or not user_data.startswith(MARK):
+        return {}
+    try:
+        told: Any = json.loads(user_data[len(MARK) :])
+        return {str(topic): int(number) for topic, number in told.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
