@@ -30,6 +30,7 @@ from kafkaesk_core.topics import Topics
 
 from .batch_handling import BatchHandling
 from .chains import Chains
+from .commit_loop import CommitLoop
 from .commits import Commits
 from .failures import Failures
 from .handling import MessageHandling
@@ -94,13 +95,18 @@ class GroupConsumer:
         self._commits = Commits(
             self._ledger, self._seat.commit, group=group, timeout=settings.commit_timeout
         )
-        self._commits.catch_up = self._catch_up
+        self._commit_loop = CommitLoop(
+            self._commits,
+            self._ledger,
+            lambda: self._seat.member,
+            interval=settings.auto_commit_interval_ms / 1000,
+            only_gaps=not settings.auto_commit,  # records are committed by their handlers
+        )
         self._chains = Chains(self._routes, self._intake, self._commits)
         self._rebalance = self._new_rebalance()
         self.vitals = self._new_vitals()
         self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
-        self._commit_soon = asyncio.Event()
 
     def _new_rebalance(self) -> Rebalance:
         settings = self._settings
@@ -135,7 +141,7 @@ class GroupConsumer:
             policy=client.auto_offset_reset,
             newcomers=self._newcomers,
             forget=self._forget,
-            owes=lambda: self._commit_soon.set(),
+            owes=self._commit_loop.hurry,
         )
         return Polling(
             self._seat,
@@ -199,7 +205,7 @@ class GroupConsumer:
             patience=PATIENCE * self._settings.client.number("request_timeout_ms") / 1000,
             metadata_age=self._member_options()["metadata_max_age_ms"] / 1000,
         )
-        works = [self._polling.run(), watch.run(), self._commit_loop()]
+        works = [self._polling.run(), watch.run(), self._commit_loop.run()]
         self._tasks = [asyncio.create_task(self._guard(work)) for work in works]
 
     def _pattern(self) -> str:
@@ -242,26 +248,6 @@ class GroupConsumer:
             self._seat.member.refresh_metadata()
 
     # --- committing
-
-    async def _commit_loop(self) -> None:
-        interval = self._settings.auto_commit_interval_ms / 1000
-        only_gaps = not self._settings.auto_commit  # records are committed by their handlers
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await self._commit_soon.wait()
-            self._commit_soon.clear()
-            if self._seat.member.is_stable:
-                try:
-                    await self._commits.commit("interval", only_gaps=only_gaps)
-                except Exception as error:
-                    # What a layer raised is the commit's failure, never the consumer's (D4).
-                    logger.warning("%s; trying again in %g seconds", error, interval)
-
-    def _catch_up(self) -> None:
-        # Always true between two steps: what getmany hands out is registered in the same one.
-        for partition, (start, position) in self._seat.member.progress(self._ledger).items():
-            self._ledger.advance(partition, start, position)
 
     async def commit_through(self, messages: Sequence[IncomingMessage]) -> None:
         """Mark a handler's own messages as done and commit, as `subscriber.consumer.commit()`.

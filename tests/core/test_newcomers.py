@@ -137,7 +137,7 @@ def test_what_others_put_there_is_nothing_to_us(foreign: bytes | None) -> None:
     assert process.new() == []
 
 
-class OwnData(RoundRobinPartitionAssignor):
+class OwnData(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka is untyped
     """A strategy that tells its members something itself, as the sticky one does."""
 
     @classmethod
