@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .consumer.group import GroupConsumer
+from .loop_watch import LoopWatch
 
 __all__ = ["Consumption"]
 
@@ -19,6 +20,8 @@ class Consumption:
 
     def __init__(self, groups: Sequence[GroupConsumer]) -> None:
         self.groups = tuple(groups)
+        handlers = {code: name for group in groups for code, name in group.handlers.items()}
+        self._watch = LoopWatch(handlers)
         self._requested = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -30,6 +33,7 @@ class Consumption:
             HandlerError: a handler failed and its subscription does not go on.
             KafkaeskError: a group could not be started, or cannot go on.
         """
+        self._watch.start()
         try:
             if await self._start(start_timeout):
                 await self._wait(seconds)
@@ -88,9 +92,12 @@ class Consumption:
     async def _stop_groups(self, deadline: float) -> None:
         if self._starting is not None:
             await asyncio.wait([self._starting])
-        results = await asyncio.gather(
-            *(group.stop(deadline) for group in self.groups), return_exceptions=True
-        )
+        try:
+            results = await asyncio.gather(
+                *(group.stop(deadline) for group in self.groups), return_exceptions=True
+            )
+        finally:
+            self._watch.stop()
         for group, result in zip(self.groups, results, strict=True):
             if isinstance(result, Exception):
                 logger.error("group %s: stopping failed", group.group, exc_info=result)

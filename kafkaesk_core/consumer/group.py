@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import CodeType
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -23,6 +24,7 @@ from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.outcome import Outcome
+from kafkaesk_core.plugins.chains import codes_of
 from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Subscription
@@ -212,6 +214,12 @@ class GroupConsumer:
         """One anchored expression over topics, also for literal names (D20)."""
         streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._routes)
         return f"^{re.escape(self._topics.prefix)}(?:{streams})"
+
+    @property
+    def handlers(self) -> dict[CodeType, str]:
+        """The names of the handlers by the code that they run."""
+        subscriptions = [route.handling.subscription for route in self._routes]
+        return {code: one.handler_name for one in subscriptions for code in codes_of(one.func)}
 
     @property
     def streams(self) -> list[str]:

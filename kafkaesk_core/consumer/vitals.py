@@ -81,12 +81,6 @@ class Vitals:
         """
         self.freshness.look(list(self._ledger), self._intake.wanted(), self._member().last_answer)
         self._loop_lag = lag
-        if lag > LOOP_LAG:
-            logger.warning(
-                "the event loop was blocked for %.1fs; use asyncio.to_thread for work that does "
-                "not await, or the group takes this process for dead",
-                lag,
-            )
         for route in self._routes:
             seconds = route.handling.subscription.timeout_seconds
             if seconds is None:
@@ -111,7 +105,7 @@ class Vitals:
         now = self._clock()
         problems = []
         if now - self._polled > POLL_AGE and self._member().is_joined:
-            problems.append(f"not polled for {now - self._polled:.0f}s")
+            problems.append(f"not polled for {now - self._polled:.0f} s")
         stuck = sum(route.lanes.stuck for route in self._routes)
         if stuck:
             problems.append(f"{stuck} handlers ignored their cancellation")
@@ -132,9 +126,9 @@ class Vitals:
             hindrances.append(f"topic {names} does not exist yet, or may not be seen by us")
         if silent := self.freshness.silent(SILENCE):
             names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
-            hindrances.append(f"the brokers of {names} do not answer since {SILENCE:g}s")
+            hindrances.append(f"the brokers of {names} have not answered for {SILENCE:g} s")
         if self._loop_lag > LOOP_LAG:
-            hindrances.append(f"the event loop was blocked for {self._loop_lag:.1f}s")
+            hindrances.append(f"the event loop was blocked for {self._loop_lag:.1f} s")
         return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
 
     def _overaged(self, now: float) -> list[str]:
