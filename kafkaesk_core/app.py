@@ -13,6 +13,7 @@ from .errors import (
     ConfigurationError,
     NotRunningError,
 )
+from .event_loop import check_loop
 from .groups import Groups
 from .outcome import Outcome
 from .publishing import Publishing
@@ -73,6 +74,7 @@ class Application(Publishing):
             PluginError: a plugin cannot be loaded.
             BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
         """
+        check_loop(self.loop, "initialize()")
         self._check_not_starting("initialize it again, or publish,")
         async with self._starting:
             if self._runtime is None:
@@ -117,6 +119,7 @@ class Application(Publishing):
 
         Idempotent; what was started by then is undone, a start in progress is waited for.
         """
+        check_loop(self.loop, "finalize()")
         self._check_not_starting("finalize it")
         async with self._starting:
             runtime = self._runtime
@@ -148,6 +151,7 @@ class Application(Publishing):
 
     async def _running(self) -> Runtime:
         runtime = self._runtime
+        check_loop(self.loop, "publishing or consuming")
         if runtime is None or not runtime.is_open:
             await self.initialize()
             runtime = self._runtime
@@ -211,6 +215,7 @@ class Application(Publishing):
         also if the application is still starting.
         """
         runtime = self._runtime
+        check_loop(self.loop, "stop()")
         if runtime is not None:
             runtime.is_stop_requested = not runtime.is_open
             await runtime.stop_consuming()

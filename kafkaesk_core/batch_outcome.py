@@ -59,6 +59,7 @@ class BatchOutcome:
         "count",
         "error",
         "is_settled",
+        "loop",
         "topic_partition",
     )
 
@@ -66,8 +67,10 @@ class BatchOutcome:
         self,
         topic_partition: TopicPartition,
         on_unobserved: Callable[[BatchOutcome, int], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.topic_partition = topic_partition
+        self.loop = loop  # on which it is settled
         self.is_settled = False
         self.count = 0
         self.error: BaseException | None = None
@@ -96,7 +99,9 @@ class BatchOutcome:
         """Hand the records on to new outcomes, the first taking the first `counts[0]` of them."""
         parts, start = [], 0
         for count in counts:
-            parts.append((start, BatchOutcome(self.topic_partition, self._on_unobserved)))
+            parts.append(
+                (start, BatchOutcome(self.topic_partition, self._on_unobserved, self.loop))
+            )
             start += count
         self._parts = tuple(parts)
         waiters, self._waiters = self._waiters, None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aiokafka.structs import RecordMetadata
 
 from .batch_outcome import BatchOutcome, fresh
+from .event_loop import check_loop
 
 __all__ = ["Delivery"]
 
@@ -116,6 +117,7 @@ class Delivery:
         self, callback: Callable[[Delivery], object], *, context: Context | None = None
     ) -> None:
         """Call `callback(delivery)` soon after the delivery is done, as asyncio's futures do."""
+        check_loop(self.outcome.loop, f"the delivery to {self.topic}")
         loop = asyncio.get_running_loop()
         context = copy_context() if context is None else context
         outcome, index = self.outcome.find(self._record.offset)
@@ -131,6 +133,7 @@ class Delivery:
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
         outcome, index = self.outcome.find(self._record.offset)
         if not outcome.is_settled:
+            check_loop(self.outcome.loop, f"the delivery to {self.topic}")
             waiter = asyncio.get_running_loop().create_future()
             outcome.add_waiter(waiter, index)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from asyncio import get_running_loop
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from .arguments import check_address, checked_headers
 from .deliveries import Deliveries
 from .delivery import Delivery
 from .errors import InvalidMessageError, NotRunningError
+from .event_loop import check_loop
 from .message import Data, Header, IncomingMessage, OutgoingMessage
 from .plugins.chains import without_result
 from .runtime import Runtime
@@ -65,7 +67,8 @@ class Publishing(State):
             raise _not_raw(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
         runtime = self._runtime
-        if runtime is None or not runtime.can_publish:
+        is_ready = runtime is not None and runtime.can_publish
+        if runtime is None or not is_ready or runtime.loop is not get_running_loop():
             runtime = await self._publishing()
         topic = runtime.topics.topic_of(stream_id)
         pairs = None if headers is None else checked_headers(headers)
@@ -224,6 +227,7 @@ class Publishing(State):
         runtime = self._runtime
         if runtime is None or not runtime.is_open:
             raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
+        check_loop(runtime.loop, "publish_internal()")
         check_address(stream_id, key, None, timestamp_ms)
         topic = runtime.topics.topic_of(stream_id)
         runtime.topics.claim(topic, self._schemas.named(schema, topic).id)
@@ -241,6 +245,7 @@ class Publishing(State):
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""
+        check_loop(self.loop, "flush()")
         if self._runtime is not None:
             await self._runtime.publisher.flush()
 

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.binding import BatchBinding, Binding
 from kafkaesk_core.errors import CommitError, KafkaeskError
+from kafkaesk_core.event_loop import check_loop
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.newcomers import Assignor, Newcomers
 from kafkaesk_core.lanes import Lanes
@@ -263,6 +264,7 @@ class GroupConsumer:
         Raises:
             CommitError: it was not stored.
         """
+        check_loop(self._loop, "subscriber.consumer.commit()")
         for message in messages:
             self._close(message)
         await self._commits.commit("manual")

@@ -111,7 +111,7 @@ class Outbox:
         self, message: OutgoingMessage, value: bytes | None, producer: ProducerLike
     ) -> tuple[Batch, RecordMark]:
         now = self._loop.time()
-        outcome = BatchOutcome(self.topic_partition, self._desk.note_unobserved)
+        outcome = BatchOutcome(self.topic_partition, self._desk.note_unobserved, self._loop)
         deadline = now + self._desk.delivery_timeout
         batch = Batch(producer.create_batch(), outcome, opened=now, deadline=deadline)
         record: RecordMark = batch.builder.append(
