@@ -93,7 +93,7 @@ class LoopWatch:
                 self._found(beat, now)
 
     def _found(self, beat: float, now: float) -> None:
-        frame = sys._current_frames().get(self._watched)
+        frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - it is documented
         culprit = self._culprit(frame)
         if culprit is None or beat != self._beat:  # it has gone on by now
             return
