@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,7 @@ class Application(Publishing):
     """
 
     _starter: asyncio.Task[Any] | None = None
+    _stop_requests = 0
 
     @cached_property
     def _starting(self) -> asyncio.Lock:
@@ -161,11 +162,13 @@ class Application(Publishing):
 
     # --- consume
 
-    async def consume_for(self, num_messages: int, *, seconds: float | None = None) -> int:
+    def consume_for(
+        self, num_messages: int, *, seconds: float | None = None
+    ) -> Coroutine[Any, Any, int]:
         """Consume until so many messages are finished with, or `seconds` are over.
 
         Returns how many were handled or skipped; handlers that run at the same time may make it
-        more than asked for.
+        more than asked for. A `stop()` counts from this call on, even before it is awaited.
 
         Raises:
             HandlerError: a handler failed and its subscription does not go on.
@@ -175,6 +178,11 @@ class Application(Publishing):
             raise ConfigurationError(f"consume_for({num_messages!r}): give 1 message or more")
         if seconds is not None and not (is_number(seconds) and seconds > 0):
             raise ConfigurationError(f"consume_for(seconds={seconds!r}): give more than 0, or None")
+        return self._consume_for(num_messages, seconds, self._stop_requests)
+
+    async def _consume_for(
+        self, num_messages: int, seconds: float | None, stop_requests: int
+    ) -> int:
         consumed = 0
 
         def count(_: Outcome) -> None:
@@ -184,17 +192,23 @@ class Application(Publishing):
                 runtime.consumption.request_stop()
 
         runtime = await self._running()
-        await self._consume(runtime, count, seconds)
+        if stop_requests == self._stop_requests:
+            await self._consume(runtime, count, seconds)
         return consumed
 
-    async def consume_forever(self) -> None:
-        """Consume until `stop()` is called.
+    def consume_forever(self) -> Coroutine[Any, Any, None]:
+        """Consume until `stop()`, which counts from this call on, even before it is awaited.
 
         Raises:
             HandlerError: a handler failed and its subscription does not go on.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
-        await self._consume(await self._running(), None, None)
+        return self._consume_forever(self._stop_requests)
+
+    async def _consume_forever(self, stop_requests: int) -> None:
+        runtime = await self._running()
+        if stop_requests == self._stop_requests:
+            await self._consume(runtime, None, None)
 
     async def _consume(
         self, runtime: Runtime, count: Callable[[Outcome], None] | None, seconds: float | None
@@ -214,6 +228,7 @@ class Application(Publishing):
         Idempotent and safe to be called at any time by several tasks; `consume_forever` returns,
         also if the application is still starting.
         """
+        self._stop_requests += 1
         runtime = self._runtime
         check_loop(self.loop, "stop()")
         if runtime is not None:

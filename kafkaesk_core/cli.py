@@ -33,7 +33,8 @@ Exit codes:
   1  a handler failed
   2  wrong usage or configuration, or the application cannot be imported
   3  no broker could be used
-  4  a plugin could not be loaded, or failed while it was started"""
+  4  a plugin could not be loaded, or failed while it was started
+  5  stopped, but a handler or thread did not end within shutdown_timeout"""
 
 # Imports of the library are inside functions: `--help` needs none of it.
 
@@ -183,7 +184,7 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     """Run an application until SIGTERM or SIGINT; then finish, commit, leave, and exit."""
     from .app_finder import find_application
     from .console import set_up_logging
-    from .service import run as run_application
+    from .service import run_until_exit
 
     set_up_logging(log_level, log_format)
     if overrides["kafka_settings"] is not None:
@@ -191,7 +192,7 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     with _reported():
         application = find_application(app)
         application.override(**overrides)
-        run_application(application)
+        run_until_exit(application)
 
 
 @cli.command(short_help="List plugins and the order in which they act.")
@@ -258,10 +259,14 @@ def _json_object(text: str) -> dict[str, Any]:
 @contextmanager
 def _reported() -> Iterator[None]:
     """Say in one line what is wrong, and exit with its code; of foreign code show the traceback."""
-    from .errors import HandlerError, KafkaeskError, PluginError
+    from .errors import HandlerError, KafkaeskError, PluginError, ShutdownIncompleteError
+    from .watchdog import exit_now
 
     try:
         yield
+    except ShutdownIncompleteError as error:
+        logging.getLogger("kafkaesk").error("%s", error)
+        exit_now(error.exit_code)  # the interpreter would wait for what still runs
     except KafkaeskError as error:
         is_foreign = (
             isinstance(error, HandlerError)

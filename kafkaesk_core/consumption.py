@@ -9,6 +9,7 @@ from typing import Any
 
 from .consumer.group import GroupConsumer
 from .loop_watch import LoopWatch
+from .shutdown import Shutdown
 
 __all__ = ["Consumption"]
 
@@ -50,7 +51,10 @@ class Consumption:
             requested.cancel()
             self._starting.cancel()  # nothing happens if it has ended
             await asyncio.wait([self._starting])
-        if self._starting.cancelled():
+        is_cancelled = self._starting.cancelled()
+        if self._requested.is_set() and not is_cancelled and (error := self._starting.exception()):
+            logger.warning("consuming did not start before the stop: %s", error)
+        if is_cancelled or self._requested.is_set():
             return False
         self._starting.result()
         return True
@@ -79,25 +83,26 @@ class Consumption:
             group.close_intake()
         self._requested.set()
 
-    async def stop(self, deadline: float) -> None:
-        """Drain, commit and leave the groups, until `deadline` on the loop's clock at the latest.
+    async def stop(self, shutdown: Shutdown) -> None:
+        """Drain, commit and leave the groups, within what `shutdown` leaves them.
 
         Idempotent; concurrent calls wait for the same end.
         """
         if self._stopping is None:
             self.request_stop()
-            self._stopping = asyncio.create_task(self._stop_groups(deadline))
+            self._stopping = asyncio.create_task(self._stop_groups(shutdown))
         await asyncio.shield(self._stopping)
 
-    async def _stop_groups(self, deadline: float) -> None:
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-        try:
-            results = await asyncio.gather(
-                *(group.stop(deadline) for group in self.groups), return_exceptions=True
-            )
-        finally:
-            self._watch.stop()
+    async def _stop_groups(self, shutdown: Shutdown) -> None:
+        with shutdown:
+            if self._starting is not None:
+                await asyncio.wait([self._starting])
+            try:
+                results = await asyncio.gather(
+                    *(group.stop(shutdown) for group in self.groups), return_exceptions=True
+                )
+            finally:
+                self._watch.stop()
         for group, result in zip(self.groups, results, strict=True):
             if isinstance(result, Exception):
                 logger.error("group %s: stopping failed", group.group, exc_info=result)

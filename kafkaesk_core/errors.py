@@ -26,7 +26,8 @@ Exception
     │   └── TopicError                a topic cannot be made or used
     ├── CommitError                   an offset commit was refused or not answered
     ├── UnhealthyError                health_check() found something wrong
-    └── NotRunningError               the application or consumer is not running
+    ├── NotRunningError               the application or consumer is not running
+    └── ShutdownIncompleteError       it was stopped, and something of it still runs
 
 BaseException
 └── Disposition                       what a handler may raise to decide on its message
@@ -66,6 +67,7 @@ __all__ = [
     "Retry",
     "SchemaConflictError",
     "SchemaError",
+    "ShutdownIncompleteError",
     "Skip",
     "Stop",
     "SubscriptionError",
@@ -79,7 +81,7 @@ class KafkaeskError(Exception):
     """The root of every error of kafkaesk."""
 
     exit_code: int = 1
-    """What the command `kafkaesk` exits with: 1 handler, 2 usage, 3 broker, 4 plugin."""
+    """Of the command `kafkaesk`: 1 handler, 2 usage, 3 broker, 4 plugin, 5 still running."""
 
 
 class ConfigurationError(KafkaeskError):
@@ -259,6 +261,19 @@ class UnhealthyError(KafkaeskError):
 
 class NotRunningError(KafkaeskError):
     """The application or the consumer is not running."""
+
+
+class ShutdownIncompleteError(KafkaeskError):
+    """The application was stopped, and something of it still runs; `still_running` says what."""
+
+    exit_code = 5
+
+    def __init__(self, still_running: Sequence[str]) -> None:
+        super().__init__(
+            f"the application has stopped, but {'; '.join(still_running)}; let handlers end when "
+            "they are cancelled, and blocking calls within shutdown_timeout"
+        )
+        self.still_running = tuple(still_running)
 
 
 class Disposition(BaseException):

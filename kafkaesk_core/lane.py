@@ -42,9 +42,9 @@ class Lane(Generic[T]):
             self.group.size -= 1
 
     def hold(self) -> None:
-        """Start nothing more here."""
-        self.state = "held"
+        """Start nothing more here; a running head stays in the queue."""
         self.drop()
+        self.state = "held"
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -68,6 +68,12 @@ class Lanes(Generic[T]):
         """How many items run without a slot: they ignored their cancellation."""
         return sum(not worker.has_slot for worker in self._workers)
 
+    @property
+    def running_items(self) -> list[T]:
+        """The items that are being handled; of a batch, the first one."""
+        lanes = [worker.lane for worker in self._workers if worker.lane is not None]
+        return [lane.queue[0][1] for lane in lanes if lane.queue]
+
     def size(self, group: Hashable) -> int:
         """How many items of a group are waiting or running."""
         return self._groups[group].size if group in self._groups else 0

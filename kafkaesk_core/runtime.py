@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,13 +18,13 @@ from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
-from .plugins.lifespan import Lifespan
 from .plugins.registry import Plugins
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registration import SchemaRegistration
 from .schema.registry import Schemas
 from .settings import Settings
+from .shutdown import Phase, Shutdown, finish
 from .status import Health, Status
 from .topics import Topics
 
@@ -54,7 +54,7 @@ class Runtime:
         self._events = events
         self._stack = AsyncExitStack()
         self.loop = asyncio.get_running_loop()
-        self._deadline: float | None = None
+        self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
         self.is_open = False
         self.is_stop_requested = False  # while it starts
@@ -84,11 +84,13 @@ class Runtime:
                 "kafka_api_version %r has no effect: the clients negotiate versions",
                 self.settings.kafka_api_version,
             )
-        bootstrap = await self._stack.enter_async_context(opened(self.settings))
+        opening = opened(self.settings)
+        bootstrap = await opening.__aenter__()
+        self._leave_at_the_end("closing the connection to the brokers", "disconnect", opening)
         self.servers = bootstrap.servers
         self.settings = self.settings.over(bootstrap.kafka_settings)
         admin = await self._connect(bootstrap)
-        self._stack.push_async_callback(admin.close, CLOSE_TIMEOUT)
+        self._stack.push_async_callback(self._disconnect, admin)
         settings = self.settings
         self.topics = Topics(
             settings.topic_prefix,
@@ -115,7 +117,9 @@ class Runtime:
     async def _open(self) -> None:
         """Enter the plugins' lifespans; from here on messages may move."""
         for lifespan in self._plugins.lifespans(self._app):
-            await self._enter(lifespan)
+            await lifespan.__aenter__()
+            what = f"the lifespan of plugin {lifespan.plugin!r}"
+            self._leave_at_the_end(what, "plugins", lifespan)
         self.compile()
         self.is_open = True
         active = [info.name for info in self._plugins.list() if info.status == "active"]
@@ -160,12 +164,11 @@ class Runtime:
             else:
                 return admin
 
-    async def _enter(self, lifespan: Lifespan) -> None:
-        await lifespan.__aenter__()
-
+    def _leave_at_the_end(
+        self, what: str, phase: Phase, entered: AbstractAsyncContextManager[Any]
+    ) -> None:
         async def leave() -> None:
-            what = f"the lifespan of plugin {lifespan.plugin!r}"
-            await self._bounded(what, lifespan.__aexit__(None, None, None))
+            await self._bounded(what, phase, entered.__aexit__(None, None, None))
 
         self._stack.push_async_callback(leave)
 
@@ -213,6 +216,7 @@ class Runtime:
         if self.consumption is not None:
             raise NotRunningError("this application consumes already; one run at a time")
         self.consumption = Consumption(groups)
+        self.shutdown.reset()
         if self.is_stop_requested:
             self.consumption.request_stop()
             self.is_stop_requested = False
@@ -221,38 +225,32 @@ class Runtime:
         return self.consumption
 
     async def stop_consuming(self) -> None:
-        """Drain, commit and leave all groups; nothing happens if there are none."""
+        """Drain, commit and leave all groups; nothing happens if there are none.
+
+        A caller that is cancelled, however often, waits for the end all the same: it is bounded,
+        and handlers may publish until then.
+        """
         consumption = self.consumption
         if consumption is not None:
-            deadline = self._deadline or self.loop.time() + self.settings.shutdown_timeout
-            await consumption.stop(deadline)
+            await finish(consumption.stop(self.shutdown))
             if self.consumption is consumption:
                 self.consumption = None
 
     # --- stop
 
-    def _stop_by(self) -> float:
-        """When everything shall have ended, on the loop's clock; set by the first who asks."""
-        if self._deadline is None:
-            self._deadline = self.loop.time() + self.settings.shutdown_timeout
-        return self._deadline
-
-    def _left(self) -> float:
-        return max(self._stop_by() - self.loop.time(), 0.5)
-
     async def stop(self) -> None:
-        """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer."""
-        self._stop_by()
-        try:
-            await self.stop_consuming()
-        except asyncio.CancelledError:
-            await self.stop_consuming()  # handlers may publish until they have ended
-            raise
-        finally:
-            await self._stack.aclose()
-            if self.is_open:
-                logger.info("stopped; disconnected from %s", ", ".join(self.servers))
-            self.is_open = False
+        """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer.
+
+        What `stop_consuming` has taken of that time is gone.
+        """
+        with self.shutdown:
+            try:
+                await self.stop_consuming()
+            finally:
+                await self._stack.aclose()
+                if self.is_open:
+                    logger.info("stopped; disconnected from %s", ", ".join(self.servers))
+                self.is_open = False
 
     # --- state
 
@@ -284,15 +282,17 @@ class Runtime:
 
     async def _finalize(self) -> None:
         for handler in self._events.get("finalize", ()):
-            await self._bounded(f"the finalize handler {handler!r}", handler())
+            await self._bounded(f"the finalize handler {handler!r}", "finalize", handler())
 
     async def _stop_publisher(self) -> None:
-        left = self._left()
+        report = asyncio.ensure_future(self.publisher.stop(self.shutdown.left("flush")))
         try:
-            await self.publisher.stop(left)
+            await finish(report)
         finally:
-            # Cancelled, it goes on: nothing is disconnected under it, and its report is told.
-            self._tell_undelivered(await self.publisher.stop(left))
+            self._tell_undelivered(report.result())
+
+    async def _disconnect(self, admin: Admin) -> None:
+        await finish(admin.close(min(CLOSE_TIMEOUT, self.shutdown.left("disconnect"))))
 
     def _tell_undelivered(self, report: Undelivered) -> None:
         for topic, count in report.failed.items():
@@ -300,13 +300,20 @@ class Runtime:
         for topic, count in report.unknown.items():
             logger.error("topic %s: %d messages may or may not be delivered", topic, count)
 
-    async def _bounded(self, what: str, work: Awaitable[Any]) -> None:
+    async def _bounded(self, what: str, phase: Phase, work: Awaitable[Any]) -> None:
         """Wait for the end of something that must not keep the rest from ending."""
+        seconds = self.shutdown.left(phase)
         try:
-            async with asyncio.timeout(self._left()):
+            async with asyncio.timeout(seconds):
                 await work
         except TimeoutError:
-            logger.exception("%s did not end within shutdown_timeout", what)
+            logger.exception(
+                "%s did not end within %.1f seconds; the stop goes on, which shutdown_timeout "
+                "limits to %g seconds",
+                what,
+                seconds,
+                self.shutdown.timeout,
+            )
         except Exception:
             logger.exception("%s failed", what)
 

@@ -1,4 +1,4 @@
-"""Running an application as a process: signals, and an orderly end."""
+"""Running an application as a process: signals, and an end that is bounded whatever still runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import Any
 
 from .app import Application
+from .errors import KafkaeskError, ShutdownIncompleteError
+from .shutdown import Shutdown
+from .watchdog import Watchdog, describe_task, describe_thread, threads_named
 
 __all__ = ["run", "run_app"]
 
@@ -17,64 +24,179 @@ ECHO = 0.3
 """Seconds in which more signals are the same one: a supervisor signals the whole process group, and
 what it started us with (`uv run`, a shell, an init) passes its own on to us."""
 
+THREADS = "kafkaesk-worker"
+EXIT_SECONDS = 2.0
+"""For exit functions of the process, if stopping has taken all of `shutdown_timeout`."""
+CANCEL_SECONDS = 0.5
+"""For tasks that are left when the application has stopped, which has cancelled its own before."""
+
 
 def run(app: Application) -> None:
     """Start an application, consume until SIGINT or SIGTERM, and stop it.
 
-    Stopping drains: handlers finish, offsets are committed, buffered messages are delivered. A
-    second signal, more than 0.3 s after the first one, exits at once.
+    Stopping drains: handlers finish, offsets are committed, buffered messages are delivered. All
+    of it takes `shutdown_timeout` at most, also with a handler that ignores its cancellation or
+    waits for a thread. A signal ends the process one second after that even if the event loop is
+    blocked. A second signal, more than 0.3 s after the first one, exits at once.
 
     Raises:
         KafkaeskError: why it could not start, or not go on.
+        ShutdownIncompleteError: it stopped, but tasks or threads still run.
     """
-    asyncio.run(run_app(app))
-
-
-async def run_app(app: Application) -> None:
-    """The same as `run`, in a running event loop."""
-    loop = asyncio.get_running_loop()
-    work = loop.create_task(_serve(app))
-    signals = _Signals(app, work)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signals.received, number)
+    watchdog = Watchdog()
     try:
-        await work
+        _run(app, _Signals(app, watchdog))
+    finally:
+        watchdog.disarm()
+
+
+def run_until_exit(app: Application) -> None:
+    """As `run`, for a process that does nothing else: its exit does not take longer, either.
+
+    Raises:
+        KafkaeskError: why it could not start, or not go on.
+        ShutdownIncompleteError: it stopped, but tasks or threads still run.
+    """
+    watchdog = Watchdog()
+    signals = _Signals(app, watchdog)
+    try:
+        _run(app, signals)
+        watchdog.exit_code = 0
+    except KafkaeskError as error:
+        watchdog.exit_code = error.exit_code
+        raise
+    finally:
+        watchdog.arm(max(signals.seconds_left(), EXIT_SECONDS))
+
+
+def _run(app: Application, signals: _Signals) -> None:
+    loop = asyncio.new_event_loop()
+    executor = ThreadPoolExecutor(thread_name_prefix=THREADS)
+    loop.set_default_executor(executor)
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_run_app(app, app.consume_forever(), signals))
+    except BaseException:
+        for what in _close(loop, executor, signals.seconds_left()):
+            logger.error("the application has stopped, but %s", what)
+        raise
+    if still_running := _close(loop, executor, signals.seconds_left()):
+        raise ShutdownIncompleteError(still_running)
+
+
+def _close(
+    loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor, seconds: float
+) -> list[str]:
+    """End what is left; say what does not end within so many seconds.
+
+    As `asyncio.run` does it, but for its waits, which have no limit.
+    """
+    still_running = []
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        waiting = asyncio.wait(tasks, timeout=min(CANCEL_SECONDS, seconds))
+        _, tasks = loop.run_until_complete(waiting)
+        still_running += [describe_task(task) for task in tasks]
+    executor.shutdown(wait=False, cancel_futures=True)
+    end = loop.time() + seconds
+    threads = threads_named(THREADS)
+    if not all(_has_ended(thread, 0.1) for thread in threads):
+        told = "; ".join(map(describe_thread, threads))
+        logger.warning("waiting up to %.0f seconds for threads of handlers: %s", seconds, told)
+    still_running += [
+        describe_thread(thread)
+        for thread in threads
+        if not _has_ended(thread, max(end - loop.time(), 0.0))
+    ]
+    if not still_running:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()
+    return still_running
+
+
+def _has_ended(thread: Thread, timeout: float) -> bool:
+    thread.join(timeout)
+    return not thread.is_alive()
+
+
+def run_app(app: Application) -> Coroutine[Any, Any, None]:
+    """The same as `run`, in an event loop of your own; it ends no process that does not end."""
+    return _run_app(app, app.consume_forever(), _Signals(app))
+
+
+async def _run_app(
+    app: Application, consuming: Coroutine[Any, Any, None], signals: _Signals
+) -> None:
+    loop = asyncio.get_running_loop()
+    signals.work = loop.create_task(_serve(app, consuming, signals))
+    signals.listen(loop)
+    try:
+        await signals.work
     except asyncio.CancelledError:
         if not signals.has_cancelled:
             raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        consuming.close()  # it was never awaited if the start failed
+        signals.ignore(loop)
 
 
-async def _serve(app: Application) -> None:
+async def _serve(app: Application, consuming: Coroutine[Any, Any, None], signals: _Signals) -> None:
     async with app:
-        await app.consume_forever()
+        signals.shutdown = app.shutdown
+        await consuming
 
 
 class _Signals:
     """The first signal stops the application, or its start; the second one ends the process."""
 
-    def __init__(self, app: Application, work: asyncio.Task[None]) -> None:
+    def __init__(self, app: Application, watchdog: Watchdog | None = None) -> None:
         self._app = app
-        self._work = work
+        self._watchdog = watchdog
         self._stopping: asyncio.Task[None] | None = None
-        self._first = 0.0
+        self._first: float | None = None
+        self._timeout = app.settings.shutdown_timeout
+        self.work: asyncio.Task[None]
         self.has_cancelled = False
+        self.shutdown: Shutdown | None = None
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """React to SIGINT and SIGTERM from here on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.received, number)
+            if self._watchdog is not None:
+                # Runs also while a handler blocks the event loop: Python calls it between two
+                # steps of whatever the main thread does. The loop is woken as before.
+                signal.signal(number, self._arm_watchdog)
+
+    def ignore(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave signals to others again."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def _arm_watchdog(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.arm(self._timeout + 1)
 
     def received(self, number: signal.Signals) -> None:
         """React to one signal, in the event loop."""
         now = asyncio.get_running_loop().time()
-        if self._stopping is not None or self.has_cancelled:
+        if self._first is not None:
             if now - self._first < ECHO:
                 return
             logger.warning("%s again: exiting now, without finishing", number.name)
             logging.shutdown()
             os._exit(128 + number)
         self._first = now
-        logger.info("%s: stopping; once more to exit now", number.name)
+        logger.info("%s: stopping; send it again to exit now", number.name)
         if self._app.is_consuming:
             self._stopping = asyncio.get_running_loop().create_task(self._app.stop())
         else:
             self.has_cancelled = True
-            self._work.cancel()
+            self.work.cancel()
+
+    def seconds_left(self) -> float:
+        """What is left of `shutdown_timeout`."""
+        return self._timeout if self.shutdown is None else self.shutdown.left("disconnect")

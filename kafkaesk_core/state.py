@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .configuration import Configuration
 from .errors import UnhealthyError
 from .runtime import Runtime
+from .shutdown import Shutdown
 from .status import Health, Status
 
 __all__ = ["State"]
@@ -32,6 +33,11 @@ class State(Configuration):
     def is_consuming(self) -> bool:
         """Whether consumers run, or are being started or stopped."""
         return self._runtime is not None and self._runtime.consumption is not None
+
+    @property
+    def shutdown(self) -> Shutdown | None:
+        """The time that a stop of the running application may take; None while it does not run."""
+        return None if self._runtime is None else self._runtime.shutdown
 
     def status(self) -> Status:
         """A snapshot that may be read by another thread, or be shown as JSON."""

@@ -28,6 +28,7 @@ from kafkaesk_core.outcome import Outcome
 from kafkaesk_core.plugins.chains import codes_of
 from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.settings import Settings
+from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.subscription import Subscription
 from kafkaesk_core.topics import Topics
 
@@ -230,10 +231,12 @@ class GroupConsumer:
     async def _guard(self, work: Any) -> None:
         try:
             await work
-        except KafkaeskError as error:
-            self._fail(error)
         except Exception as error:
-            logger.exception("group %s: the consumer failed", self.group)
+            if self._seat.is_closed:  # the client was taken away under it
+                logger.debug("group %s: ended by the stop", self.group, exc_info=True)
+                return
+            if not isinstance(error, KafkaeskError):
+                logger.exception("group %s: the consumer failed", self.group)
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -293,26 +296,36 @@ class GroupConsumer:
         for route in self._routes:
             route.lanes.drain(list(self._ledger))
 
-    async def stop(self, deadline: float) -> None:
-        """Drain, commit, leave the group, until `deadline` on the loop's clock at the latest."""
+    async def stop(self, shutdown: Shutdown) -> None:
+        """Drain, commit, leave the group, within what `shutdown` leaves of its time."""
         self.close_intake()
         self._polling.is_ended = True
+        self._seat.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=min(1.0, shutdown.left("drain")))
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    await self._rebalance.stop(deadline)
+                async with asyncio.timeout(shutdown.left("cancel")):
+                    await self._rebalance.stop(shutdown)
         finally:
-            await self._seat.member.stop(LEAVE_TIMEOUT)
+            await self._seat.stop(min(LEAVE_TIMEOUT, shutdown.left("leave")))
             if self._tasks:  # one of them may be closing a member that was being replaced
-                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+                left = max(shutdown.left("leave"), CLOSE_TIMEOUT)
+                await asyncio.wait(self._tasks, timeout=left)
             for route in self._routes:
-                remaining = await route.lanes.stop(self._settings.cancel_grace)
-                if remaining:
-                    logger.error(
-                        "group %s: %d handlers ignored their cancellation and still run",
-                        *(self.group, remaining),
-                    )
+                await route.lanes.stop(min(self._settings.cancel_grace, shutdown.left("leave")))
+                self._report_running(route)
+
+    def _report_running(self, route: Route) -> None:
+        for job in route.lanes.running_items:
+            logger.error(
+                "%s[%d]@%d (group %s, handler %s): the handler ignores its cancellation and still "
+                "runs; the record will be redelivered",
+                job.topic,
+                job.partition,
+                job.offset,
+                self.group,
+                route.handling.subscription.handler_name,
+            )

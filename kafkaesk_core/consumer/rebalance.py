@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import RebalanceEvent
+from kafkaesk_core.shutdown import Shutdown
 
 from .commits import Commits, Reason
 from .intake import Intake
@@ -124,14 +125,12 @@ class Rebalance:
 
     # --- from the application
 
-    async def stop(self, deadline: float) -> None:
-        """Hand everything over for good, until `deadline` on the loop's clock at the latest."""
+    async def stop(self, shutdown: Shutdown) -> None:
+        """Hand everything over for good, within what `shutdown` leaves of its time."""
         self._is_stopping = True
         self._intake.is_open = False
-        limits = self._limits
         async with self._lock:
-            left = deadline - self._loop.time() - limits.commit - limits.grace
-            await self._hand_over("stop", min(limits.drain, max(left, 0.0)))
+            await self._hand_over("stop", min(self._limits.drain, shutdown.left("drain")))
 
     # --- the handover
 
@@ -152,10 +151,14 @@ class Rebalance:
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
+            running = [job for lanes in self._lanes for job in lanes.running_items]
             logger.warning(
-                "group %s: handlers still run after drain_timeout %gs; their records come again",
+                "group %s: handlers still run after %g of drain_timeout %g seconds, and are "
+                "cancelled; their records will be redelivered: %s",
                 self._group,
                 drain,
+                self._limits.drain,
+                ", ".join(f"{job.topic}[{job.partition}]@{job.offset}" for job in running[:10]),
             )
         await self._commit(reason)
         self._intake.give_up(owned)

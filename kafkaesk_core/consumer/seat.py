@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from kafkaesk_core.errors import BrokerUnreachableError, KafkaeskError
+from kafkaesk_core.errors import BrokerUnreachableError, KafkaeskError, NotRunningError
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused
 from kafkaesk_core.kafka.errors import translate
 from kafkaesk_core.kafka.listener import RebalanceHandler
@@ -43,6 +44,7 @@ class Seat:
         self._handler: RebalanceHandler | None = None
         self._replaced = 0  # since the group last gave us an assignment
         self._was_joined = False
+        self._closed = asyncio.Event()
         self.member = new_member()
 
     async def start(self, handler: RebalanceHandler, timeout: float) -> None:
@@ -62,6 +64,9 @@ class Seat:
     async def replace(self, broken: MemberBroken) -> None:
         """Become another member: this one never works again (rule 33).
 
+        Returns early once the seat is closed, which each step looks at: a cancellation may be
+        swallowed by the client, and what starts after a stop would be a member for ever.
+
         Raises:
             KafkaeskError: it never worked, or too many of them did not.
         """
@@ -73,15 +78,38 @@ class Seat:
             self._replaced += 1
             logger.error("%s; joining the group anew in %g seconds", cause, pause)
             await self.member.stop(LEAVE_TIMEOUT)
-            await asyncio.sleep(pause)
+            if await self._is_closed_within(pause):
+                return
             self.member = self._new_member()
             try:
                 await self._join()
             except BrokerUnreachableError as error:
                 cause = error
+            except NotRunningError:
+                return
             else:
                 return
         raise cause from broken.__cause__
+
+    async def _is_closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        return self._closed.is_set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the group is being left for good."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Let no further member start."""
+        self._closed.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Close, and let the present member leave, in `timeout` seconds and a moment."""
+        self.close()
+        await self.member.stop(timeout)
 
     async def _join(self) -> None:
         if self._handler is not None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 from aiokafka import AIOKafkaConsumer
 
 __all__ = ["force_close"]
 
+logger = logging.getLogger("kafkaesk.kafka")
+
 TIMEOUT = 2.0
 """Seconds for the tasks, and again for the connections."""
+
+CANCELLATIONS = 4
 
 
 async def force_close(consumer: AIOKafkaConsumer) -> None:
@@ -31,10 +36,16 @@ async def force_close(consumer: AIOKafkaConsumer) -> None:
     if fetcher is not None:
         fetcher._closed = True
         tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
-    pending = [task for task in tasks if task is not None and not task.done()]
-    for task in pending:
-        task.cancel()
+    pending = {task for task in tasks if task is not None and not task.done()}
+    for _ in range(CANCELLATIONS):  # one may be swallowed
+        for task in pending:
+            task.cancel()
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=TIMEOUT / CANCELLATIONS)
     if pending:
-        await asyncio.wait(pending, timeout=TIMEOUT)
+        logger.error(
+            "%d tasks of a Kafka consumer ignore their cancellation: %s", len(pending), pending
+        )
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(consumer._client.close(), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            await consumer._client.close()

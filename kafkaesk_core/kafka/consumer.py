@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.errors import KafkaeskError
+from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.records import ParsedRecord
+from kafkaesk_core.shutdown import finish
 
 from .closing import force_close
 from .errors import translate
@@ -69,6 +70,7 @@ class GroupMember:
         self._membership: Membership | None = None
         self._commits: OffsetCommits | None = None
         self._is_broken_off: KafkaeskError | None = None
+        self._is_stopped = False
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -85,6 +87,7 @@ class GroupMember:
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
             AuthenticationError: the brokers refused who we are, or we refused who they are.
+            NotRunningError: it was stopped, before or meanwhile.
         """
         consumer = AIOKafkaConsumer(
             bootstrap_servers=list(self._servers), group_id=self._group, **self._options
@@ -93,8 +96,10 @@ class GroupMember:
             # Unsubscribed: with a subscription, start() waits for the first assignment, however
             # long another member takes to give its partitions up.
             await start_client(consumer.start(), consumer._client, timeout)
+            if self._is_stopped:
+                raise NotRunningError(f"group {self._group}: the member was stopped as it started")
         except BaseException as error:
-            await force_close(consumer)
+            await finish(force_close(consumer))
             if isinstance(error, (kafka_errors.KafkaConnectionError, TimeoutError)):
                 raise await diagnose(self._servers, self._options) from error
             if isinstance(error, kafka_errors.KafkaError):
@@ -106,40 +111,35 @@ class GroupMember:
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     async def stop(self, timeout: float) -> None:
-        """Leave the group and close all connections, in `timeout` seconds at most."""
+        """Leave the group and close all connections, in `timeout` seconds and a moment.
+
+        A start in progress ends with an error, and one that comes later too.
+        """
+        self._is_stopped = True
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
-        stopping: asyncio.Task[None] | None = None
-        leaving: asyncio.Task[None] | None = None
         try:
-            if self._commits is not None:
-                await self._commits.close()
-            # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
-            # taken for ours.
-            stopping = asyncio.create_task(consumer.stop())
-            leaving = asyncio.create_task(leave_parked(consumer, stopping))
+            await self._leave(consumer, timeout)
+        finally:
+            await finish(force_close(consumer))
+
+    async def _leave(self, consumer: AIOKafkaConsumer, timeout: float) -> None:
+        if self._commits is not None:
+            await self._commits.close()
+        # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
+        # taken for ours.
+        stopping = asyncio.create_task(consumer.stop())
+        leaving = asyncio.create_task(leave_parked(consumer, stopping))
+        try:
             await asyncio.wait([stopping], timeout=timeout)
         finally:
-            await self._end(consumer, stopping, leaving)
-
-    async def _end(
-        self,
-        consumer: AIOKafkaConsumer,
-        stopping: asyncio.Task[None] | None,
-        leaving: asyncio.Task[None] | None,
-    ) -> None:
-        tasks = [task for task in (stopping, leaving) if task is not None and not task.done()]
-        for task in tasks:
-            task.cancel()
-        try:
+            tasks = [task for task in (stopping, leaving) if not task.done()]
+            for task in tasks:
+                task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=1.0)
-        finally:
-            await force_close(consumer)
-        if stopping is None or not stopping.done() or stopping.cancelled():
-            return
-        if error := stopping.exception():
+        if stopping.done() and not stopping.cancelled() and (error := stopping.exception()):
             logger.warning("leaving group %s failed: %r", self._group, error)
 
     # --- membership
@@ -262,7 +262,8 @@ class GroupMember:
     ) -> dict[TopicPartition, int]:
         """The first or the next offsets of partitions."""
         find = self.raw.end_offsets if at_end else self.raw.beginning_offsets
-        found: dict[TopicPartition, int] = await asyncio.wait_for(find(list(partitions)), timeout)
+        async with asyncio.timeout(timeout):
+            found: dict[TopicPartition, int] = await find(list(partitions))
         return found
 
     def high_watermark(self, partition: TopicPartition) -> int | None:

@@ -28,6 +28,10 @@ class Membership(Protocol):
     """Knows whether we still are the member that partitions were assigned to."""
 
     @property
+    def is_started(self) -> bool:
+        """Whether it has not been stopped; a stop hands over before it leaves."""
+
+    @property
     def is_stable(self) -> bool:
         """Whether we are."""
 
@@ -47,6 +51,8 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Pass it on, before the group gives the partitions to others."""
+        if not self._member.is_started:
+            return
         # aiokafka calls this also when the session is over already: the generation tells.
         is_lost = not self._member.is_stable
         try:
@@ -58,6 +64,8 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Pass it on, before the first heartbeat."""
+        if not self._member.is_started:
+            return
         try:
             self._member.note_membership()
             self._handler.assigned(frozenset(assigned))

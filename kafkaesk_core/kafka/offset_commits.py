@@ -109,7 +109,8 @@ class OffsetCommits:
             CommitError: not answered in `timeout` seconds; it may have been stored.
         """
         try:
-            return await asyncio.wait_for(self._send_all(membership, offsets), timeout)
+            async with asyncio.timeout(timeout):
+                return await self._send_all(membership, offsets)
         except TimeoutError:
             raise CommitError(
                 f"group {self._group}: the commit of {len(offsets)} partitions was not answered "

@@ -28,6 +28,7 @@ from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
 from kafkaesk_core.settings import Settings
+from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.subscription import OnError, Subscription
 from kafkaesk_testing import eventually
 
@@ -246,9 +247,8 @@ async def test_rule_17_a_commit_in_flight_is_finished_by_a_handover(
     engine.take(A, 0)
     await eventually(lambda: engine.committed)
 
-    now = asyncio.get_running_loop().time()
     handing_over = asyncio.create_task(
-        engine.rebalance.stop(now + 10)
+        engine.rebalance.stop(Shutdown(10))
         if is_stop
         else engine.rebalance.revoked(frozenset([A]), is_lost=False)
     )
@@ -410,7 +410,7 @@ async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them()
     loop = asyncio.get_running_loop()
 
     started = loop.time()
-    await engine.rebalance.stop(loop.time() + 10)
+    await engine.rebalance.stop(Shutdown(10))
 
     assert loop.time() - started < 2
     assert engine.handled == []
@@ -594,7 +594,7 @@ async def test_f30_a_handler_that_ignores_its_cancellation_holds_up_only_its_par
     loop = asyncio.get_running_loop()
 
     started = loop.time()
-    await engine.rebalance.stop(loop.time() + 10)
+    await engine.rebalance.stop(Shutdown(10))
     took = loop.time() - started
     stubborn.set()
     await eventually(lambda: not engine.lanes.running)

@@ -12,6 +12,7 @@ from kafkaesk_core.consumer.group import GroupConsumer
 from kafkaesk_core.kafka import consumer as module
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.settings import Settings
+from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.topics import Topics
 
 
@@ -70,6 +71,6 @@ async def test_rule_35_a_stop_waits_for_a_member_that_is_being_replaced() -> Non
     group._tasks = [asyncio.create_task(closes_slowly())]
     await asyncio.sleep(0)
 
-    await group.stop(asyncio.get_running_loop().time() + 5)
+    await group.stop(Shutdown(5))
 
     assert group._tasks[0].done()

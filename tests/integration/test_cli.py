@@ -162,7 +162,7 @@ def test_a_second_signal_exits_now(kafka: Any, start: Start) -> None:
     command = start(*kafka_arguments(kafka, "twice"), WORD="slow")
     command.wait_for("handling slow")
     command.process.send_signal(signal.SIGTERM)
-    command.wait_for("once more to exit now")
+    command.wait_for("send it again to exit now")
     time.sleep(ECHO)
 
     code = command.end(signal.SIGTERM, limit=0.9)

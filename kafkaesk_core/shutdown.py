@@ -1,0 +1,88 @@
+"""The one deadline of a stop, and what each of its phases may use of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Literal, Self, TypeVar
+
+__all__ = ["Phase", "Shutdown", "finish"]
+
+Result = TypeVar("Result")
+
+Phase = Literal["drain", "commit", "cancel", "leave", "finalize", "plugins", "flush", "disconnect"]
+
+_FULL_SECONDS = 25.0
+_RESERVED: dict[Phase, float] = {
+    "commit": 2.0,
+    "cancel": 2.0,
+    "leave": 1.0,
+    "finalize": 1.0,
+    "plugins": 1.0,
+    "flush": 2.5,
+    "disconnect": 0.5,
+}
+"""Seconds kept for each phase, in their order, of a stop that may take 25 seconds or more."""
+
+
+class Shutdown:
+    """A stop that may take `timeout` seconds, however many calls it consists of.
+
+    Its clock runs while the object is entered, by one task or by several: what an application
+    does between `stop()` and `finalize()` is not counted. A phase may use all that is left but
+    for the seconds that are kept for those after it, so a phase that hangs takes nothing from
+    the delivery of published messages, which comes last.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._spent = 0.0
+        self._users = 0
+        self._resumed_at = 0.0
+        scale = min(1.0, timeout / _FULL_SECONDS)
+        self._reserved_after: dict[str, float] = {}
+        reserved = 0.0
+        for phase in reversed(_RESERVED):
+            self._reserved_after[phase] = reserved
+            reserved += _RESERVED[phase] * scale
+        self._reserved_after["drain"] = reserved
+
+    def reset(self) -> None:
+        """Give the whole time again: the application goes on, and may be stopped anew."""
+        if not self._users:
+            self._spent = 0.0
+
+    def __enter__(self) -> Self:
+        if self._users == 0:
+            self._resumed_at = self._loop.time()
+        self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._spent += self._loop.time() - self._resumed_at
+
+    def left(self, phase: Phase) -> float:
+        """Seconds that this phase may still take, 0 or more."""
+        running = self._loop.time() - self._resumed_at if self._users else 0.0
+        return max(self.timeout - self._spent - running - self._reserved_after[phase], 0.0)
+
+
+async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> Result:
+    """Wait for work that is bounded by itself to its end, however often the waiting is cancelled.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled; raised once the work has ended.
+    """
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return running.result()
