@@ -7,13 +7,14 @@ accepted, and an unknown one is an error that names the closest known one.
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -57,6 +58,13 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "isolation_level": ("read_uncommitted", "read_committed"),
     "compression_type": (None, "gzip", "snappy", "lz4", "zstd"),
     "acks": ("all", -1, 0, 1),
+}
+
+_CODECS: Mapping[str, Callable[[], bool]] = {
+    "gzip": codec.has_gzip,
+    "snappy": codec.has_snappy,
+    "lz4": codec.has_lz4,
+    "zstd": codec.has_zstd,
 }
 
 SECRETS = ("sasl_plain_password", "sasl_oauth_token_provider", "ssl_context")
@@ -122,6 +130,7 @@ class ClientOptions:
             ConfigurationError: two options contradict each other; both values are named.
         """
         self._check_security()
+        self._check_libraries()
         session, heartbeat = self.number("session_timeout_ms"), self.number("heartbeat_interval_ms")
         if heartbeat > session / 3:
             raise ConfigurationError(
@@ -134,6 +143,21 @@ class ClientOptions:
             raise ConfigurationError(
                 f"acks={acks!r} contradicts enable_idempotence=True; "
                 "leave acks out, or set enable_idempotence to False and accept duplicates"
+            )
+
+    def _check_libraries(self) -> None:
+        """Optional libraries: without one, the first batch or the first connection would fail."""
+        compression = self._given.get("compression_type")
+        if compression is not None and not _CODECS[compression]():
+            raise ConfigurationError(
+                f"compression_type={compression} needs a library that is not installed; "
+                f"pip install kafkaesk-core[{compression}]"
+            )
+        uses_sasl = str(self._given.get("security_protocol", "")).startswith("SASL")
+        if uses_sasl and self._given.get("sasl_mechanism") == "GSSAPI" and not _has_gssapi():
+            raise ConfigurationError(
+                "sasl_mechanism=GSSAPI needs a library that is not installed; "
+                "pip install kafkaesk-core[gssapi]"
             )
 
     def _check_security(self) -> None:
@@ -168,6 +192,14 @@ class ClientOptions:
         else:
             needed = ("sasl_plain_username", "sasl_plain_password")
         return next((name for name in needed if self._given.get(name) is None), None)
+
+
+def _has_gssapi() -> bool:
+    try:
+        importlib.import_module("gssapi")  # as aiokafka does
+    except ImportError:
+        return False
+    return True
 
 
 def _check_name(name: str) -> None:

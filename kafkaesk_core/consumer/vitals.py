@@ -54,7 +54,7 @@ class Vitals:
         self.freshness = Freshness(self._clock)
         self._trouble: str | None = None
         self._loop_lag = 0.0
-        self.missing_topics: tuple[str, ...] = ()
+        self._awaited: tuple[str, ...] = ()
         self.was_joined = False
 
     # --- what the consumer tells
@@ -73,6 +73,20 @@ class Vitals:
         if reason is not None and reason != self._trouble:
             logger.warning("group %s: %s; trying again", self._group, reason)
         self._trouble = reason
+
+    def waits_for(self, topics: Sequence[str], patterns: Sequence[str]) -> None:
+        """Topics that do not exist, and patterns that match none, are waited for; told once."""
+        before = self._awaited
+        self._awaited = (
+            *(
+                f"topic {topic} does not exist, or we are not authorized to see it"
+                for topic in topics
+            ),
+            *(f"no topic matches {pattern}" for pattern in patterns),
+        )
+        for awaited in self._awaited:
+            if awaited not in before:
+                logger.warning("group %s: %s; waiting for it", self._group, awaited)
 
     def watch(self, lag: float) -> None:
         """Look after handlers that overrun and brokers that are silent.
@@ -121,9 +135,7 @@ class Vitals:
             hindrances.append(self._trouble)
         if self._commits.last_error:
             hindrances.append(f"the last commit failed: {self._commits.last_error}")
-        if self.missing_topics:
-            names = ", ".join(self.missing_topics)
-            hindrances.append(f"topic {names} does not exist yet, or may not be seen by us")
+        hindrances += self._awaited
         if silent := self.freshness.silent(SILENCE):
             names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
             hindrances.append(f"the brokers of {names} have not answered for {SILENCE:g} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.topics import Topics
@@ -18,6 +18,9 @@ __all__ = ["Watch"]
 TICK = 1.0
 REFRESH = 5.0
 """Seconds between looks for a topic that does not exist yet."""
+
+FIRST_LOOK = 2.0
+"""Seconds from the start to the first of them: the group has joined by then, mostly."""
 
 
 class Watch:
@@ -49,7 +52,7 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled."""
         clock = asyncio.get_running_loop().time
-        looked = clock()
+        looked = clock() - REFRESH + FIRST_LOOK
         while True:
             before = clock()
             await asyncio.sleep(TICK)
@@ -84,9 +87,12 @@ class Watch:
 
     def _look_for_missing_topics(self) -> None:
         member = self._seat.member
+        if not member.is_joined:
+            return
         present = member.topics()
         missing = [topic for topic in self._literal_topics() if topic not in present]
-        self._vitals.missing_topics = tuple(missing)
+        unmatched = self._unmatched_patterns(present)
+        self._vitals.waits_for(missing, unmatched)
         if missing:
             member.refresh_metadata()
 
@@ -94,5 +100,14 @@ class Watch:
         return [
             self._topics.topic_of(stream)
             for route in self._routes
-            for stream in route.handling.subscription.topics or ()
+            for stream in route.handling.subscription.literal_streams
+        ]
+
+    def _unmatched_patterns(self, present: Collection[str]) -> list[str]:
+        streams = [self._topics.stream_of(topic) for topic in present]
+        return [
+            self._topics.topic_of(subscription.pattern)
+            for subscription in (route.handling.subscription for route in self._routes)
+            if subscription.pattern and not subscription.literal_streams
+            if not any(stream is not None and subscription.matches(stream) for stream in streams)
         ]
