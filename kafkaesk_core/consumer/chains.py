@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.errors import CommitError
 from kafkaesk_core.message import App, RebalanceEvent
 from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.subscription import Subscription
@@ -62,6 +63,15 @@ class Chains:
         for observer in self._observers.get(hook, ()):
             observer(event)
 
+    def _commit_error(self, error: Exception) -> Exception:
+        """What a layer raised is the commit's failure (D4), with the plugin's name."""
+        named = self._named(error, "wrap_commit")
+        if named is error:
+            return error
+        failed = CommitError(str(named))
+        failed.__cause__ = error
+        return failed
+
     async def _commit(self, offsets: Offsets, reason: Reason) -> None:
         """Commit through the layers of the subscription that each partition belongs to.
 
@@ -77,6 +87,6 @@ class Chains:
             try:
                 await self._commit_chains[subscription][reason](part)
             except Exception as error:
-                errors.append(self._named(error, "wrap_commit"))
+                errors.append(self._commit_error(error))
         if errors:
             raise errors[0]

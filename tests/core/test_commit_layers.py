@@ -14,7 +14,7 @@ from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
-from kafkaesk_core.errors import CommitError, PluginError
+from kafkaesk_core.errors import CommitError
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
@@ -79,7 +79,7 @@ async def test_a_layer_that_fails_does_not_keep_other_subscriptions_from_being_c
     group = Group(FailsForA())
 
     with pytest.raises(
-        PluginError, match=r"'fails-for-a' failed in wrap_commit: .* trouble with a"
+        CommitError, match=r"'fails-for-a' failed in wrap_commit: .* trouble with a"
     ):
         await group.commits.commit("stop")
 
