@@ -6,11 +6,12 @@ Making a ConsumerRecord, a frozen dataclass of eleven fields, takes about as lon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-__all__ = ["ParsedRecord", "consumer_record"]
+__all__ = ["ParsedRecord", "PartlyUnreadable", "Unreadable", "consumer_record"]
 
 
 class ParsedRecord(Protocol):
@@ -43,6 +44,29 @@ class ParsedRecord(Protocol):
     @property
     def checksum(self) -> int | None:
         """Of the two older formats alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is there in place of a record that cannot be read; the rest is what could be.
+
+    `error` is what its handling fails of. It may stand for a whole batch.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    error: BaseException
+    timestamp: int | None = None
+    timestamp_type: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    checksum: int | None = None
+
+
+class PartlyUnreadable(list[ParsedRecord]):
+    """Records among which are unreadable ones: nothing else has to look for them."""
 
 
 def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:

@@ -11,12 +11,12 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.records import ParsedRecord
+from kafkaesk_core.records import ParsedRecord, PartlyUnreadable, Unreadable
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.subscription import Ordering
 
 from .handling import Handling
-from .job import Holding, Job, Portion
+from .job import Holding, Job, Portion, UnreadableJob
 
 __all__ = ["Intake", "Route"]
 
@@ -134,7 +134,14 @@ class Intake:
         finish = self._ledger.finisher(partition)
         portion = Portion(partition, epoch, stream, finish=finish, holding=holding, room=room)
         key_of = _KEYS[route.ordering]
-        entries = zip(offsets, [Job(record, portion) for record in records], strict=True)
+        if isinstance(records, PartlyUnreadable):
+            jobs = [
+                (UnreadableJob if isinstance(record, Unreadable) else Job)(record, portion)
+                for record in records
+            ]
+        else:
+            jobs = [Job(record, portion) for record in records]
+        entries = zip(offsets, jobs, strict=True)
         by_lane: dict[Hashable, list[tuple[int, Job]]] = {}
         if key_of is None:
             by_lane[None] = list(entries)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.errors import DecodeError
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.records import ParsedRecord, consumer_record
+from kafkaesk_core.records import ParsedRecord, Unreadable, consumer_record
 
-__all__ = ["Holding", "Job", "Portion"]
+__all__ = ["Holding", "Job", "Portion", "UnreadableJob"]
 
 
 class Holding:
@@ -97,5 +98,39 @@ class Job(IncomingMessage):
 
     def failed(self, message: Job) -> None:
         """Note that the attempt with this message is over and another one is to come."""
-        self.again = Job(self._record, self.portion, message.attempt + 1)
+        self.again = type(self)(self._record, self.portion, message.attempt + 1)
         self.again.is_closed = message.is_closed  # by the handler itself
+
+
+class UnreadableJob(Job):
+    """The place of a record that cannot be read: its handling fails where it is decoded."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> bytes | None:
+        """Never there.
+
+        Raises:
+            DecodeError: why the record cannot be read.
+            Stop: it could be with a library that is not installed.
+        """
+        assert isinstance(self._record, Unreadable)
+        raise self._record.error
+
+    @value.setter
+    def value(self, value: bytes | None) -> None:
+        """Nothing can be put in its place."""
+
+    @property
+    def record(self) -> ConsumerRecord:
+        """Not there either, as `value`."""
+        return self.value
+
+    def _parse_schema(self) -> str:
+        raise DecodeError(f"{self.topic}[{self.partition}]@{self.offset} cannot be read")
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Milliseconds since 1970, where they could be read, else 0."""
+        return self._record.timestamp or 0

@@ -15,7 +15,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
-from kafkaesk_core.records import ParsedRecord
+from kafkaesk_core.records import ParsedRecord, PartlyUnreadable
 from kafkaesk_core.shutdown import finish
 
 from .closing import force_close
@@ -66,7 +66,7 @@ class GroupMember:
         self._group = group
         self._options = dict(options)
         self._consumer: AIOKafkaConsumer | None = None
-        self._fetched = Fetched()
+        self._fetched: Fetched | None = None
         self._membership: Membership | None = None
         self._commits: OffsetCommits | None = None
         self._is_broken_off: KafkaeskError | None = None
@@ -207,6 +207,18 @@ class GroupMember:
             self._rewind(wanted, before)
             self._check_tasks()
             raise translate(error, f"group {self._group}: polling") from error
+        return self._marked(records)
+
+    def _marked(
+        self, records: dict[TopicPartition, list[ParsedRecord]]
+    ) -> dict[TopicPartition, list[ParsedRecord]]:
+        """Tell which of them are not to be read."""
+        unreadable = self._fetched.salvage.found if self._fetched is not None else ()
+        for partition in unreadable:
+            if partition in records:
+                records[partition] = PartlyUnreadable(records[partition])
+        if unreadable:
+            unreadable.clear()
         return records
 
     def _check_tasks(self) -> None:
@@ -292,7 +304,7 @@ class GroupMember:
         found = {}
         for partition in partitions:
             state, start = assignment.state_value(partition), None
-            if state is not None and state._position is not None:
+            if state is not None and state._position is not None and self._fetched is not None:
                 start = self._fetched.start(partition, assignment)
             if start is not None:
                 found[partition] = (start, state._position)

@@ -1,0 +1,289 @@
+"""What can be read of a fetched batch that the client's parser refuses.
+
+The parser raises for a whole fetch, and again each time the fetch is repeated: records before and
+behind the bad one, and all partitions drained with it, would be lost or stand still. Here the bad
+record takes its place among the others, as an Unreadable that fails where it is handled.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+from aiokafka.record.default_records import (  # the parser in Python: it can be looked into
+    DefaultRecordBatch,
+    _DefaultRecordBatchPy,
+    _DefaultRecordPy,
+)
+from aiokafka.record.util import decode_varint_py
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.errors import DecodeError, Stop
+from kafkaesk_core.message import Header
+from kafkaesk_core.records import Unreadable
+
+__all__ = ["Salvage"]
+
+logger = logging.getLogger("kafkaesk.kafka")
+
+FRAME, MAGIC_AT = struct.Struct(">qi"), 16
+"""Of a batch: its first offset and the length of what follows; where its format is told."""
+
+TRIES = 3
+"""Fetches of a batch with a wrong checksum before it is taken for damaged on the broker's disk."""
+
+CODECS = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
+
+
+class Salvage:
+    """Reads on where the parser has failed; one for each client."""
+
+    def __init__(self) -> None:
+        self.found: set[TopicPartition] = set()
+        """Partitions of which unreadable records were handed out since this was emptied."""
+        self._suspects: dict[TopicPartition, tuple[int, int]] = {}  # offset and fetches so far
+
+    def records(self, partition: TopicPartition, parsed: Any) -> Iterator[Any]:
+        """The records of one fetch of a partition, as `parsed` (PartitionRecords) yields them."""
+        while True:
+            try:
+                yield from parsed._unpack_records()
+            except Exception as error:
+                batch = _batch_at(parsed)
+                if batch is None or not _is_intact(batch):
+                    # It may have been damaged on its way: what is behind it is fetched again.
+                    yield from self._suspect(partition, parsed, batch, error)
+                    return
+                yield from self._read(partition, parsed, batch)
+            else:
+                return
+
+    def too_large(self, partition: TopicPartition, offset: int) -> Unreadable:
+        """A batch whose length is more than was fetched; no fetch brings more than that."""
+        return self._unreadable(partition, offset, offset, "its batch is cut off, or damaged")
+
+    def _suspect(
+        self, partition: TopicPartition, parsed: Any, batch: memoryview | None, error: Exception
+    ) -> Iterator[Unreadable]:
+        offset = parsed.next_fetch_offset
+        at, tries = self._suspects.get(partition, (offset, 0))
+        tries = tries + 1 if at == offset else 1
+        self._suspects[partition] = (offset, tries)
+        if tries < TRIES:
+            logger.warning(
+                "%s[%d]@%d: its batch came damaged (%s); it is fetched again",
+                *(partition.topic, partition.partition, offset, error),
+            )
+            return
+        del self._suspects[partition]
+        last = offset if batch is None else _last_offset(batch, offset)
+        parsed.next_fetch_offset = last + 1
+        yield self._unreadable(partition, offset, last, f"its batch is damaged: {error}")
+
+    def _read(self, partition: TopicPartition, parsed: Any, data: memoryview) -> Iterator[Any]:
+        """The rest of one batch, which is as it was written."""
+        batch = _DefaultRecordBatchPy(data)
+        offset, end = parsed.next_fetch_offset, batch.next_offset
+        if batch.is_control_batch:  # never handed out
+            logger.warning(
+                "%s[%d]@%d: a transaction's marker cannot be read",
+                *(partition.topic, partition.partition, offset),
+            )
+            parsed.next_fetch_offset = end
+            return
+        try:
+            batch._maybe_uncompress()
+        except kafka_errors.UnsupportedCodecError as error:
+            why = f"its batch has compression codec {batch.compression_type}, which nobody knows"
+            codec = CODECS.get(batch.compression_type)
+            stop = None if codec is None else _remedy(partition, codec, error)
+            parsed.next_fetch_offset = end
+            yield self._unreadable(partition, offset, end - 1, why, stop=stop)
+            return
+        except Exception as error:
+            parsed.next_fetch_offset = end
+            why = f"its batch cannot be decompressed: {error!r}"
+            yield self._unreadable(partition, offset, end - 1, why)
+            return
+        yield from self._read_records(partition, parsed, batch)
+        parsed.next_fetch_offset = end
+
+    def _read_records(
+        self, partition: TopicPartition, parsed: Any, batch: _DefaultRecordBatchPy
+    ) -> Iterator[Any]:
+        buffer, at = bytes(batch._buffer), batch._pos
+        last = batch.next_offset - 1
+        for _ in range(batch._num_records):
+            offset = parsed.next_fetch_offset
+            try:
+                length, start = decode_varint_py(buffer, at)
+                at = start + length
+                if length < 0 or at > len(buffer):
+                    raise ValueError(f"it is {length} bytes long, {len(buffer) - start} are there")
+            except (ValueError, IndexError) as error:
+                # Nothing tells where the next one begins.
+                parsed.next_fetch_offset = last + 1
+                yield self._unreadable(partition, offset, last, f"its size is wrong: {error}")
+                return
+            found = _Reader(buffer[start:at], batch)
+            found.read()
+            if found.offset is not None and batch.base_offset <= found.offset < offset:
+                continue  # handed out before
+            if found.problem is None:
+                record = found.record()
+                parsed.next_fetch_offset = record.offset + 1
+                yield parsed._consumer_record(partition, record)
+                continue
+            if found.offset is not None and offset <= found.offset <= last:
+                offset = found.offset
+            parsed.next_fetch_offset = offset + 1
+            yield self._unreadable(partition, offset, offset, found.problem, found)
+
+    def _unreadable(
+        self,
+        partition: TopicPartition,
+        offset: int,
+        last: int,
+        why: str,
+        found: _Reader | None = None,
+        *,
+        stop: Stop | None = None,
+    ) -> Unreadable:
+        self.found.add(partition)
+        place = f"{partition.topic}[{partition.partition}]@{offset}"
+        rest = "" if last == offset else f", with all up to offset {last}"
+        error = stop or DecodeError(f"{place} cannot be read{rest}: {why}")
+        topic, number = partition.topic, partition.partition
+        if found is None:
+            return Unreadable(topic, number, offset, error)
+        key, value, headers = found.key, found.value, found.headers
+        return Unreadable(topic, number, offset, error, key=key, value=value, headers=headers)
+
+
+class _Reader:
+    """Reads one record, as far as it can be read; `problem` says what cannot."""
+
+    def __init__(self, data: bytes, batch: _DefaultRecordBatchPy) -> None:
+        self._data = data
+        self._at = 1  # behind the attributes, of which there are none
+        self._batch = batch
+        self._timestamp = batch.max_timestamp
+        self.offset: int | None = None
+        self.key: bytes | None = None
+        self.value: bytes | None = None
+        self.headers: Sequence[Header] = []
+        self.problem: str | None = None
+
+    def read(self) -> None:
+        """Read all of it, or until it cannot be read."""
+        try:
+            since = self._number()
+            if self._batch.timestamp_type == self._batch.CREATE_TIME:
+                self._timestamp = self._batch.first_timestamp + since
+            self.offset = self._batch.base_offset + self._number()
+            self.key = self._bytes()
+            self.value = self._bytes()
+            self.headers = [self._header() for _ in range(self._number())]
+        except (ValueError, IndexError) as error:
+            self.problem = f"its fields are wrong: {error}"
+        else:
+            if self._at != len(self._data):
+                self.problem = f"it has {len(self._data) - self._at} bytes too many"
+
+    def record(self) -> _DefaultRecordPy:
+        """The record, as the client's parser would have made it."""
+        return _DefaultRecordPy(
+            self.offset,
+            self._timestamp,
+            self._batch.timestamp_type,
+            self.key,
+            self.value,
+            self.headers,
+        )
+
+    def _number(self) -> int:
+        number, self._at = decode_varint_py(self._data, self._at)
+        return int(number)
+
+    def _bytes(self) -> bytes | None:
+        size = self._number()
+        if size < 0:
+            return None
+        start, self._at = self._at, self._at + size
+        if self._at > len(self._data):
+            raise ValueError(f"a field of {size} bytes does not fit into it")
+        return self._data[start : self._at]
+
+    def _header(self) -> Header:
+        name = self._bytes()
+        if name is None:
+            raise ValueError("a header has no name")
+        try:
+            return name.decode(), self._bytes()
+        except UnicodeDecodeError:
+            if self.problem is None:
+                self.problem = f"the header name {name!r} is not UTF-8"
+            return name.decode(errors="backslashreplace"), self._bytes()
+
+
+def _remedy(partition: TopicPartition, codec: str, error: Exception) -> Stop:
+    stop = Stop(
+        f"topic {partition.topic} has records compressed with {codec}, and the library for it is "
+        f"not installed: pip install kafkaesk-core[{codec}]"
+    )
+    stop.__cause__ = error
+    return stop
+
+
+def _batch_at(parsed: Any) -> memoryview | None:
+    """The batch that has the next offset to hand out; None where nothing tells where it is."""
+    data, at = memoryview(_data_of(parsed._records)), 0
+    while at + FRAME.size <= len(data):
+        base, length = FRAME.unpack_from(data, at)
+        end = at + FRAME.size + length
+        if length < _DefaultRecordBatchPy.HEADER_STRUCT.size - FRAME.size or end > len(data):
+            return None
+        if data[at + MAGIC_AT] < 2:
+            return None  # of the two older formats
+        if base + _last_delta(data[at:end]) >= parsed.next_fetch_offset:
+            return data[at:end]
+        at = end
+    return None
+
+
+def _data_of(records: Any) -> bytes:
+    """What was fetched, out of the parser: its pickled state has it, in C as in Python."""
+    data = getattr(records, "_buffer", None)
+    if data is None:
+        parts = (part for state in records.__reduce__()[1:] if state for part in _flat(state))
+        data = next((part for part in parts if isinstance(part, bytes)), None)
+    if data is None:
+        raise kafka_errors.CorruptRecordException("a batch cannot be read, nor what it consists of")
+    return bytes(data)
+
+
+def _flat(state: tuple[Any, ...]) -> Iterator[Any]:
+    for part in state:
+        if isinstance(part, tuple):
+            yield from _flat(part)
+        else:
+            yield part
+
+
+def _is_intact(batch: memoryview) -> bool:
+    return bool(DefaultRecordBatch(batch.tobytes()).validate_crc())
+
+
+def _last_delta(batch: memoryview) -> int:
+    return int(_DefaultRecordBatchPy(batch).last_offset_delta)
+
+
+def _last_offset(batch: memoryview, offset: int) -> int:
+    """The last offset of a damaged batch, if what it says can be; else the one we are at."""
+    damaged = _DefaultRecordBatchPy(batch)
+    count, last = damaged._num_records, damaged.next_offset - 1
+    is_plausible = damaged.base_offset <= offset <= last and count - 1 == damaged.last_offset_delta
+    return last if is_plausible else offset
