@@ -20,6 +20,7 @@ from .line import SCHEMA, PydanticLogModel, enveloped
 from .losses import Losses
 from .options import QueueOptions, read_options
 from .runs import Runs
+from .waiting import Waiting
 from .worker import Worker
 
 __all__ = ["RUNS", "AppReference", "KafkaeskQueue"]
@@ -52,6 +53,7 @@ class KafkaeskQueue:
         shown_level = self.options.fallback_level if self.options.fallback else None
         self.fallback = Fallback(shown_level)
         self.buffer = Buffer(self.options, self._losses.note)
+        self._waiting = Waiting(self._application, self._tell_waiting)
         self._worker: Worker | None = None
         self._is_ended = False
         self._users = 0
@@ -69,18 +71,23 @@ class KafkaeskQueue:
 
     def belongs_to(self, app: Application) -> bool:
         """Whether this application is the one to ship with."""
+        return not self.running if self._app is None else self._application() is app
+
+    def _application(self) -> Application | None:
+        """The application that was named, as far as it is there."""
         reference = self._app
-        if reference is None:
-            return not self.running
         if isinstance(reference, str):
             module, _, attribute = reference.partition(":")
             found: object = sys.modules.get(module)
             for name in attribute.split("."):
                 found = getattr(found, name, None)
-            return found is app
-        if isinstance(reference, Application):
-            return reference is app
-        return reference() is app
+            return found if isinstance(found, Application) else None
+        if reference is None or isinstance(reference, Application):
+            return reference
+        return reference()
+
+    def _tell_waiting(self, why: str) -> None:
+        self._losses.hindered(why, self.stats().queue_size)
 
     # --- in
 
@@ -91,8 +98,12 @@ class KafkaeskQueue:
             self._losses.note("closed", 1)
             if level >= self.options.fallback_level:
                 self.fallback.show_line(entry[0])
-        elif self.buffer.put(entry) and self._worker is not None:
-            self._worker.wake()
+            return
+        must_wake, worker = self.buffer.put(entry), self._worker
+        if worker is None:
+            self._waiting.look()
+        elif must_wake:
+            worker.wake()
 
     def put_nowait(self, stream: str, data: BaseModel | dict[str, Any]) -> None:
         """Add a line, given its fields."""
