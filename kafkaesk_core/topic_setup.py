@@ -24,6 +24,7 @@ _CONFIGS = ("retention.ms", "max.message.bytes", "cleanup.policy")
 _CREATED, _UNKNOWN, _AUTHORIZATION, _EXISTS = 0, 3, 29, 36
 # The cluster is busy with itself, or the topic with its leaders: ask again (rule 40).
 _RETRIED = frozenset({5, 6, 7, 14, 15, 16, 41})
+_MOCK_CLUSTER = "mockCluster"
 _BROKERS_FOR_REPLICAS = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
@@ -52,6 +53,9 @@ class TopicAdmin(Protocol):
 
     async def broker_count(self, *, timeout: float) -> int:
         """Return how many brokers the cluster has now."""
+
+    async def cluster_id(self, *, timeout: float) -> str:
+        """Return what the cluster calls itself; "" if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +129,24 @@ class TopicSetup:
             brokers = await self.admin.broker_count(timeout=timeout)
             factor = max(1, min(brokers, _BROKERS_FOR_REPLICAS))
         configs = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
-        return await self.admin.create_topic(
-            self.topic, self.partitions, factor, configs, timeout=timeout
-        )
+        try:
+            return await self.admin.create_topic(
+                self.topic, self.partitions, factor, configs, timeout=timeout
+            )
+        except kafka.NodeNotReadyError:
+            await self._refuse_mock_cluster(timeout)
+            raise
+
+    async def _refuse_mock_cluster(self, timeout: float) -> None:
+        """Say at once what asking again would not: librdkafka's mock creates topics on use only."""
+        if (await self.admin.cluster_id(timeout=timeout)).startswith(_MOCK_CLUSTER):
+            raise TopicError(
+                f"topic {self.topic} cannot be created: the broker is the mock cluster of "
+                "librdkafka, as EmbeddedBroker and the fixture embedded_kafka start it, where a "
+                "topic appears when it is first used; use the fixture embedded_app, or "
+                "Application('embedded://')",
+                topic=self.topic,
+            )
 
     async def _describe(self, timeout: float) -> TopicState:
         return await self.admin.describe_topic(self.topic, timeout=timeout)

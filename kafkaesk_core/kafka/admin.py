@@ -112,6 +112,11 @@ class Admin:
         _, code, text = answer.topic_errors[0]
         return CreateResult(code, text or "")
 
+    async def cluster_id(self, *, timeout: float = 30.0) -> str:
+        """Return what the cluster calls itself; "" if it does not say."""
+        answer = await self._ask(self._client.describe_cluster(), timeout)
+        return str(answer.get("cluster_id") or "")
+
     async def describe_topic_configs(
         self, topic: str, names: Sequence[str], *, timeout: float = 30.0
     ) -> dict[str, ConfigEntry]:

@@ -1112,6 +1112,9 @@ class SlowAdmin:
     async def describe_topic_configs(self, topic: str, *_: Any, **__: Any) -> Any:
         return {name: ConfigEntry(value, is_own=False) for name, value in self.configs.items()}
 
+    async def cluster_id(self, *, timeout: float) -> str:
+        return "a real one"
+
     async def broker_count(self, *, timeout: float) -> int:
         return 1
 

@@ -90,6 +90,9 @@ class FakeAdmin:
         }
         return {name: ConfigEntry(configs[name], name in self.topics[topic][2]) for name in names}
 
+    async def cluster_id(self, *, timeout: float) -> str:
+        return "a real one"
+
     async def broker_count(self, *, timeout: float) -> int:
         await self._next("count")
         return self.brokers

@@ -80,9 +80,25 @@ async def kafkaesk_app(kafka: Kafka) -> AsyncIterator[Application]:
     await app.finalize()
 
 
+@pytest_asyncio.fixture
+async def embedded_app() -> AsyncIterator[Application]:
+    """An application on ``embedded://``, with a broker of its own and no installed plugins.
+
+    It is not started; what the test leaves running is stopped. Topics appear on first use.
+    """
+    from .application import new_application  # the library is imported where it is used
+
+    app = new_application(["embedded://"])
+    yield app
+    await app.finalize()
+
+
 @pytest.fixture
 def embedded_kafka() -> Iterator[EmbeddedBroker]:
-    """A broker inside this process, fresh for each test; its limits are in the README."""
+    """A broker inside this process, fresh for each test; its limits are in the README.
+
+    It is for any Kafka client. For an application of kafkaesk ask for ``embedded_app``.
+    """
     with EmbeddedBroker() as broker:
         yield broker
 
