@@ -37,9 +37,30 @@ class Lane(Generic[T]):
     def drop(self, *, above: int = -1) -> None:
         """Forget the waiting items at positions above `above`; a running head stays."""
         keep = self.taken if self.state == "running" else 0
+        before = len(self.queue)
         while len(self.queue) > keep and self.queue[-1][0] > above:
             self.queue.pop()
-            self.group.size -= 1
+        dropped = before - len(self.queue)
+        self.group.size -= dropped
+        if self.state == "parked":
+            self.group.parked -= dropped
+
+    def park(self, timer: asyncio.TimerHandle) -> None:
+        """Let the head wait for its retry, and what is behind it too."""
+        self.state = "parked"
+        self.timer = timer
+        self.group.parked += len(self.queue)
+
+    def unpark(self) -> None:
+        """The time of waiting is over, for a retry or for more items."""
+        self.timer = None
+        if self.state == "parked":
+            self.group.parked -= len(self.queue)
+
+    def give_up(self) -> None:
+        """The head has ended and is not finished with; start nothing more here."""
+        self.state = "idle"
+        self.hold()
 
     def hold(self) -> None:
         """Start nothing more here; a running head stays in the queue."""
@@ -51,14 +72,18 @@ class Lane(Generic[T]):
 
 
 class Group(Generic[T]):
-    """The lanes of one partition; `size` counts items waiting or running, `top` was started."""
+    """The lanes of one partition; `size` counts items waiting or running, `top` was started.
 
-    __slots__ = ("key", "lanes", "phase", "size", "top")
+    `parked` counts those of them that wait for a retry, or behind one that does.
+    """
+
+    __slots__ = ("key", "lanes", "parked", "phase", "size", "top")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.lanes: dict[Hashable, Lane[T]] = {}
         self.size = 0
+        self.parked = 0
         self.top = -1
         self.phase: Literal["open", "draining", "closed"] = "open"
 

@@ -78,6 +78,25 @@ class Lanes(Generic[T]):
         """How many items of a group are waiting or running."""
         return self._groups[group].size if group in self._groups else 0
 
+    def parked(self, group: Hashable) -> int:
+        """How many items of a group wait for a retry, or behind one that does."""
+        return self._groups[group].parked if group in self._groups else 0
+
+    def next_retry(self, group: Hashable) -> float | None:
+        """In how many seconds the next retry of a group is due; None where none is."""
+        lanes = self._groups[group].lanes.values() if group in self._groups else ()
+        due = [lane.timer.when() for lane in lanes if lane.state == "parked" and lane.timer]
+        return max(min(due) - self._loop.time(), 0.0) if due else None
+
+    def ages(self) -> dict[Hashable, float]:
+        """For how many seconds the longest running item of each group has run."""
+        now, ages = monotonic(), dict[Hashable, float]()
+        for worker in self._workers:
+            if worker.lane is not None and worker.lane.group.phase != "closed":
+                key = worker.lane.group.key
+                ages[key] = max(now - worker.since, ages.get(key, 0.0))
+        return ages
+
     # --- items in
 
     def submit(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
@@ -91,6 +110,8 @@ class Lanes(Generic[T]):
         if lane.state == "held":
             return
         found.size += len(entries)
+        if lane.state == "parked":
+            found.parked += len(entries)
         lane.queue.extend(entries)
         if lane.state in ("idle", "gathering"):
             self._arrived(lane)
@@ -184,16 +205,14 @@ class Lanes(Generic[T]):
             else:
                 lane.rest()
         elif outcome.kind == "retry" and group.phase == "open":
-            lane.state = "parked"
-            lane.timer = self._loop.call_later(outcome.delay, self._unpark, lane)
+            lane.park(self._loop.call_later(outcome.delay, self._unpark, lane))
         else:
-            lane.state = "parked"
-            lane.hold()
+            lane.give_up()
         if self._waiters:
             self._wake_waiters()
 
     def _unpark(self, lane: Lane[T]) -> None:
-        lane.timer = None
+        lane.unpark()
         self._make_ready(lane)
 
     def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
@@ -201,8 +220,7 @@ class Lanes(Generic[T]):
         self._workers.discard(worker)
         lane, worker.lane = worker.lane, None
         if lane is not None:
-            lane.state = "parked"
-            lane.hold()
+            lane.give_up()
             if lane.group.phase == "closed":
                 self._bury(lane.group, worker)
         self._release_slot(worker)

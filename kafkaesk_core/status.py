@@ -13,8 +13,9 @@ class PartitionStatus:
     """One assigned partition; offsets are next-to-read positions, ages are in seconds.
 
     `end` is the end of the log as the last fetch saw it, half a second ago; `lag` counts the
-    records between it and what is committed; `oldest_open_age` is the age of the oldest record
-    that waits or is being handled.
+    records between it and what is committed. `oldest_open_age` is how long the oldest record has
+    been handled, or has waited to be; where records wait for a retry, `parked` counts them and
+    those behind them, and `next_due` says in how many seconds the first of them has its turn.
     """
 
     topic: str
@@ -25,6 +26,8 @@ class PartitionStatus:
     lag: int | None
     open: int
     oldest_open_age: float | None
+    parked: int = 0
+    next_due: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

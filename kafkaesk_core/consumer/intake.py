@@ -21,7 +21,13 @@ from .job import Holding, Job, Portion, UnreadableJob
 __all__ = ["Intake", "Route"]
 
 QUEUE_HIGH = 2_000
-"""Records of one partition that wait or run before no more of it are taken; again at half."""
+"""Records of one partition that wait or run before no more of it are taken; again at half.
+
+Those that wait for a retry, or behind one, are not counted where others may overtake them.
+"""
+
+READ_AHEAD = 100
+"""Records of a partition in order that are held while its head waits for a retry."""
 
 RECORD_OVERHEAD = 200
 """Bytes that a record costs beside its key and value, roughly."""
@@ -101,15 +107,32 @@ class Intake:
 
     def wanted(self) -> list[TopicPartition]:
         """Partitions of which more records may be taken now."""
-        if not self.is_open or self.buffered_bytes >= self._max_bytes:
+        if not self.is_open or not self._ledger:
             return []
-        return [partition for partition in self._ledger if self._has_room(partition)]
+        # One half is for whoever comes first; of the other, each partition has a share that no
+        # other can take: one that waits, or is slow, keeps nobody from reading.
+        count = len(self._ledger)
+        common = self._max_bytes / 2 if count > 1 else self._max_bytes
+        share = common / count
+        is_common_full = self.buffered_bytes >= common
+        return [
+            partition
+            for partition in self._ledger
+            if not (is_common_full and self._size(partition) >= share) and self._has_room(partition)
+        ]
+
+    def _size(self, partition: TopicPartition) -> float:
+        holding = self._holdings.get(partition)
+        return 0.0 if holding is None else holding.size
 
     def _has_room(self, partition: TopicPartition) -> bool:
         route, _ = self.route(partition.topic)
         if self._ledger.open_count(partition) >= route.settings.max_uncommitted:
             return False
-        waiting = route.lanes.size(partition)
+        waiting, parked = route.lanes.size(partition), route.lanes.parked(partition)
+        if parked and route.ordering == "partition":
+            return waiting < READ_AHEAD
+        waiting -= parked
         if partition in self._full:
             if waiting > QUEUE_HIGH // 2:
                 return False

@@ -26,6 +26,8 @@ MAX_RECORDS = 500
 
 POLL_MS = 200
 UNASSIGNED_POLL_MS = 50
+HELD_BACK_POLL_MS = 20
+"""Where of some partitions no more is wanted just now: they are soon to be asked for again."""
 FULL_PAUSE = 0.005
 ERROR_PAUSE = 0.5
 
@@ -89,6 +91,8 @@ class Polling:
         member = self._seat.member
         wanted = self._intake.wanted()
         timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
+        if wanted and len(wanted) < len(self._ledger):
+            timeout_ms = HELD_BACK_POLL_MS
         if self._intake.is_full:
             timeout_ms = 0
         batch = await member.poll(wanted, max_records=MAX_RECORDS, timeout_ms=timeout_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -123,7 +123,7 @@ class Vitals:
         stuck = sum(route.lanes.stuck for route in self._routes)
         if stuck:
             problems.append(f"{stuck} handlers ignored their cancellation")
-        problems += self._overaged(now)
+        problems += self._overaged()
         return [f"group {self._group}: {problem}" for problem in problems]
 
     def hindrances(self) -> list[str]:
@@ -139,22 +139,47 @@ class Vitals:
         if silent := self.freshness.silent(SILENCE):
             names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
             hindrances.append(f"the brokers of {names} have not answered for {SILENCE:g} s")
+        hindrances += self._delayed()
         if self._loop_lag > LOOP_LAG:
             hindrances.append(f"the event loop was blocked for {self._loop_lag:.1f} s")
         return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
 
-    def _overaged(self, now: float) -> list[str]:
-        """Partitions whose oldest open record is older than it may be (rule 11)."""
+    def _overaged(self) -> list[str]:
+        """Partitions of which a record runs for longer than it may (rule 11).
+
+        One that waits for its retry does so on purpose, and a restart would begin anew with it.
+        """
+        ages = self._ages()
         found = []
         for partition in self._ledger:
-            since = self._ledger.state(partition).oldest_since
-            limit = self._intake.route(partition.topic)[0].settings.max_record_age
-            if since is not None and now - since > limit:
+            age, limit = ages.get(partition, 0.0), self._max_age(partition)
+            if age > limit:
                 found.append(
-                    f"a record of {partition.topic}[{partition.partition}] is being handled or "
-                    f"waits for {now - since:.0f}s, longer than max_record_age {limit:g}s"
+                    f"a record of {partition.topic}[{partition.partition}] is being handled for "
+                    f"{age:.0f} s, longer than max_record_age {limit:g} s"
                 )
         return found
+
+    def _delayed(self) -> list[str]:
+        """Partitions of which records wait for a turn, and none has had one for long."""
+        ages, found, now = self._ages(), [], self._clock()
+        for partition in self._ledger:
+            limit, since = self._max_age(partition), self._ledger.state(partition).oldest_since
+            is_parked = self._intake.route(partition.topic)[0].lanes.parked(partition) > 0
+            is_waiting = partition not in ages and not is_parked
+            if is_waiting and since is not None and now - since > limit:
+                found.append(
+                    f"a record of {partition.topic}[{partition.partition}] has waited for "
+                    f"{now - since:.0f} s to be handled, longer than max_record_age {limit:g} s"
+                )
+        return found
+
+    def _ages(self) -> dict[Hashable, float]:
+        """For how long a record of each partition has been handled, in seconds."""
+        return {tp: age for route in self._routes for tp, age in route.lanes.ages().items()}
+
+    def _max_age(self, partition: TopicPartition) -> float:
+        return self._intake.route(partition.topic)[0].settings.max_record_age
 
     def status(self) -> GroupStatus:
         """A snapshot of the group."""
@@ -178,7 +203,11 @@ class Vitals:
     def _partition_status(self, partition: TopicPartition) -> PartitionStatus:
         state, member = self._ledger.state(partition), self._member()
         end = member.high_watermark(partition)
-        age = None if state.oldest_since is None else self._clock() - state.oldest_since
+        lanes = self._intake.route(partition.topic)[0].lanes
+        parked = lanes.parked(partition)
+        age = lanes.ages().get(partition)
+        if age is None and not parked and state.oldest_since is not None:
+            age = self._clock() - state.oldest_since
         # Gaps at the end of the log are passed over by the client, and committed a little later.
         position = member.position(partition)
         position = state.position if position is None else position
@@ -195,4 +224,6 @@ class Vitals:
             lag=max((end or 0) - (committed or 0), 0) if known else None,
             open=state.open,
             oldest_open_age=age,
+            parked=parked,
+            next_due=lanes.next_retry(partition),
         )

@@ -138,6 +138,45 @@ async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
     await lanes.stop(1)
 
 
+async def test_what_waits_for_a_retry_is_counted_until_its_turn() -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
+    await settle()
+
+    assert (lanes.parked("p"), lanes.next_retry("p")) == (0, None)
+    handler.end(("p", "a", 1), Outcome("retry", delay=0.1))
+    await settle()
+    submit(lanes, ("p", "a", 4))
+    assert lanes.parked("p") == 3
+    due = lanes.next_retry("p")
+    assert due is not None
+    assert 0 < due <= 0.1
+    await eventually(lambda: ("p", "a", 1) in handler.waiting)
+
+    assert (lanes.parked("p"), lanes.next_retry("p")) == (0, None)
+    assert lanes.ages().keys() == {"p"}
+    await lanes.stop(1)
+
+
+@pytest.mark.parametrize("ends", ["drain", "cancel", "close"])
+async def test_what_is_given_up_waits_no_longer(ends: str) -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    submit(lanes, ("p", "a", 1), ("p", "a", 2))
+    await settle()
+    handler.end(("p", "a", 1), Outcome("retry", delay=0.02))
+    await settle()
+    assert lanes.parked("p") == 2
+
+    getattr(lanes, ends)(["p"])
+
+    assert (lanes.parked("p"), lanes.size("p")) == (0, 0)
+    await asyncio.sleep(0.03)
+    assert (lanes.parked("p"), lanes.size("p")) == (0, 0)
+    assert ("p", "a", 2) not in handler.started
+
+
 async def test_a_drain_starts_nothing_above_the_highest_started_item() -> None:
     """Rule 18: 5 was started, so 3 behind its slow key still runs, and 7 does not."""
     handler = Handler()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -216,7 +217,43 @@ async def test_rule_11_a_record_older_than_its_subscription_allows_is_unhealthy(
         await eventually(lambda: kafkaesk_app.health().is_live, within=5)
 
     assert health.is_degraded
-    assert "longer than max_record_age 0.3s" in health.reasons[0]
+    assert "longer than max_record_age 0.3 s" in health.reasons[0]
+
+
+async def test_a_record_that_waits_for_its_retry_delays_nobody_else_and_is_alive(
+    kafkaesk_app: Application,
+) -> None:
+    """Of 1,800 records of the other partitions 624 were handled meanwhile; it was restarted."""
+    app = kafkaesk_app
+    app.configure(partitions=4, fetch_buffer_bytes=4 << 20, kafka_settings=FAST)
+    handled: Counter[int] = Counter()
+    is_parked = asyncio.Event()
+
+    @app.subscribe("waits", "waits", max_record_age=0.2)
+    async def handle(record: ConsumerRecord) -> None:
+        if record.partition == 0 and record.offset == 5:
+            is_parked.set()
+            raise Retry(delay=60)
+        handled[record.partition] += 1
+
+    async with consuming(app):
+        value = b"." * 20_000
+        for n in range(600):
+            for partition in range(4):
+                await app.raw_publish("waits", value, partition=partition)
+            if n == 100:
+                await asyncio.wait_for(is_parked.wait(), 20)
+        await app.flush()
+        await eventually(lambda: all(handled[number] == 600 for number in (1, 2, 3)), within=30)
+        (waiting,) = [p for p in group(app).partitions if p.partition == 0]
+        health = app.health()
+
+    assert handled[0] == 5
+    assert health.is_live, health.reasons
+    assert 0 < waiting.parked <= 600
+    assert waiting.next_due is not None
+    assert 0 < waiting.next_due <= 60
+    assert waiting.oldest_open_age is None, "its time counts from its turn"
 
 
 async def test_rule_31_attempts_are_counted_by_each_process_on_its_own(
