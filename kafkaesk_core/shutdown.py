@@ -19,8 +19,8 @@ _RESERVED: dict[Phase, float] = {
     "leave": 1.0,
     "finalize": 1.0,
     "plugins": 1.0,
-    "flush": 2.5,
-    "disconnect": 0.5,
+    "flush": 2.0,
+    "disconnect": 1.0,
 }
 """Seconds kept for each phase, in their order, of a stop that may take 25 seconds or more."""
 

@@ -240,7 +240,13 @@ class GroupConsumer:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
+        """Stop the application; each failure is logged at once, as draining may take a while."""
         self._intake.is_open = False
+        logger.error(
+            "%s; stopping: what else runs may take up to drain_timeout %g seconds to finish",
+            error,
+            self._settings.drain_timeout,
+        )
         if not self.failed.done():
             self.failed.set_exception(error)
             self.failed.exception()  # asked for by the application, or not at all

@@ -26,7 +26,7 @@ logger = logging.getLogger("kafkaesk.kafka.producer")
 
 Result = TypeVar("Result")
 _SEQUENCES = 2**31  # a producer's sequence number goes back to 0 there (KIP-98)
-_PATIENCE_SECONDS = 1.0  # for answers on their way, and for connections to close
+_PATIENCE_SECONDS = 0.5  # for answers on their way, and for connections to close
 _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 64 * 1024}
 
 

@@ -73,3 +73,67 @@ async def test_an_end_that_is_cancelled_still_delivers_what_is_buffered_and_says
     assert stopping.cancelled()
     assert disconnected == [True]
     assert "topic orders: 3 messages were not delivered" in caplog.text
+
+
+async def test_a_finalize_that_is_cancelled_many_times_still_ends_in_its_order() -> None:
+    """Each cancellation ended one of its waits: after four, handlers ran without a publisher."""
+    app = Application("embedded://")
+    running, release = asyncio.Event(), asyncio.Event()
+    published: list[str] = []
+
+    @app.subscribe("orders", "group", on_error="skip")
+    async def handler(data: bytes) -> None:
+        running.set()
+        await release.wait()
+        await (await app.raw_publish("answers", data))
+        published.append(data.decode())
+
+    await app.initialize()
+    await app.raw_publish("orders", b"an order")
+    consuming = asyncio.create_task(app.consume_forever())
+    await asyncio.wait_for(running.wait(), 10)
+
+    finalizing = asyncio.create_task(app.finalize())
+    for _ in range(6):
+        await asyncio.sleep(0.02)
+        finalizing.cancel()
+    assert not finalizing.done()
+    release.set()
+    await asyncio.wait([finalizing, consuming])
+
+    assert finalizing.cancelled()
+    assert published == ["an order"]
+    assert app.status().state == "stopped"
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_a_stop_counts_from_the_call_of_consume_forever_on(is_running: bool) -> None:
+    """`create_task(app.consume_forever())` has not run a step when the next line calls stop()."""
+    app = Application("embedded://")
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None: ...
+
+    if is_running:
+        await app.initialize()
+    consuming = asyncio.create_task(app.consume_forever())
+    counting = app.consume_for(1)
+    await app.stop()
+
+    async with asyncio.timeout(10):
+        await consuming
+        assert await counting == 0
+    await app.finalize()
+
+
+async def test_a_stop_concerns_no_consuming_that_is_asked_for_later() -> None:
+    app = Application("embedded://")
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None: ...
+
+    async with app:
+        await app.stop()
+        await app.raw_publish("orders", b"an order")
+
+        assert await app.consume_for(1, seconds=20) == 1

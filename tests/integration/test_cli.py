@@ -53,7 +53,7 @@ class Kafkaesk:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kafkaesk_core", *arguments],
             cwd=folder,
-            env={**os.environ, "GROUP": f"readers-{folder.name}", **environment},
+            env={**os.environ, **environment},
             stdout=self._file,
             stderr=subprocess.STDOUT,
         )
@@ -88,9 +88,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start commands; whatever still runs at the end is killed."""
     (tmp_path / "service.py").write_text(SERVICE)
     commands: list[Kafkaesk] = []
+    group = f"readers-{os.urandom(4).hex()}"  # a broker may outlive the tests
 
     def start(*arguments: str, **environment: str) -> Kafkaesk:
-        commands.append(Kafkaesk(tmp_path, *arguments, **environment))
+        commands.append(Kafkaesk(tmp_path, *arguments, **{"GROUP": group, **environment}))
         return commands[-1]
 
     yield start
