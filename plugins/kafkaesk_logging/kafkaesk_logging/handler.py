@@ -76,9 +76,15 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         elif options.key == "logger":
             self._key = lambda record: record.name.encode()
 
-    def createLock(self) -> None:
-        """Have no lock: nothing here needs it, and who waits for room must not hold up others."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit what the filters pass, without the handler's lock.
+
+        The queue has locks of its own, and a thread that waits for room must not hold up others.
+        """
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
 
     def clone(self) -> PydanticKafkaeskHandler:
         """Return another handler for the same stream that shares the queue."""

@@ -272,6 +272,42 @@ async def test_a_thread_that_gets_no_room_in_time_drops_its_line() -> None:
     assert dropped == [("queue_full", 1)]
 
 
+async def test_a_thread_that_waits_for_room_holds_up_no_other_thread() -> None:
+    """A handler's lock would: it is held while a record is emitted."""
+    options: dict[str, Any] = {"queue_size": 1, "drop_policy": "block", "block_timeout": 5}
+    handler = PydanticKafkaeskHandler(**options, fallback=None)
+    buffer = handler.queue.buffer
+    buffer.loop_thread = threading.get_ident()
+    handler.handle(logging.makeLogRecord({"msg": "first"}))
+
+    record = logging.makeLogRecord({"msg": "waits"})
+    waiting = asyncio.create_task(asyncio.to_thread(handler.handle, record))
+    await eventually(lambda: buffer.stats().enqueued == 2)
+    started = time.monotonic()
+    handler.handle(logging.makeLogRecord({"msg": "no room, and no wait"}))
+    took = time.monotonic() - started
+    taken = [*buffer.take(1)]
+    await waiting
+    handler.close()
+
+    assert took < 1
+    assert len(taken) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters replace records from 3.12 on")
+def test_a_filter_may_put_another_record_in_its_place() -> None:
+    handler = PydanticKafkaeskHandler(fallback=None)
+    replacement = logging.makeLogRecord({"msg": "replaced"})
+    handler.addFilter(lambda record: replacement if record.msg == "secret" else False)
+
+    handled = [handler.handle(logging.makeLogRecord({"msg": msg})) for msg in ("secret", "x")]
+    ((line, *_),) = handler.queue.buffer.take(10)
+    handler.close()
+
+    assert [bool(each) for each in handled] == [True, False]
+    assert b"replaced" in line
+
+
 async def test_readers_of_the_stream_are_told_of_the_gap(
     app: Application,
     logger: logging.Logger,

@@ -28,7 +28,8 @@ def instrumented(
                 "OTEL_BSP_SCHEDULE_DELAY": "100",
                 "OTEL_METRIC_EXPORT_INTERVAL": "500",
                 "OTEL_LOGS_EXPORTER": "none",
-                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiokafka",
+                # That of logging starts a thread at exit, which Python 3.12 refuses.
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiokafka,logging",
                 **environment,
             },
             stdout=file,
