@@ -8,10 +8,11 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from .errors import SubscriptionError
 from .message import IncomingMessage
+from .schema.annotations import has_meaning, plain
 from .subscription import Handler, Subscription
 
 __all__ = ["Argument", "BatchBinding", "Binding", "Call", "Known", "bind", "takes_batches"]
@@ -90,11 +91,18 @@ def takes_batches(subscription: Subscription) -> bool:
 
 def _item_of(annotation: Any) -> Any:
     """What a batch handler's list holds; None if it is no list."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if annotation is list:
-        return Parameter.empty
-    return get_args(annotation)[0] if get_origin(annotation) is list else None
+    try:
+        kind, metadata = plain(annotation)
+    except (NameError, RecursionError):
+        return None  # the decoder says what is wrong with it
+    if kind is not list and get_origin(kind) is not list:
+        return None
+    if has_meaning(list, metadata):
+        raise SubscriptionError(
+            f"{annotation!r} validates a list, and a batch is cut by the time and the partition "
+            "of its messages; put what is to be validated on its items: list[Annotated[...]]"
+        )
+    return next(iter(get_args(kind)), Parameter.empty)
 
 
 def _refuse_batch_options(subscription: Subscription) -> None:
