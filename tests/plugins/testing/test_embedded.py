@@ -1,6 +1,7 @@
+from importlib.metadata import entry_points
+
 import pytest
 from aiokafka.client import AIOKafkaClient
-from importlib_metadata import entry_points
 
 from kafkaesk_core.errors import ConfigurationError
 from kafkaesk_testing.embedded import bootstrap
