@@ -122,7 +122,6 @@ def raw(value: bytes | None) -> IncomingMessage:
         Optional[Event],  # noqa: UP045 - a spelling
         Union[Event, Opened],  # noqa: UP007
     ],
-    ids=str,
 )
 def test_a_union_however_it_is_spelt_is_chosen_by_the_schema(
     schemas: Schemas, annotation: Any
@@ -193,7 +192,6 @@ DATA: list[Any] = [
         Big | None,
         TypeAliasType("Alias", Annotated[int, Field(gt=5)]),
     ],
-    ids=str,
 )
 def test_data_is_validated_as_a_type_adapter_of_the_annotation_would(annotation: Any) -> None:
     """Without registered models: the schema says nothing then."""
@@ -275,7 +273,6 @@ def test_none_is_a_tombstone_alone_for_a_registered_model(schemas: Schemas) -> N
         (Annotated[Page[int], Field(discriminator="kind")], "cannot be validated by pydantic"),
         (Batch[int] | None, r"list\[\.\.\.\] is no type of one message"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_decoded_to_is_refused_at_start(
     schemas: Schemas, annotation: Any, told: str
@@ -297,7 +294,6 @@ def test_what_cannot_be_decoded_to_is_refused_at_start(
         list["Created"],
         list[Annotated[int, Field(gt=5)]],
     ],
-    ids=str,
 )
 def test_a_list_however_it_is_spelt_takes_batches(annotation: Any) -> None:
     async def handle(data: Any) -> None: ...
