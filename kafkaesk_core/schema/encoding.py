@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from itertools import islice
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
@@ -11,12 +12,20 @@ from pydantic_core import from_json, to_json
 
 from kafkaesk_core.errors import InvalidSchemaError
 
+from .comparison import differences, is_equal
+from .exactness import is_exact
 from .problems import invalid_message, non_finite, told
 from .registration import SchemaRegistration
 from .round_trip import obstacles
 from .twin import acceptor, may_hide_nan
 
 __all__ = ["Encoder", "encoder_of"]
+
+_LISTED = 5
+_SUSPECT = (b"NaN", b"Infinity", b"null")  # what becomes of numbers that JSON does not have
+_REMEDY = (
+    "annotate each with the type that it holds, or give it a serializer and a validator that fit"
+)
 
 # Any below: data is whatever the caller publishes; it is checked here.
 
@@ -49,7 +58,16 @@ def encoder_of(registration: SchemaRegistration) -> Encoder:
 class ModelEncoder:
     """Encodes instances of one model, and JSON-able data that satisfies it."""
 
-    __slots__ = ("_accept", "_may_hide_nan", "_model", "_prefix", "_to_json", "id", "key")
+    __slots__ = (
+        "_accept",
+        "_compares",
+        "_may_hide_nan",
+        "_model",
+        "_prefix",
+        "_to_json",
+        "id",
+        "key",
+    )
 
     def __init__(self, model: type[BaseModel], registration: SchemaRegistration) -> None:
         if found := obstacles(model):
@@ -62,26 +80,35 @@ class ModelEncoder:
         self._model = model
         self._prefix = _prefix(self.key)
         self._to_json = model.__pydantic_serializer__.to_json
-        self._accept = acceptor(model)
-        self._may_hide_nan = may_hide_nan(model.__pydantic_core_schema__)
+        self._compares = not is_exact(model)
+        validate = model.__pydantic_validator__.validate_json
+        self._accept = validate if self._compares else acceptor(model)
+        self._may_hide_nan = not self._compares and may_hide_nan(model.__pydantic_core_schema__)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; what was serialised is validated again, as bytes.
 
-        That finds instances that were changed after validation, or made without.
+        That finds instances that were changed after validation, or made without. Where the types
+        alone do not say that the data arrives as it is, it is compared with what would arrive.
         """
         if type(data) is not self._model and not isinstance(data, BaseModel):
-            data, validate = self._instance(data, topic), False
+            data, validate = self._instance(data, topic), self._compares
         try:
             content = self._to_json(data, by_alias=True, warnings=False)
-            if validate:
-                self._accept(content)
+            read = self._accept(content) if validate else None
         except Exception as error:  # a model's own serializers and validators run
             problem = self._problem(data, error)
             raise invalid_message(self.key, topic, problem) from error
-        if validate and self._may_hide_nan and b"null" in content:
-            _refuse_non_finite(self._plain(data), self.key, topic)
+        if validate:
+            if self._compares and not is_equal(data, read):
+                self._refuse_differences(data, read, topic)
+            elif self._may_hide_nan and b"null" in content:
+                _refuse_non_finite(self._plain(data), self.key, topic)
         return self._prefix + content + b"}"
+
+    def _refuse_differences(self, data: Any, read: Any, topic: str) -> None:
+        if found := list(islice(differences(data, read), _LISTED)):
+            raise invalid_message(self.key, topic, "; ".join(found), _REMEDY)
 
     def _instance(self, data: Any, topic: str) -> BaseModel:
         content = _json_of(data, self.key, topic)
@@ -92,9 +119,20 @@ class ModelEncoder:
 
     def _problem(self, data: BaseModel, error: Exception) -> str:
         if not isinstance(error, ValidationError):
-            return f"it cannot be serialised ({type(error).__name__})"
+            fields = ", ".join(self._unserialisable(data)) or "data"
+            is_binary = "invalid utf-8" in str(error)
+            why = "bytes that are not UTF-8: set ser_json_bytes and val_json_bytes to 'base64'"
+            return f"{fields}: cannot be serialised ({why if is_binary else type(error).__name__})"
         paths = ", ".join(non_finite(self._plain(data)))
         return f"{paths}: JSON has no NaN and no infinity" if paths else told(error)
+
+    def _unserialisable(self, data: BaseModel) -> Iterator[str]:
+        """Yield the names of the fields that cannot be serialised."""
+        for name in (*type(data).model_fields, *(data.model_extra or {})):
+            try:
+                self._to_json(data, include={name}, by_alias=True, warnings=False)
+            except Exception:  # as in `encode`
+                yield name
 
     def _plain(self, data: BaseModel) -> Any:
         return self._model.__pydantic_serializer__.to_python(data, warnings=False, by_alias=True)
@@ -142,11 +180,14 @@ def _compiled(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
 
 
 def _json_of(data: Any, key: str, topic: str) -> bytes:
-    _refuse_non_finite(data, key, topic)
     try:
-        return to_json(data, by_alias=True)
+        content = to_json(data, by_alias=True)
     except Exception as error:
         raise invalid_message(key, topic, f"it is no JSON ({type(error).__name__})") from error
+    if any(word in content for word in _SUSPECT):
+        _refuse_non_finite(from_json(content), key, topic)
+        _refuse_non_finite(data, key, topic)
+    return content
 
 
 def _refuse_non_finite(data: Any, key: str, topic: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from kafkaesk_core.errors import InvalidMessageError
 
-__all__ = ["invalid_json", "invalid_message", "non_finite", "told"]
+__all__ = ["invalid_json", "invalid_message", "is_non_finite", "non_finite", "told"]
 
 # Any below: pydantic's error details, and data of any type.
 _LISTED = 5
@@ -32,27 +34,45 @@ def invalid_json(error: ValidationError) -> str | None:
     return detail["msg"] if detail["type"] == "json_invalid" else None
 
 
-def invalid_message(key: str, topic: str, problem: str) -> InvalidMessageError:
+def invalid_message(
+    key: str,
+    topic: str,
+    problem: str,
+    remedy: str = "mend the data, or register the change as a new version",
+) -> InvalidMessageError:
     """Say that data does not satisfy its schema."""
     return InvalidMessageError(
-        f"data for topic {topic} does not satisfy schema {key}: {problem}; "
-        "mend the data, or register the change as a new version",
+        f"data for topic {topic} does not satisfy schema {key}: {problem}; {remedy}",
         schema=key,
         topic=topic,
     )
 
 
+def is_non_finite(value: Any) -> bool:
+    """Whether it is a NaN or an infinity, as a float or a decimal."""
+    if isinstance(value, Decimal):
+        return not value.is_finite()
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def non_finite(data: Any, path: str = "") -> Iterator[str]:
     """Yield the paths of NaN and infinity, which JSON does not have."""
-    if isinstance(data, float):
-        if not math.isfinite(data):
-            yield path or "data"
-    elif isinstance(data, Mapping):
-        for key, value in data.items():
+    held = _held(data)
+    if is_non_finite(data):
+        yield path or "data"
+    elif isinstance(held, Mapping):
+        for key, value in held.items():
             yield from non_finite(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(data, (list, tuple, set, frozenset)):
+    elif isinstance(data, Collection) and not isinstance(data, (str, bytes, bytearray)):
         for index, value in enumerate(data):
             yield from non_finite(value, f"{path}.{index}" if path else str(index))
+
+
+def _held(data: Any) -> Any:
+    """The fields of a model or dataclass, or the data itself."""
+    if isinstance(data, BaseModel):
+        return data.__dict__ | (data.model_extra or {})
+    return getattr(data, "__dict__", {}) if dataclasses.is_dataclass(data) else data
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from pydantic import AliasChoices, AliasPath, BaseModel, PlainSerializer, WrapSerializer
@@ -33,7 +33,7 @@ def _of_model(model: type[BaseModel], seen: set[Any]) -> Iterator[str]:
         yield from _of_exclusion(where, field)
         if name not in own_words and "*" not in own_words and not _has_serializer(field.metadata):
             yield from _of_alias(where, name, field, model)
-            yield from _of_annotation(where, field.annotation, seen)
+            yield from _of_annotation(where, field.annotation, seen, model.model_config)
     yield from _of_config(model)
 
 
@@ -75,26 +75,36 @@ def _of_config(model: type[BaseModel]) -> Iterator[str]:
     config = model.model_config
     if config.get("ser_json_inf_nan") == "constants":
         yield f"{model.__name__} has ser_json_inf_nan='constants', which is not JSON; use 'strings'"
-    if config.get("extra") == "forbid" and model.model_computed_fields:
-        names = ", ".join(sorted(model.model_computed_fields))
+    extra, computed = config.get("extra"), ", ".join(sorted(model.model_computed_fields))
+    if computed and extra in ("forbid", "allow"):
+        does = "refuse" if extra == "forbid" else "keep as data"
         yield (
-            f"{model.__name__} has extra='forbid' and would refuse its own computed fields "
-            f"({names}); use extra='ignore' or a property"
+            f"{model.__name__} has extra={extra!r} and would {does} its own computed fields "
+            f"({computed}); use extra='ignore' or a property"
         )
 
 
-def _of_annotation(where: str, annotation: Any, seen: set[Any]) -> Iterator[str]:
+def _of_annotation(
+    where: str, annotation: Any, seen: set[Any], config: Mapping[str, Any]
+) -> Iterator[str]:
     """Look into unions, containers, nested models, dataclasses and typed dictionaries."""
     if get_origin(annotation) is Annotated:
         if not _has_serializer(get_args(annotation)[1:]):
-            yield from _of_annotation(where, get_args(annotation)[0], seen)
+            yield from _of_annotation(where, get_args(annotation)[0], seen, config)
         return
     for argument in get_args(annotation):
-        yield from _of_annotation(where, argument, seen)
+        yield from _of_annotation(where, argument, seen, config)
     kind = get_origin(annotation) or annotation
     alias = getattr(kind, "__value__", None) or getattr(kind, "__supertype__", None)
-    if alias is not None:  # a type statement, a NewType
-        yield from _of_annotation(where, alias, seen)
+    if alias is None:
+        yield from _of_kind(where, kind, seen, config)
+    elif kind not in seen:  # a type statement, which may stand for something that holds itself
+        yield from _of_annotation(where, alias, {*seen, kind}, config)
+
+
+def _of_kind(where: str, kind: Any, seen: set[Any], config: Mapping[str, Any]) -> Iterator[str]:
+    if kind is bytes:
+        yield from _of_bytes(where, config)
     elif hasattr(kind, "get_secret_value"):
         yield (
             f"{where} is a {kind.__name__}, which is published as stars; "
@@ -103,14 +113,23 @@ def _of_annotation(where: str, annotation: Any, seen: set[Any]) -> Iterator[str]
     elif inspect.isclass(kind) and issubclass(kind, BaseModel):
         yield from _of_model(kind, seen)
     elif is_typeddict(kind) or dataclasses.is_dataclass(kind):
-        yield from _of_fields(where, kind, seen)
+        yield from _of_fields(where, kind, seen, getattr(kind, "__pydantic_config__", config))
 
 
-def _of_fields(where: str, kind: Any, seen: set[Any]) -> Iterator[str]:
+def _of_bytes(where: str, config: Mapping[str, Any]) -> Iterator[str]:
+    written, read = (config.get(f"{way}_json_bytes", "utf8") for way in ("ser", "val"))
+    if written != read:
+        yield (
+            f"{where} is bytes, published as {written!r} and read as {read!r}; "
+            "set ser_json_bytes and val_json_bytes to the same"
+        )
+
+
+def _of_fields(where: str, kind: Any, seen: set[Any], config: Mapping[str, Any]) -> Iterator[str]:
     if kind not in seen:
         seen.add(kind)
         for name, hint in get_type_hints(kind, include_extras=True).items():
-            yield from _of_annotation(f"{where}.{name}", hint, seen)
+            yield from _of_annotation(f"{where}.{name}", hint, seen, config)
 
 
 def _has_serializer(metadata: Any) -> bool:
