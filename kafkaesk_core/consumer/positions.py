@@ -105,8 +105,9 @@ class Positions:
     def _start_anew(self, partition: TopicPartition, offset: int, *, is_first: bool) -> None:
         self._forget(partition)
         # A group that starts at the end owes a commit of that position: without it, a restart
-        # before the first commit would skip what came in between (rule 9).
-        is_owed = is_first and self._policy == "latest"
+        # before the first commit would skip what came in between (rule 9). The same holds where
+        # what it had committed is not in the log any more.
+        is_owed = self._policy == "latest" or not is_first
         self._ledger.start_at(partition, offset, commit=is_owed)
         if is_owed:
             self._owes()

@@ -473,6 +473,21 @@ async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> N
     assert engine.ledger.stale_completions == 0
 
 
+@pytest.mark.parametrize(("policy", "offset"), [("latest", 7), ("earliest", 5)])
+async def test_rule_9_where_a_group_goes_on_after_its_offset_expired_is_committed(
+    policy: str, offset: int
+) -> None:
+    """Else the next start would find it out of range again, and "latest" skip what came since."""
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    member.first = 5
+
+    await positions(engine, member, policy).reset({A: 4}, timeout=1.0)
+
+    assert member.sought == [(A, offset)]
+    assert engine.owed == [{A: offset}]
+
+
 async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     engine, member = Engine(), Member()
     engine.rebalance.assigned(frozenset({A}))

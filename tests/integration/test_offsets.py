@@ -252,6 +252,40 @@ async def test_f38_latest_loses_nothing_when_the_log_expires_up_to_markers(
     assert got == [b"1", b"2", b"3", b"4"]
 
 
+async def test_rule_9_latest_skips_nothing_twice_after_its_offset_expired(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """It went on at the end and committed nothing: the next start skipped what came meanwhile."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings={**READ_COMMITTED, "auto_offset_reset": "latest"})
+    topic = group = f"{app.settings.topic_prefix}expired"
+    got: list[bytes] = []
+
+    @app.subscribe("expired", group)
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async def start_and_stop(end: int) -> None:
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, end), within=20)
+        await app.stop()
+        await consuming
+
+    async with app:
+        await publish(app, "expired", 1)
+        await start_and_stop(1)
+        await publish(app, "expired", 3)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(4)})
+        await admin.close()
+        await start_and_stop(4)
+        await (await app.raw_publish("expired", b"while it was away"))
+        await app.consume_for(1, seconds=20)
+
+    assert got == [b"while it was away"]
+
+
 # --- "latest", and topics that are created while the group consumes
 
 
