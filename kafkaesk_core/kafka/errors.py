@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import aiokafka.errors as kafka
-from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import (
     AuthenticationError,
@@ -185,31 +184,6 @@ def explain(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _missing_codec(error: BaseException) -> str | None:
-    """Say which topic is compressed in a way that we have no library for, and what to install."""
-    text = explain(error)
-    codec = next((name for name in ("gzip", "snappy", "lz4", "zstd") if name in text), None)
-    if not isinstance(error, kafka.UnsupportedCodecError) or codec is None:
-        return None
-    partition = _partition_of(error)
-    place = "records are" if partition is None else f"{partition[0]}[{partition[1]}] is"
-    return (
-        f"{place} compressed with {codec}, for which no library is installed; "
-        f"pip install kafkaesk-core[{codec}]"
-    )
-
-
-def _partition_of(error: BaseException) -> tuple[str, int] | None:
-    """The partition whose batch could not be read: only the frames of aiokafka know it."""
-    trace = error.__traceback__
-    while trace is not None:
-        found = trace.tb_frame.f_locals.get("tp")
-        if isinstance(found, TopicPartition):
-            return found.topic, found.partition
-        trace = trace.tb_next
-    return None
-
-
 def translate(
     error: BaseException,
     attempted: str,
@@ -221,7 +195,7 @@ def translate(
 
     `attempted` starts the message, as in "creating topic orders".
     """
-    message = f"{attempted} failed: {_missing_codec(error) or explain(error)}"
+    message = f"{attempted} failed: {explain(error)}"
     kind = kind_of(error)
     if issubclass(kind, BrokerUnreachableError):
         return kind(message, servers=servers)

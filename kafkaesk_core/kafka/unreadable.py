@@ -231,8 +231,8 @@ class _Reader:
 
 def _remedy(partition: TopicPartition, codec: str, error: Exception) -> Stop:
     stop = Stop(
-        f"topic {partition.topic} has records compressed with {codec}, and the library for it is "
-        f"not installed: pip install kafkaesk-core[{codec}]"
+        f"topic {partition.topic} has records compressed with {codec}, for which no library "
+        f"is installed; pip install kafkaesk-core[{codec}]"
     )
     stop.__cause__ = error
     return stop

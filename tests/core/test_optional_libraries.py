@@ -5,11 +5,13 @@ Each case runs in a process in which the library cannot be imported.
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
 WITHOUT = """
 import sys
@@ -29,17 +31,16 @@ READ = """
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from kafkaesk_core.kafka.errors import translate
+from kafkaesk_core.kafka.unreadable import Salvage
 batch = MemoryRecords(bytes.fromhex({batch!r}))
-records = PartitionRecords(TopicPartition("orders", 3), batch, [], 0, None, None, False, 0)
-try:
-    list(records)
-except Exception as error:
-    print(translate(error, "group billing: polling"))
+partition = TopicPartition("orders", 3)
+records = PartitionRecords(partition, batch, [], 0, None, None, True, 0)
+for record in Salvage().records(partition, records):
+    print(record.error)
 """
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-ATTRIBUTES = 22
-"""The byte of a batch whose lowest bits are its codec (Kafka's message format, v2)."""
+CHECKSUM, ATTRIBUTES = 17, 22
+"""Where they are in a batch; the lowest bits of the latter are the codec (format v2)."""
 
 
 def said_without_libraries(code: str) -> str:
@@ -77,10 +78,11 @@ def test_a_compressed_batch_that_cannot_be_read_names_its_topic_and_the_remedy(c
     builder.append(0, 0, None, b"x" * 500, [])
     batch = bytearray(builder.build())
     batch[ATTRIBUTES] = CODECS[codec]
+    struct.pack_into(">I", batch, CHECKSUM, calc_crc32c(bytes(batch[CHECKSUM + 4 :])))
 
     said = said_without_libraries(READ.format(batch=batch.hex()))
 
     assert said == (
-        f"group billing: polling failed: orders[3] is compressed with {codec}, for which no "
-        f"library is installed; pip install kafkaesk-core[{codec}]"
+        f"topic orders has records compressed with {codec}, for which no library is installed; "
+        f"pip install kafkaesk-core[{codec}]"
     )

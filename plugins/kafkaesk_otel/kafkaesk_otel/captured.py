@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kafkaesk_core import DecodeError, IncomingMessage, OutgoingMessage
+from kafkaesk_core import DecodeError, IncomingMessage, OutgoingMessage, Stop
 from kafkaesk_core.message import Header
 
 from .conventions import (
@@ -43,7 +43,10 @@ def of_incoming(message: IncomingMessage, settings: OTelSettings) -> dict[str, V
     attributes[OFFSET] = message.offset
     if message.attempt > 1:
         attributes[ATTEMPT] = message.attempt
-    value = message.record.value
+    try:
+        value = message.record.value
+    except (DecodeError, Stop):  # it cannot be read: the handling says why
+        return attributes
     if value is None:
         attributes[TOMBSTONE] = True
     elif settings.capture_body_size:
