@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MUTATIONS", "Mutation", "mutate"]
+from .mutation import Mutation
+
+__all__ = ["MUTATIONS", "mutate"]
 
 ROOT = Path(__file__).parents[2]
 SUITE = ("tests/core", "tests/integration", "tests/faults")
@@ -21,113 +22,102 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "
 LIMIT = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A defect: in `file`, `right` is replaced by `wrong`."""
-
-    defect: str
-    what: str
-    file: str
-    right: str
-    wrong: str
-
-
 MUTATIONS = (
     Mutation(
         "U1",
         "a client's error out of a handler passes for a handled record",
-        "kafkaesk_core/consumer/handling.py",
-        "        outcome = self.failures.decide(error, job)\n",
-        "        outcome = self.failures.decide(error, job)\n"
-        "        if type(error).__module__ == 'aiokafka.errors':\n"
-        "            outcome = DONE\n",
+        "MessageHandling._failed",
+        "outcome = self.failures.decide(error, job)",
+        """
+        outcome = self.failures.decide(error, job)
+        if type(error).__module__ == "aiokafka.errors":
+            outcome = DONE
+        """,
     ),
     Mutation(
         "U2",
         "an offset may be committed before its handler has ended",
-        "kafkaesk_core/consumer/handling.py",
-        "            try:\n                await self.layers(job)\n",
-        "            p = job.portion\n"
-        "            p.finish(job.record.offset)\n"
-        "            job.is_closed = True\n"
-        "            try:\n                await self.layers(job)\n",
+        "MessageHandling.run",
+        "await self.layers(job)",
+        """
+        job.portion.finish(job.record.offset)
+        job.is_closed = True
+        await self.layers(job)
+        """,
     ),
     Mutation(
         "U3",
         "the highest finished offset is committed, not the lowest open one",
-        "kafkaesk_core/ledger.py",
-        "        return self.open[0] if self.open else self.position\n",
-        "        if self.done:\n            return max(self.done) + 1\n"
-        "        return self.open[0] if self.open else self.position\n",
+        "_Tracker.watermark",
+        "return self.open[0] if self.open else self.position",
+        """
+        if self.done:
+            return max(self.done) + 1
+        return self.open[0] if self.open else self.position
+        """,
     ),
-    Mutation(
-        "U9",
-        "a rewind is not followed",
-        "kafkaesk_core/ledger.py",
-        "        self.assign([partition])\n        tracker = self._trackers[partition]\n",
-        "        tracker = self._trackers[partition]\n",
-    ),
+    Mutation("U9", "a rewind is not followed", "Ledger.start_at", "self.assign([partition])", ""),
     Mutation(
         "U10",
         "nothing is committed on a clean stop",
-        "kafkaesk_core/consumer/rebalance.py",
-        "        if self._commits_automatically:\n            await self._commit(reason)\n",
-        "        if self._commits_automatically and reason != 'stop':\n"
-        "            await self._commit(reason)\n",
+        "Rebalance._finish",
+        "await self._commit(reason)",
+        """
+        if reason != "stop":
+            await self._commit(reason)
+        """,
     ),
     Mutation(
         "U11",
         "a member without partitions is not polled",
-        "kafkaesk_core/consumer/polling.py",
-        "        member = self._seat.member\n        wanted = self._intake.wanted()\n",
-        "        member = self._seat.member\n"
-        "        if not self._ledger and member.is_joined:\n"
-        "            await asyncio.sleep(0.05)\n            return False\n"
-        "        wanted = self._intake.wanted()\n",
+        "Polling._poll",
+        "wanted = self._intake.wanted()",
+        """
+        if not self._ledger and member.is_joined:
+            await asyncio.sleep(0.05)
+            return False
+        wanted = self._intake.wanted()
+        """,
     ),
     Mutation(
         "U12",
         "nothing is committed when partitions are revoked",
-        "kafkaesk_core/consumer/rebalance.py",
-        "        if self._commits_automatically:\n            await self._commit(reason)\n",
-        "        if self._commits_automatically and reason != 'revoke':\n"
-        "            await self._commit(reason)\n",
+        "Rebalance._finish",
+        "await self._commit(reason)",
+        """
+        if reason != "revoke":
+            await self._commit(reason)
+        """,
     ),
     Mutation(
         "U13",
         "completions of an earlier assignment count",
-        "kafkaesk_core/ledger.py",
-        "tracker.epoch == epoch and tracker.finish(offset)",
-        "tracker.finish(offset)",
+        "Ledger.finish",
+        "tracker.epoch == epoch",
+        "True",
     ),
     Mutation(
         "own 1",
         "commits go on between a revocation and the next assignment",
-        "kafkaesk_core/consumer/commits.py",
-        "        self._is_open = False\n        running = ",
-        "        running = ",
+        "Commits.close",
+        "self._is_open = False",
+        "",
     ),
     Mutation(
         "own 2",
         "records that a failed poll had drained are skipped",
-        "kafkaesk_core/kafka/consumer.py",
-        "            self._rewind(wanted, before)\n",
+        "GroupMember.poll",
+        "self._rewind(wanted, before)",
         "",
     ),
     Mutation(
         "own 3",
         "sequence numbers of a refused batch are not taken back",
-        "kafkaesk_core/publisher/handover.py",
-        "            session.producer.undo(topic, partition, self._batch.count)\n",
-        "            pass\n",
+        "Handover._take_back",
+        "session.producer.undo(topic, partition, self._batch.count)",
+        "",
     ),
-    Mutation(
-        "own 4",
-        "records of one key run at once",
-        "kafkaesk_core/consumer/intake.py",
-        '    "key": _record_key,\n',
-        '    "key": _own_key,\n',
-    ),
+    Mutation("own 4", "records of one key run at once", "_KEYS", "_record_key", "_own_key"),
 )
 
 
@@ -141,9 +131,11 @@ def mutate(say: Callable[[str], None]) -> bool:
         copy = Path(folder) / "copy"
         shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
         for mutation in MUTATIONS:
-            right = _apply(mutation, copy)
+            file = mutation.file_in(copy)
+            right = file.read_text()
+            file.write_text(mutation.apply(right))
             test = _first_failure(copy, *SUITE)
-            (copy / mutation.file).write_text(right)
+            file.write_text(right)
             if test is None:
                 told = "NOT CAUGHT"
             elif _first_failure(copy, test) is not None:
@@ -153,16 +145,6 @@ def mutate(say: Callable[[str], None]) -> bool:
             say(f"{mutation.defect}: {mutation.what}: {told}")
     say(f"{caught} of {len(MUTATIONS)} defects caught")
     return caught == len(MUTATIONS)
-
-
-def _apply(mutation: Mutation, copy: Path) -> str:
-    """Put a defect into the copy; returns what was right."""
-    file = copy / mutation.file
-    text = file.read_text()
-    if text.count(mutation.right) != 1:
-        raise SystemExit(f"{mutation.defect} does not fit {mutation.file} any more; adapt it")
-    file.write_text(text.replace(mutation.right, mutation.wrong))
-    return text
 
 
 def _first_failure(copy: Path, *tests: str) -> str | None:
