@@ -34,6 +34,7 @@ class Figures:
     commit_pauses: dict[str, list[float]]
     rebalances: int
     unexpected_rebalances: int
+    repeats: str = ""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -53,6 +54,11 @@ class Figures:
         for workload in self.workloads.values():
             found.update(workload["redelivered_by"])
         return found
+
+    @property
+    def repeated(self) -> int:
+        """Records handled again although their partition was handed over."""
+        return self.redelivered_by["handover"]
 
     @property
     def kill_costs(self) -> list[tuple[int, int]]:
@@ -87,6 +93,7 @@ def figures_of(outcome: Outcome) -> Figures:
         commit_pauses=outcome.commit_pauses,
         rebalances=outcome.rebalances,
         unexpected_rebalances=outcome.unexpected_rebalances,
+        repeats=scenario.limits.repeats,
         problems=outcome.problems,
     )
 

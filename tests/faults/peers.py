@@ -8,7 +8,7 @@ from .broker_faults import KillBroker
 from .member_faults import KillMember, StopMember
 from .record_faults import FailedWhileJoining, Poisoned, SlowPartition
 from .scenario import Limits, Scenario
-from .scenarios import MEMBER, PATIENT, REPEATS
+from .scenarios import MEMBER, OVERRUN, PATIENT
 from .workload import Library, Workload
 
 __all__ = ["COMPARED"]
@@ -27,7 +27,7 @@ CASES = (
         (ONE,),
         (FailedWhileJoining(4.0),),
         3,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=OVERRUN),
     ),
     Scenario(
         "F7",

@@ -58,8 +58,9 @@ PATIENT_PARTITION, PATIENT_KEY, PATIENT_UNORDERED = PATIENT_MODES
 
 TAKEOVER = Limits(pause=SESSION + 3.0)
 STAYS = Limits(unexpected_rebalances=0)
-REPEATS = frozenset({"handled twice after a clean handover"})
-"""Allowed where records wait for a retry, overrun their drain, or a commit cannot be sent (D24)."""
+OVERRUN = "a handler outlives its drain, and the records above its own are not committed (D24)"
+RETRIED = "a record waits for its retry, and the records above it are not committed (D24)"
+UNSENT = "the fault keeps the last commit from being sent, or answered"
 
 SCENARIOS = (
     Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 2, limits=TAKEOVER),
@@ -74,7 +75,7 @@ SCENARIOS = (
         "fast",
         tuple(replace(mode, tuning={"drain_timeout": 2.0, "cancel_grace": 0.5}) for mode in MODES),
         (Overrun(15.0, limit=14.0), Overrun(15.0, limit=14.0, ignores=True)),
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=OVERRUN),
     ),
     Scenario(
         "F5",
@@ -83,7 +84,7 @@ SCENARIOS = (
         MODES,
         (FailedWhileJoining(4.0),),
         5,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=OVERRUN),
     ),
     Scenario(
         "F7",
@@ -92,7 +93,7 @@ SCENARIOS = (
         (replace(UNORDERED, handling=(0.0, 0.2), concurrency=64, retried=0.02),),
         (KillMember(),),
         15,
-        limits=replace(TAKEOVER, allowed=REPEATS),
+        limits=replace(TAKEOVER, repeats=RETRIED),
     ),
     Scenario(
         "F8",
@@ -101,7 +102,7 @@ SCENARIOS = (
         MODES,
         (RefuseCommits(22), RefuseCommits(25), RefuseCommits(27)),
         3,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=UNSENT),
     ),
     Scenario(
         "F9",
@@ -119,7 +120,7 @@ SCENARIOS = (
         PATIENT_MODES,
         (HoldCommits("drop"),),
         2,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=UNSENT),
     ),
     Scenario(
         "F10", "coordinator frozen", "fast", PATIENT_MODES, (FreezeBroker(8.0, "coordinator"),), 2
@@ -184,7 +185,7 @@ SCENARIOS = (
         PATIENT_MODES,
         (StopInOutage(limit=26.0),),
         2,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=UNSENT),
     ),
     Scenario(
         "F19",
@@ -258,7 +259,7 @@ SCENARIOS = (
         (replace(KEY, concurrency=64, retried=0.02, handling=(0.0, 0.02)),),
         (LeaveAndJoin(),),
         12,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=RETRIED),
     ),
     Scenario("F28", "poison", "fast", PATIENT_MODES, (Poisoned(),), 3, limits=STAYS),
     Scenario(
@@ -312,6 +313,6 @@ SCENARIOS = (
         PATIENT_MODES,
         (HoldCommits("delay", 3.0),),
         3,
-        limits=Limits(allowed=REPEATS),
+        limits=Limits(repeats=UNSENT),
     ),
 )
