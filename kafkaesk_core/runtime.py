@@ -154,12 +154,12 @@ class Runtime:
             except BrokerUnreachableError as error:
                 if self.loop.time() + CONNECT_PAUSE >= deadline:
                     raise BrokerUnreachableError(
-                        f"{error}; gave up after start_timeout {timeout:g}s",
+                        f"{error}; gave up after {timeout:g} s (start_timeout)",
                         servers=bootstrap.servers,
                     ) from error
                 if str(error) != told:
                     told = str(error)
-                    logger.warning("%s; trying for %.0f seconds more", told, left)
+                    logger.warning("%s; retrying for another %.0f seconds", told, left)
                 await asyncio.sleep(CONNECT_PAUSE)
             else:
                 return admin

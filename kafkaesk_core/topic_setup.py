@@ -183,7 +183,10 @@ class TopicSetup:
                 is_told = True
                 left = self.deadline - loop.time()
                 logger.warning(
-                    "topic %s is not ready: %s; asking on for %.0fs", self.topic, state, left
+                    "topic %s is not ready: %s; retrying for another %.0f seconds",
+                    self.topic,
+                    state,
+                    left,
                 )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -193,7 +196,7 @@ class TopicSetup:
         message = f"{attempted} topic {self.topic} failed: {text or name} (Kafka's code {code})"
         if code == _AUTHORIZATION:
             return AuthorizationError(
-                f"{message}; there is no right to see or create it, or it does not exist"
+                f"{message}; the application is not authorized to describe or create it"
             )
         return TopicError(message, topic=self.topic, code=code)
 

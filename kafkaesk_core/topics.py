@@ -183,5 +183,5 @@ def _warn_if_different(
         differences.append(f"retention.ms {facts.retention_ms} instead of {retention_ms}")
     if differences:
         logger.warning(
-            "topic %s exists with %s; it is used as it is", topic, " and ".join(differences)
+            "topic %s exists with %s; it is left unchanged", topic, " and ".join(differences)
         )

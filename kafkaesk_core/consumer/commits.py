@@ -93,7 +93,8 @@ class Commits:
         if reason in ("revoke", "stop") and left:
             self.counts["postponed"] += len(left)
             logger.warning(
-                "group %s: %d partitions stay uncommitted on %s; their last records come again",
+                "group %s: %d partitions stay uncommitted on %s; "
+                "their last records will be redelivered",
                 self._group,
                 len(left),
                 reason,

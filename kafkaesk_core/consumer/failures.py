@@ -64,20 +64,20 @@ class Failures:
             raise error
         self.counts["given_up"] += len(messages)
         logger.info(
-            "%s; ended when its partition was handed over, and comes again: %s",
-            *(self._told(messages), _described(error)),
+            "%s; interrupted when its partition was handed over, and will be redelivered: %s",
+            *(self._told(messages), self._described(error, messages)),
         )
         return GIVEN_UP
 
     def tell(self, outcome: Outcome, messages: Messages) -> None:
         """Count and log one decision on these messages, or stop the application for it."""
         if outcome.kind == "skip":
-            logger.warning("%s; skipped: %s", self._told(messages), _reason(outcome))
+            logger.warning("%s; skipped: %s", self._told(messages), self._reason(outcome, messages))
         elif outcome.kind == "retry":
             self.counts["retry"] += len(messages)
             logger.warning(
                 "%s; retrying in %g seconds: %s",
-                *(self._told(messages), outcome.delay, _reason(outcome)),
+                *(self._told(messages), outcome.delay, self._reason(outcome, messages)),
             )
         else:
             self.counts["stop"] += 1
@@ -111,13 +111,25 @@ class Failures:
         plugin = self._blame(cause) if cause else None
         failed = HandlerError(
             f"{self._told(messages)}, schema {place['schema'] or 'unknown'}: "
-            f"{_described(cause)}{f', in plugin {plugin!r}' if plugin else ''}; "
-            "it is not committed and comes again after a restart; "
-            "on_error=, or raising Skip() or Retry(), decides otherwise",
+            f"{self._described(cause, messages)}{f', in plugin {plugin!r}' if plugin else ''}; "
+            "the record is not committed and will be redelivered after a restart; "
+            "to change this, set on_error= or raise Skip() or Retry()",
             **place,
         )
         failed.__cause__ = cause
         return failed
+
+    def _reason(self, outcome: Outcome, messages: Messages) -> str:
+        error = outcome.error
+        if isinstance(error, Disposition):
+            return str(error) or f"the handler raised {type(error).__name__}"
+        return self._described(error, messages)
+
+    def _described(self, error: BaseException | None, messages: Messages) -> str:
+        """Name and text of an error, without the place that is told beside it."""
+        first = messages[0]
+        text = _described(error).replace(f"{self._told(messages)}: ", "")
+        return text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
 
     def _place(self, message: IncomingMessage) -> dict[str, Any]:
         return {
@@ -154,13 +166,6 @@ def _schema_of(message: IncomingMessage) -> str | None:
         return message.schema
     except DecodeError:
         return None
-
-
-def _reason(outcome: Outcome) -> str:
-    error = outcome.error
-    if isinstance(error, Disposition):
-        return str(error) or f"the handler raised {type(error).__name__}"
-    return _described(error)
 
 
 def _described(error: BaseException | None) -> str:

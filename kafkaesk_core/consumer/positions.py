@@ -89,8 +89,8 @@ class Positions:
         else:
             self.counts["out_of_range"] += 1
             logger.warning(
-                "%s: offset %d is not in the log any more (retention, deleted records or a "
-                "truncated log); goes on at %s %d, %d records away",
+                "%s: offset %d is no longer in the log (retention, deleted records or a "
+                "truncated log); continues at %s %d, %d records away",
                 *(where, lost, self._policy, offset, offset - lost),
             )
         if lost is None or self._goes_back(partition, offset):

@@ -177,7 +177,9 @@ class Rebalance:
         try:
             await self._commits.commit(reason, only_gaps=not self._commits_automatically)
         except Exception as error:
-            logger.warning("%s; on %s: the records since the last commit come again", error, reason)
+            logger.warning(
+                "%s; on %s: records since the last commit will be redelivered", error, reason
+            )
 
     def _count_redelivered(self, owned: Collection[TopicPartition]) -> None:
         """Rule 10: what a next owner handles again, as far as this member knows."""

@@ -76,7 +76,7 @@ class Seat:
         while self._replaced < len(self._pauses):
             pause = self._pauses[self._replaced]
             self._replaced += 1
-            logger.error("%s; joining the group anew in %g seconds", cause, pause)
+            logger.error("%s; joining the group again in %g seconds", cause, pause)
             await self.member.stop(LEAVE_TIMEOUT)
             if await self._is_closed_within(pause):
                 return

@@ -102,7 +102,7 @@ class Vitals:
             for job in route.lanes.overdue(seconds + route.settings.cancel_grace):
                 logger.error(
                     "%s[%d]@%d (group %s, handler %s) ignored its cancellation after "
-                    "timeout_seconds=%g; its lane waits for it, others go on",
+                    "timeout_seconds=%g; its lane stays blocked, others continue",
                     *(job.topic, job.partition, job.offset, self._group),
                     *(route.handling.subscription.handler_name, seconds),
                 )
@@ -130,7 +130,7 @@ class Vitals:
         """What is degraded but may mend itself."""
         hindrances = []
         if not self._member().is_joined:
-            hindrances.append("waits for its partitions (joining, or a rebalance)")
+            hindrances.append("waiting for partitions (joining, or a rebalance)")
         if self._trouble:
             hindrances.append(self._trouble)
         if self._commits.last_error:

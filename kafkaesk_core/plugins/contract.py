@@ -79,7 +79,7 @@ def _check_attributes(plugin: object, name: str) -> None:
     stage = getattr(plugin, "stage", None)
     if stage is not None and stage not in STAGES:
         raise PluginError(
-            f"plugin {name!r}: stage {stage!r} is none of {', '.join(STAGES)}"
+            f"plugin {name!r}: stage {stage!r} is not one of {', '.join(STAGES)}"
             f"{did_you_mean(str(stage), STAGES)}",
             plugin=name,
         )

@@ -159,7 +159,7 @@ def warn_of_unknown(where: str, names: Iterable[str], known: Collection[str]) ->
     """Log each name that is not known: the setting that has it does nothing."""
     for name in sorted(set(names) - set(known)):
         hint = did_you_mean(name, known)
-        logger.warning("%s: there is no plugin %r, ignoring it%s", where, name, hint)
+        logger.warning("%s: unknown plugin %r is ignored%s", where, name, hint)
 
 
 def load_each(

@@ -80,7 +80,7 @@ class Desk:
         """Log and count failures that nobody looked at."""
         self.counts.unobserved += count
         logger.error(
-            "nobody looked at %d of %d failed deliveries: topic=%s partition=%d: %s",
+            "%d of %d failed deliveries were never awaited: topic=%s partition=%d: %s",
             count,
             outcome.count,
             *outcome.topic_partition,
@@ -119,4 +119,4 @@ class Desk:
                 assert tell is not None
                 tell(message, metadata, None if error is None else fresh(error))
             except Exception:
-                logger.exception("being told of a message to %s failed", message.topic)
+                logger.exception("an observer of the messages to %s failed", message.topic)

@@ -119,7 +119,7 @@ class Handover:
     def _take_back(self, session: Session, judged: Failure) -> None:
         link, (topic, partition) = self._desk.link, self._batch.topic_partition
         if judged is Failure.RENEW:
-            link.retire(session, f"the broker refuses to go on with {topic}[{partition}]")
+            link.retire(session, f"the broker accepts no more batches for {topic}[{partition}]")
         else:
             session.producer.undo(topic, partition, self._batch.count)
 

@@ -159,9 +159,7 @@ class Link:
     def health(self, now: float) -> list[str]:
         """Return what is wrong, if anything."""
         if self._session is None:
-            return [
-                f"there is no working producer: {self._reason} (replaced {self.replaced} times)"
-            ]
+            return [f"no producer works: {self._reason} (replaced {self.replaced} times)"]
         if not self._session.producer.is_alive:
             return ["the producer's sending task has ended"]
         if now - self._replaced_at < _RECENT_SECONDS:

@@ -255,7 +255,7 @@ class Publisher:
                 self._link.check(loop.time())
                 self._routes.refresh()
             except Exception:
-                logger.exception("watching over the producer failed; going on")
+                logger.exception("checking the producer failed; the check continues")
 
     async def _wait_for_room(self, topic: str, size: int) -> None:
         try:

@@ -249,12 +249,12 @@ def _json(message: IncomingMessage) -> Any:
     try:
         return from_json(message.value)
     except ValueError as error:
-        raise DecodeError(f"{_where(message)} is no JSON: {error}") from None
+        raise DecodeError(f"{_where(message)} is not valid JSON: {error}") from None
 
 
 def _problem(message: IncomingMessage, error: ValidationError) -> Exception:
     if problem := invalid_json(error):
-        return DecodeError(f"{_where(message)} is no JSON: {problem}")
+        return DecodeError(f"{_where(message)} is not valid JSON: {problem}")
     return InvalidMessageError(
         f"{_where(message)} does not satisfy its handler's model: {told(error)} "
         f"(schema {message.schema})",

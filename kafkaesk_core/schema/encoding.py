@@ -174,7 +174,7 @@ def _compiled(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
         return jsonschema.validator_for(document).iter_errors  # type: ignore[no-any-return]  # untyped
     except ValueError as error:
         raise InvalidSchemaError(
-            f"schema {key}: the document is no valid JSON Schema: {str(error).splitlines()[0]}",
+            f"schema {key}: the document is not a valid JSON Schema: {str(error).splitlines()[0]}",
             schema=key,
         ) from error
 
@@ -183,7 +183,9 @@ def _json_of(data: Any, key: str, topic: str) -> bytes:
     try:
         content = to_json(data, by_alias=True)
     except Exception as error:
-        raise invalid_message(key, topic, f"it is no JSON ({type(error).__name__})") from error
+        raise invalid_message(
+            key, topic, f"it is not valid JSON ({type(error).__name__})"
+        ) from error
     if any(word in content for word in _SUSPECT):
         _refuse_non_finite(from_json(content), key, topic)
         _refuse_non_finite(data, key, topic)

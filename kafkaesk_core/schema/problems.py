@@ -38,7 +38,7 @@ def invalid_message(
     key: str,
     topic: str,
     problem: str,
-    remedy: str = "mend the data, or register the change as a new version",
+    remedy: str = "fix the data, or register the change as a new version",
 ) -> InvalidMessageError:
     """Say that data does not satisfy its schema."""
     return InvalidMessageError(

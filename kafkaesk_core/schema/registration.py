@@ -60,7 +60,7 @@ class SchemaRegistration:
                 isinstance(self.id, str) and self.id and ":" not in self.id,
                 "the id must be a name without ':', the version is given on its own",
             ),
-            (_is_count(self.version), f"version {self.version!r} must be an integer from 1"),
+            (_is_count(self.version), f"version must be 1 or greater, got {self.version!r}"),
             (
                 (model is None) != (document is None),
                 "give a pydantic model or a JSON Schema document, one of them",
@@ -75,10 +75,13 @@ class SchemaRegistration:
             ),
             (
                 _are_names(self.streams),
-                f"streams {self.streams!r} must be a list of names",
+                f"streams must be a list of names, got {self.streams!r}",
             ),
             *(
-                (value is None or _is_count(value), f"{name} {value!r} must be 1 or more, or None")
+                (
+                    value is None or _is_count(value),
+                    f"{name} must be 1 or greater, or None, got {value!r}",
+                )
                 for name in ("retention", "partitions", "replication_factor")
                 for value in (getattr(self, name),)
             ),

@@ -46,9 +46,18 @@ def plain(data: bytes) -> None: ...
         (lambda: wrong().schema("X")(5), "'X': a JSON Schema document is a dict, not int"),
         (lambda: wrong().schema("X")(int), "'X': .*int.* is not a pydantic model"),
         (lambda: wrong().schema("X:1")(Content), "'X:1': .* without ':'"),
-        (lambda: wrong().schema("X", version=0)(Content), "'X': version 0"),
-        (lambda: wrong().schema("X", retention=-1)(Content), "'X': retention -1"),
-        (lambda: wrong().schema("X", streams="abc")(Content), "'X': streams 'abc'"),
+        (
+            lambda: wrong().schema("X", version=0)(Content),
+            "'X': version must be 1 or greater, got 0",
+        ),
+        (
+            lambda: wrong().schema("X", retention=-1)(Content),
+            "'X': retention must be 1 or greater, or None, got -1",
+        ),
+        (
+            lambda: wrong().schema("X", streams="abc")(Content),
+            "'X': streams must be a list of names, got 'abc'",
+        ),
         (lambda: wrong().schema()({"type": "object"}), "the id must be a name"),
         (lambda: wrong().subscribe(5)(handle), "handle: is subscribed to 5"),
         (lambda: wrong().subscribe("a")(plain), "plain: must be an 'async def' function; call blo"),

@@ -389,9 +389,9 @@ def test_disabling_ordering_or_configuring_what_is_not_there_is_a_warning(
     )
 
     assert [record.getMessage() for record in caplog.records] == [
-        "KAFKAESK_DISABLE_PLUGINS: there is no plugin 'god', ignoring it; did you mean 'good'?",
-        "plugin settings: there is no plugin 'goof', ignoring it; did you mean 'good'?",
-        "plugin order: there is no plugin 'gold', ignoring it; did you mean 'good'?",
+        "KAFKAESK_DISABLE_PLUGINS: unknown plugin 'god' is ignored; did you mean 'good'?",
+        "plugin settings: unknown plugin 'goof' is ignored; did you mean 'good'?",
+        "plugin order: unknown plugin 'gold' is ignored; did you mean 'good'?",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -421,7 +421,7 @@ def test_a_name_of_two_packages_may_be_disabled() -> None:
     [
         (ModuleNotFoundError("No module named 'x'"), "ModuleNotFoundError: No module named 'x'"),
         (type("Broken", (Plain,), {"__init__": lambda self: 1 / 0}), "ZeroDivisionError: "),
-        (type("Wrong", (Plain,), {"stage": "out"}), "stage 'out' is none of observe"),
+        (type("Wrong", (Plain,), {"stage": "out"}), "stage 'out' is not one of observe"),
         (lambda: Plain(), "function implements no hook"),
     ],
 )

@@ -664,7 +664,7 @@ async def test_healthy_partitions_end_before_the_producer_is_closed() -> None:
         bad = await publisher.send(message(b"bad", partition=0))
         await until(lambda: len(cluster.held) == 2)
         cluster.held[1].future.set_exception(kafka.UnknownError())
-        await until(lambda: publisher.health() and "no working producer" in publisher.health()[0])
+        await until(lambda: publisher.health() and "no producer works" in publisher.health()[0])
         held_up = await publisher.send(message(b"held up", partition=2))
         await asyncio.sleep(0.05)
         assert not bad.done()
@@ -819,7 +819,7 @@ async def test_u7_failures_that_nobody_looked_at_are_logged_once_per_batch(
             await until(lambda: caplog.records)
 
         (record,) = caplog.records
-        assert "nobody looked at 5 of 5 failed deliveries: topic=orders partition=0" in (
+        assert "5 of 5 failed deliveries were never awaited: topic=orders partition=0" in (
             record.getMessage()
         )
         assert "InvalidTopicError" in record.getMessage()

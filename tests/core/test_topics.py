@@ -308,7 +308,7 @@ async def test_a_topic_that_may_not_be_seen_is_an_authorization_error() -> None:
     admin = FakeAdmin()
     admin.script["describe"].append(TopicState(29, (), ()))
 
-    with pytest.raises(AuthorizationError, match="no right to see"):
+    with pytest.raises(AuthorizationError, match="not authorized to describe"):
         await topics_of(admin).ensure("prod.orders")
 
     assert "create" not in admin.calls
@@ -349,7 +349,7 @@ async def test_a_topic_that_takes_long_is_told_of_once(
     (line,) = [r.getMessage() for r in caplog.records if "not ready" in r.getMessage()]
     assert "prod.orders" in line
     assert "all down" in line
-    assert "asking on for 2s" in line
+    assert "retrying for another 2 seconds" in line
 
 
 async def test_an_unexpected_error_is_translated() -> None:
@@ -400,7 +400,7 @@ async def test_a_different_topic_is_told_in_one_warning_and_left_alone(
 
     assert [record.getMessage() for record in caplog.records] == [
         "topic prod.orders exists with 3 partitions instead of 7 and "
-        "retention.ms 604800000 instead of 60000; it is used as it is"
+        "retention.ms 604800000 instead of 60000; it is left unchanged"
     ]
     assert admin.topics["prod.orders"] == (3, 1, {})
 

@@ -255,4 +255,4 @@ async def test_f36_offsets_out_of_range_are_reset_by_policy_and_told(
         await eventually(lambda: (0, 19) in group.handled, within=20)
 
     assert (0, 12) not in group.handled
-    assert "offset 10 is not in the log any more" in caplog.text
+    assert "offset 10 is no longer in the log" in caplog.text

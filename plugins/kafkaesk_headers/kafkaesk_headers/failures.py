@@ -21,7 +21,7 @@ class Failures:
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             logger.warning(
-                "%s failed and is counted from here on; the message goes on without it",
+                "%s failed; further failures are only counted, and messages continue without it",
                 kind,
                 exc_info=error,
             )

@@ -30,7 +30,7 @@ def _level(_: click.Context, __: click.Parameter, text: str) -> int:
     if text.isdigit():
         return int(text)
     if text.upper() not in known:
-        raise click.BadParameter(f"{text!r} is none of {', '.join(known).lower()}, or a number")
+        raise click.BadParameter(f"{text!r} is not one of {', '.join(known).lower()}, or a number")
     return known[text.upper()]
 
 
@@ -38,7 +38,7 @@ def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Patt
     try:
         return None if text is None else re.compile(text)
     except re.error as error:
-        raise click.BadParameter(f"{text!r} is no regular expression: {error}") from error
+        raise click.BadParameter(f"{text!r} is not a valid regular expression: {error}") from error
 
 
 # Any: options of aiokafka.
@@ -46,7 +46,7 @@ def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str
     try:
         parsed = None if text is None else json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"it is no JSON: {error}") from error
+        raise click.BadParameter(f"it is not valid JSON: {error}") from error
     if parsed is not None and not isinstance(parsed, dict):
         raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
     return parsed
@@ -54,13 +54,18 @@ def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str
 
 @click.command(short_help="Read the log lines of a stream.")
 @click.argument("stream")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep reading new lines until Ctrl-C.")
 @click.option(
-    "--level", default="0", callback=_level, help="Leave out what is below: warning, or a number."
+    "--level",
+    default="0",
+    callback=_level,
+    help="Show only lines of this level or above: a name or a number.",
 )
-@click.option("--grep", callback=_pattern, help="A regular expression that the text has to have.")
+@click.option(
+    "--grep", callback=_pattern, help="Show only lines that match this regular expression."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all fields, as JSON lines.")
-@click.option("--app", help="Take the settings of this application: module:attribute or a name.")
+@click.option("--app", help="Use the settings of this application: module:attribute or a name.")
 @click.option(
     "--kafka-servers",
     envvar="KAFKAESK_KAFKA_SERVERS",
@@ -78,7 +83,7 @@ def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str
     "--topic-prefix",
     envvar="KAFKAESK_TOPIC_PREFIX",
     show_envvar=True,
-    help="Put before the stream's name to make the topic's.",
+    help="Prefix of every topic: topic = prefix + stream.",
 )
 def logs(
     stream: str,
@@ -89,10 +94,10 @@ def logs(
     app: str | None,
     **overrides: Any,  # of settings
 ) -> None:
-    """Read the log lines of STREAM from the beginning to the end, or on with --follow.
+    """Read the log lines of STREAM from beginning to end, and new ones with --follow.
 
-    Joins no consumer group and commits nothing. Lines of several partitions are put in the order of
-    time. Records that are no log lines are told on standard error.
+    Joins no consumer group and commits nothing. Lines of several partitions are
+    sorted by time. Records that are not log lines are reported on standard error.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
     output = sys.stdout

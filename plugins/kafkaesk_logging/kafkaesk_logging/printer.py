@@ -75,7 +75,9 @@ class LinePrinter:
         self._others += 1
         if why not in self._told:
             self._told.add(why)
-            self._tell(f"{record.topic}[{record.partition}]@{record.offset} is no log line: {why}")
+            self._tell(
+                f"{record.topic}[{record.partition}]@{record.offset} is not a log line: {why}"
+            )
 
 
 def _fields(value: bytes | None) -> tuple[dict[str, Any], str]:  # Any: fields are of any type
@@ -85,12 +87,12 @@ def _fields(value: bytes | None) -> tuple[dict[str, Any], str]:  # Any: fields a
     try:
         message = json.loads(value)
     except (ValueError, RecursionError):
-        return {}, "it is no JSON"
+        return {}, "it is not valid JSON"
     if not isinstance(message, dict) or "schema" not in message:
         return {}, "it has no schema"
     schema, data = message["schema"], message.get("data")
     if not isinstance(schema, str) or schema.partition(":")[0] != _NAME:
         return {}, f"its schema is {ascii(schema)[:100]}"
     if not isinstance(data, dict):
-        return {}, "its data is no object"
+        return {}, "its data is not an object"
     return data, ""

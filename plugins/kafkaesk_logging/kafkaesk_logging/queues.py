@@ -183,7 +183,9 @@ def _check_reference(app: object) -> None:
     if isinstance(app, str):
         module, _, attribute = app.partition(":")
         if not module or not attribute:
-            raise ConfigurationError(f"app {app!r} is no 'module:attribute', as in 'shop.main:app'")
+            raise ConfigurationError(
+                f"app {app!r} is not 'module:attribute', as in 'shop.main:app'"
+            )
     elif not (app is None or isinstance(app, Application) or callable(app)):
         raise ConfigurationError(
             f"app is {app!r}; give an Application, 'module:attribute', a function that returns it, "

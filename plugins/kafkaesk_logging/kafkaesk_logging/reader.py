@@ -97,10 +97,13 @@ class StreamReader:
         while self._topic not in await consumer.topics():
             if not follow:
                 servers = ", ".join(self._servers)
-                text = f"there is no topic {self._topic} at {servers} that we may see"
+                text = (
+                    f"topic {self._topic} does not exist at {servers}, or this user is not "
+                    "authorized to see it"
+                )
                 raise TopicError(text, topic=self._topic)
             if not is_told:
-                self._tell(f"there is no topic {self._topic} yet: waiting for it")
+                self._tell(f"topic {self._topic} does not exist yet; waiting for it")
                 is_told = True
             await asyncio.sleep(_POLL_MS / 1000)
         first = TopicPartition(self._topic, 0)

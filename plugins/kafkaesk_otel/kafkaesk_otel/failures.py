@@ -21,5 +21,7 @@ class Failures:
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             logger.warning(
-                "%s failed and is counted from here on; messages go on", kind, exc_info=error
+                "%s failed; further failures are only counted, and messages are not affected",
+                kind,
+                exc_info=error,
             )

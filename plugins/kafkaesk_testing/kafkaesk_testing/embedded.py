@@ -40,7 +40,9 @@ async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
 def _broker(url: str) -> EmbeddedBroker:
     parts = urlsplit(url)
     if parts.netloc or parts.path.strip("/"):
-        raise ConfigurationError(f"{url} names a host; it is in this process: write embedded://")
+        raise ConfigurationError(
+            f"{url} names a host, but the broker runs in this process; write embedded://"
+        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - {"brokers", "partitions", "topics"}
     if unknown:

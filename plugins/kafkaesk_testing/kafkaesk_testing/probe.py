@@ -103,7 +103,7 @@ def _obstacle(address: str, expected: set[int], *, in_sync: bool) -> str | None:
         if not known.broker_ids or not expected.issubset(known.broker_ids):
             return f"knows only the brokers {known.broker_ids}"
         if not has_coordinator(address):
-            return "has no group coordinator yet"
+            return "has no group coordinator"
     except (OSError, struct.error) as error:
         return f"does not answer ({error})"
     if in_sync and known.out_of_sync:

@@ -221,12 +221,12 @@ def test_records_that_are_no_logs_are_told_once_per_kind_and_counted(
     assert result.exit_code == 0
     assert [json.loads(t)["message"] for t in result.stdout.splitlines()] == ["before", "after"]
     assert result.stderr.splitlines() == [
-        "kafkaesk: logs[0]@1 is no log line: it is no JSON",
-        "kafkaesk: logs[0]@4 is no log line: it has no value",
-        "kafkaesk: logs[0]@5 is no log line: it has no schema",
-        "kafkaesk: logs[0]@7 is no log line: its schema is 'Order:1'",
-        "kafkaesk: logs[0]@8 is no log line: its data is no object",
-        "kafkaesk: logs[0]@9 is no log line: its schema is {'a': 1}",
+        "kafkaesk: logs[0]@1 is not a log line: it is not valid JSON",
+        "kafkaesk: logs[0]@4 is not a log line: it has no value",
+        "kafkaesk: logs[0]@5 is not a log line: it has no schema",
+        "kafkaesk: logs[0]@7 is not a log line: its schema is 'Order:1'",
+        "kafkaesk: logs[0]@8 is not a log line: its data is not an object",
+        "kafkaesk: logs[0]@9 is not a log line: its schema is {'a': 1}",
         "kafkaesk: 9 records were no log lines",
     ]
 
@@ -388,7 +388,7 @@ async def test_follow_prints_what_comes_until_a_signal(
 
     await publish(broker.servers, line("two"), b"other", line("three"), b"other")
     await reading.printed("three")
-    await reading.told("it is no JSON")
+    await reading.told("it is not valid JSON")
     code = await asyncio.to_thread(reading.end, number)
 
     assert code == 0
@@ -420,7 +420,7 @@ async def test_follow_waits_for_a_stream_that_is_not_there_yet(
     await publish(kafka.servers, line("one"), line("two"), topic=topic)
 
     assert set(await asyncio.wait_for(reading, LIMIT)) == {line("one"), line("two")}
-    assert told == [f"there is no topic {topic} yet: waiting for it"]
+    assert told == [f"topic {topic} does not exist yet; waiting for it"]
 
 
 async def test_follow_reads_partitions_that_a_topic_gets_later(
@@ -514,18 +514,20 @@ def test_a_missing_stream_is_told_in_one_line(run: Callable[..., Result]) -> Non
     result = run("nowhere")
 
     assert result.exit_code == 3
-    assert re.fullmatch(r"kafkaesk: there is no topic nowhere at [\d.:]+ .*\n", result.stderr)
+    assert re.fullmatch(
+        r"kafkaesk: topic nowhere does not exist at [\d.:]+, or .*\n", result.stderr
+    )
 
 
 WRONG = [
     (("logs", "--kafka-servers", "127.0.0.1:1"), 3, "refuses the connection"),
     (("logs", "--kafka-servers", "embedded://"), 2, "a broker inside the process of a service"),
     (("logs", "--kafka-servers", ","), 2, "no Kafka servers are configured"),
-    (("logs", "--kafka-settings", "{"), 2, "it is no JSON"),
+    (("logs", "--kafka-settings", "{"), 2, "it is not valid JSON"),
     (("logs", "--kafka-settings", "[]"), 2, "write a JSON object"),
     (("logs", "--kafka-settings", '{"acks": 7}'), 2, "use one of"),
-    (("logs", "--level", "loud"), 2, "'loud' is none of"),
-    (("logs", "--grep", "("), 2, "no regular expression"),
+    (("logs", "--level", "loud"), 2, "'loud' is not one of"),
+    (("logs", "--grep", "("), 2, "not a valid regular expression"),
     (("logs", "--app", "nowhere:app"), 2, "there is no module 'nowhere'"),
     ((), 2, "Missing argument 'STREAM'"),
 ]
