@@ -50,6 +50,7 @@ class Engine:
         self.unknown: set[TopicPartition] = set()
         self.owed: list[dict[TopicPartition, int]] = []
         self.release = asyncio.Event()
+        self.sending = 0
         self.answer = asyncio.Event()
         self.answer.set()
         self.is_lost = False
@@ -90,7 +91,11 @@ class Engine:
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         self.committed.append(dict(offsets))
-        await self.answer.wait()
+        self.sending += 1
+        try:
+            await self.answer.wait()
+        finally:
+            self.sending -= 1
         if self.is_lost:
             return CommitResult(is_lost=True)
         return CommitResult(
@@ -259,6 +264,34 @@ async def test_rule_17_a_commit_in_flight_is_finished_by_a_handover(
     assert engine.handled == [0]
     assert engine.committed == [{A: 1}]
     assert engine.stopped == []
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_rule_5_no_commit_runs_or_starts_when_a_revocation_has_returned(
+    is_lost: bool,
+) -> None:
+    """K17: it could be applied after the next owner's, and move the group back."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.release.set()
+    engine.take(A, 0)
+    await eventually(lambda: engine.handled == [0])
+    engine.answer.clear()
+    committing = asyncio.create_task(engine.commits.commit("interval"))
+    await eventually(lambda: engine.sending == 1)
+
+    await engine.rebalance.revoked(frozenset([A]), is_lost=is_lost)
+
+    assert engine.sending == 0
+    with pytest.raises(CommitError):
+        await committing
+    engine.ledger.assign([A])
+    epoch = engine.ledger.register(A, [0], 0.0)
+    engine.ledger.finish(A, epoch, 0)
+    sent = len(engine.committed)
+    with pytest.raises(CommitError, match="being handed over"):
+        await engine.commits.commit("manual")
+    assert len(engine.committed) == sent
 
 
 async def test_rule_22_a_commit_that_comes_too_late_is_no_failure_of_its_record() -> None:
