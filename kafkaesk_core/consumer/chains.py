@@ -63,12 +63,12 @@ class Chains:
         for observer in self._observers.get(hook, ()):
             observer(event)
 
-    def _commit_error(self, error: Exception) -> Exception:
+    def _commit_error(self, error: Exception, group: str) -> Exception:
         """What a layer raised is the commit's failure (D4), with the plugin's name."""
         named = self._named(error, "wrap_commit")
         if named is error:
             return error
-        failed = CommitError(str(named))
+        failed = CommitError(f"group {group}: {named}")
         failed.__cause__ = error
         return failed
 
@@ -87,6 +87,6 @@ class Chains:
             try:
                 await self._commit_chains[subscription][reason](part)
             except Exception as error:
-                errors.append(self._commit_error(error))
+                errors.append(self._commit_error(error, subscription.group))
         if errors:
             raise errors[0]

@@ -79,7 +79,8 @@ async def test_a_layer_that_fails_does_not_keep_other_subscriptions_from_being_c
     group = Group(FailsForA())
 
     with pytest.raises(
-        CommitError, match=r"'fails-for-a' failed in wrap_commit: .* trouble with a"
+        CommitError,
+        match=r"group group: plugin 'fails-for-a' failed in wrap_commit: .* trouble with a",
     ):
         await group.commits.commit("stop")
 
