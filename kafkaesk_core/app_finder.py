@@ -19,10 +19,10 @@ from typing import Any
 from .app import Application
 from .errors import ConfigurationError, KafkaeskError
 
-__all__ = ["ApplicationImportError", "find_application"]
+__all__ = ["ApplicationImportError", "find_application", "own_traceback"]
 
 APPS = "kafkaesk.apps"
-_MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic")
+_MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "contextlib")
 
 
 class ApplicationImportError(ConfigurationError):
@@ -34,7 +34,7 @@ class ApplicationImportError(ConfigurationError):
 
     def __init__(self, attempted: str, error: BaseException) -> None:
         self.needs_traceback = not isinstance(error, KafkaeskError)
-        own = _own_traceback(error.__traceback__)
+        own = own_traceback(error.__traceback__)
         text = str(error) if isinstance(error, KafkaeskError) else _last_line(error)
         super().__init__(f"{attempted} failed{_place(own, error)}: {text}")
         self.__cause__ = error.with_traceback(own)
@@ -161,8 +161,8 @@ def _is_machinery(trace: TracebackType) -> bool:
     return name.partition(".")[0] in _MACHINERY or "importlib" in name
 
 
-def _own_traceback(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the service's first line on; None if it has none."""
+def own_traceback(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the service's first line on; None if it has none."""
     return next((found for found in _frames(trace) if not _is_machinery(found)), None)
 
 

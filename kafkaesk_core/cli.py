@@ -279,8 +279,15 @@ def _reported() -> Iterator[None]:
         logging.getLogger("kafkaesk").error("%s", error, exc_info=shown)
         sys.exit(error.exit_code)
     except Exception as error:
-        text = "the application failed: %s: %s"
-        logging.getLogger("kafkaesk").exception(text, type(error).__name__, error)
+        from .app_finder import own_traceback
+
+        # An "initialize" handler, mostly: what called it is not the service's.
+        trace = own_traceback(error.__traceback__) or error.__traceback__
+        logging.getLogger("kafkaesk").error(
+            "the application failed: %s: %s",
+            *(type(error).__name__, error),
+            exc_info=(type(error), error, trace),
+        )
         sys.exit(1)
 
 

@@ -30,6 +30,15 @@ def broken():
 def of_catalogue(catalogue):
     return app
 """
+UNREADY = """
+import kafkaesk_core
+
+app = kafkaesk_core.Application(entry_points=False)
+
+@app.on("initialize")
+async def open_database():
+    raise RuntimeError("no database")
+"""
 OPTION = """
 import kafkaesk_core
 
@@ -162,6 +171,18 @@ def test_a_function_that_cannot_make_the_application_is_named(
 
     assert code == 2
     assert told in lines[0]
+
+
+def test_an_error_of_an_initialize_handler_is_told_with_its_own_traceback(tmp_path: Path) -> None:
+    (tmp_path / "unready.py").write_text(UNREADY)
+
+    code, lines = kafkaesk(tmp_path, "unready:app", "--kafka-servers", "embedded://")
+
+    told = next(index for index, line in enumerate(lines) if "the application failed" in line)
+    assert code == 1
+    assert lines[told].endswith("the application failed: RuntimeError: no database")
+    assert 'unready.py", line 8, in open_database' in lines[told + 2]
+    assert lines[-1] == "RuntimeError: no database"
 
 
 @pytest.mark.parametrize("arguments", [("plugins", "shop:ap"), ("logs", "x", "--app", "shop:ap")])
