@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError
 
-from kafkaesk_core.errors import SchemaConflictError, UnknownSchemaError
+from kafkaesk_core.errors import InvalidSchemaError, SchemaConflictError, UnknownSchemaError
 from kafkaesk_core.message import OutgoingMessage
 
 from .decoding import Decoder, decoder_of
@@ -37,6 +37,7 @@ class Schemas:
         self._registrations: dict[str, SchemaRegistration] = {}
         self._encoders: dict[str, Encoder] = {}
         self._by_model: dict[type[BaseModel], Encoder] = {}
+        self._incomplete: list[SchemaRegistration] = []
 
     def __iter__(self) -> Iterator[SchemaRegistration]:
         return iter(self._registrations.values())
@@ -68,6 +69,9 @@ class Schemas:
     def register(self, registration: SchemaRegistration) -> None:
         """Add a schema; the same declaration twice is one.
 
+        A model that names what is not defined yet is prepared when publishing starts, or when it
+        is first published.
+
         Raises:
             SchemaConflictError: the key is taken by another declaration.
             InvalidSchemaError: the model or document cannot work.
@@ -76,13 +80,39 @@ class Schemas:
         key = registration.key
         if key in self._registrations:
             return
-        encoder = encoder_of(registration)
+        if _is_complete(registration):
+            self._prepare(registration)
+        else:
+            self._incomplete.append(registration)
         self._registrations[key] = registration
-        self._encoders[key] = encoder
+
+    def _prepare(self, registration: SchemaRegistration) -> None:
+        self._encoders[registration.key] = encoder = encoder_of(registration)
         if registration.model is not None:
             # A model of several versions publishes its latest one.
-            latest = max(self.of_model(registration.model), key=lambda found: found.version)
-            self._by_model[registration.model] = self._encoders[latest.key]
+            versions = [
+                one for one in self.of_model(registration.model) if one.key in self._encoders
+            ]
+            latest = max([registration, *versions], key=lambda found: found.version)
+            self._by_model[registration.model] = self._encoders.get(latest.key, encoder)
+
+    def complete(self) -> None:
+        """Prepare the models that named what was not defined yet.
+
+        Raises:
+            InvalidSchemaError: it is not defined now either, or the model cannot work.
+        """
+        while self._incomplete:
+            registration = self._incomplete[-1]
+            if not _is_complete(registration):
+                raise InvalidSchemaError(
+                    f"schema {registration.key}: {registration.declared_in} "
+                    f"{_missing(registration)}; define it at module level before the application "
+                    "starts, or call model_rebuild() on the model where it is defined",
+                    schema=registration.key,
+                )
+            self._prepare(registration)
+            self._incomplete.pop()
 
     def check(self, others: Schemas) -> None:
         """Say whether others could be added.
@@ -114,8 +144,10 @@ class Schemas:
             UnknownSchemaError: nothing is registered for the data, or under the name given.
             SchemaConflictError: the topic carries another schema.
             InvalidMessageError: the data does not satisfy the schema.
+            InvalidSchemaError: a model names what is not defined.
         """
         # Any below: data is whatever the caller publishes.
+        self.complete()
         by_type: Mapping[type[Any], Encoder] = self._by_model
         schema_of, claim = topics.schema_of, topics.claim
 
@@ -140,9 +172,12 @@ class Schemas:
 
     def _encoder_for(self, message: OutgoingMessage, topics: TopicSchemas) -> Encoder:
         data, key = message.data, message.schema
+        self.complete()
         if key is not None:
             return self._named(key, message)
         if isinstance(data, BaseModel):
+            if found := self._by_model.get(type(data)):
+                return found  # it was not complete before
             raise self._unregistered(type(data), message.topic)
         carried = topics.schema_of(message.topic)
         versions = [found for found in self if found.id == carried]
@@ -190,3 +225,29 @@ class Schemas:
             SubscriptionError: nothing is known of how to decode to it.
         """
         return decoder_of(annotation, self.of_model)
+
+
+def _is_complete(registration: SchemaRegistration) -> bool:
+    """Whether all that a model names is defined; a document names nothing."""
+    model = registration.model
+    if model is None or model.__pydantic_complete__:
+        return True
+    try:
+        return bool(model.model_rebuild(raise_errors=False))
+    except PydanticUserError as error:
+        raise InvalidSchemaError(
+            f"schema {registration.key}: pydantic cannot build {registration.declared_in}: {error}",
+            schema=registration.key,
+        ) from error
+
+
+def _missing(registration: SchemaRegistration) -> str:
+    """Say what a model names that is not defined."""
+    try:
+        assert registration.model is not None
+        registration.model.model_rebuild()
+    except NameError as error:
+        return f"names {error.name!r}, which is not defined"
+    except PydanticUserError as error:
+        return f"cannot be built: {error}"
+    return "was not complete"

@@ -141,6 +141,56 @@ def test_a_document_that_is_no_json_schema_is_refused() -> None:
         registered(("Bad", 1, {"type": "nothing"}))
 
 
+class Ahead(BaseModel):
+    later: Later
+    others: list[Ahead] = []
+
+
+AHEAD_COMPLETE_BEFORE = Ahead.__pydantic_complete__
+EARLY = Schemas()
+EARLY.register(SchemaRegistration("Ahead", model=Ahead))
+
+
+class Later(BaseModel):
+    number: int
+
+
+def test_a_model_may_name_what_is_defined_below_it() -> None:
+    assert not AHEAD_COMPLETE_BEFORE
+
+    value = EARLY.encoding(Topics("", None), validate=True)(
+        OutgoingMessage("stream", "topic", Ahead(later=Later(number=1)))
+    )
+
+    assert EARLY.decoder(Ahead)(incoming(value)) == Ahead(later=Later(number=1))
+
+
+def test_a_model_that_names_what_is_nowhere_is_refused_when_publishing_starts() -> None:
+    class Lost(BaseModel):
+        other: Nowhere  # type: ignore[name-defined]  # noqa: F821 - that is the case tested
+
+    schemas = registered(("Lost", 1, Lost))
+
+    with pytest.raises(InvalidSchemaError, match=r"Lost:1: .*Lost names 'Nowhere', which is not"):
+        schemas.encoding(Topics("", None), validate=True)
+
+
+def test_a_model_that_is_complete_only_when_it_is_used_is_published() -> None:
+    class First(BaseModel):
+        second: Second
+
+    schemas = Schemas()
+    encode_now = schemas.encoding(Topics("", None), validate=True)
+    schemas.register(SchemaRegistration("First", model=First))
+
+    class Second(BaseModel):
+        number: int
+
+    instance = First(second=Second(number=1))
+
+    assert encode_now(OutgoingMessage("stream", "topic", instance)) is not None
+
+
 # --- out
 
 
