@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from aiokafka.structs import RecordMetadata
 from pydantic import BaseModel
 
-from .arguments import check_address, checked_headers
+from .arguments import check_address, check_many, check_options, checked_headers
 from .deliveries import Deliveries
 from .delivery import Delivery
 from .errors import InvalidMessageError, NotRunningError
@@ -66,6 +66,8 @@ class Publishing(State):
         if data is None or isinstance(data, _BYTES):
             raise _not_raw(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
+        if schema is not None or meta is not None or origins != ():
+            check_options(schema, origins, meta)
         runtime = self._runtime
         is_ready = runtime is not None and runtime.can_publish
         if runtime is None or not is_ready or runtime.loop is not get_running_loop():
@@ -140,6 +142,8 @@ class Publishing(State):
                 schema=schema,
                 topic=stream_id,
             )
+        check_many(data, key)
+        check_options(schema, (), None)
         runtime, deliveries = await self._publishing(), Deliveries()
         topic = runtime.topics.topic_of(stream_id)
         pairs = checked_headers(headers)
@@ -178,6 +182,7 @@ class Publishing(State):
                 topic=stream_id,
             )
         check_address(stream_id, key, partition, timestamp_ms)
+        check_options(None, origins, meta)
         runtime = await self._publishing()
         message = OutgoingMessage(
             stream_id,

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from kafkaesk_core import Application, Retry, Router
-from kafkaesk_core.arguments import check_address, checked_headers
+from kafkaesk_core.arguments import check_address, check_many, check_options, checked_headers
 
 
 class Content(BaseModel):
@@ -91,6 +91,8 @@ def test_a_wrong_declaration_is_refused_at_once(use: Callable[[], Any], told: st
         (("s", None, -1, None), "partition is -1"),
         (("s", None, None, 1.5), "timestamp_ms is 1.5 of type float, not int"),
         (("s", None, None, -5), "timestamp_ms is -5"),
+        (("s", None, None, 2**63), "timestamp_ms is 9223372036854775808; Kafka's largest is"),
+        (("s", None, 2**31, None), "partition is 2147483648; Kafka's largest is 2147483647"),
     ],
 )
 def test_a_wrong_address_of_a_message_is_refused(
@@ -108,12 +110,41 @@ def test_a_wrong_address_of_a_message_is_refused(
         ([(1, b"b")], "name 1 is int, not str"),
         (["ab"], "'ab' is not a pair"),
         ([("a", b"b", b"c")], "is not a pair"),
+        (5, "headers are of type int, not a list of pairs"),
+        ([("\ud800", b"b")], "has surrogates"),
     ],
 )
 def test_wrong_headers_are_refused(headers: Any, told: str) -> None:
     """U38: malformed headers were logged and sent."""
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises((TypeError, ValueError), match=told):
         checked_headers(headers)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((5, (), None), 'schema is of type int, not str; give "Content:1"'),
+        ((["N:1"], (), None), "schema is of type list"),
+        ((None, None, None), "origins is of type NoneType, not a list of messages"),
+        ((None, "x", None), "origins is of type str"),
+        ((None, (), [1]), "meta is of type list, not a dict"),
+    ],
+)
+def test_wrong_options_of_a_message_are_refused(options: tuple[Any, Any, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        check_options(*options)
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "told"),
+    [
+        (5, None, "data is of type int, not an iterable of messages"),
+        ([], b"x", "key is of type bytes, not a function"),
+    ],
+)
+def test_wrong_arguments_for_many_messages_are_refused(data: Any, key: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        check_many(data, key)
 
 
 def test_headers_are_copied() -> None:
