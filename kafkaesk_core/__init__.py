@@ -36,7 +36,15 @@ from .errors import (
     UnhealthyError,
     UnknownSchemaError,
 )
-from .hooks import HOOK_API, hookimpl
+from .hooks import (
+    HOOK_API,
+    CommitCall,
+    ConsumeBatchCall,
+    ConsumeCall,
+    PublishCall,
+    SchemaCall,
+    hookimpl,
+)
 from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
 from .plugins.registry import PluginInfo, Plugins
 from .router import Router
@@ -44,6 +52,7 @@ from .schema.registration import SchemaRegistration
 from .service import run, run_app
 from .settings import Settings
 from .status import GroupStatus, Health, PartitionStatus, Status
+from .structs import ConsumerRecord, RecordMetadata, TopicPartition
 from .subscriber import Subscriber
 from .subscription import Subscription
 
@@ -57,8 +66,12 @@ __all__ = [
     "Bootstrap",
     "BrokerError",
     "BrokerUnreachableError",
+    "CommitCall",
     "CommitError",
     "ConfigurationError",
+    "ConsumeBatchCall",
+    "ConsumeCall",
+    "ConsumerRecord",
     "Data",
     "DecodeError",
     "Delivery",
@@ -84,9 +97,12 @@ __all__ = [
     "PluginError",
     "PluginInfo",
     "Plugins",
+    "PublishCall",
     "RebalanceEvent",
+    "RecordMetadata",
     "Retry",
     "Router",
+    "SchemaCall",
     "SchemaConflictError",
     "SchemaError",
     "SchemaRegistration",
@@ -99,6 +115,7 @@ __all__ = [
     "Subscription",
     "SubscriptionError",
     "TopicError",
+    "TopicPartition",
     "UnhealthyError",
     "UnknownSchemaError",
     "hookimpl",

@@ -8,7 +8,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiokafka.structs import RecordMetadata, TopicPartition
+from .structs import RecordMetadata, TopicPartition
 
 __all__ = ["BatchOutcome", "fresh"]
 

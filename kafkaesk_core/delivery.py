@@ -7,10 +7,9 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
-from aiokafka.structs import RecordMetadata
-
 from .batch_outcome import BatchOutcome, fresh
 from .event_loop import check_loop
+from .structs import RecordMetadata
 
 __all__ = ["Delivery"]
 

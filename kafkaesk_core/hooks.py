@@ -27,11 +27,11 @@ from inspect import Parameter
 from typing import Any, Literal
 
 import pluggy
-from aiokafka.structs import RecordMetadata, TopicPartition
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
 from .schema.registration import SchemaRegistration
+from .structs import RecordMetadata, TopicPartition
 from .subscription import Subscription
 
 __all__ = [

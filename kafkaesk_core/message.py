@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
@@ -14,6 +13,7 @@ from .delivery import Delivery
 from .errors import DecodeError
 from .records import ParsedRecord
 from .status import Status
+from .structs import ConsumerRecord, TopicPartition
 
 __all__ = [
     "App",
@@ -140,17 +140,17 @@ class IncomingMessage:
     @property
     def record(self) -> ConsumerRecord:
         """The record as aiokafka hands it out; its value is what came, whatever `value` is."""
-        return self._record
+        return self._record  # type: ignore[return-value]  # a job, which holds another, overrides it
 
     @property
     def topic(self) -> str:
         """The topic's name, with the prefix."""
-        return self.record.topic  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+        return self.record.topic
 
     @property
     def partition(self) -> int:
         """The partition's number."""
-        return self.record.partition  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+        return self.record.partition
 
     @property
     def offset(self) -> int:
@@ -170,7 +170,7 @@ class IncomingMessage:
     @property
     def timestamp_ms(self) -> int:
         """Milliseconds since 1970, of creation or of append, as the topic is configured."""
-        return self.record.timestamp  # type: ignore[no-any-return]  # aiokafka: untyped dataclass
+        return self.record.timestamp
 
     @property
     def meta(self) -> dict[str, Any]:

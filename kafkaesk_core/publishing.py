@@ -9,7 +9,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from itertools import chain, islice
 from typing import Any, NoReturn
 
-from aiokafka.structs import RecordMetadata
 from pydantic import BaseModel
 
 from .arguments import check_address, check_many, check_options, checked_headers
@@ -21,6 +20,7 @@ from .message import Data, Header, IncomingMessage, OutgoingMessage
 from .plugins.chains import without_result
 from .runtime import Runtime
 from .state import State
+from .structs import RecordMetadata
 
 __all__ = ["Publishing"]
 

@@ -90,7 +90,21 @@ class Subscriber:
         data: Data,
         key: bytes | None = None,
         headers: Iterable[Header] | None = None,
-        **options: Any,  # those of Application.publish
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish as `Application.publish` does, on behalf of these messages."""
-        return await self._publish(stream_id, data, key, headers, **options, origins=self.messages)
+        return await self._publish(
+            stream_id,
+            data,
+            key,
+            headers,
+            schema=schema,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            origins=self.messages,
+            meta=meta,
+        )
