@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core import Application
+from kafkaesk_core import Application, HandlerError
 from kafkaesk_testing import eventually
 
 
@@ -50,8 +51,11 @@ async def publish(app: Application, stream: str, count: int) -> None:
     await asyncio.gather(*deliveries)
 
 
-async def test_a_partition_that_cannot_be_read_costs_others_no_record(kafka: Any) -> None:
-    """Rule 1, A23: getmany moves positions on, raises, and forgets what it had drained."""
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+async def test_c28_a_codec_without_its_library_stops_and_costs_no_record(
+    kafka: Any, on_error: Any
+) -> None:
+    """Whatever on_error says: a deployment without the library must not skip a whole topic."""
     prefix = new_prefix()
     async with admin_of(kafka.servers) as admin:
         packed = NewTopic(f"{prefix}packed", 1, 1, topic_configs={"compression.type": "lz4"})
@@ -59,17 +63,21 @@ async def test_a_partition_that_cannot_be_read_costs_others_no_record(kafka: Any
     app = application(kafka.servers, prefix, metadata_max_age_ms=500)
     plain: list[int] = []
 
-    @app.subscribe("*", "group")
+    @app.subscribe("*", "group", on_error=on_error)
     async def handle(data: bytes, record: ConsumerRecord) -> None:
         plain.append(record.offset)
 
-    async with consuming(app):
-        await publish(app, "plain", 1)
-        await eventually(lambda: plain == [0], within=20)
+    async with app:
+        work = asyncio.create_task(app.consume_forever())
+        await publish(app, "plain", 10)
+        await eventually(lambda: len(plain) == 10, within=20)
         await publish(app, "packed", 1)
-        await eventually(lambda: "lz4" in str(app.health().reasons), within=20)
-        for count in range(2, 12):
-            await publish(app, "plain", 1)
-            await eventually(lambda: len(plain) == count, within=10)  # noqa: B023
+        with pytest.raises(HandlerError, match=r"lz4.*pip install kafkaesk-core\[lz4\]") as failure:
+            await asyncio.wait_for(work, 20)
+        await publish(app, "plain", 1)
+        with pytest.raises(HandlerError):
+            await asyncio.wait_for(app.consume_forever(), 20)
 
-    assert plain == list(range(11))
+    assert (failure.value.topic, failure.value.offset) == (f"{prefix}packed", 0)
+    assert set(plain) <= set(range(11))
+    assert len(plain) == len(set(plain)), "what was done before was committed"
