@@ -16,6 +16,8 @@ logger = logging.getLogger("kafkaesk.plugins")
 class Lifespan(AbstractAsyncContextManager[None]):
     """Enters and leaves what a plugin's `lifespan` returned.
 
+    `failure` is what it raised when it was left, or None.
+
     Raises:
         PluginError: it failed while it was entered. A failure while it is left is logged.
     """
@@ -23,6 +25,7 @@ class Lifespan(AbstractAsyncContextManager[None]):
     def __init__(self, plugin: str, inner: AbstractAsyncContextManager[None]) -> None:
         self.plugin = plugin
         self._inner = inner
+        self.failure: Exception | None = None
 
     async def __aenter__(self) -> None:
         try:
@@ -39,5 +42,6 @@ class Lifespan(AbstractAsyncContextManager[None]):
     ) -> None:
         try:
             await self._inner.__aexit__(exc_type, exc, traceback)
-        except Exception:
+        except Exception as error:
+            self.failure = error
             logger.exception("plugin %r failed while leaving its lifespan", self.plugin)

@@ -183,6 +183,7 @@ def _json_of(data: Any, key: str, topic: str) -> bytes:
     try:
         content = to_json(data, by_alias=True)
     except Exception as error:
+        _refuse_non_finite(data, key, topic)
         raise invalid_message(
             key, topic, f"it is not valid JSON ({type(error).__name__})"
         ) from error

@@ -246,6 +246,8 @@ class _Checks:
         for lifespan in self._plugins.lifespans(self._app):
             async with lifespan:
                 pass
+            if lifespan.failure is not None:
+                raise lifespan.failure
         return None
 
     async def observes_without_raising(self, hook: str) -> str | None:
