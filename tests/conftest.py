@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,12 @@ def broker(_one_node: KafkaCluster) -> KafkaCluster:
     """A cluster of one; it runs when a test begins, with the topics of earlier ones."""
     _one_node.heal()
     return _one_node
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line each which Pythons were not found."""
+    skips = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    for missing in sorted(
+        {m for s in skips for m in re.findall(r"Python [\d.]+ was not found.*?(?=')", s)}
+    ):
+        terminalreporter.line(missing, yellow=True)
