@@ -15,7 +15,7 @@ from timeit import repeat
 from pydantic import TypeAdapter
 
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.schema.twin import acceptor
+from kafkaesk_core.schema.encoding import fast_validator
 
 from .bed import make_topic
 from .chart import Curves
@@ -74,7 +74,7 @@ def limits(_: str) -> Section:
     message = order()
     content = Order.__pydantic_serializer__.to_json(message)
     envelope = b'{"schema":"Order:1","data":' + content + b"}"
-    accept = acceptor(Order)
+    accept = fast_validator(Order)
     validate = TypeAdapter(Typed).validator.validate_json
     parts = {
         "serialise a model": lambda: Order.__pydantic_serializer__.to_json(message),

@@ -48,7 +48,7 @@ from .hooks import (
 from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
 from .plugins.registry import PluginInfo, Plugins
 from .router import Router
-from .schema.registration import SchemaRegistration
+from .schema.registry import SchemaRegistration
 from .service import run, run_app
 from .settings import Settings
 from .status import GroupStatus, Health, PartitionStatus, Status

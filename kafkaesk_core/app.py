@@ -18,7 +18,7 @@ from .groups import Groups
 from .outcome import Outcome
 from .publishing import Publishing
 from .runtime import Runtime
-from .schema.registration import SchemaRegistration
+from .schema.registry import SchemaRegistration
 from .settings import Settings
 from .subscription import Subscription, is_count, is_number
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from .errors import SubscriptionError
 from .message import IncomingMessage
-from .schema.annotations import has_meaning, plain
+from .schema.decoding import affects_validation, unwrap_annotation
 from .subscription import Handler, Subscription
 
 __all__ = ["Argument", "BatchBinding", "Binding", "Call", "Known", "bind", "takes_batches"]
@@ -92,12 +92,12 @@ def takes_batches(subscription: Subscription) -> bool:
 def _item_of(annotation: Any) -> Any:
     """What a batch handler's list holds; None if it is no list."""
     try:
-        kind, metadata = plain(annotation)
+        kind, metadata = unwrap_annotation(annotation)
     except (NameError, RecursionError):
         return None  # the decoder says what is wrong with it
     if kind is not list and get_origin(kind) is not list:
         return None
-    if has_meaning(list, metadata):
+    if affects_validation(list, metadata):
         raise SubscriptionError(
             f"{annotation!r} validates a list, and a batch is cut by the time and the partition "
             "of its messages; put what is to be validated on its items: list[Annotated[...]]"

@@ -30,7 +30,7 @@ import pluggy
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .schema.registration import SchemaRegistration
+from .schema.registry import SchemaRegistration
 from .structs import RecordMetadata, TopicPartition
 from .subscription import Subscription
 

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from .errors import ConfigurationError, InvalidSchemaError, SubscriptionError
 from .names import RULE, is_topic_name
-from .schema.registration import SchemaRegistration
-from .schema.registry import Schemas
+from .schema.registry import SchemaRegistration, Schemas
 from .subscription import Handler, OnError, Ordering, Subscription, is_async
 
 __all__ = ["EventHandler", "Router"]

@@ -21,8 +21,7 @@ from .message import App, OutgoingMessage
 from .plugins.registry import Plugins
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
-from .schema.registration import SchemaRegistration
-from .schema.registry import Schemas
+from .schema.registry import SchemaRegistration, Schemas
 from .settings import Settings
 from .shutdown import Phase, Shutdown, finish
 from .status import Health, Status

@@ -10,7 +10,7 @@ from contextvars import Context
 from .batch_outcome import fresh
 from .errors import NotRunningError, SchemaConflictError, TopicError
 from .names import RULE, is_topic_name
-from .schema.registration import SchemaRegistration
+from .schema.registry import SchemaRegistration
 from .topic_setup import TopicAdmin, TopicFacts, TopicSetup
 
 __all__ = ["TopicAdmin", "Topics", "check_topic_name"]

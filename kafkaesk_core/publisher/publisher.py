@@ -14,7 +14,7 @@ from kafkaesk_core.delivery import Delivery
 from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
 from kafkaesk_core.kafka.records import room_for
 from kafkaesk_core.message import OutgoingMessage
-from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topics import Topics
 
 from .desk import Desk, OnPublished, PublisherCounts, Undelivered

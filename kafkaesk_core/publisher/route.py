@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import DeliveryFailedError, MessageTooLargeError
 from kafkaesk_core.kafka.records import record_bytes
 from kafkaesk_core.message import OutgoingMessage
-from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topic_setup import TopicFacts
 
 from .desk import Desk

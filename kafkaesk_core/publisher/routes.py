@@ -12,7 +12,7 @@ import aiokafka.errors as kafka
 from kafkaesk_core.errors import DeliveryFailedError, MessageTooLargeError, NotRunningError
 from kafkaesk_core.kafka.errors import is_retryable, translate
 from kafkaesk_core.message import OutgoingMessage
-from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topics import Topics
 
 from .desk import Desk

@@ -1,23 +1,37 @@
-"""From the bytes of a record to what a handler's first parameter asks for."""
+"""From the bytes of a record to what the annotation of a handler's first parameter asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import Parameter, isclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from aiokafka.structs import ConsumerRecord
-from pydantic import BaseModel, InstanceOf, TypeAdapter, ValidationError
+from pydantic import BaseModel, Discriminator, InstanceOf, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator, core_schema, from_json
 
 from kafkaesk_core.errors import DecodeError, InvalidMessageError, SubscriptionError
 from kafkaesk_core.message import IncomingMessage
 
-from .annotations import Member, has_meaning, is_union, members_of, plain
-from .problems import invalid_json, told
-from .registration import SchemaRegistration
+from .problems import json_problem, list_problems
 
-__all__ = ["Decoder", "decoder_of"]
+if TYPE_CHECKING:
+    from .registry import SchemaRegistration
+
+__all__ = ["Decoder", "affects_validation", "make_decoder", "unwrap_annotation"]
 
 Decoder = Callable[[IncomingMessage], Any]
 """Any: a handler's data is of the type that its annotation names."""
@@ -28,10 +42,10 @@ _NO_TYPE_OF_ONE = (
     "ConsumerRecord, or nothing"
 )
 
-Registrations = Callable[[type[BaseModel]], list[SchemaRegistration]]
+Registrations = Callable[[type[BaseModel]], "list[SchemaRegistration]"]
 
 
-def decoder_of(annotation: Any, registrations: Registrations) -> Decoder:
+def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
     """Prepare the decoding for an annotation; Parameter.empty stands for none.
 
     It behaves as a `TypeAdapter` of the annotation would, however that is spelt. A registered
@@ -42,21 +56,21 @@ def decoder_of(annotation: Any, registrations: Registrations) -> Decoder:
         SubscriptionError: nothing is known of how to decode to the annotation.
     """
     try:
-        members = list(members_of(annotation))
+        members = list(union_members(annotation))
     except (NameError, RecursionError) as error:
         raise SubscriptionError(
             f"{annotation!r} cannot be resolved: {error}; define what it names at module level"
         ) from error
     values = [member for member in members if member.kind is not _NONE]
     is_optional = len(values) < len(members)
-    if len(values) == 1 and (take := _whole(values[0].kind)):
-        return _validated(take, values[0], is_optional=is_optional)
+    if len(values) == 1 and (take := _decoder_of_whole_record(values[0].kind)):
+        return _add_validation(take, values[0], is_optional=is_optional)
     _refuse_what_is_no_data(values)
-    decode = _of_members(annotation, values, registrations)
+    decode = _decoder_of_members(annotation, values, registrations)
     return _optional(decode, annotation) if is_optional else decode
 
 
-def _whole(kind: Any) -> Decoder | None:
+def _decoder_of_whole_record(kind: Any) -> Decoder | None:
     """What takes the record as it came, or all of its envelope."""
     if kind is bytes:
         return lambda message: message.value
@@ -65,12 +79,12 @@ def _whole(kind: Any) -> Decoder | None:
     return _json if kind in (Parameter.empty, Any) else None
 
 
-def _validated(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
+def _add_validation(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
     """Add the validation that the annotation asks for; none if it asks for none."""
     instance_of: Any = InstanceOf  # the record's fields are not pydantic's to validate
     kind = instance_of[ConsumerRecord] if member.kind is ConsumerRecord else member.kind
     metadata = getattr(member.annotation, "__metadata__", ())
-    if not has_meaning(kind, metadata):
+    if not affects_validation(kind, metadata):
         return take
     taken = Union[kind, None] if is_optional else kind  # noqa: UP007 - known at run time only
     validate = _adapter(Annotated[(taken, *metadata)]).validator.validate_python
@@ -82,8 +96,11 @@ def _validated(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
         try:
             return validate(value)
         except ValidationError as error:
-            problem = f"{_where(message)} does not satisfy its handler's annotation: {told(error)}"
-            raise InvalidMessageError(problem, topic=message.topic) from None
+            raise InvalidMessageError(
+                f"{_where(message)} does not satisfy its handler's annotation: "
+                f"{list_problems(error)}",
+                topic=message.topic,
+            ) from None
 
     return decode
 
@@ -100,7 +117,7 @@ def _refuse_what_is_no_data(members: Sequence[Member]) -> None:
             )
 
 
-def _of_members(
+def _decoder_of_members(
     annotation: Any, members: Sequence[Member], registrations: Registrations
 ) -> Decoder:
     choices: dict[str, Decoder] = {}
@@ -110,7 +127,7 @@ def _of_members(
         if not found:
             others.append(member)
             continue
-        decode = _agreeing(member, found)
+        decode = _decoder_of_member(member, found)
         for registration in found:
             choices[registration.key] = decode
             choices.setdefault(registration.id, decode)
@@ -126,14 +143,14 @@ def _of_members(
 def _models(kind: Any) -> list[type[BaseModel]]:
     """The models that data may become; several if a discriminator chooses."""
     members = (
-        (m.kind for argument in get_args(kind) for m in members_of(argument))
+        (m.kind for argument in get_args(kind) for m in union_members(argument))
         if is_union(kind)
         else (kind,)
     )
     return [each for each in members if isclass(each) and issubclass(each, BaseModel)]
 
 
-def _agreeing(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:
+def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:
     """Decode to one type; what a discriminator chooses must be what the schema says."""
     decode = _Envelope(member.annotation, frozenset(r.id for r in found)).decode
     if not is_union(member.kind):
@@ -237,7 +254,7 @@ class _Choice:
 
 
 def _optional(decode: Decoder, annotation: Any) -> Decoder:
-    if not plain(annotation)[1]:
+    if not unwrap_annotation(annotation)[1]:
         return lambda message: None if message.value is None else decode(message)
     validate = _adapter(annotation).validator.validate_python
     return lambda message: validate(None) if message.value is None else decode(message)
@@ -253,10 +270,10 @@ def _json(message: IncomingMessage) -> Any:
 
 
 def _problem(message: IncomingMessage, error: ValidationError) -> Exception:
-    if problem := invalid_json(error):
+    if problem := json_problem(error):
         return DecodeError(f"{_where(message)} is not valid JSON: {problem}")
     return InvalidMessageError(
-        f"{_where(message)} does not satisfy its handler's model: {told(error)} "
+        f"{_where(message)} does not satisfy its handler's model: {list_problems(error)} "
         f"(schema {message.schema})",
         schema=message.schema,
         topic=message.topic,
@@ -265,3 +282,108 @@ def _problem(message: IncomingMessage, error: ValidationError) -> Exception:
 
 def _where(message: IncomingMessage) -> str:
     return f"{message.topic}[{message.partition}]@{message.offset}"
+
+
+# --- annotations
+
+# Any below: annotations are of any kind.
+_DEEPEST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One type of a union; `annotation` is `kind` with the metadata of all that was around it."""
+
+    kind: Any
+    annotation: Any
+
+
+def unwrap_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type itself, and the metadata of every `Annotated` around it, inner first.
+
+    Raises:
+        NameError: an alias names something that its module does not have.
+        RecursionError: an alias stands for itself.
+    """
+    metadata: tuple[Any, ...] = ()
+    for _ in range(_DEEPEST):
+        if get_origin(annotation) is Annotated:
+            metadata = (*annotation.__metadata__, *metadata)
+            annotation = annotation.__origin__
+        elif isinstance(annotation, TypeVar):
+            annotation = _of_type_variable(annotation)
+        elif hasattr(annotation, "__supertype__"):
+            annotation = _resolved(annotation.__supertype__, annotation.__module__)
+        elif hasattr(get_origin(annotation) or annotation, "__value__"):
+            annotation = _of_alias(annotation)
+        else:
+            return annotation, metadata
+    raise RecursionError(f"{annotation} stands for itself")
+
+
+def union_members(annotation: Any) -> Iterator[Member]:
+    """Yield the types of a union, however it is spelt; those that a discriminator chooses as one.
+
+    Raises:
+        NameError: as with `unwrap_annotation`; RecursionError too.
+    """
+    kind, metadata = unwrap_annotation(annotation)
+    if is_union(kind) and not any(_is_discriminator(each) for each in metadata):
+        for argument in get_args(kind):
+            for member in union_members(argument):
+                yield Member(member.kind, _annotated(member.annotation, metadata))
+    else:
+        yield Member(kind, _annotated(kind, metadata))
+
+
+def affects_validation(kind: Any, metadata: tuple[Any, ...]) -> bool:
+    """Whether pydantic does anything because of the metadata around a type."""
+    if not metadata:
+        return False
+    try:
+        around = TypeAdapter(_annotated(kind, metadata)).core_schema
+    except Exception:  # pydantic raises errors of many kinds: what it refuses, it has read
+        return True
+    return bool(around != TypeAdapter(kind).core_schema)
+
+
+def is_union(kind: Any) -> bool:
+    """Whether a unwrap_annotation type is a union."""
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def _annotated(kind: Any, metadata: tuple[Any, ...]) -> Any:
+    return Annotated[(kind, *metadata)] if metadata else kind
+
+
+def _is_discriminator(metadata: Any) -> bool:
+    is_field = isinstance(metadata, FieldInfo) and metadata.discriminator is not None
+    return is_field or isinstance(metadata, Discriminator)
+
+
+def _of_type_variable(variable: TypeVar) -> Any:
+    """Say what pydantic takes an unfilled variable for."""
+    if variable.__constraints__:
+        return Union[variable.__constraints__]  # noqa: UP007 - known at run time only
+    return Any if variable.__bound__ is None else variable.__bound__
+
+
+def _of_alias(annotation: Any) -> Any:
+    alias = get_origin(annotation) or annotation
+    value = _resolved(alias.__value__, alias.__module__)
+    arguments = get_args(annotation)
+    if not arguments:
+        return value
+    if value in alias.__type_params__:
+        return arguments[alias.__type_params__.index(value)]
+    # The parameters of a value are in the order of their use, not of their declaration.
+    filled = dict(zip(alias.__type_params__, arguments, strict=True))
+    parameters = getattr(value, "__parameters__", ())
+    return value[tuple(filled[each] for each in parameters)] if parameters else value
+
+
+def _resolved(value: Any, module: str) -> Any:
+    """Resolve what is quoted in the value, by the names of the module that it stands in."""
+    holder = types.SimpleNamespace(__annotations__={"value": value})
+    names = getattr(sys.modules.get(module), "__dict__", {})
+    return get_type_hints(holder, globalns=names, include_extras=True)["value"]

@@ -1,25 +1,30 @@
-"""From data to the bytes of an envelope: `{"schema": "Content:1", "data": {...}}`."""
+"""From data to the bytes of an envelope: `{"schema": "Content:1", "data": {...}}`.
+
+The serialized bytes are validated before they are sent. A model's own validator builds instances; a
+typed dictionary of the same fields builds dictionaries, in 60 % of the time. `fast_validator` makes
+one for schemas that hold no Python code. It accepts, or leaves the decision to the model: it never
+accepts what the model refuses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel
+from pydantic_core import SchemaError, SchemaValidator, ValidationError, from_json, to_json
 
 from kafkaesk_core.errors import InvalidSchemaError
 
-from .comparison import differences, is_equal
-from .exactness import is_exact
-from .problems import invalid_message, non_finite, told
-from .registration import SchemaRegistration
-from .round_trip import obstacles
-from .twin import acceptor, may_hide_nan
+from .problems import find_non_finite, invalid_message, list_problems
+from .round_trip import find_differences, find_obstacles, is_equal, is_exact
 
-__all__ = ["Encoder", "encoder_of"]
+if TYPE_CHECKING:
+    from .registry import SchemaRegistration
+
+__all__ = ["Encoder", "fast_validator", "make_encoder", "may_hide_nan"]
 
 _LISTED = 5
 _SUSPECT = (b"NaN", b"Infinity", b"null")  # what becomes of numbers that JSON does not have
@@ -44,7 +49,7 @@ class Encoder(Protocol):
         """
 
 
-def encoder_of(registration: SchemaRegistration) -> Encoder:
+def make_encoder(registration: SchemaRegistration) -> Encoder:
     """Prepare what encodes data of a schema.
 
     Raises:
@@ -70,7 +75,7 @@ class ModelEncoder:
     )
 
     def __init__(self, model: type[BaseModel], registration: SchemaRegistration) -> None:
-        if found := obstacles(model):
+        if found := find_obstacles(model):
             raise InvalidSchemaError(
                 f"schema {registration.key}: what is published could not be read back: "
                 f"{'; '.join(found)}",
@@ -82,7 +87,7 @@ class ModelEncoder:
         self._to_json = model.__pydantic_serializer__.to_json
         self._compares = not is_exact(model)
         validate = model.__pydantic_validator__.validate_json
-        self._accept = validate if self._compares else acceptor(model)
+        self._accept = validate if self._compares else fast_validator(model)
         self._may_hide_nan = not self._compares and may_hide_nan(model.__pydantic_core_schema__)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
@@ -107,7 +112,7 @@ class ModelEncoder:
         return self._prefix + content + b"}"
 
     def _refuse_differences(self, data: Any, read: Any, topic: str) -> None:
-        if found := list(islice(differences(data, read), _LISTED)):
+        if found := list(islice(find_differences(data, read), _LISTED)):
             raise invalid_message(self.key, topic, "; ".join(found), _REMEDY)
 
     def _instance(self, data: Any, topic: str) -> BaseModel:
@@ -115,7 +120,7 @@ class ModelEncoder:
         try:
             return self._model.__pydantic_validator__.validate_json(content)  # type: ignore[no-any-return]  # pydantic-core
         except ValidationError as error:
-            raise invalid_message(self.key, topic, told(error)) from None
+            raise invalid_message(self.key, topic, list_problems(error)) from None
 
     def _problem(self, data: BaseModel, error: Exception) -> str:
         if not isinstance(error, ValidationError):
@@ -123,8 +128,8 @@ class ModelEncoder:
             is_binary = "invalid utf-8" in str(error)
             why = "bytes that are not UTF-8: set ser_json_bytes and val_json_bytes to 'base64'"
             return f"{fields}: cannot be serialised ({why if is_binary else type(error).__name__})"
-        paths = ", ".join(non_finite(self._plain(data)))
-        return f"{paths}: JSON has no NaN and no infinity" if paths else told(error)
+        paths = ", ".join(find_non_finite(self._plain(data)))
+        return f"{paths}: JSON has no NaN and no infinity" if paths else list_problems(error)
 
     def _unserialisable(self, data: BaseModel) -> Iterator[str]:
         """Yield the names of the fields that cannot be serialised."""
@@ -194,10 +199,125 @@ def _json_of(data: Any, key: str, topic: str) -> bytes:
 
 
 def _refuse_non_finite(data: Any, key: str, topic: str) -> None:
-    paths = ", ".join(non_finite(data))
+    paths = ", ".join(find_non_finite(data))
     if paths:
         raise invalid_message(key, topic, f"{paths}: JSON has no NaN and no infinity")
 
 
 def _prefix(key: str) -> bytes:
     return b'{"schema":' + to_json(key) + b',"data":'
+
+
+# --- the fast validator
+
+# Any below: pydantic's core schemas, nested dictionaries of many shapes.
+Node = dict[str, Any]
+
+_LEAVES = frozenset(
+    (
+        *("any", "none", "bool", "int", "float", "decimal", "str", "bytes"),
+        *("date", "time", "datetime", "timedelta", "literal", "enum"),
+        *("uuid", "url", "multi-host-url", "definition-ref"),
+    )
+)
+_NESTED: Mapping[str, tuple[str, ...]] = {
+    "list": ("items_schema",),
+    "set": ("items_schema",),
+    "frozenset": ("items_schema",),
+    "tuple": ("items_schema",),
+    "dict": ("keys_schema", "values_schema"),
+    "nullable": ("schema",),
+    "default": ("schema",),
+    "union": ("choices",),
+    "tagged-union": ("choices",),
+    "lax-or-strict": ("lax_schema", "strict_schema"),
+    "definitions": ("schema", "definitions"),
+}
+_IGNORED = frozenset({"metadata", "serialization"})
+
+
+class _NotFasterError(Exception):
+    """The schema holds something that may run Python code."""
+
+
+def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
+    """Return a function that raises ValidationError for what is not JSON of the model."""
+    validate = model.__pydantic_validator__.validate_json
+    try:
+        core: Any = model.__pydantic_core_schema__
+        accepts = SchemaValidator(_fast_schema(core)).validate_json
+    except (_NotFasterError, SchemaError):
+        return validate
+
+    def accept(data: bytes) -> object:
+        try:
+            return accepts(data)
+        except ValidationError:
+            return validate(data)
+
+    return accept
+
+
+def may_hide_nan(node: Any) -> bool:
+    """Say whether a NaN, which is serialised as null, might pass for one that is meant."""
+    kinds = set(_kinds(node))
+    has_null = not kinds.isdisjoint(("nullable", "none", "any"))
+    has_float = not kinds.isdisjoint(("float", "any", "decimal"))
+    return has_null and has_float
+
+
+def _kinds(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("type"), str):
+            yield node["type"]
+        for key, value in node.items():
+            if key not in _IGNORED:
+                yield from _kinds(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _kinds(value)
+
+
+def _fast_schema(node: Node) -> Node:
+    kind = node["type"]
+    if kind == "json-or-python":
+        return _fast_schema(node["json_schema"])
+    if kind == "model":
+        return _typed_dict(node)
+    if kind not in _LEAVES and kind not in _NESTED:
+        raise _NotFasterError(kind)
+    if kind == "tagged-union" and callable(node["discriminator"]):
+        raise _NotFasterError(kind)
+    nested = _NESTED.get(kind, ())
+    copied = {key: value for key, value in node.items() if key not in _IGNORED}
+    return copied | {key: _fast_schemas(node[key]) for key in nested if key in node}
+
+
+def _fast_schemas(value: Any) -> Any:
+    """Copy one schema, a list of them (labelled or not), or a mapping of them."""
+    if isinstance(value, dict):
+        is_node = isinstance(value.get("type"), str)
+        if is_node:
+            return _fast_schema(value)
+        return {tag: _fast_schema(each) for tag, each in value.items()}
+    return [(_fast_schema(v[0]), v[1]) if isinstance(v, tuple) else _fast_schema(v) for v in value]
+
+
+def _typed_dict(node: Node) -> Node:
+    """Make the fields of a model those of a typed dictionary."""
+    inner = node["schema"]
+    runs_code = node.get("custom_init") or node.get("post_init") or node.get("root_model")
+    if runs_code or inner["type"] != "model-fields" or inner.get("extras_schema"):
+        raise _NotFasterError(node["cls"].__name__)
+    copied: Node = {key: node[key] for key in ("ref", "strict") if key in node}
+    if "extra_behavior" in inner:
+        copied["extra_behavior"] = inner["extra_behavior"]
+    fields = {name: _field(field) for name, field in inner["fields"].items()}
+    return {"type": "typed-dict", "fields": fields, "config": node.get("config", {}), **copied}
+
+
+def _field(field: Node) -> Node:
+    copied = {key: field[key] for key in ("validation_alias",) if key in field}
+    is_required = field["schema"]["type"] != "default"
+    schema = _fast_schema(field["schema"])
+    return {"type": "typed-dict-field", "schema": schema, "required": is_required, **copied}

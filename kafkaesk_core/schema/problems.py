@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from kafkaesk_core.errors import InvalidMessageError
 
-__all__ = ["invalid_json", "invalid_message", "is_non_finite", "non_finite", "told"]
+__all__ = ["find_non_finite", "invalid_message", "is_non_finite", "json_problem", "list_problems"]
 
 # Any below: pydantic's error details, and data of any type.
 _LISTED = 5
@@ -20,7 +20,7 @@ _LISTED = 5
 _TELLING = frozenset({"error", "tag", "encoding_error"})
 
 
-def told(error: ValidationError, *, below: int = 0) -> str:
+def list_problems(error: ValidationError, *, below: int = 0) -> str:
     """List the failing fields and why; the first `below` steps of each path are left out."""
     details = error.errors(include_input=False)
     problems = [f"{_path(detail['loc'][below:])}: {_reason(detail)}" for detail in details]
@@ -28,7 +28,7 @@ def told(error: ValidationError, *, below: int = 0) -> str:
     return "; ".join(problems[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def invalid_json(error: ValidationError) -> str | None:
+def json_problem(error: ValidationError) -> str | None:
     """Return what the JSON parser says, which has no values; None if it is JSON."""
     (detail, *_) = error.errors(include_input=False)
     return detail["msg"] if detail["type"] == "json_invalid" else None
@@ -55,17 +55,17 @@ def is_non_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def non_finite(data: Any, path: str = "") -> Iterator[str]:
+def find_non_finite(data: Any, path: str = "") -> Iterator[str]:
     """Yield the paths of NaN and infinity, which JSON does not have."""
     held = _held(data)
     if is_non_finite(data):
         yield path or "data"
     elif isinstance(held, Mapping):
         for key, value in held.items():
-            yield from non_finite(value, f"{path}.{key}" if path else str(key))
+            yield from find_non_finite(value, f"{path}.{key}" if path else str(key))
     elif isinstance(data, Collection) and not isinstance(data, (str, bytes, bytearray)):
         for index, value in enumerate(data):
-            yield from non_finite(value, f"{path}.{index}" if path else str(index))
+            yield from find_non_finite(value, f"{path}.{index}" if path else str(index))
 
 
 def _held(data: Any) -> Any:

@@ -39,10 +39,8 @@ from typing_extensions import TypedDict
 
 from kafkaesk_core.errors import InvalidMessageError, InvalidSchemaError
 from kafkaesk_core.message import IncomingMessage, OutgoingMessage
-from kafkaesk_core.schema.comparison import differences
-from kafkaesk_core.schema.exactness import is_exact
-from kafkaesk_core.schema.registration import SchemaRegistration
-from kafkaesk_core.schema.registry import Schemas
+from kafkaesk_core.schema.registry import SchemaRegistration, Schemas
+from kafkaesk_core.schema.round_trip import find_differences, is_exact
 from kafkaesk_core.topics import Topics
 
 # Any in this file: data of all kinds.
@@ -282,7 +280,7 @@ def test_what_is_published_is_what_is_consumed_or_names_its_field(
     got = schemas.decoder(model)(incoming(value))
 
     json.loads(value or b"", parse_constant=lambda constant: pytest.fail(constant))
-    assert got == instance or not list(differences(instance, got))
+    assert got == instance or not list(find_differences(instance, got))
 
 
 def attempted(schemas: Schemas, data: Any) -> tuple[bytes | None, str]:

@@ -22,7 +22,7 @@ from kafkaesk_core.errors import (
     TopicError,
 )
 from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
-from kafkaesk_core.schema.registration import SchemaRegistration
+from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topics import Topics
 
 MISSING = TopicState(3, (), ())
