@@ -59,7 +59,7 @@ class _Tracker:
         self.covered = 0  # how many of these an acknowledged commit covers
         self.proposed = 0  # and the last proposal, of the offset `proposed_at`
         self.proposed_at = -1
-        self.is_uncertain = False  # a commit was not answered: what is stored is unknown
+        self.is_uncertain = False  # something else may be stored than `committed`
 
     @property
     def watermark(self) -> int | None:
@@ -248,9 +248,12 @@ class Ledger(Generic[P]):
         return clamped
 
     def acknowledge(self, partition: P, epoch: int | None, offset: int) -> None:
-        """The broker stored this offset; nothing happens if the epoch is over."""
+        """The broker stored this offset; if its epoch is over, that of the present one is due."""
         tracker = self._trackers.get(partition)
-        if tracker is None or tracker.epoch != epoch:
+        if tracker is None:
+            return
+        if tracker.epoch != epoch:
+            tracker.is_uncertain = True
             return
         tracker.committed = offset
         tracker.is_uncertain = False
@@ -263,7 +266,6 @@ class Ledger(Generic[P]):
             tracker = self._trackers.get(partition)
             if tracker is not None:
                 tracker.is_uncertain = True
-                tracker.proposed = tracker.covered
 
     def state(self, partition: P) -> PartitionState:
         """A snapshot of one partition."""

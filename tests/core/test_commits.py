@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -229,3 +230,53 @@ async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
         await commits.commit("interval")
 
     assert ledger.propose() == {A: 3, B: 3}
+
+
+@pytest.mark.parametrize("end", ["unanswered", "interrupted", "stored"])
+async def test_rule_6_what_a_commit_may_have_stored_of_before_a_rewind_is_committed_over(
+    end: str,
+) -> None:
+    """A crash before the next record is done would go on at the old offset, and skip to there."""
+    commits, broker, ledger = given()
+    rewound = asyncio.Event()
+
+    async def send(offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
+        broker.sent.append(dict(offsets))
+        await rewound.wait()
+        if end == "unanswered" and len(broker.sent) == 1:
+            raise CommitError("not answered")
+        return CommitResult(stored=set(offsets))
+
+    commits._send = send
+    committing = asyncio.create_task(commits.commit("interval"))
+    await eventually(lambda: broker.sent)
+
+    ledger.start_at(A, 1)
+    if end == "interrupted":
+        committing.cancel()
+    rewound.set()
+    await asyncio.wait([committing])
+    await commits.commit("interval")
+
+    assert broker.sent[1][A] == 1
+    assert ledger.propose() == {}
+
+
+async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_uncommitted() -> None:
+    """Else the gaps behind it would count as records that their handler has not committed."""
+    commits, broker, ledger = given(done=10)
+
+    async def again(offsets: Any, reason: str) -> None:
+        broker.is_silent = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await commits.innermost(offsets)
+        broker.is_silent = False
+        await commits.innermost(offsets)
+
+    commits.layers = again
+    await commits.commit("manual")
+    ledger.advance(A, 0, 12)
+
+    assert ledger.state(A).uncommitted == 0
+    assert ledger.propose(only_gaps=True) == {A: 12}
