@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
@@ -19,7 +20,6 @@ from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
-from kafkaesk_core.handlers import Binding
 from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.newcomers import Newcomers
@@ -27,9 +27,9 @@ from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
-from kafkaesk_core.router import OnError, Subscription
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
+from kafkaesk_core.subscription import OnError, Subscription
 from kafkaesk_testing import eventually
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
@@ -448,6 +448,22 @@ async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them()
     assert loop.time() - started < 2
     assert engine.handled == []
     assert engine.committed == []
+
+
+async def test_rule_34_a_stop_does_not_drain_past_its_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.lanes.running)
+    shutdown = Shutdown(0.2)
+    allowed = shutdown.left("drain")
+
+    await engine.rebalance.stop(shutdown)
+
+    assert 0 < allowed < 0.5, "less than drain_timeout"
+    assert f"handlers still run after {allowed:g} of drain_timeout 0.5 seconds" in caplog.text
 
 
 async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -> None:

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import QUEUE_HIGH, READ_AHEAD, Intake, Route
 from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.errors import Retry
-from kafkaesk_core.handlers import Binding
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.router import Ordering, Subscription
 from kafkaesk_core.settings import Settings
+from kafkaesk_core.subscription import Ordering, Subscription
 from kafkaesk_testing import eventually
 
 A, B, C, D = (TopicPartition("topic", number) for number in range(4))
@@ -148,3 +148,20 @@ async def test_rule_11_what_waits_behind_a_key_is_bounded_by_max_uncommitted() -
     await eventually(lambda: len(reading.handled) == 49)
 
     assert reading.intake.wanted() == []
+
+
+@pytest.mark.parametrize(("ordering", "at_once"), [("partition", 1), ("key", 2), ("unordered", 4)])
+async def test_rule_13_as_much_runs_at_once_as_the_order_allows(
+    ordering: Ordering, at_once: int
+) -> None:
+    """Two records of each of two keys."""
+    reading = Reading(A, ordering=ordering)
+    for key in (b"one", b"two"):
+        reading.take(A, 2, key)
+    await eventually(lambda: reading.lanes.running)
+
+    running = reading.lanes.running
+    reading.release.set()
+    await eventually(lambda: len(reading.handled) == 4)
+
+    assert running == at_once

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
+from kafkaesk_core import Application
 from kafkaesk_core.consumer.group import GroupConsumer
 from kafkaesk_core.kafka import consumer as module
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.topics import Topics
+from kafkaesk_testing import eventually
 
 
 class Connecting:
@@ -74,3 +77,34 @@ async def test_rule_35_a_stop_waits_for_a_member_that_is_being_replaced() -> Non
     await group.stop(Shutdown(5))
 
     assert group._tasks[0].done()
+
+
+async def test_rule_35_nothing_is_polled_after_a_stop_that_the_client_keeps_from_the_polling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncio.wait_for below Python 3.12 swallows a cancellation: the polling would go on."""
+    getmany, swallowed, late = AIOKafkaConsumer.getmany, 0, 0
+
+    async def swallowing(consumer: Any, *partitions: Any, **options: Any) -> Any:
+        nonlocal swallowed, late
+        late += bool(swallowed)
+        try:
+            return await getmany(consumer, *partitions, **options)
+        except asyncio.CancelledError:
+            swallowed += 1
+            return {}
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", swallowing)
+    app = Application("embedded://")
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None: ...
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: bool(app.status().groups) and app.status().groups[0].is_joined)
+        await app.stop()
+        await consuming
+
+    assert swallowed == 1
+    assert late == 0

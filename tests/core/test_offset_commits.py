@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
-from kafkaesk_core.kafka.offset_commits import OffsetCommits
+import pytest
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.kafka.offset_commits import Membership, OffsetCommits
+
+ME = Membership(generation=3, member_id="me")
+A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
 
 class Client:
@@ -74,3 +81,52 @@ async def test_rule_35_no_connection_to_a_coordinator_before_the_last_one_stays_
 
     assert client.asked == [1, 2]
     assert client.connected == []
+
+
+class Coordinator:
+    """Answers a commit with these codes by partition, one after the other; then stores."""
+
+    def __init__(self, **codes: list[int]) -> None:
+        self._codes = codes
+        self.lookups = 0
+        self.sent: list[list[int]] = []
+
+    async def coordinator_lookup(self, kind: object, group: str) -> int:
+        self.lookups += 1
+        return 1
+
+    async def send(self, node: int, request: Any, *, group: object) -> Any:
+        numbers = [number for _, listed in request._topics for number, *_ in listed]
+        self.sent.append(numbers)
+        answers = [(number, self._code(number)) for number in numbers]
+        return SimpleNamespace(topics=[("topic", answers)])
+
+    def _code(self, number: int) -> int:
+        codes = self._codes.get(f"p{number}")
+        return codes.pop(0) if codes else 0
+
+
+@pytest.mark.parametrize("code", [7, 14, 15, 16])
+async def test_rule_6_f9_a_slow_or_moving_coordinator_is_asked_again(code: int) -> None:
+    """Timed out, loading, not available, not the coordinator: only what was not stored."""
+    coordinator: Any = Coordinator(p0=[code, code])
+    commits = OffsetCommits(coordinator, "group")
+
+    result = await commits.send(ME, {A: 5, B: 7}, timeout=10)
+
+    assert result.stored == {A, B}
+    assert result.refused == {}
+    assert coordinator.sent == [[0, 1], [0], [0]]
+    assert coordinator.lookups == 3, "the first time, and before each further attempt"
+
+
+@pytest.mark.parametrize("code", [22, 25, 82])
+async def test_rule_5_f8_a_membership_that_is_over_is_not_asked_again(code: int) -> None:
+    coordinator: Any = Coordinator(p0=[code])
+    commits = OffsetCommits(coordinator, "group")
+
+    result = await commits.send(ME, {A: 5}, timeout=10)
+
+    assert result.is_lost
+    assert result.stored == set()
+    assert coordinator.sent == [[0]]

@@ -28,6 +28,7 @@ from kafkaesk_core.errors import (
 from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
 from kafkaesk_core.kafka.records import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.publisher.line import SendBuffer
 from kafkaesk_core.publisher.publisher import Publisher
 from kafkaesk_core.topics import Topics
 
@@ -348,6 +349,20 @@ async def test_a_lingering_batch_goes_when_it_is_full_or_its_time_is_over() -> N
 
         cluster.linger = 0.01
         await soon(await publisher.send(message(partition=1)))
+
+
+async def test_a_batch_that_gets_full_while_it_lingers_goes_at_once() -> None:
+    cluster = Cluster(linger=30.0)
+    async with publishing(cluster) as publisher:
+        first = await publisher.send(message(b"." * 900, partition=0))
+        for _ in range(3):
+            await asyncio.sleep(0)  # it has begun to linger
+        for _ in range(4):
+            await publisher.send(message(b"." * 900, partition=0))
+
+        await soon(first)
+
+        assert cluster.batches[0][1] < 5
 
 
 async def test_messages_of_a_key_go_where_aiokafkas_partitioner_says() -> None:
@@ -792,6 +807,22 @@ async def test_a_cancelled_publish_gives_its_place_to_the_next() -> None:
 
         assert publisher._buffer.used == 0
         assert b"second" in cluster.values(0)
+
+
+async def test_rule_39_who_is_cancelled_once_let_in_gives_the_room_back() -> None:
+    """Before its next step: the room would be gone for ever."""
+    buffer = SendBuffer(100)
+    assert buffer.take(80)
+    first = asyncio.create_task(buffer.enter(60, LIMIT))
+    second = asyncio.create_task(buffer.enter(60, LIMIT))
+    await asyncio.sleep(0)
+
+    buffer.release(80)
+    first.cancel()
+    await soon(second)
+
+    assert first.cancelled()
+    assert buffer.used == 60
 
 
 async def test_one_message_larger_than_all_the_room_may_enter_when_it_is_empty() -> None:

@@ -23,7 +23,7 @@ class Mutation:
 
     `place` is a function (`Class.method` or `function`) or a variable of a module. `right` is a
     statement or an expression in it, compared by its meaning: blanks and line breaks do not
-    count, nor in which module it stands.
+    count, nor in which module it stands. `tests` are those that must catch it.
     """
 
     defect: str
@@ -31,9 +31,10 @@ class Mutation:
     place: str
     right: str
     wrong: str
+    tests: tuple[str, ...]
 
     def file_in(self, root: Path) -> Path:
-        """The module that has the place.
+        """The module that has the place, and in it what is right.
 
         Raises:
             DoesNotFitError: none has it, or several.
@@ -41,7 +42,7 @@ class Mutation:
         found = [
             path
             for path in sorted((root / PACKAGE).rglob("*.py"))
-            if list(_places(ast.parse(path.read_text()), self.place))
+            if self._found_in(path.read_text())
         ]
         if len(found) != 1:
             raise DoesNotFitError(f"{self.defect}: {len(found)} modules have {self.place}")
@@ -53,18 +54,22 @@ class Mutation:
         Raises:
             DoesNotFitError: the place does not have what is right exactly once.
         """
-        wanted = ast.dump(_parse(self.right))
-        found = [
-            node
-            for place in _places(ast.parse(source), self.place)
-            for node in ast.walk(place)
-            if isinstance(node, ast.stmt | ast.expr) and ast.dump(node) == wanted
-        ]
+        found = self._found_in(source)
         if len(found) != 1:
             raise DoesNotFitError(
                 f"{self.defect}: {self.place} has {len(found)} times {self.right!r}"
             )
         return _replace(source, found[0], textwrap.dedent(self.wrong).strip())
+
+    def _found_in(self, source: str) -> list[ast.stmt | ast.expr]:
+        """What is right, wherever the place has it."""
+        wanted = ast.dump(_parse(self.right))
+        return [
+            node
+            for place in _places(ast.parse(source), self.place)
+            for node in ast.walk(place)
+            if isinstance(node, ast.stmt | ast.expr) and ast.dump(node) == wanted
+        ]
 
 
 def _parse(text: str) -> ast.stmt | ast.expr:

@@ -32,8 +32,14 @@ def test_a_defect_still_fits_the_code(mutation: Mutation) -> None:
     assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(source))
 
 
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.defect)
+def test_a_defect_names_the_tests_that_must_catch_it(mutation: Mutation) -> None:
+    assert mutation.tests
+    assert all((ROOT / path).is_file() for path in mutation.tests)
+
+
 def mutation(place: str, right: str, wrong: str) -> Mutation:
-    return Mutation("test", "a door", place, right, wrong)
+    return Mutation("test", "a door", place, right, wrong, tests=())
 
 
 @pytest.mark.parametrize(
