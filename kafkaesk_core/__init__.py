@@ -1,6 +1,6 @@
 """Publish and subscribe to events with Python and Kafka."""
 
-from .app import Application
+from .application import Application
 from .bootstrap import Bootstrap
 from .delivery import Delivery
 from .errors import (
@@ -36,6 +36,7 @@ from .errors import (
     UnhealthyError,
     UnknownSchemaError,
 )
+from .handlers import Subscriber
 from .hooks import (
     HOOK_API,
     CommitCall,
@@ -47,14 +48,12 @@ from .hooks import (
 )
 from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
 from .plugins.registry import PluginInfo, Plugins
-from .router import Router
+from .process import run, run_app
+from .router import Router, Subscription
 from .schema.registry import SchemaRegistration
-from .service import run, run_app
 from .settings import Settings
 from .status import GroupStatus, Health, PartitionStatus, Status
 from .structs import ConsumerRecord, RecordMetadata, TopicPartition
-from .subscriber import Subscriber
-from .subscription import Subscription
 
 __all__ = [
     "HOOK_API",

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any
 
-from .app import Application
+from .application import Application
 from .errors import ConfigurationError, KafkaeskError
 
 __all__ = ["ApplicationImportError", "find_application", "own_traceback"]

@@ -184,7 +184,7 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     """Run an application until SIGTERM or SIGINT; then finish, commit, leave, and exit."""
     from .app_finder import find_application
     from .console import set_up_logging
-    from .service import run_until_exit
+    from .process import run_until_exit
 
     set_up_logging(log_level, log_format)
     if overrides["kafka_settings"] is not None:
@@ -201,8 +201,8 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
 @click.option("--chain", is_flag=True, help="Also print the layers around each handler.")
 def plugins(app: str | None, as_json: bool, chain: bool) -> None:
     """List the installed plugins, and those of APP: active, disabled or failed, and why."""
-    from .app import Application
     from .app_finder import find_application
+    from .application import Application
     from .errors import PluginError
 
     with _reported():
@@ -260,7 +260,7 @@ def _json_object(text: str) -> dict[str, Any]:
 def _reported() -> Iterator[None]:
     """Say in one line what is wrong, and exit with its code; of foreign code show the traceback."""
     from .errors import HandlerError, KafkaeskError, PluginError, ShutdownIncompleteError
-    from .watchdog import exit_now
+    from .process import exit_now
 
     try:
         yield

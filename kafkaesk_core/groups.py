@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
-from .binding import BatchBinding, Binding, Known, bind
 from .consumer.group import GroupConsumer
 from .errors import ConfigurationError, SubscriptionError
+from .handlers import (
+    ArgumentProviders,
+    BatchBinding,
+    Binding,
+    ConsumerFacade,
+    Publish,
+    Subscriber,
+    bind,
+)
 from .message import App, IncomingMessage
-from .names import RULE, is_topic_name
 from .outcome import Outcome
 from .plugins.contract import did_you_mean
 from .plugins.registry import Plugins
+from .router import Subscription
 from .runtime import Runtime
 from .schema.registry import Schemas
 from .settings import Settings
-from .subscriber import ConsumerFacade, Publish, Subscriber
-from .subscription import Subscription
+from .topic_names import TOPIC_NAME_RULE, is_topic_name
 
 __all__ = ["Groups"]
 
@@ -81,9 +88,9 @@ class Groups:
         }
         return list(self._consumers.values())
 
-    def _known(self, group: str) -> Known:
+    def _known(self, group: str) -> ArgumentProviders:
         """What is filled in by the parameter's name."""
-        return Known(
+        return ArgumentProviders(
             one={
                 "schema": lambda message: message.schema,
                 "record": lambda message: message.record,
@@ -123,7 +130,7 @@ def _check_literals(subscription: Subscription, prefix: str) -> None:
         if not is_topic_name(prefix + stream):
             raise SubscriptionError(
                 f"handler {subscription.handler_name}: stream {stream!r} with the topic prefix "
-                f"{prefix!r} makes {prefix + stream!r}, which cannot be a topic; {RULE}"
+                f"{prefix!r} makes {prefix + stream!r}, which cannot be a topic; {TOPIC_NAME_RULE}"
             )
 
 

@@ -30,9 +30,9 @@ import pluggy
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
+from .router import Subscription
 from .schema.registry import SchemaRegistration
 from .structs import RecordMetadata, TopicPartition
-from .subscription import Subscription
 
 __all__ = [
     "HOOK_API",

@@ -1,8 +1,11 @@
-"""Messages on their way out and in, and the narrow view of the application that hooks receive."""
+"""Messages on their way out and in: their fields, their records, the checks of what one is made of.
+
+Also the narrow view of the application that hooks receive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -10,25 +13,37 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
 from .delivery import Delivery
-from .errors import DecodeError
-from .records import ParsedRecord
+from .errors import DecodeError, InvalidMessageError
 from .status import Status
 from .structs import ConsumerRecord, TopicPartition
 
 __all__ = [
+    "RAW_TYPES",
     "App",
     "Data",
     "Header",
     "Headers",
     "IncomingMessage",
     "OutgoingMessage",
+    "ParsedRecord",
+    "PartlyUnreadable",
     "RebalanceEvent",
+    "Unreadable",
+    "check_address",
+    "check_many",
+    "check_options",
+    "consumer_record",
+    "copy_headers",
+    "raw_data_error",
 ]
 
 Header = tuple[str, bytes | None]
 Headers = list[Header]
 Data = BaseModel | Mapping[str, Any] | Sequence[Any] | bytes | str | int | float | bool | None
 """What may be published: a model, JSON-able data, or (raw) bytes."""
+
+RAW_TYPES = (bytes, bytearray, memoryview)
+"""What `raw_publish` is for."""
 
 
 _ENVELOPE = core_schema.typed_dict_schema(
@@ -272,3 +287,210 @@ class App(Protocol):
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""
+
+
+# --- records
+#
+# The client's parser makes records of its own. A ConsumerRecord of aiokafka, a frozen dataclass of
+# eleven fields, is made of one only when it is asked for: that takes about as long as parsing one.
+
+
+class ParsedRecord(Protocol):
+    """What the parser's records of each message format and ConsumerRecord have in common."""
+
+    @property
+    def offset(self) -> int:
+        """The offset in the partition, which is not in the record."""
+
+    @property
+    def timestamp(self) -> int | None:
+        """Milliseconds since 1970; None in the oldest format."""
+
+    @property
+    def timestamp_type(self) -> int | None:
+        """0: when it was made, 1: when it was appended."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """The headers, in their order."""
+
+    @property
+    def checksum(self) -> int | None:
+        """Of the two older formats alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is there in place of a record that cannot be read; the rest is what could be.
+
+    `error` is what its handling fails of. It may stand for a whole batch.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    error: BaseException
+    timestamp: int | None = None
+    timestamp_type: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    checksum: int | None = None
+
+
+class PartlyUnreadable(list[ParsedRecord]):
+    """Records among which are unreadable ones: nothing else has to look for them."""
+
+
+def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:
+    """Return what aiokafka makes of a record of this partition."""
+    if isinstance(parsed, ConsumerRecord):
+        return parsed
+    key, value = parsed.key, parsed.value
+    return ConsumerRecord(
+        partition.topic,
+        partition.partition,
+        parsed.offset,
+        parsed.timestamp,  # type: ignore[arg-type]  # None in the oldest format alone
+        parsed.timestamp_type,  # type: ignore[arg-type]  # as the timestamp
+        key,
+        value,
+        parsed.checksum,
+        -1 if key is None else len(key),
+        -1 if value is None else len(value),
+        tuple(parsed.headers),
+    )
+
+
+# --- arguments of publishing
+
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+
+
+def check_address(stream: object, key: object, partition: object, timestamp_ms: object) -> None:
+    """Check where a message shall go.
+
+    Raises:
+        TypeError: one of them has the wrong type; it is named.
+        ValueError: the stream has no name, or a number is negative.
+    """
+    if type(stream) is str and stream and key is partition is timestamp_ms is None:
+        return  # what most messages are
+    if not isinstance(stream, str):
+        raise TypeError(f"the stream is {stream!r} of type {type(stream).__name__}, not str")
+    if not stream:
+        raise ValueError("the stream's name is empty; give one")
+    if key is not None and not isinstance(key, bytes):
+        raise TypeError(f"the key is of type {type(key).__name__}, not bytes; encode it first")
+    _check_number("partition", partition, _INT32)
+    _check_number("timestamp_ms", timestamp_ms, _INT64)
+
+
+def check_options(schema: object, origins: object, meta: object) -> None:
+    """Check what a message may be given beside its address.
+
+    Raises:
+        TypeError: one of them has the wrong type; it is named.
+    """
+    if schema is not None and not isinstance(schema, str):
+        raise TypeError(f'schema is of type {type(schema).__name__}, not str; give "Content:1"')
+    if not isinstance(origins, (tuple, list)):
+        raise TypeError(f"origins is of type {type(origins).__name__}, not a list of messages")
+    if meta is not None and not isinstance(meta, Mapping):
+        raise TypeError(f"meta is of type {type(meta).__name__}, not a dict")
+
+
+def check_many(stream: str, data: object, key: object, schema: str | None) -> None:
+    """Check that many messages can be taken, and what makes their keys.
+
+    Raises:
+        InvalidMessageError: `data` is one message.
+        TypeError: one of them has the wrong type; it is named.
+    """
+    if isinstance(data, (BaseModel, Mapping, str, *RAW_TYPES)):  # iterable, and one message
+        raise InvalidMessageError(
+            f"publish_many to {stream} got one {type(data).__name__}; give it an iterable "
+            "of messages, or use publish()",
+            schema=schema,
+            topic=stream,
+        )
+    if not isinstance(data, (Iterable, AsyncIterable)):
+        raise TypeError(
+            f"data is of type {type(data).__name__}, not an iterable of messages; "
+            "use publish() for one"
+        )
+    if key is not None and not callable(key):
+        raise TypeError(
+            f"key is of type {type(key).__name__}, not a function that makes each message's key"
+        )
+
+
+def raw_data_error(stream: str, data: Data, schema: str | None) -> InvalidMessageError:
+    """Make the error for bytes or None where a model or JSON-able data is expected."""
+    return InvalidMessageError(
+        f"publish to {stream} got {type(data).__name__}; publish a model or JSON-able data, "
+        "or use raw_publish() for bytes and tombstones",
+        schema=schema,
+        topic=stream,
+    )
+
+
+def _check_number(name: str, number: object, largest: int) -> None:
+    if number is None:
+        return
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is {number!r} of type {type(number).__name__}, not int")
+    if number < 0:
+        raise ValueError(f"{name} is {number}; give 0 or more, or None")
+    if number > largest:
+        raise ValueError(f"{name} is {number}; Kafka's largest is {largest}")
+
+
+def copy_headers(headers: Iterable[Header] | None) -> Headers:
+    """Copy headers into a list of their own.
+
+    Raises:
+        TypeError: an entry is not a pair of str and bytes (or None).
+        ValueError: a name cannot be written in UTF-8.
+    """
+    if headers is None:
+        return []
+    if isinstance(headers, Mapping):
+        raise TypeError(
+            "headers are pairs (name: str, value: bytes), of which a name may have several; "
+            "pass list(headers.items())"
+        )
+    if not isinstance(headers, Iterable):
+        raise TypeError(
+            f"headers are of type {type(headers).__name__}, not a list of pairs "
+            "(name: str, value: bytes)"
+        )
+    return [_checked_header(header) for header in headers]
+
+
+def _checked_header(header: object) -> Header:
+    if not (isinstance(header, (tuple, list)) and len(header) == 2):
+        raise TypeError(f"header {header!r} is not a pair (name: str, value: bytes)")
+    name, value = header
+    if not isinstance(name, str):
+        raise TypeError(f"header name {name!r} is {type(name).__name__}, not str")
+    if not name.isascii() and not _is_unicode(name):
+        raise ValueError(f"header name {name!r} has surrogates, which UTF-8 does not have")
+    if value is not None and not isinstance(value, bytes):
+        raise TypeError(
+            f"header {name!r} has a value of type {type(value).__name__}, not bytes; "
+            "encode it first"
+        )
+    return name, value
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

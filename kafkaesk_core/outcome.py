@@ -8,7 +8,7 @@ from typing import Literal
 
 from .errors import Disposition, Retry, Skip, Stop
 from .message import IncomingMessage
-from .subscription import OnError
+from .router import OnError
 
 __all__ = ["DONE", "GIVEN_UP", "Outcome", "leaves", "outcome_of", "unwrapped"]
 

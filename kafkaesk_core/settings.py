@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
-from .names import LONGEST, RULE, not_in_names
+from .topic_names import LONGEST, TOPIC_NAME_RULE, invalid_character
 
 __all__ = [
     "Settings",
@@ -112,9 +112,11 @@ class Settings(BaseModel):
     @field_validator("topic_prefix", mode="after")
     @classmethod
     def _check_prefix(cls, value: str) -> str:
-        part = not_in_names(value)
+        part = invalid_character(value)
         if part is not None or len(value) >= LONGEST:
-            raise PydanticCustomError("prefix", "cannot begin a topic; {rule}", {"rule": RULE})
+            raise PydanticCustomError(
+                "prefix", "cannot begin a topic; {rule}", {"rule": TOPIC_NAME_RULE}
+            )
         return value
 
     @property

@@ -9,8 +9,8 @@ from contextvars import Context
 
 from .batch_outcome import fresh
 from .errors import NotRunningError, SchemaConflictError, TopicError
-from .names import RULE, is_topic_name
 from .schema.registry import SchemaRegistration
+from .topic_names import TOPIC_NAME_RULE, is_topic_name
 from .topic_setup import TopicAdmin, TopicFacts, TopicSetup
 
 __all__ = ["TopicAdmin", "Topics", "check_topic_name"]
@@ -28,7 +28,7 @@ def check_topic_name(topic: str) -> None:
     """
     if not is_topic_name(topic):
         raise TopicError(
-            f"{topic!r} is not a valid topic name; {RULE}",
+            f"{topic!r} is not a valid topic name; {TOPIC_NAME_RULE}",
             topic=topic,
             code=_INVALID_TOPIC,
         )

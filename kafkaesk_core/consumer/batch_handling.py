@@ -7,12 +7,12 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.errors import BatchFailure, Skip
+from kafkaesk_core.handlers import BatchBinding
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import DONE, GIVEN_UP, Outcome, leaves
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 from .failures import Failures
 from .handling import Finished, Handling

@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.message import App, RebalanceEvent
 from kafkaesk_core.plugins.registry import Plugins
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 from .commits import Commits, Offsets, Reason
 from .intake import Intake, Route

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from kafkaesk_core.errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import GIVEN_UP, Outcome, leaves, outcome_of, unwrapped
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 __all__ = ["Failures"]
 

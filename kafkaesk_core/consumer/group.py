@@ -16,9 +16,9 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.batch_lanes import BatchLanes
-from kafkaesk_core.binding import BatchBinding, Binding
 from kafkaesk_core.errors import CommitError, KafkaeskError
 from kafkaesk_core.event_loop import check_loop
+from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.newcomers import Assignor, Newcomers
 from kafkaesk_core.lanes import Lanes
@@ -27,9 +27,9 @@ from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.outcome import Outcome
 from kafkaesk_core.plugins.chains import codes_of
 from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
-from kafkaesk_core.subscription import Subscription
 from kafkaesk_core.topics import Topics
 
 from .batch_handling import BatchHandling

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.binding import Binding
+from kafkaesk_core.handlers import Binding
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import DONE, Outcome
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 from .failures import Failures
 from .job import Job

@@ -11,9 +11,9 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.records import ParsedRecord, PartlyUnreadable, Unreadable
+from kafkaesk_core.message import ParsedRecord, PartlyUnreadable, Unreadable
+from kafkaesk_core.router import Ordering
 from kafkaesk_core.settings import Settings
-from kafkaesk_core.subscription import Ordering
 
 from .handling import Handling
 from .job import Holding, Job, Portion, UnreadableJob

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.errors import DecodeError
-from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.records import ParsedRecord, Unreadable, consumer_record
+from kafkaesk_core.message import IncomingMessage, ParsedRecord, Unreadable, consumer_record
 
 __all__ = ["Holding", "Job", "Portion", "UnreadableJob"]
 

@@ -16,7 +16,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
-from kafkaesk_core.records import ParsedRecord, PartlyUnreadable
+from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
 from kafkaesk_core.shutdown import finish
 
 from .closing import force_close

@@ -12,7 +12,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import RecordTooLargeError
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.records import ParsedRecord, Unreadable
+from kafkaesk_core.message import ParsedRecord, Unreadable
 
 from .unreadable import Salvage
 

@@ -22,8 +22,7 @@ from aiokafka.record.util import decode_varint_py
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import DecodeError, Stop
-from kafkaesk_core.message import Header
-from kafkaesk_core.records import Unreadable
+from kafkaesk_core.message import Header, Unreadable
 
 __all__ = ["Salvage"]
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from kafkaesk_core.errors import PluginError
+from kafkaesk_core.errors import ConfigurationError, PluginError
 
 from .contract import did_you_mean
 from .info import PluginInfo, Status
@@ -22,6 +22,8 @@ __all__ = [
     "EntryPoint",
     "InstalledPlugin",
     "Selection",
+    "check_names",
+    "check_plugin_arguments",
     "combined",
     "find_installed",
     "load_each",
@@ -201,3 +203,41 @@ def _check_single(name: str, installed: Iterable[InstalledPlugin]) -> None:
     packages = [plugin.package for plugin in installed if plugin.name == name]
     if len(packages) > 1:
         raise PluginError(f"it is provided by {' and by '.join(packages)}; uninstall one of them")
+
+
+def check_plugin_arguments(plugins: object, settings: object, entry_points: object) -> None:
+    """Check what an application is told about plugins.
+
+    Raises:
+        ConfigurationError: an argument has the wrong type; it is named.
+    """
+    if isinstance(plugins, (str, bytes, Mapping)) or not isinstance(plugins, Iterable):
+        raise ConfigurationError(
+            f"plugins= takes a list of plugin instances, got {_shown(plugins)}"
+        )
+    given = {} if settings is None else settings
+    values = list(given.values()) if isinstance(given, Mapping) else [given]
+    if odd := [value for value in values if not isinstance(value, Mapping)]:
+        raise ConfigurationError(
+            "plugin_settings= takes a mapping of settings for each plugin's name, as in "
+            f"{{'audit': {{'level': 'info'}}}}, got {type(odd[0]).__name__}"
+        )
+    if not isinstance(entry_points, bool):
+        raise ConfigurationError(f"entry_points= takes True or False, got {entry_points!r}")
+
+
+def check_names(argument: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return a list of names as a tuple.
+
+    Raises:
+        ConfigurationError: it is not a list of names; the argument is named.
+    """
+    is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    names = tuple(given) if is_several else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(f"{argument}= takes a list of names, got {_shown(given)}")
+    return tuple(str(name) for name in names)
+
+
+def _shown(value: object) -> str:
+    return f"the string {value!r}" if isinstance(value, str) else f"{value!r}"

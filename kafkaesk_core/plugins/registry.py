@@ -13,8 +13,8 @@ import pluggy
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import Hooks
 from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
-from kafkaesk_core.subscription import Subscription
 
 from .chains import (
     F,

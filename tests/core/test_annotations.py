@@ -23,11 +23,11 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from kafkaesk_core.binding import takes_batches
 from kafkaesk_core.errors import DecodeError, InvalidMessageError, SubscriptionError
+from kafkaesk_core.handlers import takes_batches
 from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration, Schemas
-from kafkaesk_core.subscription import Subscription
 
 # Any in this file: annotations of all kinds, and what they give.
 

@@ -12,15 +12,15 @@ import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.batch_lanes import BatchLanes
-from kafkaesk_core.binding import BatchBinding
 from kafkaesk_core.consumer.batch_handling import BatchHandling
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.job import Holding, Job, Portion
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
+from kafkaesk_core.handlers import BatchBinding
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import DONE, Outcome
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 from kafkaesk_testing import eventually
 
 A = TopicPartition("topic", 0)

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core.binding import BatchBinding, Binding, Known, bind
 from kafkaesk_core.errors import SubscriptionError
+from kafkaesk_core.handlers import ArgumentProviders, BatchBinding, Binding, bind
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 
 def message() -> IncomingMessage:
@@ -31,7 +31,7 @@ def bound(
         return lambda m: m.value
 
     subscription = Subscription("id", func, "group", pattern="*", **options)
-    known = Known(
+    known = ArgumentProviders(
         one={"schema": lambda m: "Content:1", "record": lambda m: m.record},
         batch={"app": lambda ms: f"app of {len(ms)}"},
     )

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.chains import Chains
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
 from kafkaesk_core.errors import CommitError
+from kafkaesk_core.handlers import Binding
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.settings import Settings
-from kafkaesk_core.subscription import Subscription
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
 

@@ -12,7 +12,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
-from kafkaesk_core.records import ParsedRecord
+from kafkaesk_core.message import ParsedRecord
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 Place = tuple[int, int]

@@ -16,16 +16,16 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
 from kafkaesk_core import Application, Delivery, OutgoingMessage, hookimpl
-from kafkaesk_core.binding import Known, bind
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.handlers import ArgumentProviders, bind
 from kafkaesk_core.hooks import PublishCall
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.router import Ordering, Subscription
 from kafkaesk_core.schema.registry import Schemas
 from kafkaesk_core.settings import Settings
-from kafkaesk_core.subscription import Ordering, Subscription
 from kafkaesk_testing import EmbeddedBroker
 
 MESSAGES = 500
@@ -134,7 +134,10 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
     subscription = Subscription("content", handler, "group", topics=["content"], ordering=ordering)
     nothing: Any = lambda *_: None  # noqa: E731 (one for all that is not asked for)
     binding: Any = bind(
-        subscription, decoder=Schemas().decoder, known=Known(one={}, batch={}), claim=nothing
+        subscription,
+        decoder=Schemas().decoder,
+        known=ArgumentProviders(one={}, batch={}),
+        claim=nothing,
     )
     failures = Failures(subscription, stopped=nothing, blame=nothing)
     handling = MessageHandling(subscription, binding, ledger, failures, None)

@@ -10,15 +10,15 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.job import Holding, Job, Portion
 from kafkaesk_core.errors import Retry, Skip, Stop
+from kafkaesk_core.handlers import Binding
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.outcome import Outcome
-from kafkaesk_core.subscription import Subscription
+from kafkaesk_core.router import Subscription
 
 PARTITION = TopicPartition("topic", 0)
 

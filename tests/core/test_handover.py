@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
@@ -20,6 +19,7 @@ from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
+from kafkaesk_core.handlers import Binding
 from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.newcomers import Newcomers
@@ -27,9 +27,9 @@ from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
+from kafkaesk_core.router import OnError, Subscription
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
-from kafkaesk_core.subscription import OnError, Subscription
 from kafkaesk_testing import eventually
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.binding import Binding
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import QUEUE_HIGH, READ_AHEAD, Intake, Route
 from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.errors import Retry
+from kafkaesk_core.handlers import Binding
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.router import Ordering, Subscription
 from kafkaesk_core.settings import Settings
-from kafkaesk_core.subscription import Ordering, Subscription
 from kafkaesk_testing import eventually
 
 A, B, C, D = (TopicPartition("topic", number) for number in range(4))

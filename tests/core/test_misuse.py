@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from kafkaesk_core import Application, Retry, Router
-from kafkaesk_core.arguments import check_address, check_many, check_options, checked_headers
+from kafkaesk_core.message import check_address, check_many, check_options, copy_headers
 
 
 class Content(BaseModel):
@@ -117,7 +117,7 @@ def test_a_wrong_address_of_a_message_is_refused(
 def test_wrong_headers_are_refused(headers: Any, told: str) -> None:
     """U38: malformed headers were logged and sent."""
     with pytest.raises((TypeError, ValueError), match=told):
-        checked_headers(headers)
+        copy_headers(headers)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_wrong_options_of_a_message_are_refused(options: tuple[Any, Any, Any], t
 )
 def test_wrong_arguments_for_many_messages_are_refused(data: Any, key: Any, told: str) -> None:
     with pytest.raises(TypeError, match=told):
-        check_many(data, key)
+        check_many("orders", data, key, None)
 
 
 def test_headers_are_copied() -> None:
@@ -152,12 +152,12 @@ def test_headers_are_copied() -> None:
     own = [("a", b"1")]
     record = (("a", b"1"), ("empty", None))
 
-    copies = checked_headers(own), checked_headers(record)
+    copies = copy_headers(own), copy_headers(record)
     copies[0].append(("b", b"2"))
 
     assert own == [("a", b"1")]
     assert copies[1] == list(record)
-    assert checked_headers(None) == []
+    assert copy_headers(None) == []
 
 
 @pytest.mark.parametrize(

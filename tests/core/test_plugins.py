@@ -18,8 +18,8 @@ from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
-from kafkaesk_core.subscription import Subscription
 
 # Any in this file: stand-ins for messages, and plugins that answer wrongly on purpose.
 APP = cast(App, object())

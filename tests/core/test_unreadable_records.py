@@ -18,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import DecodeError, Stop
 from kafkaesk_core.kafka.unreadable import Salvage
-from kafkaesk_core.records import Unreadable
+from kafkaesk_core.message import Unreadable
 
 PARTITION = TopicPartition("orders", 3)
 HEADER = _DefaultRecordBatchPy.HEADER_STRUCT

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application, Retry, Skip, hookimpl
-from kafkaesk_core.service import run_app
+from kafkaesk_core.process import run_app
 
 from .handling import Handling, OrderFailedError, RetryRequestedError
 from .journal import Journal

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core.service import ECHO
+from kafkaesk_core.process import ECHO
 
 SERVICE = """
 import asyncio, os

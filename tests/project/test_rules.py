@@ -21,7 +21,7 @@ PACKAGES = [
 ]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 BANNED_NAMES = {"utils", "common", "helpers", "types"}
-MAX_MODULE, MAX_FUNCTION = 450, 40
+MAX_MODULE, MAX_FUNCTION = 500, 40
 
 
 def name_of(path: Path) -> str:

@@ -11,8 +11,7 @@ from typing import Protocol
 from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import IncomingMessage
-from kafkaesk_core.arguments import checked_headers
-from kafkaesk_core.message import Header
+from kafkaesk_core.message import Header, copy_headers
 
 __all__ = [
     "SURROUNDINGS",
@@ -100,7 +99,7 @@ def propagating(headers: Mapping[str, bytes | None] | Iterable[Header]) -> Itera
         TypeError: a name is not text, or a value neither bytes nor None.
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    own = checked_headers(pairs)
+    own = copy_headers(pairs)
     names = {name for name, _ in own}
     before = _surroundings()
     outer = tuple(header for header in before.added if header[0] not in names)

@@ -1,0 +1,673 @@
+"""The application: what a service declares, configures, publishes with, and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import get_running_loop
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from itertools import chain, islice
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar, Unpack
+
+from .deliveries import Deliveries
+from .delivery import Delivery
+from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
+from .event_loop import check_loop
+from .groups import Groups
+from .handlers import takes_batches
+from .message import (
+    RAW_TYPES,
+    Data,
+    Header,
+    IncomingMessage,
+    OutgoingMessage,
+    check_address,
+    check_many,
+    check_options,
+    copy_headers,
+    raw_data_error,
+)
+from .outcome import Outcome
+from .plugins.chains import without_result
+from .plugins.discovery import check_names, check_plugin_arguments
+from .plugins.registry import Plugins, function_plugin
+from .plugins.variables import warn_of_unread
+from .router import Router, Subscription, is_count, is_number
+from .runtime import Runtime
+from .schema.registry import SchemaRegistration
+from .settings import (
+    Settings,
+    Tuning,
+    checked,
+    known_variables,
+    listed,
+    merged_settings,
+    taken_over,
+)
+from .shutdown import Shutdown
+from .status import Health, Status
+from .structs import RecordMetadata
+
+__all__ = ["Application"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CHUNK = 200
+"""Messages that `publish_many` takes before it lets others run."""
+
+
+class Application(Router):
+    """Publishes and consumes; declare on it, then `async with app`, or the command `kafkaesk`.
+
+    `plugins` are added to the installed ones, which `entry_points=False` leaves out;
+    `plugin_settings` has a mapping for each plugin's name. The other arguments, their defaults and
+    their environment variables are those of `Settings`.
+
+    Raises:
+        ConfigurationError: a name, a type or a value is wrong.
+        PluginError: a plugin breaks its contract.
+    """
+
+    def __init__(
+        self,
+        kafka_servers: Sequence[str] | str | None = None,
+        topic_prefix: str = "",
+        kafka_settings: Mapping[str, Any] | None = None,
+        replication_factor: int | None = None,
+        kafka_api_version: str = "auto",
+        auto_commit: bool = True,
+        auto_commit_interval_ms: int = 5000,
+        *,
+        plugins: Sequence[object] = (),
+        disable_plugins: Iterable[str] = (),
+        plugin_order: Sequence[str] = (),
+        plugin_settings: Mapping[str, Mapping[str, Any]] | None = None,
+        entry_points: bool = True,
+        **tuning: Unpack[Tuning],
+    ) -> None:
+        super().__init__()
+        self._runtime: Runtime | None = None
+        self._starting = asyncio.Lock()
+        self._starter: asyncio.Task[Any] | None = None
+        self._stop_requests = 0
+        check_plugin_arguments(plugins, plugin_settings, entry_points)
+        self._disabled_plugins = frozenset(check_names("disable_plugins", disable_plugins))
+        configured_order = check_names("plugin_order", plugin_order)
+        self._configured: dict[str, Any] = {}
+        self._overrides: dict[str, Any] = {}
+        self.configure(
+            kafka_servers,
+            topic_prefix,
+            kafka_settings,
+            replication_factor,
+            kafka_api_version,
+            auto_commit,
+            auto_commit_interval_ms,
+            **tuning,
+        )
+        order = listed("KAFKAESK_PLUGIN_ORDER")
+        self.plugins = Plugins(
+            order=configured_order if order is None else order, on_change=self._plugins_changed
+        )
+        self._plugin_settings = plugin_settings or {}
+        self._loads_entry_points = entry_points
+        for plugin in plugins:
+            self.plugins.register(plugin)
+
+    # --- configure
+
+    def configure(
+        self,
+        kafka_servers: Sequence[str] | str | None = None,
+        topic_prefix: str | None = None,
+        kafka_settings: Mapping[str, Any] | None = None,
+        replication_factor: int | None = None,
+        kafka_api_version: str | None = None,
+        auto_commit: bool | None = None,
+        auto_commit_interval_ms: int | None = None,
+        **tuning: Unpack[Tuning],
+    ) -> None:
+        """Change settings; what is left out, or None, stays as it is.
+
+        Raises:
+            ConfigurationError: a name, a type or a value is wrong.
+            NotRunningError: the application runs already.
+        """
+        self._check_stopped()
+        given = {
+            "kafka_servers": kafka_servers,
+            "topic_prefix": topic_prefix,
+            "kafka_settings": kafka_settings,
+            "replication_factor": replication_factor,
+            "kafka_api_version": kafka_api_version,
+            "auto_commit": auto_commit,
+            "auto_commit_interval_ms": auto_commit_interval_ms,
+            **tuning,
+        }
+        changed = {name: v for name, v in taken_over(given).items() if v is not None}
+        merged = {**self._configured, **changed}
+        checked(merged)
+        self._configured = merged
+
+    def override(self, **settings: Any) -> None:
+        """Change settings as the command line does: above the environment too.
+
+        Raises:
+            ConfigurationError: a name, a type or a value is wrong.
+        """
+        given = {name: v for name, v in taken_over(settings).items() if v is not None}
+        checked({**self._configured, **given})
+        self._overrides.update(given)
+
+    @property
+    def settings(self) -> Settings:
+        """The merged settings: what overrides, over the environment, over what was configured."""
+        return merged_settings(self._configured, overrides=self._overrides)
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Header names that plugins own."""
+        return self.plugins.claimed_headers
+
+    def hook(self, func: F) -> F:
+        """Register one function of the service as a hook; its name is the hook's."""
+        self.plugins.register(function_plugin(func))
+        return func
+
+    def load_plugins(self) -> None:
+        """Load the installed plugins, as a start does.
+
+        Raises:
+            PluginError: one cannot be loaded; the message says how to go on without it.
+        """
+        if self._loads_entry_points:
+            allow = listed("KAFKAESK_PLUGINS")
+            self.plugins.load_entry_points(
+                allow=None if allow is None else frozenset(allow),
+                disabled=self._disabled_plugins | set(listed("KAFKAESK_DISABLE_PLUGINS") or ()),
+                settings=self._plugin_settings,
+            )
+        warn_of_unread(known_variables(), self.plugins, os.environ)
+
+    def chains(self) -> dict[str, list[str]]:
+        """The layers of publishing, and of each subscription, outermost first."""
+        found = {"wrap_publish": [*self.plugins.layers("wrap_publish"), "encode", "send"]}
+        for subscription in self._subscriptions:
+            hook = "wrap_consume_batch" if takes_batches(subscription) else "wrap_consume"
+            layers = self.plugins.layers(hook, subscription.skip_plugins)
+            name = f"{hook} ({subscription.group})"
+            found[name] = [*layers, "decode", subscription.handler_name]
+        return found
+
+    def _check_stopped(self) -> None:
+        if self._runtime is not None:
+            raise NotRunningError("configure() an application before it starts, or after its end")
+
+    def _plugins_changed(self) -> None:
+        if self._runtime is not None and self._runtime.is_open:
+            self._runtime.compile()
+
+    def _add_schema(self, registration: SchemaRegistration) -> None:
+        super()._add_schema(registration)
+        self.plugins.declare_schema(registration, self)
+
+    def _add_subscription(self, subscription: Subscription) -> None:
+        if self.is_consuming:
+            raise NotRunningError(
+                f"{subscription!r} comes too late: the application consumes already"
+            )
+        super()._add_subscription(subscription)
+        if self._runtime is not None:
+            try:
+                self._bind(self._runtime.settings)
+            except BaseException:
+                self._subscriptions.remove(subscription)
+                raise
+
+    # --- state
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it runs on, None while it does not; for plugins in other threads."""
+        return None if self._runtime is None else self._runtime.loop
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+        return () if self._runtime is None else self._runtime.servers
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether consumers run, or are being started or stopped."""
+        return self._runtime is not None and self._runtime.consumption is not None
+
+    @property
+    def shutdown(self) -> Shutdown | None:
+        """The time that a stop of the running application may take; None while it does not run."""
+        return None if self._runtime is None else self._runtime.shutdown
+
+    def status(self) -> Status:
+        """A snapshot that may be read by another thread, or be shown as JSON."""
+        runtime = self._runtime
+        return Status("stopped") if runtime is None else runtime.status()
+
+    def health(self) -> Health:
+        """Whether the application makes progress, is ready, and what hinders it."""
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
+        return runtime.health()
+
+    async def health_check(self) -> None:
+        """Raise if the application should be restarted; a passing hindrance is not a reason.
+
+        Raises:
+            UnhealthyError: it makes no progress, with the reasons.
+        """
+        health = self.health()
+        if not health.is_live:
+            raise UnhealthyError(health.reasons)
+
+    # --- publish
+
+    async def publish(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
+    ) -> Delivery:
+        """Publish a model, or JSON-able data of a schema, to a stream.
+
+        Returns once the message is buffered; await the delivery for the broker's
+        acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
+        already carries one. `timestamp_ms` is by default now. `meta` is for plugins: what they
+        find in the message's `meta`.
+
+        Raises:
+            SchemaError: the data satisfies no schema, or not the one that the stream carries.
+            MessageTooLargeError: the message is larger than the producer may send.
+            DeliveryFailedError: there was no room in the buffer within `delivery_timeout`.
+            TopicError: the topic cannot be created.
+        """
+        if data is None or isinstance(data, RAW_TYPES):
+            raise raw_data_error(stream_id, data, schema)
+        check_address(stream_id, key, partition, timestamp_ms)
+        if schema is not None or meta is not None or origins != ():
+            check_options(schema, origins, meta)
+        runtime = self._runtime
+        is_ready = runtime is not None and runtime.can_publish
+        if runtime is None or not is_ready or runtime.loop is not get_running_loop():
+            runtime = await self._publishing()
+        topic = runtime.topics.topic_of(stream_id)
+        pairs = None if headers is None else copy_headers(headers)
+        message = OutgoingMessage(
+            stream_id, topic, data, key, schema, pairs, partition, timestamp_ms, origins, meta
+        )
+        delivery = runtime.offer(message)
+        if delivery is None:
+            delivery = await runtime.publish(message)
+        return delivery or self._swallowed()
+
+    async def publish_and_wait(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        meta: Mapping[str, Any] | None = None,  # as of `publish`
+    ) -> RecordMetadata:
+        """Publish, and wait for the broker's acknowledgement.
+
+        Raises:
+            DeliveryFailedError: the message was certainly not written.
+            DeliveryUnknownError: it may or may not have been written.
+            SchemaError: as with `publish`.
+        """
+        delivery = await self.publish(
+            stream_id,
+            data,
+            key,
+            headers,
+            schema=schema,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            meta=meta,
+        )
+        return await delivery
+
+    async def publish_many(
+        self,
+        stream_id: str,
+        data: Iterable[Data] | AsyncIterable[Data],
+        key: Callable[[Any], bytes | None] | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+    ) -> int:
+        """Publish models, or JSON-able data, one after the other, and wait for all.
+
+        `key` makes the key of each. Takes from `data` as there is room in the send buffer, so it
+        may be endless; a list of 10,000 or a generator cost the same memory. Returns how many
+        were acknowledged.
+
+        Raises:
+            DeliveryFailedError: one was certainly not written; those behind it may be.
+            DeliveryUnknownError: one may or may not have been written.
+            SchemaError: as with `publish`; what came before is published.
+            InvalidMessageError: `data` is one message, and not several.
+        """
+        check_address(stream_id, None, None, None)
+        check_many(stream_id, data, key, schema)
+        check_options(schema, (), None)
+        runtime, deliveries = await self._publishing(), Deliveries()
+        topic = runtime.topics.topic_of(stream_id)
+        pairs = copy_headers(headers)
+        async for chunk in _chunks(data):
+            for one in chunk:
+                if one is None or isinstance(one, RAW_TYPES):
+                    raise raw_data_error(stream_id, one, schema)
+                one_key = None if key is None else key(one)
+                check_address(stream_id, one_key, None, None)
+                message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
+                delivery = runtime.offer(message)
+                if delivery is None:
+                    delivery = await runtime.publish(message)
+                deliveries.add(delivery or self._swallowed())
+            deliveries.take_done()
+            await asyncio.sleep(0)  # so that what is sent is not late
+        return await deliveries.wait()
+
+    async def raw_publish(
+        self,
+        stream_id: str,
+        data: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
+    ) -> Delivery:
+        """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
+        if data is not None and not isinstance(data, bytes):
+            raise InvalidMessageError(
+                f"raw_publish to {stream_id} got {type(data).__name__}, not bytes; "
+                "use publish() for models and JSON-able data",
+                topic=stream_id,
+            )
+        check_address(stream_id, key, partition, timestamp_ms)
+        check_options(None, origins, meta)
+        runtime = await self._publishing()
+        message = OutgoingMessage(
+            stream_id,
+            runtime.topics.topic_of(stream_id),
+            data,
+            key=key,
+            headers=copy_headers(headers),
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            origins=origins,
+            meta=meta,
+        )
+        return await runtime.publish(message) or self._swallowed()
+
+    async def _publishing(self) -> Runtime:
+        """The runtime, once it is open and its publisher runs."""
+        runtime = await self._running()
+        if not runtime.can_publish:
+            await runtime.start_publisher()
+        return runtime
+
+    def _swallowed(self) -> NoReturn:
+        raise without_result("wrap_publish", self.plugins.layers("wrap_publish"))
+
+    async def publish_internal(
+        self,
+        stream_id: str,
+        data: bytes,
+        *,
+        schema: str,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Publish on a plugin's own account: no layer and no observer of any plugin sees it.
+
+        For what plugins say themselves, log lines for one: no spans, no inherited headers, nothing
+        validated twice. `data` is a whole envelope of `schema` ("Content:1"), which is registered.
+        Call it on the application's event loop; it never starts the application.
+
+        Raises:
+            NotRunningError: the application is not running.
+            UnknownSchemaError: the schema is not registered.
+            SchemaConflictError: the stream carries another one.
+            KafkaeskError: as with `publish`.
+        """
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
+        check_loop(runtime.loop, "publish_internal()")
+        check_address(stream_id, key, None, timestamp_ms)
+        topic = runtime.topics.topic_of(stream_id)
+        runtime.topics.claim(topic, self._schemas.named(schema, topic).id)
+        message = OutgoingMessage(
+            *(stream_id, topic, data),
+            key=key,
+            schema=schema,
+            headers=copy_headers(headers) if headers else [],
+            timestamp_ms=timestamp_ms,
+        )
+        message.is_internal = True
+        if not runtime.can_publish:
+            await runtime.start_publisher()
+        return await runtime.publisher.send(message)  # the chain without layers
+
+    async def flush(self) -> None:
+        """Wait until everything buffered was acknowledged or has failed."""
+        check_loop(self.loop, "flush()")
+        if self._runtime is not None:
+            await self._runtime.publisher.flush()
+
+    # --- lifecycle
+
+    async def initialize(self) -> None:
+        """Load plugins, check everything, connect, create topics; what fails is undone.
+
+        Idempotent, and safe to be called by several tasks at once.
+
+        Raises:
+            ConfigurationError: settings, handlers or schemas cannot work.
+            PluginError: a plugin cannot be loaded.
+            BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
+        """
+        check_loop(self.loop, "initialize()")
+        self._check_not_starting("initialize it again, or publish,")
+        async with self._starting:
+            if self._runtime is None:
+                self._starter = asyncio.current_task()
+                try:
+                    await self._start()
+                finally:
+                    self._starter = None
+
+    async def _start(self) -> None:
+        settings = self.settings
+        settings.check()
+        self.load_plugins()
+        self._bind(settings)
+        runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
+        self._runtime = runtime
+        try:
+            await runtime.start()
+        except BaseException:
+            self._runtime = None
+            raise
+
+    def _bind(self, settings: Settings) -> None:
+        """Bind the handlers that are declared now."""
+        self._groups = Groups(
+            self,
+            self._publish_of_handler,
+            self._schemas,
+            self.plugins,
+            self._subscriptions,
+            settings,
+        )
+
+    async def _publish_of_handler(self, *arguments: Any, **options: Any) -> Delivery:
+        """As `publish`; but a handler that outlived its run starts no other one."""
+        if self._runtime is None:
+            raise NotRunningError("the application has ended: what a handler publishes now is lost")
+        return await self.publish(*arguments, **options)
+
+    async def finalize(self) -> None:
+        """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
+
+        Idempotent; what was started by then is undone, a start in progress is waited for.
+        """
+        check_loop(self.loop, "finalize()")
+        self._check_not_starting("finalize it")
+        async with self._starting:
+            runtime = self._runtime
+            if runtime is not None:
+                try:
+                    await runtime.stop()
+                finally:
+                    self._runtime = None
+
+    def _check_not_starting(self, attempted: str) -> None:
+        """The task that starts the application would wait for itself."""
+        if self._starter is not None and self._starter is asyncio.current_task():
+            raise NotRunningError(
+                f"the application is starting, so what starts it cannot {attempted}; "
+                "publish in an 'initialize' handler, and raise to stop the start"
+            )
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.finalize()
+
+    async def _running(self) -> Runtime:
+        runtime = self._runtime
+        check_loop(self.loop, "publishing or consuming")
+        if runtime is None or not runtime.is_open:
+            await self.initialize()
+            runtime = self._runtime
+        if runtime is None:
+            raise NotRunningError("the application was stopped while it started")
+        return runtime
+
+    # --- consume
+
+    def consume_for(
+        self, num_messages: int, *, seconds: float | None = None
+    ) -> Coroutine[Any, Any, int]:
+        """Consume until so many messages are finished with, or `seconds` are over.
+
+        Returns how many were handled or skipped; handlers that run at the same time may make it
+        more than asked for. A `stop()` counts from this call on, even before it is awaited.
+
+        Raises:
+            HandlerError: a handler failed and its subscription does not go on.
+            ConfigurationError: there is nothing to wait for.
+        """
+        if not is_count(num_messages):
+            raise ConfigurationError(f"consume_for({num_messages!r}): give 1 message or more")
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
+            raise ConfigurationError(f"consume_for(seconds={seconds!r}): give more than 0, or None")
+        return self._consume_for(num_messages, seconds, self._stop_requests)
+
+    async def _consume_for(
+        self, num_messages: int, seconds: float | None, stop_requests: int
+    ) -> int:
+        consumed = 0
+
+        def count(_: Outcome) -> None:
+            nonlocal consumed
+            consumed += 1
+            if consumed >= num_messages and runtime.consumption is not None:
+                runtime.consumption.request_stop()
+
+        runtime = await self._running()
+        if stop_requests == self._stop_requests:
+            await self._consume(runtime, count, seconds)
+        return consumed
+
+    def consume_forever(self) -> Coroutine[Any, Any, None]:
+        """Consume until `stop()`, which counts from this call on, even before it is awaited.
+
+        Raises:
+            HandlerError: a handler failed and its subscription does not go on.
+            BrokerError: a group cannot be joined, or its membership cannot be kept.
+        """
+        return self._consume_forever(self._stop_requests)
+
+    async def _consume_forever(self, stop_requests: int) -> None:
+        runtime = await self._running()
+        if stop_requests == self._stop_requests:
+            await self._consume(runtime, None, None)
+
+    async def _consume(
+        self, runtime: Runtime, count: Callable[[Outcome], None] | None, seconds: float | None
+    ) -> None:
+        consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
+        try:
+            await consumption.run(start_timeout=runtime.settings.start_timeout, seconds=seconds)
+        finally:
+            await runtime.stop_consuming()
+        failure = consumption.failure()
+        if failure is not None:
+            raise failure
+
+    async def stop(self) -> None:
+        """Stop consuming: take no more, finish, commit, leave the groups.
+
+        Idempotent and safe to be called at any time by several tasks; `consume_forever` returns,
+        also if the application is still starting.
+        """
+        self._stop_requests += 1
+        runtime = self._runtime
+        check_loop(self.loop, "stop()")
+        if runtime is not None:
+            runtime.is_stop_requested = not runtime.is_open
+            await runtime.stop_consuming()
+
+
+async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:
+    """What can be taken at once."""
+    if isinstance(data, AsyncIterable):
+        async for one in data:
+            yield (one,)
+    else:
+        rest = iter(data)
+        for one in rest:
+            yield chain((one,), islice(rest, _CHUNK - 1))
