@@ -18,8 +18,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
-from .deliveries import Deliveries
-from .delivery import Delivery
+from .delivery import Delivery, PendingDeliveries
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
 from .event_loop import check_loop
 from .groups import Groups
@@ -379,7 +378,7 @@ class Application(Router):
         check_address(stream_id, None, None, None)
         check_many(stream_id, data, key, schema)
         check_options(schema, (), None)
-        runtime, deliveries = await self._publishing(), Deliveries()
+        runtime, deliveries = await self._publishing(), PendingDeliveries()
         topic = runtime.topics.topic_of(stream_id)
         pairs = copy_headers(headers)
         async for chunk in _chunks(data):

@@ -1,17 +1,22 @@
-"""The outcome of one published message."""
+"""What becomes of published messages: of one, of the batch that it is written with, of many."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
-from .batch_outcome import BatchOutcome, fresh
 from .event_loop import check_loop
-from .structs import RecordMetadata
+from .structs import RecordMetadata, TopicPartition
 
-__all__ = ["Delivery"]
+__all__ = ["BatchResult", "Delivery", "PendingDeliveries", "RecordMark", "copy_exception"]
+
+Error = TypeVar("Error", bound=BaseException)
+Function = Callable[["Delivery"], object]
+Callback = tuple[Function, Context, asyncio.AbstractEventLoop]
+_CREATE_TIME, _APPEND_TIME = 0, 1  # aiokafka: RecordMetadata.timestamp_type
 
 
 class RecordMark(Protocol):
@@ -34,18 +39,18 @@ class Delivery:
     times and by several tasks; each gets an error object of its own. Cancelling a task that
     waits ends the wait, not the delivery. It may be given to `asyncio.wait`, `gather`, `wait_for`
     and `shield`. It need not be awaited: a failure that nobody looks at is logged and counted.
-    `outcome` is that of the whole batch, for who waits for many.
+    `batch` is the result of the whole batch, for a caller that waits for many.
     """
 
-    __slots__ = ("__weakref__", "_record", "outcome")
+    __slots__ = ("__weakref__", "_record", "batch")
 
-    def __init__(self, outcome: BatchOutcome, record: RecordMark) -> None:
-        self.outcome = outcome
+    def __init__(self, batch: BatchResult, record: RecordMark) -> None:
+        self.batch = batch
         self._record = record
 
     def done(self) -> bool:
         """Say whether the message was acknowledged or has failed."""
-        return self.outcome.find(self._record.offset)[0].is_settled
+        return self.batch.find(self._record.offset)[0].is_settled
 
     def cancelled(self) -> bool:
         """Return False: what is buffered is published, it cannot be taken back."""
@@ -59,11 +64,11 @@ class Delivery:
             DeliveryUnknownError: it may or may not have been written.
             asyncio.InvalidStateError: neither is known yet.
         """
-        outcome, index = self._settled()
-        if outcome.error is not None:
-            outcome.observe(index)
-            raise fresh(outcome.error)
-        return outcome.metadata(index, self._record.timestamp)
+        batch, index = self._settled()
+        if batch.error is not None:
+            batch.observe(index)
+            raise copy_exception(batch.error)
+        return batch.metadata(index, self._record.timestamp)
 
     def exception(self) -> BaseException | None:
         """Return why the message was not acknowledged, or None if it was.
@@ -71,11 +76,11 @@ class Delivery:
         Raises:
             asyncio.InvalidStateError: neither is known yet.
         """
-        outcome, index = self._settled()
-        if outcome.error is None:
+        batch, index = self._settled()
+        if batch.error is None:
             return None
-        outcome.observe(index)
-        return fresh(outcome.error)
+        batch.observe(index)
+        return copy_exception(batch.error)
 
     def peek(self) -> tuple[RecordMetadata | None, BaseException | None] | None:
         """Return the metadata, or why there is none; None while neither is known.
@@ -83,22 +88,22 @@ class Delivery:
         Unlike `exception`, for observers: a failure counts as looked at by nobody. The error is
         shared, so it must not be raised.
         """
-        outcome, index = self.outcome.find(self._record.offset)
-        if not outcome.is_settled:
+        batch, index = self.batch.find(self._record.offset)
+        if not batch.is_settled:
             return None
-        if outcome.error is not None:
-            return None, outcome.error
-        return outcome.metadata(index, self._record.timestamp), None
+        if batch.error is not None:
+            return None, batch.error
+        return batch.metadata(index, self._record.timestamp), None
 
     @property
     def topic(self) -> str:
         """The topic's name, with the prefix."""
-        return str(self.outcome.topic_partition.topic)
+        return str(self.batch.topic_partition.topic)
 
     @property
     def partition(self) -> int:
         """The partition that the message goes to."""
-        return int(self.outcome.topic_partition.partition)
+        return int(self.batch.topic_partition.partition)
 
     @property
     def offset(self) -> int | None:
@@ -106,52 +111,285 @@ class Delivery:
 
         None also if the broker did not say (acks=0, or it had the batch already).
         """
-        outcome, index = self.outcome.find(self._record.offset)
-        if not outcome.is_settled or outcome.error is not None:
+        batch, index = self.batch.find(self._record.offset)
+        if not batch.is_settled or batch.error is not None:
             return None
-        offset: int = outcome.metadata(index, self._record.timestamp).offset
+        offset: int = batch.metadata(index, self._record.timestamp).offset
         return offset if offset >= 0 else None
 
     def add_done_callback(
         self, callback: Callable[[Delivery], object], *, context: Context | None = None
     ) -> None:
         """Call `callback(delivery)` soon after the delivery is done, as asyncio's futures do."""
-        check_loop(self.outcome.loop, f"the delivery to {self.topic}")
+        check_loop(self.batch.loop, f"the delivery to {self.topic}")
         loop = asyncio.get_running_loop()
         context = copy_context() if context is None else context
-        outcome, index = self.outcome.find(self._record.offset)
-        if outcome.is_settled:
+        batch, index = self.batch.find(self._record.offset)
+        if batch.is_settled:
             loop.call_soon(callback, self, context=context)
         else:
-            outcome.add_callback(self, index, (callback, context, loop))
+            batch.add_callback(self, index, (callback, context, loop))
 
     def remove_done_callback(self, callback: Callable[[Delivery], object]) -> int:
         """Forget this callback; return how many times it had been added."""
-        return self.outcome.find(self._record.offset)[0].remove_callback(self, callback)
+        return self.batch.find(self._record.offset)[0].remove_callback(self, callback)
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
-        outcome, index = self.outcome.find(self._record.offset)
-        if not outcome.is_settled:
-            check_loop(self.outcome.loop, f"the delivery to {self.topic}")
+        batch, index = self.batch.find(self._record.offset)
+        if not batch.is_settled:
+            check_loop(self.batch.loop, f"the delivery to {self.topic}")
             waiter = asyncio.get_running_loop().create_future()
-            outcome.add_waiter(waiter, index)
+            batch.add_waiter(waiter, index)
             try:
                 yield from waiter
             except BaseException:
                 # the batch may have been split meanwhile
-                self.outcome.find(self._record.offset)[0].discard_waiter(waiter)
+                self.batch.find(self._record.offset)[0].discard_waiter(waiter)
                 raise
         return self.result()
 
     def __repr__(self) -> str:
-        outcome, _ = self.outcome.find(self._record.offset)
+        batch, _ = self.batch.find(self._record.offset)
         state = "pending"
-        if outcome.is_settled:
-            state = f"offset={self.offset}" if outcome.error is None else repr(outcome.error)
+        if batch.is_settled:
+            state = f"offset={self.offset}" if batch.error is None else repr(batch.error)
         return f"<Delivery {self.topic}[{self.partition}] {state}>"
 
-    def _settled(self) -> tuple[BatchOutcome, int]:
-        outcome, index = self.outcome.find(self._record.offset)
-        if not outcome.is_settled:
+    def _settled(self) -> tuple[BatchResult, int]:
+        batch, index = self.batch.find(self._record.offset)
+        if not batch.is_settled:
             raise asyncio.InvalidStateError("the delivery is not done")
-        return outcome, index
+        return batch, index
+
+
+@dataclass(slots=True)
+class _Callbacks:
+    """The done callbacks of one delivery, whose record has this index in the batch."""
+
+    index: int
+    entries: list[Callback] = field(default_factory=list)
+
+
+class BatchResult:
+    """What became of one batch; shared by the deliveries of its records.
+
+    Settled once, by `acknowledge`, `fail` or `split`. An batch that failed and of whose
+    deliveries nobody looked at some tells `on_unobserved` how many, once: when the last delivery
+    is dropped (as asyncio does with futures), or when `report` is called.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_metadata",
+        "_observed",
+        "_on_unobserved",
+        "_parts",
+        "_waiters",
+        "count",
+        "error",
+        "is_settled",
+        "loop",
+        "topic_partition",
+    )
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        on_unobserved: Callable[[BatchResult, int], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.loop = loop  # on which it is settled
+        self.is_settled = False
+        self.count = 0
+        self.error: BaseException | None = None
+        self._metadata: RecordMetadata | None = None
+        self._parts: tuple[tuple[int, BatchResult], ...] = ()
+        self._observed: set[int] | None = None
+        self._on_unobserved = on_unobserved
+        self._waiters: dict[asyncio.Future[None], int] | None = None
+        self._callbacks: dict[Delivery, _Callbacks] | None = None
+
+    def acknowledge(self, metadata: RecordMetadata | None, count: int) -> None:
+        """Settle: the broker wrote all `count` records, the first at the offset in `metadata`.
+
+        None for the metadata means that the broker was not asked to say (acks=0).
+        """
+        self._metadata = metadata
+        self._settle(count)
+
+    def fail(self, error: BaseException, count: int) -> None:
+        """Settle: none of the `count` records was acknowledged, for this reason."""
+        error.__traceback__ = None  # its frames would hold the batch, and so this batch
+        self.error = error
+        self._settle(count)
+
+    def split(self, counts: Sequence[int]) -> list[BatchResult]:
+        """Hand the records on to new results, the first taking the first `counts[0]` of them."""
+        parts, start = [], 0
+        for count in counts:
+            parts.append((start, BatchResult(self.topic_partition, self._on_unobserved, self.loop)))
+            start += count
+        self._parts = tuple(parts)
+        waiters, self._waiters = self._waiters, None
+        for waiter, index in (waiters or {}).items():
+            part, inner = self.find(index)
+            part.add_waiter(waiter, inner)
+        callbacks, self._callbacks = self._callbacks, None
+        for delivery, added in (callbacks or {}).items():
+            part, inner = self.find(added.index)
+            for callback in added.entries:
+                part.add_callback(delivery, inner, callback)
+        return [part for _, part in parts]
+
+    def find(self, index: int) -> tuple[BatchResult, int]:
+        """Return the batch that decides on the record of this index, and the index in there."""
+        batch = self
+        while batch._parts:
+            start, batch = next(p for p in reversed(batch._parts) if p[0] <= index)
+            index -= start
+        return batch, index
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every record was acknowledged or has failed."""
+        return self.is_settled or (bool(self._parts) and all(p.is_done for _, p in self._parts))
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the broker wrote all records, and the batch as it was."""
+        return self.is_settled and self.error is None
+
+    def metadata(self, index: int, timestamp: int) -> RecordMetadata:
+        """Return the metadata of one record, `timestamp` being its own in milliseconds."""
+        base, tp = self._metadata, self.topic_partition
+        if base is None:
+            return RecordMetadata(*tp, tp, -1, timestamp, _CREATE_TIME, None)
+        # aiokafka gives -1 as the offset of a batch that the broker had already, and as the
+        # timestamp unless the topic is configured to carry the time of append.
+        offset = base.offset + index if base.offset >= 0 else -1
+        kind = _CREATE_TIME
+        if base.timestamp is not None and base.timestamp >= 0:
+            timestamp, kind = base.timestamp, _APPEND_TIME
+        return RecordMetadata(*tp, tp, offset, timestamp, kind, base.log_start_offset)
+
+    def observe(self, index: int) -> None:
+        """Note that somebody has seen how this record failed."""
+        if self._observed is None:
+            self._observed = set()
+        self._observed.add(index)
+
+    def report(self) -> None:
+        """Tell `on_unobserved` if this failed and not every delivery was looked at; once."""
+        tell, self._on_unobserved = self._on_unobserved, None
+        if tell is None or self.error is None:
+            return
+        unobserved = self.count - (0 if self._observed is None else len(self._observed))
+        if unobserved > 0:
+            tell(self, unobserved)
+
+    def __del__(self) -> None:
+        self.report()
+
+    def add_waiter(self, waiter: asyncio.Future[None], index: int) -> None:
+        """Resolve this future when the record of this index is settled."""
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[waiter] = index
+
+    def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
+        """Forget a future whose owner no longer waits."""
+        if self._waiters is not None:
+            self._waiters.pop(waiter, None)
+
+    def add_callback(self, delivery: Delivery, index: int, callback: Callback) -> None:
+        """Call the function with the delivery soon after the record of this index is settled."""
+        if self._callbacks is None:
+            self._callbacks = {}
+        self._callbacks.setdefault(delivery, _Callbacks(index)).entries.append(callback)
+
+    def remove_callback(self, delivery: Delivery, function: Function) -> int:
+        """Forget a callback of this delivery; return how many times it had been added."""
+        added = (self._callbacks or {}).get(delivery)
+        if added is None:
+            return 0
+        kept = [entry for entry in added.entries if entry[0] != function]
+        removed = len(added.entries) - len(kept)
+        added.entries = kept
+        return removed
+
+    def _settle(self, count: int) -> None:
+        self.count = count
+        self.is_settled = True
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+        callbacks, self._callbacks = self._callbacks, None
+        for delivery, added in (callbacks or {}).items():
+            for function, context, loop in added.entries:
+                loop.call_soon(function, delivery, context=context)
+
+
+class PendingDeliveries:
+    """Counts acknowledgements, and keeps only the deliveries that are not done.
+
+    They are kept by batch, since a batch is done at once.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self._pending: dict[BatchResult, list[Delivery]] = {}
+
+    def add(self, delivery: Delivery) -> None:
+        """Wait for this one too."""
+        pending = self._pending.get(delivery.batch)
+        if pending is None:
+            self._pending[delivery.batch] = [delivery]
+        else:
+            pending.append(delivery)
+
+    def take_done(self) -> None:
+        """Count those of batches that are done, and forget them.
+
+        Raises:
+            DeliveryError: one was not acknowledged.
+        """
+        for batch in [batch for batch in self._pending if batch.is_done]:
+            self._take(batch)
+
+    async def wait(self) -> int:
+        """Wait for all; return how many were acknowledged.
+
+        Raises:
+            DeliveryError: one was not.
+        """
+        while self._pending:
+            batch, deliveries = next(iter(self._pending.items()))
+            for delivery in () if batch.is_done else deliveries:
+                await delivery
+            self._take(batch)
+        return self.acknowledged
+
+    def _take(self, batch: BatchResult) -> None:
+        deliveries = self._pending.pop(batch)
+        if not batch.is_acknowledged:
+            for delivery in deliveries:
+                if (error := delivery.exception()) is not None:
+                    raise error
+        self.acknowledged += len(deliveries)
+
+
+def copy_exception(error: Error) -> Error:
+    """Return a copy of an error without its traceback, to be raised in its stead.
+
+    An error that several tasks share is never raised itself: each raise adds to its traceback,
+    and the frames in there would keep those tasks' locals, and through them the error, alive.
+    """
+    copied = type(error).__new__(type(error), *error.args)
+    copied.args = error.args
+    copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error.__cause__
+    copied.__suppress_context__ = True
+    return copied

@@ -23,8 +23,9 @@ from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registry import SchemaRegistration, Schemas
 from .settings import Settings
-from .shutdown import Phase, Shutdown, finish
+from .shutdown import Phase, Shutdown
 from .status import Health, Status
+from .tasks import finish
 from .topics import Topics
 
 __all__ = ["Runtime"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
-__all__ = ["Phase", "Shutdown", "finish"]
-
-Result = TypeVar("Result")
+__all__ = ["Phase", "Shutdown"]
 
 Phase = Literal["drain", "commit", "cancel", "leave", "finalize", "plugins", "flush", "disconnect"]
 
@@ -68,21 +65,3 @@ class Shutdown:
         """Seconds that this phase may still take, 0 or more."""
         running = self._loop.time() - self._resumed_at if self._users else 0.0
         return max(self.timeout - self._spent - running - self._reserved_after[phase], 0.0)
-
-
-async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> Result:
-    """Wait for work that is bounded by itself to its end, however often the waiting is cancelled.
-
-    Raises:
-        asyncio.CancelledError: the caller was cancelled; raised once the work has ended.
-    """
-    running = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return running.result()

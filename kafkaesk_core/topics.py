@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextvars import Context
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
-from .batch_outcome import fresh
-from .errors import NotRunningError, SchemaConflictError, TopicError
+import aiokafka.errors as kafka
+
+from .backoff import Backoff
+from .delivery import copy_exception
+from .errors import (
+    AuthorizationError,
+    BrokerUnreachableError,
+    KafkaeskError,
+    NotRunningError,
+    SchemaConflictError,
+    TopicError,
+)
+from .kafka.admin import Admin, ConfigEntry, CreateResult, TopicState
+from .kafka.errors import is_retryable, translate
+from .topic_names import RULE, is_topic_name
 from .schema.registry import SchemaRegistration
-from .topic_names import TOPIC_NAME_RULE, is_topic_name
-from .topic_setup import TopicAdmin, TopicFacts, TopicSetup
+from .tasks import start_detached
 
-__all__ = ["TopicAdmin", "Topics", "check_topic_name"]
+__all__ = ["TopicFacts", "Topics", "check_topic_name"]
 
 logger = logging.getLogger("kafkaesk.topics")
 
+Result = TypeVar("Result")
 _INVALID_TOPIC = 17
+_CONFIGS = ("retention.ms", "max.message.bytes", "cleanup.policy")
+_CREATED, _UNKNOWN, _AUTHORIZATION, _EXISTS = 0, 3, 29, 36
+# The cluster is busy with itself, or the topic with its leaders: ask again (rule 40).
+_RETRIED = frozenset({5, 6, 7, 14, 15, 16, 41})
+_MOCK_CLUSTER = "mockCluster"
+_BROKERS_FOR_REPLICAS = 3
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
-def check_topic_name(topic: str) -> None:
-    """Refuse what Kafka would refuse.
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What was found out about an existing topic; None where it may not be seen."""
 
-    Raises:
-        TopicError: with Kafka's rule.
-    """
-    if not is_topic_name(topic):
-        raise TopicError(
-            f"{topic!r} is not a valid topic name; {TOPIC_NAME_RULE}",
-            topic=topic,
-            code=_INVALID_TOPIC,
-        )
+    partitions: int
+    was_created: bool = False
+    retention_ms: int | None = None
+    max_message_bytes: int | None = None
+    is_compacted: bool = False
 
 
 class Topics:
@@ -45,7 +63,7 @@ class Topics:
     def __init__(
         self,
         prefix: str,
-        admin: TopicAdmin | None,
+        admin: Admin | None,
         *,
         create: bool = True,
         create_on_use: bool = False,
@@ -120,7 +138,7 @@ class Topics:
         task = self._running.get(topic)
         if task is None:
             work = self._set_up(self._admin, topic, schema)
-            task = asyncio.get_running_loop().create_task(work, context=Context())
+            task = start_detached(work)
             self._running[topic] = task
             task.add_done_callback(lambda task: self._forget(topic, task))
         # A waiter that is cancelled leaves the others their answer.
@@ -129,7 +147,7 @@ class Topics:
             raise NotRunningError(f"topic {topic} was not looked up: the application stopped")
         error = task.exception()
         if error is not None:
-            raise fresh(error)
+            raise copy_exception(error)
 
     async def close(self) -> None:
         """End what is still being asked; those who wait for it are told."""
@@ -145,7 +163,7 @@ class Topics:
             task.exception()  # all who waited may have been cancelled
 
     async def _set_up(
-        self, admin: TopicAdmin, topic: str, schema: SchemaRegistration | None
+        self, admin: Admin, topic: str, schema: SchemaRegistration | None
     ) -> TopicFacts:
         retention = None if schema is None or schema.retention is None else schema.retention * 1000
         partitions = self._partitions
@@ -173,6 +191,148 @@ class Topics:
                 logger.exception("a callback on the creation of topic %s failed", topic)
 
 
+@dataclass(slots=True)
+class TopicSetup:
+    """One run of making sure that a topic exists, within a deadline of the event loop's clock.
+
+    `replication_factor` None means one replica per broker, three at most.
+    """
+
+    admin: Admin
+    topic: str
+    deadline: float
+    partitions: int
+    replication_factor: int | None = None
+    retention_ms: int | None = None
+    may_create: bool = True
+
+    async def run(self) -> TopicFacts:
+        """Return the topic's facts once it exists and its metadata shows all partitions.
+
+        Raises:
+            TopicError: it cannot be created, with Kafka's own words, or does not exist and may
+                not be created.
+            AuthorizationError: we may neither see nor create it.
+            BrokerUnreachableError: no broker gave a final answer in time.
+        """
+        state = await self._until(self._describe, lambda found: found.code not in _RETRIED)
+        was_created = False
+        if state.code == _UNKNOWN:
+            was_created = await self._create()
+            state = await self._until(self._describe, _is_complete)
+        if state.code:
+            raise self._refused(state.code, "", "looking up")
+        configs = await self._until(self._describe_configs)
+        return TopicFacts(
+            partitions=len(state.partitions),
+            was_created=was_created,
+            retention_ms=_number(configs.get("retention.ms")),
+            max_message_bytes=_number(configs.get("max.message.bytes")),
+            is_compacted="compact" in configs["cleanup.policy"].value if configs else False,
+        )
+
+    async def _create(self) -> bool:
+        """Create the topic; return whether it was us and not another."""
+        if not self.may_create:
+            raise TopicError(
+                f"topic {self.topic} does not exist and may not be created by this application; "
+                "create it, or allow it with create_topics=True",
+                topic=self.topic,
+                code=_UNKNOWN,
+            )
+        result = await self._until(self._ask_to_create, lambda answer: answer.code not in _RETRIED)
+        if result.code not in (_CREATED, _EXISTS):
+            raise self._refused(result.code, result.text, "creating")
+        return result.code == _CREATED
+
+    async def _ask_to_create(self, timeout: float) -> CreateResult:
+        factor = self.replication_factor
+        if factor is None:
+            brokers = await self.admin.broker_count(timeout=timeout)
+            factor = max(1, min(brokers, _BROKERS_FOR_REPLICAS))
+        configs = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
+        try:
+            return await self.admin.create_topic(
+                self.topic, self.partitions, factor, configs, timeout=timeout
+            )
+        except kafka.NodeNotReadyError:
+            await self._refuse_mock_cluster(timeout)
+            raise
+
+    async def _refuse_mock_cluster(self, timeout: float) -> None:
+        """Say at once what asking again would not: librdkafka's mock creates topics on use only."""
+        if (await self.admin.cluster_id(timeout=timeout)).startswith(_MOCK_CLUSTER):
+            raise TopicError(
+                f"topic {self.topic} cannot be created: the broker is the mock cluster of "
+                "librdkafka, as EmbeddedBroker and the fixture embedded_kafka start it, where a "
+                "topic appears when it is first used; use the fixture embedded_app, or "
+                "Application('embedded://')",
+                topic=self.topic,
+            )
+
+    async def _describe(self, timeout: float) -> TopicState:
+        return await self.admin.describe_topic(self.topic, timeout=timeout)
+
+    async def _describe_configs(self, timeout: float) -> Mapping[str, ConfigEntry]:
+        try:
+            return await self.admin.describe_topic_configs(self.topic, _CONFIGS, timeout=timeout)
+        except kafka.IncompatibleBrokerVersion:
+            return {}
+
+    async def _until(
+        self,
+        ask: Callable[[float], Awaitable[Result]],
+        is_final: Callable[[Result], bool] = lambda _: True,
+    ) -> Result:
+        """Ask again, with pauses, until the answer is final."""
+        loop, is_told = asyncio.get_running_loop(), False
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        while True:
+            last: Exception | None = None
+            try:
+                answer = await ask(max(0.1, self.deadline - loop.time()))
+                if is_final(answer):
+                    return answer
+                state = str(answer)
+            except (kafka.KafkaError, OSError) as error:
+                if not is_retryable(error):
+                    raise translate(error, f"asking for {self.topic}", topic=self.topic) from error
+                last, state = error, f"{error!r}"
+            if loop.time() + backoff.pause >= self.deadline:
+                raise BrokerUnreachableError(
+                    f"topic {self.topic} was not ready in time; the last answer was {state}"
+                ) from last
+            if backoff.pause >= _LONGEST_PAUSE_SECONDS and not is_told:
+                is_told = True
+                left = self.deadline - loop.time()
+                logger.warning(
+                    "topic %s is not ready: %s; retrying for another %.0f seconds",
+                    self.topic,
+                    state,
+                    left,
+                )
+            await backoff.wait()
+
+    def _refused(self, code: int, text: str, attempted: str) -> KafkaeskError:
+        name = kafka.for_code(code).__name__
+        message = f"{attempted} topic {self.topic} failed: {text or name} (Kafka's code {code})"
+        if code == _AUTHORIZATION:
+            return AuthorizationError(
+                f"{message}; the application is not authorized to describe or create it"
+            )
+        return TopicError(message, topic=self.topic, code=code)
+
+
+def _is_complete(state: TopicState) -> bool:
+    if state.code:
+        return state.code not in (*_RETRIED, _UNKNOWN)
+    return 0 < len(state.partitions) == len(state.led)
+
+
+def _number(entry: ConfigEntry | None) -> int | None:
+    return None if entry is None or entry.value is None else int(entry.value)
+
+
 def _warn_if_different(
     topic: str, facts: TopicFacts, partitions: int, retention_ms: int | None
 ) -> None:
@@ -184,4 +344,18 @@ def _warn_if_different(
     if differences:
         logger.warning(
             "topic %s exists with %s; it is left unchanged", topic, " and ".join(differences)
+        )
+
+
+def check_topic_name(topic: str) -> None:
+    """Refuse what Kafka would refuse.
+
+    Raises:
+        TopicError: with Kafka's rule.
+    """
+    if not is_topic_name(topic):
+        raise TopicError(
+            f"{topic!r} is not a valid topic name; {RULE}",
+            topic=topic,
+            code=_INVALID_TOPIC,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from contextvars import Context
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -17,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
-from kafkaesk_core.shutdown import finish
+from kafkaesk_core.tasks import finish, start_detached
 
 from .closing import force_close
 from .errors import translate
@@ -227,9 +226,7 @@ class GroupMember:
         fetcher = self.raw._fetcher
         if _has_lost_a_race(fetcher._fetch_task):
             logger.debug("group %s: the fetch routine is started again", self._group)
-            fetcher._fetch_task = asyncio.get_running_loop().create_task(
-                fetcher._fetch_requests_routine(), context=Context()
-            )
+            fetcher._fetch_task = start_detached(fetcher._fetch_requests_routine())
         for task in (self.raw._coordinator._coordination_task, fetcher._fetch_task):
             if task.done():
                 raise MemberBroken from (None if task.cancelled() else task.exception())

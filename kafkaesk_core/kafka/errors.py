@@ -1,4 +1,4 @@
-"""The one table from aiokafka's errors to ours.
+"""What aiokafka's errors mean: as errors of ours, for the next attempt, for a failed batch.
 
 Codes: https://kafka.apache.org/protocol.html#protocol_error_codes
 """
@@ -6,6 +6,7 @@ Codes: https://kafka.apache.org/protocol.html#protocol_error_codes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 
 import aiokafka.errors as kafka
 
@@ -20,7 +21,16 @@ from kafkaesk_core.errors import (
     TopicError,
 )
 
-__all__ = ["TABLE", "explain", "is_retryable", "known_errors", "translate"]
+__all__ = [
+    "TABLE",
+    "ProduceErrorKind",
+    "classify_produce_error",
+    "explain",
+    "is_retryable",
+    "is_too_large",
+    "known_errors",
+    "translate",
+]
 
 # Not errors of the caller's request: the cluster, or the way to it, cannot serve it now.
 _UNREACHABLE = (
@@ -205,3 +215,55 @@ def translate(
     if issubclass(kind, MessageTooLargeError):
         return kind(message, topic=topic or "")
     return kind(message)
+
+
+class ProduceErrorKind(Enum):
+    """Whether the records of a failed batch were written, and what comes next."""
+
+    REFUSED = "not written, and refused again if sent again"
+    CULPRIT = "not written because of one record; the others may be written without it"
+    AGAIN = "not written; may be sent again"
+    RENEW = "not written; this producer cannot write to the partition any more"
+    UNKNOWN = "may have been written"
+
+
+_PRODUCE_ERRORS: dict[type[Exception], ProduceErrorKind] = {
+    kafka.InvalidTimestampError: ProduceErrorKind.CULPRIT,
+    kafka.MessageSizeTooLargeError: ProduceErrorKind.CULPRIT,
+    kafka.RecordListTooLargeError: ProduceErrorKind.CULPRIT,
+    kafka.ClusterAuthorizationFailedError: ProduceErrorKind.REFUSED,
+    kafka.InvalidRequiredAcksError: ProduceErrorKind.REFUSED,
+    kafka.InvalidTopicError: ProduceErrorKind.REFUSED,
+    kafka.TopicAuthorizationFailedError: ProduceErrorKind.REFUSED,
+    kafka.UnsupportedForMessageFormatError: ProduceErrorKind.REFUSED,
+    kafka.UnsupportedVersionError: ProduceErrorKind.REFUSED,
+    kafka.CorruptRecordException: ProduceErrorKind.AGAIN,
+    # A first attempt ends with these two only by aiokafka's own expiry: no leader was ever known.
+    kafka.LeaderNotAvailableError: ProduceErrorKind.AGAIN,
+    kafka.NotLeaderForPartitionError: ProduceErrorKind.AGAIN,
+    kafka.NodeNotReadyError: ProduceErrorKind.AGAIN,
+    kafka.NotEnoughReplicasError: ProduceErrorKind.AGAIN,
+    kafka.UnknownTopicOrPartitionError: ProduceErrorKind.AGAIN,
+    kafka.InvalidProducerIdMapping: ProduceErrorKind.RENEW,
+    kafka.OutOfOrderSequenceNumber: ProduceErrorKind.RENEW,
+    kafka.ProducerFenced: ProduceErrorKind.RENEW,
+    kafka.UnknownProducerId: ProduceErrorKind.RENEW,
+}
+
+
+def classify_produce_error(error: Exception, attempts: int) -> ProduceErrorKind:
+    """Classify the error of a batch that aiokafka put into `attempts` produce requests.
+
+    aiokafka sends again by itself and keeps the last answer only. An earlier attempt may have
+    been written, so an answer that says "not written" is certain for a first attempt alone; only
+    a batch that is too large was too large in every attempt.
+    """
+    if attempts == 0:
+        return ProduceErrorKind.AGAIN
+    found = _PRODUCE_ERRORS.get(type(error), ProduceErrorKind.UNKNOWN)
+    return found if attempts == 1 or is_too_large(error) else ProduceErrorKind.UNKNOWN
+
+
+def is_too_large(error: Exception) -> bool:
+    """Say whether a batch was refused for its size."""
+    return isinstance(error, (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError))

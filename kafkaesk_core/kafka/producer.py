@@ -1,4 +1,4 @@
-"""The adapter on aiokafka's producer: batches in, outcomes out, every call bounded."""
+"""The adapter on aiokafka's producer: batches of records in, results out, every call bounded."""
 
 from __future__ import annotations
 
@@ -6,31 +6,44 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiokafka.errors as kafka
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import RecordMetadata, TopicPartition
 
 from kafkaesk_core.errors import AuthorizationError
+from kafkaesk_core.message import Header
 
 from .errors import translate
 from .probe import diagnose
 from .starting import start_client
 
-__all__ = ["Handed", "Producer"]
+__all__ = [
+    "BatchBuilder",
+    "Producer",
+    "Record",
+    "SentBatch",
+    "read_records",
+    "record_bytes",
+    "room_for",
+]
 
 logger = logging.getLogger("kafkaesk.kafka.producer")
 
 Result = TypeVar("Result")
 _SEQUENCES = 2**31  # a producer's sequence number goes back to 0 there (KIP-98)
 _PATIENCE_SECONDS = 0.5  # for answers on their way, and for connections to close
+_RECORD_OVERHEAD_BYTES = 96  # above a batch's header (61) and a record's frame (21)
+_HEADER_OVERHEAD_BYTES = 10
 _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 64 * 1024}
 
 
-class Handed:
+class SentBatch:
     """A batch in aiokafka's hands; `future` gives the metadata of its first record."""
 
     __slots__ = ("_entry", "future")
@@ -146,7 +159,7 @@ class Producer:
         """Return an empty batch; works also after this producer was closed."""
         return self._client.create_batch()
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> Handed:
+    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> SentBatch:
         """Hand over a batch that is not empty; at most one per partition at a time.
 
         Several would be queued behind one another, and what is queued behind a refused batch
@@ -165,8 +178,8 @@ class Producer:
         tp = TopicPartition(topic, partition)
         self._wrap_sequence(tp)
         shielded = await self._client.send_batch(batch, topic, partition=partition)
-        shielded.cancel()  # not used, see Handed; nobody would look at its exception
-        return Handed(self._client._message_accumulator._batches[tp][-1])
+        shielded.cancel()  # not used, see SentBatch; nobody would look at its exception
+        return SentBatch(self._client._message_accumulator._batches[tp][-1])
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.
@@ -250,14 +263,46 @@ class Producer:
             task.cancel()
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Its outcome is told by deliveries; asyncio need not say that nobody has asked for it."""
-    if not future.cancelled():
-        future.exception()
-
-
 def _is_request_of(sender: object, task: asyncio.Task[Any]) -> bool:
     coroutine: Any = task.get_coro()
     frame = getattr(coroutine, "cr_frame", None)
     is_request = getattr(coroutine, "__name__", "") == "_send_produce_req"
     return is_request and frame is not None and frame.f_locals.get("self") is sender
+
+
+# --- records, as aiokafka packs them into batches
+
+
+class Record(NamedTuple):
+    """One record of a batch, as it was appended."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+    timestamp_ms: int
+
+
+def read_records(batch: BatchBuilder) -> list[Record]:
+    """Return the records of a closed batch, in their order."""
+    parsed = MemoryRecords(bytes(batch._build())).next_batch()
+    return [Record(r.key, r.value, r.headers, r.timestamp) for r in parsed]
+
+
+def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
+    """Return the largest size, in bytes, of a batch of this one record before compression."""
+    return int(DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers))
+
+
+def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
+    """Return about how many bytes a message takes in memory; never less than `record_bytes`.
+
+    Quick. Names of headers that are not ASCII may take more.
+    """
+    size = _RECORD_OVERHEAD_BYTES
+    if value is not None:
+        size += len(value)
+    if key is not None:
+        size += len(key)
+    for name, content in headers:
+        size += len(name) + len(content or b"") + _HEADER_OVERHEAD_BYTES
+    return size

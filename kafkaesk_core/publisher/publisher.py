@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import Context
-from typing import Any, TypeVar
 
-from kafkaesk_core.batch_outcome import fresh
-from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.delivery import Delivery, copy_exception
 from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
-from kafkaesk_core.kafka.records import room_for
+from kafkaesk_core.kafka.producer import Producer, room_for
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.schema.registry import SchemaRegistration
+from kafkaesk_core.tasks import start_detached
 from kafkaesk_core.topics import Topics
 
-from .desk import Desk, OnPublished, PublisherCounts, Undelivered
-from .line import SendBuffer
-from .link import Link
-from .outbox import Outbox
-from .route import Route
-from .routes import Routes
-from .transport import ProducerLike
+from .partition import PartitionQueue
+from .producer_session import ProducerSupervisor
+from .send_buffer import SendBuffer
+from .settler import BatchSettler, OnPublished, PublisherCounts, Undelivered
+from .topic import TopicWriter, TopicWriters
 
 __all__ = ["Publisher", "PublisherCounts", "Undelivered"]
 
 logger = logging.getLogger("kafkaesk.publisher")
 
-Result = TypeVar("Result")
 _WATCH_SECONDS = 1.0
 _LATE_SECONDS = 30.0
 _CLOSE_SECONDS = 1.0
@@ -46,7 +41,7 @@ class Publisher:
 
     def __init__(
         self,
-        producer_factory: Callable[[], ProducerLike],
+        producer_factory: Callable[[], Producer],
         topics: Topics,
         encode: Callable[[OutgoingMessage], bytes | None],
         *,
@@ -58,9 +53,9 @@ class Publisher:
         self._registration_of = registration_of
         self._delivery_timeout = delivery_timeout
         self._buffer = SendBuffer(send_buffer_bytes)
-        self._link = Link(producer_factory)
-        self._desk = Desk(self._link, self._buffer, delivery_timeout)
-        self._routes = Routes(topics, self._desk)
+        self._supervisor = ProducerSupervisor(producer_factory)
+        self._settler = BatchSettler(self._supervisor, self._buffer, delivery_timeout)
+        self._writers = TopicWriters(topics, self._settler)
         self._accepts = False  # new messages
         self._appends = False  # also those that wait since before a stop
         self._starting: asyncio.Task[None] | None = None
@@ -70,17 +65,17 @@ class Publisher:
     @property
     def on_published(self) -> OnPublished | None:
         """Told of each message once, with its metadata or its error; None to keep no messages."""
-        return self._desk.on_published
+        return self._settler.on_published
 
     @on_published.setter
     def on_published(self, callback: OnPublished | None) -> None:
-        self._desk.on_published = callback
+        self._settler.on_published = callback
 
     @property
     def counts(self) -> PublisherCounts:
         """Messages by outcome, and producers replaced, since this object was made."""
-        self._desk.counts.replaced = self._link.replaced
-        return self._desk.counts
+        self._settler.counts.replaced = self._supervisor.replaced
+        return self._settler.counts
 
     @property
     def is_running(self) -> bool:
@@ -101,22 +96,22 @@ class Publisher:
         if self._stopping is not None:
             raise NotRunningError("the publisher was stopped and does not start again")
         if self._starting is None:
-            self._starting = _start_task(self._start(timeout))
+            self._starting = start_detached(self._start(timeout))
         starting = self._starting
         await asyncio.wait([starting])
         if starting.cancelled():
             raise NotRunningError("the publisher was stopped while it started")
         error = starting.exception()
         if error is not None:
-            raise fresh(error)
+            raise copy_exception(error)
 
     async def _start(self, timeout: float) -> None:
         try:
-            await self._link.start(timeout)
+            await self._supervisor.start(timeout)
         finally:
             self._starting = None
         self._accepts = self._appends = True
-        self._watching = _start_task(self._watch())
+        self._watching = start_detached(self._watch())
 
     async def send(self, message: OutgoingMessage) -> Delivery:
         """Put a message into its partition's batch; wait only for a new topic, or for room.
@@ -130,16 +125,16 @@ class Publisher:
         if not self._accepts:
             raise NotRunningError("nothing can be published: the publisher is not running")
         value = self._encode(message)
-        route = self._routes.get(message.topic)
-        if route is None or not route.is_open:
+        writer = self._writers.get(message.topic)
+        if writer is None or not writer.is_open:
             schema = self._registration_of(message)
-            route = await self._routes.admit(message.topic, schema, self._delivery_timeout)
+            writer = await self._writers.admit(message.topic, schema, self._delivery_timeout)
         size = room_for(message.key, value, message.headers)
-        if size > route.max_bytes:
-            self._routes.check_size(route, message, value)
+        if size > writer.max_bytes:
+            self._writers.check_size(writer, message, value)
         if not self._buffer.take(size):
             await self._wait_for_room(message.topic, size)
-        return self._append(message, value, size, route)
+        return self._append(message, value, size, writer)
 
     def offer(self, message: OutgoingMessage) -> Delivery | None:
         """As `send`, if nothing has to be waited for; else None, and nothing was done.
@@ -148,30 +143,30 @@ class Publisher:
             MessageTooLargeError: as with `send`.
             DeliveryFailedError: as with `send`.
         """
-        route, buffer = self._routes.get(message.topic), self._buffer
-        if route is None or not (route.is_open and self._accepts):
+        writer, buffer = self._writers.get(message.topic), self._buffer
+        if writer is None or not (writer.is_open and self._accepts):
             return None
         if buffer.waiting or buffer.used >= buffer.limit:
             return None
         value = self._encode(message)
         size = room_for(message.key, value, message.headers)
-        if size > route.max_bytes:
-            self._routes.check_size(route, message, value)
+        if size > writer.max_bytes:
+            self._writers.check_size(writer, message, value)
         if buffer.used + size > buffer.limit and buffer.used:
             return None
         buffer.used += size
-        return self._append(message, value, size, route)
+        return self._append(message, value, size, writer)
 
     def _append(
-        self, message: OutgoingMessage, value: bytes | None, size: int, route: Route
+        self, message: OutgoingMessage, value: bytes | None, size: int, writer: TopicWriter
     ) -> Delivery:
         """Put a message, for which there is room, into its partition's batch."""
         try:
             if not self._appends:
                 raise NotRunningError("nothing was published: the publisher was stopped")
-            producer = self._link.producer
-            outbox = route.outbox_for(message.key, message.partition, producer)
-            return outbox.append(message, value, size, producer)
+            producer = self._supervisor.producer
+            queue = writer.queue_for(message.key, message.partition, producer)
+            return queue.append(message, value, size, producer)
         except BaseException:
             self._buffer.release(size)
             raise
@@ -182,7 +177,7 @@ class Publisher:
         Raises:
             TimeoutError: that took longer than `timeout` seconds.
         """
-        flushes = [box.flushed() for box in self._outboxes() if box.appended > box.settled]
+        flushes = [queue.flushed() for queue in self._queues() if queue.appended > queue.settled]
         if not flushes:
             return
         _, pending = await asyncio.wait(flushes, timeout=timeout)
@@ -194,8 +189,8 @@ class Publisher:
         if not self._accepts:
             return ["the publisher is not running"]
         now = asyncio.get_running_loop().time()
-        reasons = self._link.health(now)
-        age = now - min((box.oldest or now for box in self._outboxes()), default=now)
+        reasons = self._supervisor.health(now)
+        age = now - min((queue.oldest or now for queue in self._queues()), default=now)
         if age > min(_LATE_SECONDS, self._delivery_timeout / 2):
             reasons.append(f"the oldest message that was not acknowledged is {age:.0f} seconds old")
         return reasons
@@ -207,12 +202,12 @@ class Publisher:
         Idempotent; a second call gets the same report. The publisher does not start again.
         """
         if self._stopping is None:
-            self._stopping = _start_task(self._stop(timeout))
+            self._stopping = start_detached(self._stop(timeout))
         return await asyncio.shield(self._stopping)
 
     async def _stop(self, timeout: float) -> Undelivered:
         self._accepts = False
-        self._desk.start_report()
+        self._settler.start_report()
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
@@ -221,15 +216,15 @@ class Publisher:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        await self._routes.stop()
-        self._buffer.line.refuse(NotRunningError("nothing was published: the publisher stops"))
-        await self._link.stop(_CLOSE_SECONDS, is_drained=is_drained)
-        sending = [box.task for box in self._outboxes() if box.task is not None]
+        await self._writers.stop()
+        self._buffer.queue.refuse(NotRunningError("nothing was published: the publisher stops"))
+        await self._supervisor.stop(_CLOSE_SECONDS, is_drained=is_drained)
+        sending = [queue.task for queue in self._queues() if queue.task is not None]
         if sending:
             await asyncio.wait(sending, timeout=_CLOSE_SECONDS)
         await asyncio.sleep(0)  # those who wait for a delivery look at it now
-        self._desk.report_failures()
-        return self._desk.report()
+        self._settler.report_failures()
+        return self._settler.report()
 
     async def _drain(self, timeout: float) -> bool:
         """Wait until nothing is left to send; return whether that is so."""
@@ -242,18 +237,18 @@ class Publisher:
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._buffer.line) or any(route.is_busy for route in self._routes)
+        return bool(self._buffer.queue) or any(writer.is_busy for writer in self._writers)
 
-    def _outboxes(self) -> Sequence[Outbox]:
-        return [box for route in self._routes for box in route.outboxes.values()]
+    def _queues(self) -> Sequence[PartitionQueue]:
+        return [queue for writer in self._writers for queue in writer.queues.values()]
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, self._delivery_timeout / 10))
             try:
-                self._link.check(loop.time())
-                self._routes.refresh()
+                self._supervisor.check(loop.time())
+                self._writers.refresh()
             except Exception:
                 logger.exception("checking the producer failed; the check continues")
 
@@ -268,8 +263,3 @@ class Publisher:
                 "raise send_buffer_bytes, or publish more slowly",
                 topic=topic,
             ) from error
-
-
-def _start_task(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-    # In an empty context: else the caller's context variables would stay with the publisher.
-    return asyncio.get_running_loop().create_task(work, context=Context())

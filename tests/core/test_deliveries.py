@@ -7,9 +7,7 @@ import asyncio
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from kafkaesk_core.batch_outcome import BatchOutcome
-from kafkaesk_core.deliveries import Deliveries
-from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.delivery import BatchResult, Delivery, PendingDeliveries
 from kafkaesk_core.errors import DeliveryFailedError
 
 TP = TopicPartition("orders", 3)
@@ -25,14 +23,14 @@ class Mark:
         self.offset = offset
 
 
-def added(*counts: int) -> tuple[Deliveries, list[BatchOutcome]]:
+def added(*counts: int) -> tuple[PendingDeliveries, list[BatchResult]]:
     """The deliveries of batches of so many records, one after the other by turns."""
-    deliveries, outcomes = Deliveries(), [BatchOutcome(TP) for _ in counts]
+    deliveries, results = PendingDeliveries(), [BatchResult(TP) for _ in counts]
     for index in range(max(counts)):
-        for outcome, count in zip(outcomes, counts, strict=True):
+        for result, count in zip(results, counts, strict=True):
             if index < count:
-                deliveries.add(Delivery(outcome, Mark(index)))
-    return deliveries, outcomes
+                deliveries.add(Delivery(result, Mark(index)))
+    return deliveries, results
 
 
 def test_what_is_done_is_counted_whatever_is_still_open_before_it() -> None:
@@ -72,8 +70,8 @@ async def test_a_failure_is_raised_and_not_counted() -> None:
 
 @pytest.mark.parametrize("failing", [0, 1])
 async def test_each_half_of_a_split_batch_counts_for_itself(failing: int) -> None:
-    deliveries, (outcome,) = added(5)
-    halves = outcome.split([2, 3])
+    deliveries, (result,) = added(5)
+    halves = result.split([2, 3])
     halves[1 - failing].acknowledge(WRITTEN, 5)
     deliveries.take_done()
     assert deliveries.acknowledged == 0, "one half is not known yet"
@@ -85,10 +83,10 @@ async def test_each_half_of_a_split_batch_counts_for_itself(failing: int) -> Non
 
 
 async def test_both_halves_of_a_split_batch_are_waited_for() -> None:
-    deliveries, (outcome,) = added(5)
+    deliveries, (result,) = added(5)
     waiting = asyncio.ensure_future(deliveries.wait())
     await asyncio.sleep(0)
-    first, second = outcome.split([2, 3])
+    first, second = result.split([2, 3])
     second.acknowledge(WRITTEN, 3)
     await asyncio.sleep(0)
     assert not waiting.done()

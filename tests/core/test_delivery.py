@@ -16,8 +16,7 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from kafkaesk_core.batch_outcome import BatchOutcome, fresh
-from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.delivery import BatchResult, Delivery, copy_exception
 from kafkaesk_core.errors import DeliveryFailedError, DeliveryUnknownError
 
 TP = TopicPartition("orders", 3)
@@ -40,8 +39,8 @@ def failed(text: str = "gone") -> DeliveryFailedError:
     return DeliveryFailedError(text, topic="orders", partition=3)
 
 
-def batch_of(count: int) -> tuple[BatchOutcome, list[Delivery]]:
-    outcome = BatchOutcome(TP)
+def batch_of(count: int) -> tuple[BatchResult, list[Delivery]]:
+    outcome = BatchResult(TP)
     return outcome, [Delivery(outcome, Mark(index, 1000 + index)) for index in range(count)]
 
 
@@ -276,7 +275,7 @@ def test_a_fresh_error_keeps_all_but_the_traceback() -> None:
         raise failed("first")
     except DeliveryFailedError as error:
         error.add_note("a note")
-        copied = fresh(error)
+        copied = copy_exception(error)
 
     assert (type(copied), copied.args) == (DeliveryFailedError, ("first",))
     assert (copied.topic, copied.partition, copied.__notes__) == ("orders", 3, ["a note"])
@@ -285,7 +284,7 @@ def test_a_fresh_error_keeps_all_but_the_traceback() -> None:
 
 async def test_failures_that_nobody_looks_at_are_told_once_per_batch() -> None:
     told: list[tuple[int, int, str]] = []
-    outcome = BatchOutcome(TP, lambda one, n: told.append((n, one.count, str(one.error))))
+    outcome = BatchResult(TP, lambda one, n: told.append((n, one.count, str(one.error))))
     deliveries = [Delivery(outcome, Mark(index)) for index in range(4)]
 
     outcome.fail(failed(), 4)
@@ -301,10 +300,10 @@ async def test_failures_that_nobody_looks_at_are_told_once_per_batch() -> None:
 async def test_failures_that_somebody_saw_and_successes_are_not_told() -> None:
     told: list[int] = []
 
-    def tell(_: BatchOutcome, count: int) -> None:
+    def tell(_: BatchResult, count: int) -> None:
         told.append(count)
 
-    good, bad = BatchOutcome(TP, tell), BatchOutcome(TP, tell)
+    good, bad = BatchResult(TP, tell), BatchResult(TP, tell)
     seen = Delivery(bad, Mark(0))
     good.acknowledge(written(), 1)
     bad.fail(failed(), 1)
@@ -317,7 +316,7 @@ async def test_failures_that_somebody_saw_and_successes_are_not_told() -> None:
 
 async def test_unseen_failures_can_be_told_while_their_deliveries_are_held() -> None:
     told: list[int] = []
-    outcome = BatchOutcome(TP, lambda _, count: told.append(count))
+    outcome = BatchResult(TP, lambda _, count: told.append(count))
     delivery = Delivery(outcome, Mark(0))
 
     outcome.fail(failed(), 2)
@@ -360,7 +359,7 @@ async def test_deliveries_follow_their_batch_when_it_is_split() -> None:
 
 async def test_a_split_batch_tells_of_the_unseen_failures_of_each_part() -> None:
     told: list[tuple[int, int]] = []
-    outcome = BatchOutcome(TP, lambda one, n: told.append((n, one.count)))
+    outcome = BatchResult(TP, lambda one, n: told.append((n, one.count)))
     deliveries = [Delivery(outcome, Mark(index)) for index in range(3)]
 
     first, second = outcome.split([1, 2])
@@ -374,7 +373,7 @@ async def test_a_split_batch_tells_of_the_unseen_failures_of_each_part() -> None
 
 async def test_who_peeks_sees_the_outcome_without_having_looked_at_a_failure() -> None:
     unobserved: list[int] = []
-    outcome = BatchOutcome(TP, lambda _, count: unobserved.append(count))
+    outcome = BatchResult(TP, lambda _, count: unobserved.append(count))
     first, second = (Delivery(outcome, Mark(index)) for index in range(2))
 
     assert first.peek() is None

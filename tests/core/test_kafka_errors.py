@@ -25,8 +25,16 @@ from kafkaesk_core.errors import (
     MessageTooLargeError,
     TopicError,
 )
-from kafkaesk_core.kafka.errors import TABLE, explain, is_retryable, known_errors, translate
-from kafkaesk_core.kafka.failures import Failure, is_too_large, judge
+from kafkaesk_core.kafka.errors import (
+    TABLE,
+    ProduceErrorKind,
+    classify_produce_error,
+    explain,
+    is_retryable,
+    is_too_large,
+    known_errors,
+    translate,
+)
 from kafkaesk_core.kafka.probe import diagnose
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -117,22 +125,22 @@ def test_only_what_may_succeed_later_is_retryable(error: Exception, retryable: b
 @pytest.mark.parametrize(
     ("error", "first", "later"),
     [
-        (kafka.MessageSizeTooLargeError(), Failure.CULPRIT, Failure.CULPRIT),
-        (kafka.InvalidTimestampError(), Failure.CULPRIT, Failure.UNKNOWN),
-        (kafka.TopicAuthorizationFailedError(), Failure.REFUSED, Failure.UNKNOWN),
-        (kafka.LeaderNotAvailableError(), Failure.AGAIN, Failure.UNKNOWN),
-        (kafka.OutOfOrderSequenceNumber(), Failure.RENEW, Failure.UNKNOWN),
-        (kafka.UnknownError(), Failure.UNKNOWN, Failure.UNKNOWN),
-        (kafka.KafkaConnectionError(), Failure.UNKNOWN, Failure.UNKNOWN),
+        (kafka.MessageSizeTooLargeError(), ProduceErrorKind.CULPRIT, ProduceErrorKind.CULPRIT),
+        (kafka.InvalidTimestampError(), ProduceErrorKind.CULPRIT, ProduceErrorKind.UNKNOWN),
+        (kafka.TopicAuthorizationFailedError(), ProduceErrorKind.REFUSED, ProduceErrorKind.UNKNOWN),
+        (kafka.LeaderNotAvailableError(), ProduceErrorKind.AGAIN, ProduceErrorKind.UNKNOWN),
+        (kafka.OutOfOrderSequenceNumber(), ProduceErrorKind.RENEW, ProduceErrorKind.UNKNOWN),
+        (kafka.UnknownError(), ProduceErrorKind.UNKNOWN, ProduceErrorKind.UNKNOWN),
+        (kafka.KafkaConnectionError(), ProduceErrorKind.UNKNOWN, ProduceErrorKind.UNKNOWN),
     ],
     ids=repr,
 )
 def test_not_written_is_certain_for_a_first_attempt_only(
-    error: Exception, first: Failure, later: Failure
+    error: Exception, first: ProduceErrorKind, later: ProduceErrorKind
 ) -> None:
-    assert judge(error, 1) is first
-    assert judge(error, 2) is later
-    assert judge(error, 0) is Failure.AGAIN
+    assert classify_produce_error(error, 1) is first
+    assert classify_produce_error(error, 2) is later
+    assert classify_produce_error(error, 0) is ProduceErrorKind.AGAIN
 
 
 def test_too_large_is_told_from_other_culprits() -> None:

@@ -26,7 +26,7 @@ from kafkaesk_core.errors import (
     TopicError,
 )
 from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
-from kafkaesk_core.kafka.records import BatchBuilder, Record, read_records
+from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.publisher.line import SendBuffer
 from kafkaesk_core.publisher.publisher import Publisher
@@ -243,7 +243,16 @@ async def publishing(
 
 def publisher_of(cluster: Cluster, topics: Topics | None = None, **options: Any) -> Publisher:
     topics = topics or Topics("", None, create_on_use=True)
-    return Publisher(lambda: FakeProducer(cluster), topics, encode, **options)
+    return Publisher(_made_by(lambda: FakeProducer(cluster)), topics, encode, **options)
+
+
+def _made_by(factory: Callable[[], Any]) -> Callable[[], Any]:
+    """A producer is whatever has its methods."""
+    return factory
+
+
+def topics_of(admin: Any) -> Topics:
+    return Topics("", admin)
 
 
 def encode(message: OutgoingMessage) -> bytes | None:
@@ -414,7 +423,7 @@ async def test_a_partition_that_does_not_exist_is_refused_with_the_number_of_tho
 async def test_the_first_messages_of_a_topic_keep_their_order() -> None:
     cluster = Cluster()
     admin = SlowAdmin()
-    async with publishing(cluster, Topics("", admin)) as publisher:
+    async with publishing(cluster, topics_of(admin)) as publisher:
         waiting = [asyncio.create_task(send_all(publisher, 1, partition=0)) for _ in range(3)]
         await until(lambda: admin.asked)
 
@@ -466,20 +475,20 @@ async def test_f39_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> 
     admin = SlowAdmin(configs={"max.message.bytes": "1000"})
     admin.gate.set()
     cluster = Cluster()
-    async with publishing(cluster, Topics("", admin)) as publisher:
+    async with publishing(cluster, topics_of(admin)) as publisher:
         await publisher.send(message())
         with pytest.raises(MessageTooLargeError, match=r"max\.message\.bytes, 1000 bytes"):
             await publisher.send(message(b"." * 2000))
         await publisher.send(message(b"." * (1000 - 200)))
         assert admin.asked == 1
 
-        route = publisher._routes.get("orders")
-        assert route is not None
-        route.limits_at = -1000.0  # that was a while ago
+        writer = publisher._writers.get("orders")
+        assert writer is not None
+        writer.limits_at = -1000.0  # that was a while ago
         admin.configs["max.message.bytes"] = "4000"
         with pytest.raises(MessageTooLargeError):
             await publisher.send(message(b"." * 2000))
-        await until(lambda: route.max_bytes == 4000)
+        await until(lambda: writer.max_bytes == 4000)
 
         await soon(await publisher.send(message(b"." * 2000)))
 
@@ -499,7 +508,7 @@ async def test_a_value_of_the_wrong_type_is_refused_and_takes_no_room() -> None:
 async def test_a_message_without_a_key_is_refused_by_a_compacted_topic() -> None:
     admin = SlowAdmin(configs={"cleanup.policy": "compact"})
     admin.gate.set()
-    async with publishing(Cluster(), Topics("", admin)) as publisher:
+    async with publishing(Cluster(), topics_of(admin)) as publisher:
         with pytest.raises(DeliveryFailedError, match="compacted, so each of its messages needs"):
             await publisher.send(message())
 
@@ -742,7 +751,7 @@ async def test_a_defect_in_here_leaves_no_delivery_open(caplog: pytest.LogCaptur
     cluster = Cluster(replies=deque([refuse(kafka.InvalidTopicError())]))
     cluster.start_gate.set()
     topics = Topics("", None, create_on_use=True)
-    publisher = Publisher(lambda: Broken(cluster), topics, encode)
+    publisher = Publisher(_made_by(lambda: Broken(cluster)), topics, encode)
     await publisher.start()
 
     delivery = await publisher.send(message(partition=0))
@@ -783,12 +792,12 @@ async def test_publishing_waits_for_room_in_the_order_of_the_calls() -> None:
 
 async def test_a_publish_that_finds_no_room_in_time_fails() -> None:
     cluster = Cluster(answers=False)
-    async with publishing(cluster, send_buffer_bytes=400, delivery_timeout=0.2) as publisher:
+    async with publishing(cluster, send_buffer_bytes=400, delivery_timeout=1.0) as publisher:
         await publisher.send(message(b"." * 300, partition=0))
 
         with pytest.raises(DeliveryFailedError, match="raise send_buffer_bytes"):
             await publisher.send(message(b"." * 300, partition=0))
-        assert publisher._buffer.line.__len__() == 0
+        assert len(publisher._buffer.queue) == 0
 
 
 async def test_a_cancelled_publish_gives_its_place_to_the_next() -> None:
@@ -951,7 +960,7 @@ async def test_a_stop_delivers_what_is_buffered() -> None:
     publisher = publisher_of(cluster, send_buffer_bytes=500)
     await publisher.start()
     sending = asyncio.create_task(send_all(publisher, 20, partition=0))
-    await until(lambda: publisher._buffer.line)
+    await until(lambda: publisher._buffer.queue)
 
     report, again = await asyncio.gather(publisher.stop(5), publisher.stop(1))
 
@@ -1154,7 +1163,7 @@ async def test_a_topic_that_cannot_be_used_fails_the_publish_and_is_tried_again(
     admin = SlowAdmin()
     admin.gate.set()
     admin.error = kafka.UnsupportedVersionError("too old")
-    async with publishing(Cluster(), Topics("", admin)) as publisher:
+    async with publishing(Cluster(), topics_of(admin)) as publisher:
         failures = await asyncio.gather(
             publisher.send(message()), publisher.send(message()), return_exceptions=True
         )
@@ -1165,7 +1174,7 @@ async def test_a_topic_that_cannot_be_used_fails_the_publish_and_is_tried_again(
 
 
 async def test_a_topic_that_does_not_become_ready_in_time_fails_the_publish() -> None:
-    topics = Topics("", SlowAdmin())
+    topics = topics_of(SlowAdmin())
     async with publishing(Cluster(), topics, delivery_timeout=0.1) as publisher:
         with pytest.raises(DeliveryFailedError, match="the topic was not ready"):
             await publisher.send(message())
@@ -1182,7 +1191,7 @@ async def test_u43_a_deleted_topic_is_ensured_again() -> None:
     cluster = Cluster(topics={"orders": 3})
     admin = SlowAdmin()
     admin.gate.set()
-    topics = Topics("", admin)
+    topics = topics_of(admin)
     async with publishing(cluster, topics, delivery_timeout=30.0) as publisher:
         await soon(await publisher.send(message(partition=0)))
         assert admin.asked == 1
@@ -1201,16 +1210,16 @@ async def test_a_topic_deleted_while_its_limits_are_asked_for_is_made_ready_for_
     cluster = Cluster(topics={"orders": 3})
     admin = SlowAdmin({"max.message.bytes": "1000"})
     admin.gate.set()
-    topics = Topics("", admin)
+    topics = topics_of(admin)
     async with publishing(cluster, topics, delivery_timeout=3.0) as publisher:
         await soon(await publisher.send(message(partition=0)))
-        (route,) = publisher._routes
-        route.limits_at = -1000.0  # that was a while ago
+        (writer,) = publisher._writers
+        writer.limits_at = -1000.0  # that was a while ago
         admin.gate.clear()
         with pytest.raises(MessageTooLargeError):
             await publisher.send(message(b"x" * 2000))
         del cluster.topics["orders"]
-        await until(lambda: not route.is_ready)
+        await until(lambda: not writer.is_ready)
         cluster.topics["orders"] = 3
         waiting = asyncio.create_task(publisher.send(message(b"after", partition=0)))
         await asyncio.sleep(0)

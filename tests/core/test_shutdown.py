@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from kafkaesk_core.shutdown import Phase, Shutdown, finish
+from kafkaesk_core.shutdown import Phase, Shutdown
+from kafkaesk_core.tasks import finish
 
 PHASES: list[Phase] = [
     "drain",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafkaesk_core import topic_setup
+from kafkaesk_core import topics as topic_module
 from kafkaesk_core.errors import (
     AuthorizationError,
     BrokerUnreachableError,
@@ -106,7 +106,7 @@ async def until(condition: Callable[[], bool], limit: float = 5.0) -> None:
         await asyncio.sleep(0.002)
 
 
-def topics_of(admin: FakeAdmin | None, **options: Any) -> Topics:
+def topics_of(admin: Any, **options: Any) -> Topics:
     return Topics("prod.", admin, **{"timeout": 2.0, **options})
 
 
@@ -146,7 +146,7 @@ async def test_a_name_that_kafka_would_refuse_is_refused_before_anything_is_aske
     admin = FakeAdmin()
 
     with pytest.raises(TopicError, match="Kafka allows 1 to 249") as caught:
-        await Topics("", admin).ensure(name, None)
+        await topics_of(admin).ensure(name, None)
 
     assert (caught.value.code, admin.calls) == (17, [])
 
@@ -340,7 +340,7 @@ async def test_no_answer_within_the_timeout_says_what_the_last_one_was() -> None
 async def test_a_topic_that_takes_long_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(topic_setup, "_LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(topic_module, "_LONGEST_PAUSE_SECONDS", 0.1)
     admin = FakeAdmin()
     admin.script["describe"].extend([kafka.NodeNotReadyError("all down")] * 5)
 

@@ -139,7 +139,7 @@ MUTATIONS = (
     Mutation(
         "own 3",
         "sequence numbers of a refused batch are not taken back",
-        "Handover._take_back",
+        "BatchSender._undo",
         "session.producer.undo(topic, partition, self._batch.count)",
         "",
         tests=(PUBLISHER,),

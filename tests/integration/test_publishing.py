@@ -19,7 +19,7 @@ from kafkaesk_core import (
     MessageTooLargeError,
     TopicError,
 )
-from kafkaesk_core.kafka.records import record_bytes
+from kafkaesk_core.kafka.producer import record_bytes
 from kafkaesk_testing import ApiKey, EmbeddedBroker, KafkaCluster, eventually
 
 

@@ -23,7 +23,7 @@ from kafkaesk_core import (
     Stop,
     Subscription,
 )
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from kafkaesk_core.plugins.registry import Plugins
 
 __all__ = ["check_plugin"]
@@ -303,7 +303,7 @@ class _Mark(NamedTuple):
 
 def _delivery() -> Delivery:
     """A delivery that the broker has acknowledged."""
-    outcome = BatchOutcome(PARTITION)
+    outcome = BatchResult(PARTITION)
     outcome.acknowledge(_metadata(), 1)
     return Delivery(outcome, _Mark())
 

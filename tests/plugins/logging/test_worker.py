@@ -19,7 +19,7 @@ from kafkaesk_core import (
     MessageTooLargeError,
     NotRunningError,
 )
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from kafkaesk_logging import worker as worker_module
 from kafkaesk_logging.buffer import Buffer
 from kafkaesk_logging.line import enveloped
@@ -41,7 +41,7 @@ class FakePublisher:
 
     def __init__(self) -> None:
         self.refusals: list[Exception | None] = []
-        self.outcomes: list[BatchOutcome] = []
+        self.outcomes: list[BatchResult] = []
         self.taken: list[str] = []
         self.acknowledges = True
 
@@ -52,7 +52,7 @@ class FakePublisher:
         fields = json.loads(data)["data"]
         if fields.get("logger") != "kafkaesk_logging":  # else it is the line about a gap
             self.taken.append(fields["message"])
-        outcome = BatchOutcome(PARTITION)
+        outcome = BatchResult(PARTITION)
         self.outcomes.append(outcome)
         if self.acknowledges:
             outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0), 1)

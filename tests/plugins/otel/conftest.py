@@ -11,7 +11,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from kafkaesk_core import IncomingMessage
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from tests.plugins.otel.layers import Layers, incoming
 from tests.plugins.otel.recorder import Recorder
 from tests.plugins.otel.traced import Trace, Traced
@@ -68,9 +68,9 @@ def make_message() -> Callable[..., IncomingMessage]:
 
 
 @pytest.fixture
-def acknowledged() -> BatchOutcome:
+def acknowledged() -> BatchResult:
     """What becomes of a message that the broker wrote to out[3] at offset 7."""
     partition = TopicPartition("out", 3)
-    outcome = BatchOutcome(partition)
+    outcome = BatchResult(partition)
     outcome.acknowledge(RecordMetadata("out", 3, partition, 7, 0, 0, 0), 1)
     return outcome

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Delivery, IncomingMessage, OutgoingMessage, Subscription
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from kafkaesk_core.plugins.registry import Plugins
 from kafkaesk_core.status import Status
 
@@ -64,7 +64,7 @@ class Layers:
         return await chain(list(messages))
 
     async def publish(
-        self, outcome: BatchOutcome | BaseException, message: OutgoingMessage | None = None
+        self, outcome: BatchResult | BaseException, message: OutgoingMessage | None = None
     ) -> OutgoingMessage:
         """Let a message pass, whose delivery has this outcome, or is refused."""
         message = message or OutgoingMessage("out", "out", b"{}")

@@ -33,7 +33,7 @@ from kafkaesk_core import (
     Stop,
     hookimpl,
 )
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from kafkaesk_otel import OTelPlugin, OTelSettings
 from kafkaesk_testing import ApiKey, EmbeddedBroker, eventually
 from tests.plugins.otel.recorder import Point
@@ -204,8 +204,8 @@ async def test_timeouts_are_errors_and_a_shutdown_is_none(sdk: Any, trace_app: T
 # --- sending
 
 
-def failed(error: Exception, kind: type[Any] = DeliveryFailedError) -> BatchOutcome:
-    outcome = BatchOutcome(OUT)
+def failed(error: Exception, kind: type[Any] = DeliveryFailedError) -> BatchResult:
+    outcome = BatchResult(OUT)
     delivery_error = kind("not delivered", topic="out", partition=3)
     delivery_error.__cause__ = error
     outcome.fail(delivery_error, 1)
@@ -261,7 +261,7 @@ async def test_tracing_does_not_silence_the_log_of_failures(
 
 async def test_a_send_span_lasts_until_the_acknowledgement(sdk: Any, layers: Any) -> None:
     """4.10.9, its first part."""
-    outcome = BatchOutcome(OUT)
+    outcome = BatchResult(OUT)
 
     await layers(sdk.plugin()).publish(outcome)
     before = sdk.spans()

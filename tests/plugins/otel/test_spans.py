@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kafkaesk_core import OutgoingMessage, Subscriber
-from kafkaesk_core.batch_outcome import BatchOutcome
+from kafkaesk_core.delivery import BatchResult
 from kafkaesk_otel import OTelPlugin, current_process_span
 from kafkaesk_testing import check_plugin, eventually
 from tests.plugins.otel.traced import Trace
@@ -559,7 +559,7 @@ async def test_what_the_settings_ask_for_is_captured(sdk: Any, layers: Any) -> N
     chain = layers(plugin)
     await chain.consume(handle, *headers)
     message = OutgoingMessage("tenant-7", "tenant-7", b"123", key=b"k", headers=list(headers))
-    outcome = BatchOutcome(TopicPartition("tenant-7", 0))
+    outcome = BatchResult(TopicPartition("tenant-7", 0))
     outcome.acknowledge(None, 1)
     await chain.publish(outcome, message)
     await eventually(lambda: sdk.spans("send"))

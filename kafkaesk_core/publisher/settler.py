@@ -1,4 +1,4 @@
-"""What the partitions of one publisher share: the way out, the room, the accounts."""
+"""What the partitions of a publisher share: producer, send buffer, and the settling of batches."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from aiokafka.structs import RecordMetadata
 
-from kafkaesk_core.batch_outcome import BatchOutcome, fresh
+from kafkaesk_core.delivery import BatchResult, copy_exception
 from kafkaesk_core.errors import DeliveryError, DeliveryUnknownError
 from kafkaesk_core.message import OutgoingMessage
 
-from .batches import Batch
-from .line import SendBuffer
-from .link import Link
+from .producer_session import ProducerSupervisor
+from .send_buffer import SendBuffer
 
-__all__ = ["Desk", "OnPublished", "PublisherCounts", "Undelivered"]
+if TYPE_CHECKING:
+    from .partition import Batch
+
+__all__ = ["BatchSettler", "OnPublished", "PublisherCounts", "Undelivered"]
 
 logger = logging.getLogger("kafkaesk.publisher")
 
@@ -27,7 +30,7 @@ OnPublished = Callable[[OutgoingMessage, RecordMetadata | None, BaseException | 
 
 @dataclass(slots=True)
 class PublisherCounts:
-    """Messages by outcome, failures that nobody looked at, and producers that were replaced."""
+    """Messages by outcome, failures that were never awaited, and producers that were replaced."""
 
     acked: int = 0
     failed: int = 0
@@ -47,18 +50,20 @@ class Undelivered:
         return bool(self.failed or self.unknown)
 
 
-class Desk:
-    """Settles batches: counts them, gives their room back, tells who wants to know."""
+class BatchSettler:
+    """Settles batches: counts their messages, frees their room, notifies observers."""
 
-    def __init__(self, link: Link, buffer: SendBuffer, delivery_timeout: float) -> None:
-        self.link = link
+    def __init__(
+        self, supervisor: ProducerSupervisor, buffer: SendBuffer, delivery_timeout: float
+    ) -> None:
+        self.supervisor = supervisor
         self.buffer = buffer
         self.delivery_timeout = delivery_timeout
         self.on_published: OnPublished | None = None
         self.counts = PublisherCounts()
         self._failed: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
-        self._failures: WeakSet[BatchOutcome] = WeakSet()
+        self._failures: WeakSet[BatchResult] = WeakSet()
 
     def settle(
         self, batch: Batch, metadata: RecordMetadata | None, error: DeliveryError | None
@@ -67,30 +72,30 @@ class Desk:
         count = batch.count
         if error is None:
             self.counts.acked += count
-            batch.outcome.acknowledge(metadata, count)
+            batch.result.acknowledge(metadata, count)
         else:
             self._count_failure(error, batch.topic_partition.topic, count)
-            batch.outcome.fail(error, count)
-            self._failures.add(batch.outcome)
+            batch.result.fail(error, count)
+            self._failures.add(batch.result)
         self.buffer.release(batch.bytes)
         if batch.messages:
             self._tell(batch, error)
 
-    def note_unobserved(self, outcome: BatchOutcome, count: int) -> None:
-        """Log and count failures that nobody looked at."""
+    def note_unobserved(self, result: BatchResult, count: int) -> None:
+        """Log and count failures that were never awaited."""
         self.counts.unobserved += count
         logger.error(
             "%d of %d failed deliveries were never awaited: topic=%s partition=%d: %s",
             count,
-            outcome.count,
-            *outcome.topic_partition,
-            outcome.error,
+            result.count,
+            *result.topic_partition,
+            result.error,
         )
 
     def report_failures(self) -> None:
         """Do so now for the failures whose deliveries are still held by somebody."""
-        for outcome in list(self._failures):
-            outcome.report()
+        for result in list(self._failures):
+            result.report()
 
     def start_report(self) -> None:
         """Count what is undelivered from here on."""
@@ -114,9 +119,9 @@ class Desk:
         for message, record in batch.messages if tell is not None else ():
             metadata = None
             if error is None:
-                metadata = batch.outcome.metadata(record.offset - batch.first, record.timestamp)
+                metadata = batch.result.metadata(record.offset - batch.first, record.timestamp)
             try:
                 assert tell is not None
-                tell(message, metadata, None if error is None else fresh(error))
+                tell(message, metadata, None if error is None else copy_exception(error))
             except Exception:
                 logger.exception("an observer of the messages to %s failed", message.topic)

@@ -1,4 +1,4 @@
-"""Waiting in the order of arrival."""
+"""Room for what was published and is not acknowledged, and waiting for it in order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kafkaesk_core.batch_outcome import fresh
+from kafkaesk_core.delivery import copy_exception
 
-__all__ = ["Line", "SendBuffer"]
+__all__ = ["SendBuffer", "WaitQueue"]
 
 
 @dataclass(slots=True, eq=False)
@@ -20,11 +20,11 @@ class _Waiter:
     )
 
 
-class Line:
-    """Those who wait, in the order in which they came.
+class WaitQueue:
+    """Callers that wait, in the order of their arrival.
 
-    Who finds it not empty must join it, also if there would be room: one who was admitted but
-    has not run yet is still in it, so that nobody overtakes.
+    A caller that finds the queue not empty must join it, even if there is room: a waiter that was
+    admitted but has not run yet is still in the queue, so that nobody overtakes it.
     """
 
     __slots__ = ("_give_back", "waiting")
@@ -65,10 +65,10 @@ class Line:
             waiter.admitted.set_result(None)
 
     def refuse(self, error: Exception) -> None:
-        """Send all who were not admitted away with this error."""
+        """Raise this error in every waiter that was not admitted."""
         for waiter in self.waiting:
             if not waiter.admitted.done():
-                waiter.admitted.set_exception(fresh(error))
+                waiter.admitted.set_exception(copy_exception(error))
 
 
 class SendBuffer:
@@ -77,13 +77,13 @@ class SendBuffer:
     One message larger than all the room may enter when it is empty.
     """
 
-    __slots__ = ("limit", "line", "used", "waiting")
+    __slots__ = ("limit", "queue", "used", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.line = Line(self.release)
-        self.waiting = self.line.waiting  # asked for each message
+        self.queue = WaitQueue(self.release)
+        self.waiting = self.queue.waiting  # asked for each message
 
     def take(self, size: int) -> bool:
         """Take room if there is some now and nobody waits for it; say whether."""
@@ -99,13 +99,13 @@ class SendBuffer:
             TimeoutError: there was none within `timeout` seconds.
         """
         if not self.take(size):
-            await self.line.wait(size, timeout)
+            await self.queue.wait(size, timeout)
 
     def release(self, size: int) -> None:
         """Give room back."""
         self.used -= size
-        if self.line:
-            self.line.admit(self._admit)
+        if self.queue:
+            self.queue.admit(self._admit)
 
     def _admit(self, size: int) -> bool:
         if self.used and self.used + size > self.limit:

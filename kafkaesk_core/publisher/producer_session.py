@@ -1,19 +1,18 @@
-"""The way to the brokers: one producer at a time, replaced when it can no longer be trusted."""
+"""The producer in use: one at a time, replaced when it can no longer be trusted."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from contextvars import Context
 
+from kafkaesk_core.backoff import Backoff
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
+from kafkaesk_core.kafka.producer import Producer
+from kafkaesk_core.tasks import start_detached
 
-from .transport import ProducerLike
-
-__all__ = ["Link", "Session"]
+__all__ = ["ProducerSession", "ProducerSupervisor"]
 
 logger = logging.getLogger("kafkaesk.publisher")
 
@@ -23,12 +22,12 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _RECENT_SECONDS = 60.0
 
 
-class Session:
+class ProducerSession:
     """One producer, and the deadlines of the batches in its hands."""
 
     __slots__ = ("_changed", "_in_flight", "_shutting", "closed", "producer", "reason")
 
-    def __init__(self, producer: ProducerLike) -> None:
+    def __init__(self, producer: Producer) -> None:
         self.producer = producer
         self.reason = "the publisher was stopped"
         """Why it was closed, once it is."""
@@ -37,11 +36,11 @@ class Session:
         self._changed = asyncio.Event()
         self._shutting: asyncio.Task[None] | None = None
 
-    def took_off(self, owner: Hashable, deadline: float) -> None:
+    def add_in_flight(self, owner: Hashable, deadline: float) -> None:
         """Note that a batch of this owner is in flight."""
         self._in_flight[owner] = deadline
 
-    def landed(self, owner: Hashable) -> None:
+    def remove_in_flight(self, owner: Hashable) -> None:
         """Note that it is not any more."""
         self._in_flight.pop(owner, None)
         self._changed.set()
@@ -66,26 +65,26 @@ class Session:
         """Make sure that nothing more is written, then tell those who wait for that."""
         if self._shutting is None:
             work = self.producer.force_close()
-            self._shutting = asyncio.get_running_loop().create_task(work, context=Context())
+            self._shutting = start_detached(work)
             self._shutting.add_done_callback(lambda _: self.closed.set())
         await asyncio.wait([self._shutting])
 
 
-class Link:
+class ProducerSupervisor:
     """Gives out the session in use, and replaces it."""
 
-    def __init__(self, producer_factory: Callable[[], ProducerLike]) -> None:
+    def __init__(self, producer_factory: Callable[[], Producer]) -> None:
         self._factory = producer_factory
         self._start_timeout = _START_SECONDS
-        self._session: Session | None = None
-        self._retired: Session | None = None
+        self._session: ProducerSession | None = None
+        self._retired: ProducerSession | None = None
         self._usable = asyncio.Event()
         self._replacing: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._reason = ""
         self._replaced_at = float("-inf")
         self.replaced = 0
-        self.producer: ProducerLike
+        self.producer: Producer
         """The latest producer, open or not; there is one once `start` has returned."""
 
     async def start(self, timeout: float) -> None:
@@ -99,11 +98,11 @@ class Link:
         self._usable.set()
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> ProducerSession | None:
         """The session in use; None while there is none."""
         return self._session
 
-    async def wait_for_session(self) -> Session:
+    async def wait_for_session(self) -> ProducerSession:
         """Return the session in use, once there is one.
 
         Raises:
@@ -125,7 +124,7 @@ class Link:
         elif session.is_overdue(now):
             self.retire(session, "a batch was not answered in time")
 
-    def retire(self, session: Session, reason: str) -> None:
+    def retire(self, session: ProducerSession, reason: str) -> None:
         """Give out this session no more, and have it replaced.
 
         Nothing of it is reported as unknown before it is shut: what is still queued in there
@@ -140,7 +139,7 @@ class Link:
         self._replaced_at = asyncio.get_running_loop().time()
         self.replaced += 1
         work = self._replace(session)
-        self._replacing = asyncio.get_running_loop().create_task(work, context=Context())
+        self._replacing = start_detached(work)
 
     async def stop(self, timeout: float, *, is_drained: bool) -> None:
         """Close what there is, gracefully if nothing is in flight; give out nothing more."""
@@ -166,23 +165,24 @@ class Link:
             return [f"the producer was replaced {self.replaced} times: {self._reason}"]
         return []
 
-    async def _replace(self, session: Session) -> None:
+    async def _replace(self, session: ProducerSession) -> None:
         await session.settle_down(_GRACE_SECONDS)
         await session.shut()
-        pause = _FIRST_PAUSE_SECONDS
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while self._session is None:
             try:
                 self._session = await self._open()
             except Exception as error:  # else there would never be another one
                 self._reason = str(error) if isinstance(error, KafkaeskError) else repr(error)
-                logger.warning("no new producer: %s; retrying in %.1f seconds", self._reason, pause)
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                logger.warning(
+                    "no new producer: %s; retrying in %.1f seconds", self._reason, backoff.pause
+                )
+                await backoff.wait()
         self._retired = None
         self._usable.set()
 
-    async def _open(self) -> Session:
+    async def _open(self) -> ProducerSession:
         producer = self._factory()
         await producer.start(self._start_timeout)
         self.producer = producer
-        return Session(producer)
+        return ProducerSession(producer)

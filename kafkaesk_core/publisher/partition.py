@@ -1,0 +1,429 @@
+"""One partition's messages on their way: in order, in batches, one batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import aiokafka.errors as kafka
+
+from kafkaesk_core.backoff import Backoff
+from kafkaesk_core.delivery import BatchResult, Delivery, RecordMark
+from kafkaesk_core.errors import (
+    DeliveryError,
+    DeliveryFailedError,
+    DeliveryUnknownError,
+    MessageTooLargeError,
+    NotRunningError,
+)
+from kafkaesk_core.kafka.errors import (
+    ProduceErrorKind,
+    classify_produce_error,
+    explain,
+    is_retryable,
+    is_too_large,
+)
+from kafkaesk_core.kafka.producer import BatchBuilder, Producer, Record, SentBatch, read_records
+from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.structs import RecordMetadata, TopicPartition
+from kafkaesk_core.tasks import start_detached
+
+from .producer_session import ProducerSession
+from .settler import BatchSettler
+
+__all__ = ["Batch", "BatchSender", "PartitionQueue"]
+
+logger = logging.getLogger("kafkaesk.publisher")
+
+_ANSWER_SECONDS = 5.0  # what a batch gets at least, if it was sent late
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+
+
+class PartitionQueue:
+    """The messages of one partition.
+
+    A message goes into the open batch. That is sealed on the loop's next tick (or after
+    `linger_seconds`), or when it is full, or when the batch before it was answered: exactly one
+    batch is in the producer's hands, so nothing is ever queued behind a refused one.
+    """
+
+    __slots__ = (
+        "_flushes",
+        "_hurry",
+        "_loop",
+        "_open",
+        "_sealed",
+        "_sending",
+        "_settler",
+        "_task",
+        "appended",
+        "batch_limit",
+        "on_sealed",
+        "settled",
+        "topic_partition",
+    )
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        settler: BatchSettler,
+        on_sealed: Callable[[PartitionQueue], None],
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.on_sealed = on_sealed
+        self.batch_limit = 2**31
+        self.appended = 0
+        self.settled = 0
+        self._settler = settler
+        self._loop = asyncio.get_running_loop()
+        self._open: Batch | None = None
+        self._sealed: deque[Batch] = deque()
+        self._sending: Batch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def backlog(self) -> int:
+        """How many batches are in front of a new one."""
+        return len(self._sealed) + (self._sending is not None)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the first message that is not settled was published, by the loop's clock."""
+        batch = self._sending or (self._sealed[0] if self._sealed else self._open)
+        return None if batch is None else batch.opened
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What sends, while there is anything to send."""
+        return self._task
+
+    def append(
+        self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
+    ) -> Delivery:
+        """Add a message to the open batch; `size` is the room that it has in the send buffer.
+
+        Raises:
+            TypeError: the key, the value or a header is of a type that cannot be sent.
+        """
+        batch, record = self._open, None
+        if batch is not None and batch.bytes + size <= self.batch_limit:
+            record = batch.builder.append(
+                timestamp=message.timestamp_ms,
+                key=message.key,
+                value=value,
+                headers=message.headers,
+            )
+        if batch is None or record is None:
+            batch, record = self._append_to_new(message, value, producer)
+        batch.bytes += size
+        self.appended += 1
+        if self._settler.on_published is not None and not message.is_internal:
+            batch.messages.append((message, record))
+        return Delivery(batch.result, record)
+
+    def _append_to_new(
+        self, message: OutgoingMessage, value: bytes | None, producer: Producer
+    ) -> tuple[Batch, RecordMark]:
+        now = self._loop.time()
+        result = BatchResult(self.topic_partition, self._settler.note_unobserved, self._loop)
+        deadline = now + self._settler.delivery_timeout
+        batch = Batch(producer.create_batch(), result, opened=now, deadline=deadline)
+        record: RecordMark = batch.builder.append(
+            timestamp=message.timestamp_ms, key=message.key, value=value, headers=message.headers
+        )
+        if self._open is not None:
+            self._sealed.append(self._seal(self._open))
+            self._hurry.set()
+        self._open = batch
+        if self._task is None:
+            # Its first step is the next tick: what is published until then goes into this batch.
+            self._task = start_detached(self._send_all())
+        return batch, record
+
+    def flushed(self) -> asyncio.Future[None]:
+        """Return a future for the end of all that was published before; nothing lingers on."""
+        self._hurry.set()
+        future = self._loop.create_future()
+        if self.settled >= self.appended:
+            future.set_result(None)
+        else:
+            self._flushes.append((self.appended, future))
+        return future
+
+    def _note_settled(self, count: int) -> None:
+        """Count records whose result is known, and wake the flushes that wait for them."""
+        self.settled += count
+        while self._flushes and self._flushes[0][0] <= self.settled:
+            _, future = self._flushes.pop(0)
+            if not future.done():
+                future.set_result(None)
+
+    async def _send_all(self) -> None:
+        try:
+            while (batch := await self._next()) is not None:
+                self._sending = batch
+                count = batch.count
+                if not await self._send(batch):
+                    self._note_settled(count)
+                self._sending = None
+        finally:
+            self._sending = None
+            self._task = None  # no await since the queue was empty: nothing was added
+
+    async def _next(self) -> Batch | None:
+        if not self._sealed and self._open is not None:
+            await self._linger(self._open)
+        if self._sealed:
+            return self._sealed.popleft()
+        batch, self._open = self._open, None
+        return None if batch is None else self._seal(batch)
+
+    async def _linger(self, batch: Batch) -> None:
+        end = batch.opened + self._settler.supervisor.producer.linger_seconds
+        if end > self._loop.time():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(end):
+                    await self._hurry.wait()
+        self._hurry.clear()
+
+    def _seal(self, batch: Batch) -> Batch:
+        batch.builder.close()
+        self.on_sealed(self)
+        return batch
+
+    async def _send(self, batch: Batch) -> bool:
+        """Send a batch; return whether its halves are sent instead."""
+        sender = BatchSender(batch, self._settler)
+        try:
+            rest = await sender.run()
+        except Exception as error:
+            # A defect of ours: no delivery stays open for it.
+            logger.exception("sending to %s[%d] failed", *self.topic_partition)
+            topic, partition = self.topic_partition
+            unknown = DeliveryUnknownError(
+                f"publishing to {topic}[{partition}] failed: {error!r}; it may have been written",
+                topic=topic,
+                partition=partition,
+            )
+            if not batch.result.is_settled:
+                self._settler.settle(batch, None, unknown)
+            return False
+        if sender.was_too_large:  # so the next ones are made smaller at once
+            self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
+        self._sealed.extendleft(reversed(rest))
+        return bool(rest)
+
+
+class Batch:
+    """Records in aiokafka's form, and what became of them.
+
+    `bytes` is the room they take in the send buffer; `opened` and `deadline` are times of the
+    event loop's clock; `first` is the index that the first record had before batches were split.
+    `messages` and their records are kept only where an observer wants to see them.
+    """
+
+    __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
+
+    def __init__(
+        self, builder: BatchBuilder, result: BatchResult, *, opened: float, deadline: float
+    ) -> None:
+        self.builder = builder
+        self.result = result
+        self.opened = opened
+        self.deadline = deadline
+        self.bytes = 0
+        self.first = 0
+        self.messages: list[tuple[OutgoingMessage, RecordMark]] = []
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return int(self.builder.record_count())
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Where it goes."""
+        return self.result.topic_partition
+
+    def repack(self, create_builder: Callable[[], BatchBuilder]) -> None:
+        """Pack the same records again: a builder cannot be sent twice."""
+        self.builder = _pack(create_builder(), read_records(self.builder))
+
+    def halves(self, create_builder: Callable[[], BatchBuilder]) -> tuple[Batch, Batch]:
+        """Split into two batches, which take over the deliveries; this one is of no more use."""
+        records = read_records(self.builder)
+        middle = len(records) // 2
+        results = self.result.split([middle, len(records) - middle])
+        first, second = (
+            Batch(_pack(create_builder(), part), result, opened=self.opened, deadline=self.deadline)
+            for part, result in zip((records[:middle], records[middle:]), results, strict=True)
+        )
+        first.bytes = self.bytes * middle // len(records)
+        second.bytes = self.bytes - first.bytes
+        first.first, second.first = self.first, self.first + middle
+        for message, record in self.messages:
+            half = first if record.offset < second.first else second
+            half.messages.append((message, record))
+        return first, second
+
+
+class BatchSender:
+    """Sends one batch, again if it was certainly not written, and settles it once."""
+
+    __slots__ = ("_backoff", "_batch", "_settler", "_trouble", "was_too_large")
+
+    def __init__(self, batch: Batch, settler: BatchSettler) -> None:
+        self._batch = batch
+        self._settler = settler
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._trouble: Exception | None = None
+        self.was_too_large = False
+        """Whether the broker takes no batch of this size."""
+
+    async def run(self) -> tuple[Batch, ...]:
+        """Settle the batch, or return the halves to send instead."""
+        while True:
+            try:
+                session, sent = await self._in_time()
+            except (TimeoutError, NotRunningError, _CannotBeSentError) as error:
+                self._fail(error)
+                return ()
+            metadata, failure = await self._answer(session, sent)
+            if failure is None:
+                self._settler.settle(self._batch, metadata, None)
+                return ()
+            rest = await self._react(session, failure, sent.attempts)
+            if rest is not None:
+                return rest
+
+    async def _in_time(self) -> tuple[ProducerSession, SentBatch]:
+        if asyncio.get_running_loop().time() >= self._batch.deadline:
+            raise TimeoutError  # asyncio.timeout_at lets pass what does not have to wait
+        async with asyncio.timeout_at(self._batch.deadline):
+            return await self._hand_to_producer()
+
+    async def _hand_to_producer(self) -> tuple[ProducerSession, SentBatch]:
+        topic, partition = self._batch.topic_partition
+        while True:
+            session = await self._settler.supervisor.wait_for_session()
+            try:
+                return session, await session.producer.send_batch(
+                    self._batch.builder, topic, partition
+                )
+            except Exception as error:
+                error.__traceback__ = None
+                self._trouble = error
+                if not is_retryable(error) and session.producer.is_alive:
+                    raise _CannotBeSentError from error
+                self._settler.supervisor.check(asyncio.get_running_loop().time())
+            await self._backoff.wait()
+
+    async def _answer(
+        self, session: ProducerSession, sent: SentBatch
+    ) -> tuple[RecordMetadata | None, Exception | None]:
+        soonest = asyncio.get_running_loop().time() + min(
+            _ANSWER_SECONDS, self._settler.delivery_timeout / 2
+        )
+        session.add_in_flight(self, max(self._batch.deadline, soonest))
+        try:
+            return await sent.future, None
+        except Exception as error:
+            error.__traceback__ = None  # it leads to this frame, and so to the batch
+            self._trouble = error
+            return None, error
+        finally:
+            session.remove_in_flight(self)
+
+    async def _react(
+        self, session: ProducerSession, error: Exception, attempts: int
+    ) -> tuple[Batch, ...] | None:
+        """Return the batches to send instead; None to send the same one again."""
+        kind = classify_produce_error(error, attempts)
+        if kind is ProduceErrorKind.UNKNOWN:
+            await self._give_up(session, error)
+            return ()
+        if attempts:
+            self._undo(session, kind)
+        if kind is ProduceErrorKind.CULPRIT and self._batch.count > 1:
+            self.was_too_large = is_too_large(error)
+            return self._batch.halves(session.producer.create_batch)
+        if kind in (ProduceErrorKind.REFUSED, ProduceErrorKind.CULPRIT):
+            self._fail(error)
+            return ()
+        if attempts:
+            self._batch.repack(session.producer.create_batch)
+        await self._backoff.wait()
+        return None
+
+    def _undo(self, session: ProducerSession, kind: ProduceErrorKind) -> None:
+        supervisor, (topic, partition) = self._settler.supervisor, self._batch.topic_partition
+        if kind is ProduceErrorKind.RENEW:
+            supervisor.retire(
+                session, f"the broker accepts no more batches for {topic}[{partition}]"
+            )
+        else:
+            session.producer.undo(topic, partition, self._batch.count)
+
+    async def _give_up(self, session: ProducerSession, error: Exception) -> None:
+        """Report the batch as unknown, once nothing more of this session can be written."""
+        topic, partition = self._batch.topic_partition
+        self._settler.supervisor.retire(session, f"{topic}[{partition}]: {explain(error)}")
+        await session.closed.wait()
+        reason = session.reason if isinstance(error, kafka.ProducerClosed) else explain(error)
+        unknown = DeliveryUnknownError(
+            f"publishing {self._subject} was not acknowledged: {reason}; "
+            "it may or may not have been written",
+            topic=topic,
+            partition=partition,
+        )
+        self._settle(unknown, error)
+
+    def _fail(self, error: Exception) -> None:
+        """Report the batch as certainly not written."""
+        topic, partition = self._batch.topic_partition
+        kind: type[DeliveryFailedError] = DeliveryFailedError
+        trouble = error if self._trouble is None else self._trouble
+        reason = explain(trouble)
+        if is_too_large(error):
+            kind = MessageTooLargeError
+            reason += "; raise max.message.bytes of the topic, or publish less at once"
+        elif isinstance(error, TimeoutError):
+            reason = f"no broker took it within {self._settler.delivery_timeout:g} seconds"
+            reason += f", the last trouble was {explain(trouble)}" if self._trouble else ""
+        elif isinstance(error, NotRunningError):
+            reason = "the publisher was stopped before"
+        text = f"publishing {self._subject} failed, nothing was written: {reason}"
+        self._settle(kind(text, topic=topic, partition=partition), trouble)
+
+    @property
+    def _subject(self) -> str:
+        topic, partition = self._batch.topic_partition
+        count = self._batch.count
+        return f"{count} message{'s' if count != 1 else ''} to {topic}[{partition}]"
+
+    def _settle(self, error: DeliveryError, cause: Exception) -> None:
+        if not isinstance(cause, (TimeoutError, NotRunningError)):
+            cause.__traceback__ = None
+            error.__cause__ = cause
+        self._settler.settle(self._batch, None, error)
+
+
+class _CannotBeSentError(Exception):
+    """The producer will not take this batch, now or later."""
+
+
+def _pack(builder: BatchBuilder, records: list[Record]) -> BatchBuilder:
+    for record in records:
+        builder.append(
+            timestamp=record.timestamp_ms,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+        )
+    builder.close()
+    return builder
