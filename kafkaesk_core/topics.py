@@ -22,9 +22,9 @@ from .errors import (
 )
 from .kafka.admin import Admin, ConfigEntry, CreateResult, TopicState
 from .kafka.errors import is_retryable, translate
-from .topic_names import RULE, is_topic_name
 from .schema.registry import SchemaRegistration
 from .tasks import start_detached
+from .topic_names import TOPIC_NAME_RULE, is_topic_name
 
 __all__ = ["TopicFacts", "Topics", "check_topic_name"]
 
@@ -355,7 +355,7 @@ def check_topic_name(topic: str) -> None:
     """
     if not is_topic_name(topic):
         raise TopicError(
-            f"{topic!r} is not a valid topic name; {RULE}",
+            f"{topic!r} is not a valid topic name; {TOPIC_NAME_RULE}",
             topic=topic,
             code=_INVALID_TOPIC,
         )

@@ -15,6 +15,7 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata, TopicPartition
+from kafkaesk_core.publisher.send_buffer import SendBuffer
 
 from kafkaesk_core.delivery import Delivery
 from kafkaesk_core.errors import (
@@ -28,7 +29,6 @@ from kafkaesk_core.errors import (
 from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
 from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
-from kafkaesk_core.publisher.line import SendBuffer
 from kafkaesk_core.publisher.publisher import Publisher
 from kafkaesk_core.topics import Topics
 

@@ -214,7 +214,7 @@ MUTATIONS = (
     Mutation(
         "own 12",
         "a full batch lingers on",
-        "Outbox._append_to_new",
+        "PartitionQueue._append_to_new",
         "self._hurry.set()",
         "",
         tests=(PUBLISHER,),
@@ -222,7 +222,7 @@ MUTATIONS = (
     Mutation(
         "own 13",
         "who is cancelled once let in keeps the room",
-        "Line.wait",
+        "WaitQueue.wait",
         "self._give_back(size)",
         "",
         tests=(PUBLISHER,),
