@@ -15,7 +15,6 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata, TopicPartition
-from kafkaesk_core.publisher.send_buffer import SendBuffer
 
 from kafkaesk_core.delivery import Delivery
 from kafkaesk_core.errors import (
@@ -30,6 +29,7 @@ from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
 from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.publisher.publisher import Publisher
+from kafkaesk_core.publisher.send_buffer import SendBuffer
 from kafkaesk_core.topics import Topics
 
 LIMIT = 5.0  # seconds that a wait may take before a test gives up
