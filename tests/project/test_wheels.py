@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -122,7 +126,7 @@ PACKAGES = (
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
-    command = ["uv", "build", "--all-packages", "--wheel", "--out-dir", str(folder), str(ROOT)]
+    command = ["uv", "build", "--all-packages", "--out-dir", str(folder), str(ROOT)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return folder
@@ -140,9 +144,35 @@ def test_wheels_work_alone_in_a_fresh_environment(wheels: Path, tmp_path: Path) 
         assert plugins in listed
 
 
-def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:
-    import zipfile
+def test_what_is_built_is_what_is_published_and_an_index_takes_it(wheels: Path) -> None:
+    built = sorted(path for path in wheels.iterdir() if path.suffix in (".whl", ".gz"))
 
+    checked = run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built)], wheels)
+
+    assert checked.count("PASSED") == len(built) == 2 * len(PACKAGES)
+    assert {path.name.partition("-")[0] for path in built} == {f"kafkaesk_{p[0]}" for p in PACKAGES}
+
+
+def test_a_description_on_an_index_has_no_link_that_leads_nowhere(wheels: Path) -> None:
+    for wheel in wheels.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+            description = archive.read(name).decode().partition("\n\n")[2]
+
+        assert len(description) > 500, wheel.name
+        assert re.findall(r"\]\((?!https?://|#)[^)]*\)", description) == [], wheel.name
+
+
+def test_the_source_distribution_of_the_core_has_its_tests_and_documents(wheels: Path) -> None:
+    (sdist,) = wheels.glob("kafkaesk_core-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py"} <= names
+    assert not any(name.startswith(("plugins/", "tools/", "benchmarks/")) for name in names)
+
+
+def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:
     for wheel in wheels.glob("*.whl"):
         package = wheel.name.partition("-")[0]
         tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
