@@ -13,13 +13,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"<!-- run: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- run: (\S+\.py)(?:, prints: ([^\n]+))? -->\n```python\n(.*?)```", re.DOTALL
+)
+OUTPUT = re.compile(r"<!-- output of: (\S+) -->\n```text\n(.*?)```", re.DOTALL)
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LIMIT = 30.0
 
 
 def blocks(document: str) -> dict[str, str]:
-    return dict(BLOCK.findall((ROOT / document).read_text()))
+    """The code that a document shows, by the name of its file."""
+    return {name: code for name, _, code in BLOCK.findall((ROOT / document).read_text())}
+
+
+def printed(document: str) -> dict[str, str]:
+    """What the document says that some of it prints."""
+    found = BLOCK.findall((ROOT / document).read_text())
+    return {name: text for name, text, _ in found if text}
 
 
 class Service:
@@ -53,13 +63,24 @@ class Service:
             self._file.close()
 
 
-def test_the_readmes_service_runs(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(blocks("README.md")["shop.py"])
+@pytest.mark.parametrize("name", printed("README.md"))
+def test_an_example_of_the_readme_runs_and_prints_what_it_says(name: str, tmp_path: Path) -> None:
+    for file, code in blocks("README.md").items():
+        (tmp_path / file).write_text(code)
 
-    service = Service("shop:app", tmp_path, tmp_path / "output")
-    service.wait_for("order 1: a coffee")
+    service = Service(f"{name.removesuffix('.py')}:app", tmp_path, tmp_path / "output")
+    service.wait_for(printed("README.md")[name])
 
     assert service.stop() == 0
+
+
+def test_every_section_of_use_it_has_an_example() -> None:
+    use_it = (ROOT / "README.md").read_text().partition("## Use it")[2].partition("\n## ")[0]
+
+    sections = use_it.split("\n### ")[1:]
+
+    assert len(sections) == 8
+    assert [section for section in sections if not BLOCK.search(section)] == []
 
 
 def test_the_readmes_plugin_acts_in_the_readmes_service(tmp_path: Path) -> None:
@@ -77,7 +98,8 @@ def test_the_readmes_plugin_acts_in_the_readmes_service(tmp_path: Path) -> None:
 def test_every_python_block_of_the_readme_is_run() -> None:
     readme = (ROOT / "README.md").read_text()
 
-    assert readme.count("```python") == len(blocks("README.md")) == 2
+    assert readme.count("```python") == len(blocks("README.md"))
+    assert set(blocks("README.md")) - {"audit.py"} == set(printed("README.md"))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -95,6 +117,14 @@ def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_pa
         service.wait_for(text)
 
     assert service.stop() == 0
+    (shown,) = (text for app, text in OUTPUT.findall((ROOT / "README.md").read_text()))
+    real = [without_numbers(line) for line in service.output.read_text().splitlines()]
+    for line in shown.splitlines():
+        assert any(each.endswith(without_numbers(line)) for each in real), line
+
+
+def without_numbers(line: str) -> str:
+    return re.sub(r"\d+", "0", line)
 
 
 def test_the_custom_hook_example_shows_its_hook(tmp_path: Path) -> None:
