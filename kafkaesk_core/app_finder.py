@@ -11,17 +11,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any
 
 from .application import Application
+from .entry_points import APPS, find_entry_points
 from .errors import ConfigurationError, KafkaeskError
 
 __all__ = ["ApplicationImportError", "find_application", "own_traceback"]
 
-APPS = "kafkaesk.apps"
 _MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "contextlib")
 
 
@@ -49,7 +48,7 @@ def find_application(name: str) -> Application:
     """
     target = name
     if ":" not in name:
-        found = tuple(entry_points(group=APPS, name=name))
+        found = find_entry_points(APPS, name)
         if not found:
             raise ConfigurationError(_nothing_called(name))
         target = found[0].value
@@ -79,7 +78,7 @@ def _nothing_called(name: str) -> str:
     sys.path.insert(0, os.getcwd())
     if is_path or (name.isidentifier() and _exists(module)):
         return f"{name!r} is not an application; write module:attribute, as in {module}:app"
-    known = sorted({ep.name for ep in entry_points(group=APPS)})
+    known = sorted({one.name for one in find_entry_points(APPS)})
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return (

@@ -46,11 +46,11 @@ from .schema.registry import SchemaRegistration
 from .settings import (
     Settings,
     Tuning,
-    checked,
-    known_variables,
-    listed,
-    merged_settings,
-    taken_over,
+    check_settings,
+    lift_settings,
+    list_variables,
+    merge_settings,
+    read_plugin_choice,
 )
 from .shutdown import Shutdown
 from .status import Health, Status
@@ -113,7 +113,7 @@ class Application(Router):
             auto_commit_interval_ms,
             **tuning,
         )
-        order = listed("KAFKAESK_PLUGIN_ORDER")
+        order = read_plugin_choice().plugin_order
         self.plugins = Plugins(
             order=configured_order if order is None else order, on_change=self._plugins_changed
         )
@@ -152,9 +152,9 @@ class Application(Router):
             "auto_commit_interval_ms": auto_commit_interval_ms,
             **tuning,
         }
-        changed = {name: v for name, v in taken_over(given).items() if v is not None}
+        changed = {name: v for name, v in lift_settings(given).items() if v is not None}
         merged = {**self._configured, **changed}
-        checked(merged)
+        check_settings(merged)
         self._configured = merged
 
     def override(self, **settings: Any) -> None:
@@ -163,14 +163,14 @@ class Application(Router):
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
         """
-        given = {name: v for name, v in taken_over(settings).items() if v is not None}
-        checked({**self._configured, **given})
+        given = {name: v for name, v in lift_settings(settings).items() if v is not None}
+        check_settings({**self._configured, **given})
         self._overrides.update(given)
 
     @property
     def settings(self) -> Settings:
         """The merged settings: what overrides, over the environment, over what was configured."""
-        return merged_settings(self._configured, overrides=self._overrides)
+        return merge_settings(self._configured, overrides=self._overrides)
 
     @property
     def claimed_headers(self) -> frozenset[str]:
@@ -189,13 +189,13 @@ class Application(Router):
             PluginError: one cannot be loaded; the message says how to go on without it.
         """
         if self._loads_entry_points:
-            allow = listed("KAFKAESK_PLUGINS")
+            choice = read_plugin_choice()
             self.plugins.load_entry_points(
-                allow=None if allow is None else frozenset(allow),
-                disabled=self._disabled_plugins | set(listed("KAFKAESK_DISABLE_PLUGINS") or ()),
+                allow=choice.plugins,
+                disabled=self._disabled_plugins.union(choice.disable_plugins),
                 settings=self._plugin_settings,
             )
-        warn_of_unread(known_variables(), self.plugins, os.environ)
+        warn_of_unread(list_variables(), self.plugins, os.environ)
 
     def chains(self) -> dict[str, list[str]]:
         """The layers of publishing, and of each subscription, outermost first."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any
 
+from .entry_points import BOOTSTRAP, find_entry_points
 from .errors import ConfigurationError
 from .settings import Settings
 
-__all__ = ["Bootstrap", "opened"]
+__all__ = ["Bootstrap", "open_bootstrap"]
 
-GROUP = "kafkaesk.bootstrap"
 KNOWN = {"embedded": "kafkaesk-testing"}
 """Schemes and the packages that are known to bring them."""
 
@@ -34,43 +33,25 @@ Factory = Callable[[str, Settings], AbstractAsyncContextManager[Bootstrap]]
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Bootstrap]:
-    """Keep the brokers of `kafka_servers` at hand; an entry point of its scheme brings them.
+async def open_bootstrap(settings: Settings) -> AsyncIterator[Bootstrap]:
+    """Provide the brokers of checked settings; an entry point brings those of a URL's scheme.
 
     Raises:
-        ConfigurationError: an address is no "host:port", or nothing provides the scheme.
+        ConfigurationError: nothing installed provides the scheme.
     """
-    servers = settings.kafka_servers
-    urls = [server for server in servers if "://" in server]
-    if not urls:
-        _check_addresses(servers)
-        yield Bootstrap(servers)
+    server = settings.kafka_servers[0]
+    if "://" not in server:
+        yield Bootstrap(settings.kafka_servers)
         return
-    if len(servers) > 1:
-        raise ConfigurationError(
-            f"kafka_servers mixes the URL {urls[0]!r} with {len(servers) - 1} other addresses; "
-            "give one URL, or addresses as host:port"
-        )
-    async with _factory(urls[0])(urls[0], settings) as bootstrap:
+    async with _find_factory(server)(server, settings) as bootstrap:
         yield bootstrap
 
 
-def _check_addresses(servers: Sequence[str]) -> None:
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        is_host = bool(host) and not any(c in "/ " or not c.isprintable() for c in host)
-        if not is_host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ConfigurationError(
-                f"kafka_servers has {server!r}, which is not an address; write host:port, "
-                "as in localhost:9092"
-            )
-
-
-def _factory(url: str) -> Factory:
+def _find_factory(url: str) -> Factory:
     scheme = url.partition("://")[0]
-    found = tuple(entry_points(group=GROUP, name=scheme))
+    found = find_entry_points(BOOTSTRAP, scheme)
     if not found:
-        installed = ", ".join(sorted(f"{ep.name}://" for ep in entry_points(group=GROUP)))
+        installed = ", ".join(f"{one.name}://" for one in find_entry_points(BOOTSTRAP))
         package = KNOWN.get(scheme)
         remedy = f"pip install {package}" if package else "write addresses as host:port"
         raise ConfigurationError(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from .commands import CommandGroup, RunCommand, option
+from .entry_points import COMMANDS, find_entry_points
+from .settings import Settings, describe_default
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from .plugins.info import PluginInfo
 
 __all__ = ["main"]
@@ -36,7 +40,143 @@ Exit codes:
   4  a plugin could not be loaded, or failed while it was started
   5  stopped, but a handler or thread did not end within shutdown_timeout"""
 
-# Imports of the library are inside functions: `--help` needs none of it.
+# --- how the command looks
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class GroupedOption(click.Option):
+    """An option with the heading it is listed under."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:  # click's own arguments
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class RunCommand(click.Command):
+    """Lists its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section per heading."""
+        write_sections(self.get_params(ctx), ctx, formatter)
+
+
+def write_sections(
+    parameters: Iterable[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write options in one section per heading."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for parameter in parameters:
+        row = parameter.get_help_record(ctx)
+        if row is not None and isinstance(parameter, click.Option):
+            heading = getattr(parameter, "heading", "Other")
+            sections.setdefault(heading, []).append(row)
+    for heading, rows in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(rows)
+
+
+class CommandGroup(click.Group):
+    """Runs an application unless the first word is a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put in `run` where no command is named."""
+        own = ("--help", "-h", "--version")
+        if args and args[0] not in own and self.get_command(ctx, args[0]) is None:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the core's commands and those of installed packages, which are not imported."""
+        return self._names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command by its name."""
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        for entry_point in find_entry_points(COMMANDS, cmd_name):
+            command = entry_point.load()
+            if not isinstance(command, click.Command):
+                raise click.ClickException(
+                    f"the entry point {entry_point.value!r} of {COMMANDS} is not a click command"
+                )
+            return command
+        return None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the options of `run`, which needs no name, those of the group, and the commands."""
+        unnamed = self.commands["run"]
+        with click.Context(unnamed, info_name="run", parent=ctx) as run_ctx:
+            write_sections(unnamed.params, run_ctx, formatter)  # without a --help of its own
+        write_sections(self.get_params(ctx), ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self._names()])
+
+    def _names(self) -> list[str]:
+        return sorted({*self.commands, *(one.name for one in find_entry_points(COMMANDS))})
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except Exception as error:  # of another package: the help must not end with it
+            return f"cannot be loaded: {type(error).__name__}: {error}"
+        text = "" if command is None else command.get_short_help_str(limit=60)
+        return text or "(it does not say what it does)"
+
+
+def option(
+    name: str,
+    heading: str,
+    text: str,
+    default_text: object = "",
+    **kwargs: Any,  # click's own
+) -> Callable[[F], F]:
+    """Declare an option, with its heading, its environment variable and what holds without it.
+
+    `default_text` is the default of a lower layer: the option itself has none, or it would win.
+    """
+    variable = "KAFKAESK_" + name.split("/")[0].strip("-").replace("-", "_").upper()
+    return click.option(
+        name,
+        cls=GroupedOption,
+        heading=heading,
+        help=f"{text} Default: {default_text}." if default_text else text,
+        envvar=variable,
+        show_envvar=True,
+        **kwargs,
+    )
+
+
+def setting_options(func: F) -> F:
+    """Give a command one option for each setting, under the setting's heading."""
+    for name, field in reversed(Settings.model_fields.items()):
+        extra: Any = field.json_schema_extra  # JSON
+        declare = option(
+            _flags(name, field),
+            extra["heading"],
+            str(field.description),
+            describe_default(name),
+            default=None,
+            type=_option_type(field.annotation),
+        )
+        func = declare(func)
+    return func
+
+
+def _option_type(annotation: Any) -> click.ParamType[Any] | None:  # of any kind
+    """What the command line checks by itself; all else is the settings' own business."""
+    if annotation is int or annotation is float:
+        return click.INT if annotation is int else click.FLOAT
+    inner = (_option_type(each) for each in get_args(annotation))
+    return next((found for found in inner if found is not None), None)
+
+
+def _flags(name: str, field: FieldInfo) -> str:
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if isinstance(field.default, bool) else f"--{flag}"
+
+
+# --- the commands
 
 
 @click.group(
@@ -52,118 +192,7 @@ def cli() -> None:
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES, short_help="Run an application.")
 @click.argument("app")
-@option("--kafka-servers", "Kafka", "Brokers as host:port, separated by commas, or one URL.")
-@option("--kafka-settings", "Kafka", "Options of aiokafka's clients, as a JSON object.")
-@option("--kafka-api-version", "Kafka", "Accepted and ignored: the clients negotiate versions.")
-@option("--topic-prefix", "Topics", "Prefix of every topic: topic = prefix + stream.")
-@option(
-    "--create-topics/--no-create-topics",
-    "Topics",
-    "Create missing topics.",
-    default=None,
-    default_text="on",
-)
-@option(
-    "--replication-factor",
-    "Topics",
-    "Replicas of each topic that is created.",
-    type=int,
-    default_text="min(brokers, 3)",
-)
-@option(
-    "--partitions", "Topics", "Partitions of each topic that is created.", type=int, default_text=7
-)
-@option(
-    "--validate-published/--no-validate-published",
-    "Publishing",
-    "Validate model instances again when they are published.",
-    default=None,
-    default_text="on",
-)
-@option(
-    "--delivery-timeout",
-    "Publishing",
-    "Seconds until an unacknowledged message counts as failed.",
-    type=float,
-    default_text=120,
-)
-@option(
-    "--send-buffer-bytes",
-    "Publishing",
-    "Memory for messages that wait to be sent.",
-    type=int,
-    default_text="32 MiB",
-)
-@option(
-    "--auto-commit/--no-auto-commit",
-    "Consuming",
-    "Commit handled records automatically.",
-    default=None,
-    default_text="on",
-)
-@option(
-    "--auto-commit-interval-ms",
-    "Consuming",
-    "Milliseconds between commits.",
-    type=int,
-    default_text=5000,
-)
-@option(
-    "--max-uncommitted",
-    "Consuming",
-    "Records of a partition that may be ahead of its commit.",
-    type=int,
-    default_text=10_000,
-)
-@option(
-    "--max-record-age",
-    "Consuming",
-    "Seconds after which an unfinished record makes the application unhealthy.",
-    type=float,
-    default_text=300,
-)
-@option(
-    "--fetch-buffer-bytes",
-    "Consuming",
-    "Memory for fetched records that wait to be handled.",
-    type=int,
-    default_text="32 MiB",
-)
-@option(
-    "--start-timeout",
-    "Lifecycle",
-    "Seconds to try to reach a broker.",
-    type=float,
-    default_text=30,
-)
-@option(
-    "--shutdown-timeout",
-    "Lifecycle",
-    "Seconds that a stop may take.",
-    type=float,
-    default_text=25,
-)
-@option(
-    "--drain-timeout",
-    "Lifecycle",
-    "Seconds that running handlers have to finish in a handover or a stop.",
-    type=float,
-    default_text=15,
-)
-@option(
-    "--cancel-grace",
-    "Lifecycle",
-    "Seconds that cancelled handlers have to end.",
-    type=float,
-    default_text=2,
-)
-@option(
-    "--commit-timeout",
-    "Lifecycle",
-    "Seconds that a commit may take.",
-    type=float,
-    default_text=5,
-)
+@setting_options
 @option(
     "--log-level",
     "Logging",
@@ -183,10 +212,9 @@ def cli() -> None:
 def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     """Run an application until SIGTERM or SIGINT; then finish, commit, leave, and exit."""
     from .app_finder import find_application
-    from .console import set_up_logging
     from .process import run_until_exit
 
-    set_up_logging(log_level, log_format)
+    _set_up_logging(log_level, log_format)
     if overrides["kafka_settings"] is not None:
         overrides["kafka_settings"] = _json_object(overrides["kafka_settings"])
     with _reported():
@@ -203,20 +231,20 @@ def plugins(app: str | None, as_json: bool, chain: bool) -> None:
     """List the installed plugins, and those of APP: active, disabled or failed, and why."""
     from .app_finder import find_application
     from .application import Application
-    from .errors import PluginError
+    from .errors import KafkaeskError
 
     with _reported():
         application = find_application(app) if app else Application()
     try:
         application.load_plugins()
         problem = None
-    except PluginError as error:
+    except KafkaeskError as error:
         problem = error
     chains = application.chains() if chain else {}
     found = application.plugins.list()
     if as_json:
-        listed = [asdict(info) for info in found]
-        click.echo(json.dumps({"plugins": listed, "chains": chains}, indent=2))
+        described = [asdict(info) for info in found]
+        click.echo(json.dumps({"plugins": described, "chains": chains}, indent=2))
     else:
         for line in _table(found):
             click.echo(line)
@@ -289,6 +317,44 @@ def _reported() -> Iterator[None]:
             exc_info=(type(error), error, trace),
         )
         sys.exit(1)
+
+
+# --- log lines: readable text, or one JSON object per line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: timestamp (UTC), level, logger, message, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record as JSON."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields = {
+            "timestamp": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def _set_up_logging(level: str, style: str) -> None:
+    """Log to standard error; `style` is "text" or "json"."""
+    handler = logging.StreamHandler(sys.stderr)
+    if style == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level.upper() != "DEBUG":
+        logging.getLogger("aiokafka").setLevel(logging.WARNING)
+        logging.getLogger("aiokafka").addFilter(_is_not_told_by_us)
+
+
+def _is_not_told_by_us(record: logging.LogRecord) -> bool:
+    # Each failed connection; why the cluster cannot be reached is told once, with the remedy.
+    return not str(record.msg).startswith("Unable connect to")
 
 
 def main() -> None:

@@ -1,31 +1,99 @@
-"""What environment variables say of settings."""
+"""Environment variables: the one reader, for the settings of the core and of every plugin.
+
+Imported where an application is configured, and not before: importing pydantic-settings takes time.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+import os
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, create_model
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, create_model
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
-__all__ = ["environment_of"]
+__all__ = ["read_environment"]
+
+# Any below: types of fields, and values of settings.
+_TEXT = frozenset((str, bytes, SecretStr, SecretBytes))
+_LISTS = frozenset((list, tuple, set, frozenset))
 
 
-def environment_of(settings: type[BaseModel], prefix: str) -> dict[str, Any]:
-    """Return the values of the variables "<prefix><FIELD>" that are set; lists of servers as text.
+def read_environment(
+    fields: Mapping[str, FieldInfo], prefix: str, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what the variables "<prefix><FIELD>" say, by the names of the fields.
+
+    Values are not validated: most are text, which pydantic converts. Lists are JSON, or text with
+    commas between the items; objects are JSON. `environ` is by default that of the process.
 
     Raises:
-        Exception: a value has the wrong type, or is no JSON where JSON is expected.
+        ValueError: a variable is not the JSON that it has to be; it is named, its value is not.
     """
-    fields: dict[str, Any] = {
-        name: (Optional[field.annotation], None)  # noqa: UP045 - a type made at run time
-        for name, field in settings.model_fields.items()
+    types: dict[str, Any] = {
+        name: (Annotated[field.annotation, _Reader(field, f"{prefix}{name.upper()}")], Field(None))
+        for name, field in fields.items()
     }
-    fields["kafka_servers"] = (Annotated[str | None, NoDecode], None)
 
     class Environment(BaseSettings):
-        model_config = SettingsConfigDict(
-            env_prefix=prefix, extra="ignore", hide_input_in_errors=True
-        )
+        model_config = SettingsConfigDict(env_prefix=prefix, extra="ignore")
 
-    model = create_model("Environment", __base__=Environment, **fields)
-    return model().model_dump(exclude_none=True)
+    model = create_model("Environment", __base__=Environment, **types)
+    try:
+        return _Source(model, os.environ if environ is None else environ)()
+    except SettingsError as error:
+        raise ValueError(str(error.__cause__ or error)) from None
+
+
+class _Reader:
+    """Reads the text of one variable."""
+
+    def __init__(self, field: FieldInfo, variable: str) -> None:
+        is_union = get_origin(field.annotation) in (Union, UnionType)
+        members = get_args(field.annotation) if is_union else (field.annotation,)
+        self._kinds = {get_origin(member) or member for member in members} - {NoneType}
+        self._splits_itself = any(isinstance(each, BeforeValidator) for each in field.metadata)
+        self._variable = variable
+
+    def read(self, text: str) -> Any:
+        """Return what the text stands for.
+
+        Raises:
+            ValueError: it is not valid JSON.
+        """
+        may_be_text = self._splits_itself or not self._kinds.isdisjoint(_TEXT)
+        if text.lstrip()[:1] in ("[", "{") and not self._kinds <= _TEXT:
+            try:
+                return from_json(text)
+            except ValueError as error:
+                if may_be_text:
+                    return text
+                raise ValueError(f"{self._variable} is not valid JSON: {error}") from None
+        if may_be_text:
+            return text
+        if not self._kinds.isdisjoint(_LISTS):
+            return [item.strip() for item in text.split(",") if item.strip()]
+        if dict in self._kinds:
+            raise ValueError(f"{self._variable} must be a JSON object")
+        return text
+
+
+class _Source(EnvSettingsSource):
+    """Looks the variables up, in any case of letters, and has each read by its reader."""
+
+    def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        super().__init__(model)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._environ.items()}
+
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
+        """Read one variable; None if it is not set."""
+        (reader,) = (each for each in field.metadata if isinstance(each, _Reader))
+        return None if value is None else reader.read(value)

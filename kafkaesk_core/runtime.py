@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from .bootstrap import Bootstrap, opened
+from .bootstrap import Bootstrap, open_bootstrap
 from .consumer.group import GroupConsumer
 from .consumption import Consumption
 from .delivery import Delivery
@@ -84,7 +84,7 @@ class Runtime:
                 "kafka_api_version %r has no effect: the clients negotiate versions",
                 self.settings.kafka_api_version,
             )
-        opening = opened(self.settings)
+        opening = open_bootstrap(self.settings)
         bootstrap = await opening.__aenter__()
         self._leave_at_the_end("closing the connection to the brokers", "disconnect", opening)
         self.servers = bootstrap.servers

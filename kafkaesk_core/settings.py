@@ -7,9 +7,8 @@ Relations between values are checked once, at start, on the merged result.
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from pydantic import (
@@ -20,24 +19,27 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError, from_json
 
 from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
 from .topic_names import LONGEST, TOPIC_NAME_RULE, invalid_character
 
 __all__ = [
+    "PluginChoice",
     "Settings",
     "Tuning",
-    "checked",
-    "known_variables",
-    "listed",
-    "merged_settings",
-    "taken_over",
+    "check_settings",
+    "describe_default",
+    "lift_settings",
+    "list_variables",
+    "merge_settings",
+    "read_plugin_choice",
 ]
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_TAKEN_OVER = {
+_LIFTED = {
     "auto_commit_interval_ms": "auto_commit_interval_ms",
     "api_version": "kafka_api_version",
 }
@@ -50,9 +52,41 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _split_addresses(value: object) -> object:
+    """Split addresses at commas; a URL, whose options may have commas, stays whole."""
+    if isinstance(value, str):
+        value = _parse_list(value) or [value]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+        raise PydanticCustomError("servers", 'must be "host:port" or a list of them')
+    texts = [[v] if _URL.match(v.strip()) else v.split(",") for v in value]
+    return tuple(text.strip() for one in texts for text in one if text.strip())
+
+
+def _parse_list(text: str) -> list[Any] | None:  # of any JSON
+    try:
+        found = from_json(text)
+    except ValueError:
+        return None  # "[::1]:9092" for one
+    return found if isinstance(found, list) else None
+
+
 Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 ENV_PREFIX = "KAFKAESK_"
+MIB = 1024 * 1024
+
+
+class _Heading(TypedDict):
+    """What `Field` is given to list a setting under a heading."""
+
+    json_schema_extra: JsonDict
+
+
+_KAFKA: _Heading = {"json_schema_extra": {"heading": "Kafka"}}
+_TOPICS: _Heading = {"json_schema_extra": {"heading": "Topics"}}
+_PUBLISHING: _Heading = {"json_schema_extra": {"heading": "Publishing"}}
+_CONSUMING: _Heading = {"json_schema_extra": {"heading": "Consuming"}}
+_LIFECYCLE: _Heading = {"json_schema_extra": {"heading": "Lifecycle"}}
 
 
 class Tuning(TypedDict, total=False):
@@ -74,40 +108,91 @@ class Tuning(TypedDict, total=False):
 
 
 class Settings(BaseModel):
-    """All settings of an application; times in seconds unless the name ends in `_ms`."""
+    """All settings of an application; times in seconds unless the name ends in `_ms`.
+
+    Each is declared here, once: the option of the command, its default and its help, the
+    environment variable, and the README's table come from these fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    kafka_servers: tuple[str, ...] = ()
-    topic_prefix: str = ""
-    kafka_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
-    replication_factor: Count | None = None
-    kafka_api_version: str = "auto"
-    auto_commit: bool = True
-    auto_commit_interval_ms: Count = 5000
-    create_topics: bool = True
-    partitions: Count = 7
-    validate_published: bool = True
-    start_timeout: Seconds = 30.0
-    shutdown_timeout: Seconds = 25.0
-    drain_timeout: Seconds = 15.0
-    cancel_grace: Seconds = 2.0
-    commit_timeout: Seconds = 5.0
-    delivery_timeout: Seconds = 120.0
-    max_uncommitted: Count = 10_000
-    max_record_age: Seconds = 300.0
-    fetch_buffer_bytes: Count = 32 * 1024 * 1024
-    send_buffer_bytes: Count = 32 * 1024 * 1024
-
-    @field_validator("kafka_servers", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        """Split addresses at commas; a URL, whose options may have commas, stays whole."""
-        values = [value] if isinstance(value, str) else value
-        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
-            raise PydanticCustomError("servers", 'must be "host:port" or a list of them')
-        texts = [[v] if _URL.match(v.strip()) else v.split(",") for v in values]
-        return tuple(text.strip() for one in texts for text in one if text.strip())
+    kafka_servers: Annotated[tuple[str, ...], BeforeValidator(_split_addresses)] = Field(
+        (),
+        description="Brokers as host:port, separated by commas, or one URL such as embedded://.",
+        **_KAFKA,
+    )
+    kafka_settings: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Options of aiokafka's clients, as a JSON object: security, timeouts, sizes.",
+        **_KAFKA,
+    )
+    kafka_api_version: str = Field(
+        "auto", description="Accepted and ignored: the clients negotiate versions.", **_KAFKA
+    )
+    topic_prefix: str = Field(
+        "", description="Prefix of every topic: topic = prefix + stream.", **_TOPICS
+    )
+    create_topics: bool = Field(
+        True,
+        description="Create missing topics. Without it a missing topic is an error.",
+        **_TOPICS,
+    )
+    replication_factor: Count | None = Field(
+        None,
+        description="Replicas of each topic that is created.",
+        json_schema_extra={"heading": "Topics", "default": "min(brokers, 3)"},
+    )
+    partitions: Count = Field(7, description="Partitions of each topic that is created.", **_TOPICS)
+    validate_published: bool = Field(
+        True,
+        description="Validate model instances again when they are published.",
+        **_PUBLISHING,
+    )
+    delivery_timeout: Seconds = Field(
+        120.0,
+        description="Seconds until an unacknowledged message counts as failed.",
+        **_PUBLISHING,
+    )
+    send_buffer_bytes: Count = Field(
+        32 * MIB, description="Memory for messages that wait to be sent.", **_PUBLISHING
+    )
+    auto_commit: bool = Field(
+        True, description="Commit handled records automatically.", **_CONSUMING
+    )
+    auto_commit_interval_ms: Count = Field(
+        5000, description="Milliseconds between commits.", **_CONSUMING
+    )
+    max_uncommitted: Count = Field(
+        10_000,
+        description="Records of a partition that may be ahead of its commit.",
+        **_CONSUMING,
+    )
+    max_record_age: Seconds = Field(
+        300.0,
+        description="Seconds after which an unfinished record makes the application unhealthy.",
+        **_CONSUMING,
+    )
+    fetch_buffer_bytes: Count = Field(
+        32 * MIB, description="Memory for fetched records that wait to be handled.", **_CONSUMING
+    )
+    start_timeout: Seconds = Field(
+        30.0, description="Seconds to try to reach a broker.", **_LIFECYCLE
+    )
+    shutdown_timeout: Seconds = Field(
+        25.0, description="Seconds that a stop may take.", **_LIFECYCLE
+    )
+    drain_timeout: Seconds = Field(
+        15.0,
+        description="Seconds that running handlers have to finish in a handover or a stop.",
+        **_LIFECYCLE,
+    )
+    cancel_grace: Seconds = Field(
+        2.0, description="Seconds that cancelled handlers have to end.", **_LIFECYCLE
+    )
+    commit_timeout: Seconds = Field(
+        5.0, description="Seconds that a commit may take.", **_LIFECYCLE
+    )
 
     @field_validator("topic_prefix", mode="after")
     @classmethod
@@ -141,7 +226,7 @@ class Settings(BaseModel):
         """
         if not values:
             return self
-        settings = checked({**self.model_dump(exclude_unset=True), **values})
+        settings = check_settings({**self.model_dump(exclude_unset=True), **values})
         settings.check()
         settings.check_handover()
         return settings
@@ -151,13 +236,15 @@ class Settings(BaseModel):
 
         Raises:
             NotConfiguredError: there are no servers.
-            ConfigurationError: two settings contradict each other; both values are named.
+            ConfigurationError: an address is not "host:port", or two settings contradict each
+                other; both values are named.
         """
         if not self.kafka_servers:
             raise NotConfiguredError(
                 "no Kafka servers are configured; pass kafka_servers=[...] to Application() or "
                 "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
             )
+        _check_servers(self.kafka_servers)
         self.client.check()
         _check(self._relations())
 
@@ -219,13 +306,30 @@ class Settings(BaseModel):
         return {**self.model_dump(), "kafka_settings": self.client.masked()}
 
 
+def _check_servers(servers: Sequence[str]) -> None:
+    urls = [server for server in servers if "://" in server]
+    if urls and len(servers) > 1:
+        raise ConfigurationError(
+            f"kafka_servers mixes the URL {urls[0]!r} with {len(servers) - 1} other addresses; "
+            "give one URL, or addresses as host:port"
+        )
+    for server in () if urls else servers:
+        host, _, port = server.rpartition(":")
+        is_host = bool(host) and not any(c in "/ " or not c.isprintable() for c in host)
+        if not is_host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigurationError(
+                f"kafka_servers has {server!r}, which is not an address; write host:port, "
+                "as in localhost:9092"
+            )
+
+
 def _check(relations: Iterator[tuple[bool, str]]) -> None:
     for holds, otherwise in relations:
         if not holds:
             raise ConfigurationError(otherwise)
 
 
-def taken_over(layer: Mapping[str, Any]) -> dict[str, Any]:
+def lift_settings(layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a layer of settings with those that its `kafka_settings` has, as kafkaesk 0.8 did.
 
     Raises:
@@ -235,7 +339,7 @@ def taken_over(layer: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         return dict(layer)
     taken = dict(layer)
-    for option, name in _TAKEN_OVER.items():
+    for option, name in _LIFTED.items():
         if option not in given:
             continue
         own, default = layer.get(name), Settings.model_fields[name].default
@@ -245,11 +349,11 @@ def taken_over(layer: Mapping[str, Any]) -> dict[str, Any]:
                 f"set {name} alone"
             )
         taken[name] = given[option]
-    taken["kafka_settings"] = {key: given[key] for key in given if key not in _TAKEN_OVER}
+    taken["kafka_settings"] = {key: given[key] for key in given if key not in _LIFTED}
     return taken
 
 
-def merged_settings(
+def merge_settings(
     *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
     """Merge layers of settings, the later over the earlier, then the environment, then overrides.
@@ -257,21 +361,51 @@ def merged_settings(
     Raises:
         ConfigurationError: a name is unknown or a value has the wrong type; it is named.
     """
-    from .environment import environment_of  # a third of the package's import time: only to start
+    environment = _read(Settings)
+    merged: dict[str, Any] = {}
+    for layer in map(lift_settings, (*layers, environment, overrides or {})):
+        merged.update({name: value for name, value in layer.items() if value is not None})
+    return check_settings(merged)
+
+
+class PluginChoice(BaseModel):
+    """Which installed plugins are loaded and how they are ordered, as the environment says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plugins: tuple[str, ...] | None = Field(
+        None, description="Load these installed plugins and no others."
+    )
+    disable_plugins: tuple[str, ...] = Field((), description="Do not load these plugins.")
+    plugin_order: tuple[str, ...] | None = Field(
+        None, description="The order of plugins, outermost first, in place of `plugin_order`."
+    )
+
+
+def read_plugin_choice() -> PluginChoice:
+    """Read from the environment which plugins to load.
+
+    Raises:
+        ConfigurationError: a variable is not a list of names; it is named.
+    """
+    return PluginChoice(**_read(PluginChoice))
+
+
+def _read(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what the environment says of a model's fields, validated."""
+    from .environment import read_environment  # it imports pydantic-settings: only to start
 
     try:
-        environment = environment_of(Settings, ENV_PREFIX)
-    except Exception as error:
-        raise ConfigurationError(
-            f"wrong environment variable: {_told(error, ENV_PREFIX)}"
-        ) from error
-    merged: dict[str, Any] = {}
-    for layer in map(taken_over, (*layers, environment, overrides or {})):
-        merged.update({name: value for name, value in layer.items() if value is not None})
-    return checked(merged)
+        values = read_environment(model.model_fields, ENV_PREFIX)
+        return model(**values).model_dump(include=set(values))
+    except ValidationError as error:
+        problem = _describe(error, ENV_PREFIX)
+    except ValueError as error:
+        problem = str(error)
+    raise ConfigurationError(f"wrong environment variable: {problem}")
 
 
-def checked(values: Mapping[str, Any]) -> Settings:
+def check_settings(values: Mapping[str, Any]) -> Settings:
     """Check names and types, of the settings and of what is in `kafka_settings`.
 
     Raises:
@@ -280,26 +414,30 @@ def checked(values: Mapping[str, Any]) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_told(error, "")) from error
+        raise ConfigurationError(_describe(error, "")) from error
     _ = settings.client  # names and types of its options
     return settings
 
 
-def known_variables() -> set[str]:
+def list_variables() -> set[str]:
     """The names of all environment variables that the core reads."""
-    others = ("PLUGINS", "DISABLE_PLUGINS", "PLUGIN_ORDER", "LOG_LEVEL", "LOG_FORMAT")
-    return {f"{ENV_PREFIX}{name.upper()}" for name in (*Settings.model_fields, *others)}
+    names = (*Settings.model_fields, *PluginChoice.model_fields, "log_level", "log_format")
+    return {f"{ENV_PREFIX}{name.upper()}" for name in names}
 
 
-def listed(variable: str) -> list[str] | None:
-    """Return the names in an environment variable, separated by commas; None if it is not set."""
-    value = os.environ.get(variable)
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+def describe_default(name: str) -> str:
+    """The default of a setting, as the help and the README show it; "" where there is none."""
+    field = Settings.model_fields[name]
+    default = (field.json_schema_extra or {}).get("default", field.default)  # type: ignore[union-attr]
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, (int, float)):
+        return f"{default // MIB} MiB" if name.endswith("_bytes") else f"{default:g}"
+    return default if isinstance(default, str) else ""
 
 
-def _told(error: Exception, prefix: str) -> str:
-    if not isinstance(error, ValidationError):
-        return _told_of_json(error, prefix)
+def _describe(error: ValidationError, prefix: str) -> str:
+    """Say which settings are wrong and why; environment variables by their names."""
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
@@ -312,15 +450,5 @@ def _told(error: Exception, prefix: str) -> str:
         value = "" if name.startswith("kafka_settings") else f", got {problem['input']!r}"
         shown = prefix + name.upper() if prefix else name
         text = problem["msg"].replace("Input should be", "must be").partition(", unable to")[0]
-        if prefix:
-            text = text.replace("a valid dictionary", "a JSON object")
         problems.append(f"{shown} {text}{value}")
     return "; ".join(problems)
-
-
-def _told_of_json(error: Exception, prefix: str) -> str:
-    """Say which variable is not the JSON that it has to be; pydantic-settings names the field."""
-    field = re.search(r'field "(\w+)"', str(error))
-    if field is None:
-        return str(error)
-    return f"{prefix}{field[1].upper()} must be a JSON object: {error.__cause__ or error}"

@@ -6,11 +6,11 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from kafkaesk_core.entry_points import PLUGINS, find_entry_points
 from kafkaesk_core.errors import ConfigurationError, PluginError
 
 from .contract import did_you_mean
@@ -18,7 +18,6 @@ from .info import PluginInfo, Status
 from .settings import read_settings
 
 __all__ = [
-    "GROUP",
     "EntryPoint",
     "InstalledPlugin",
     "Selection",
@@ -30,7 +29,6 @@ __all__ = [
     "warn_of_unknown",
 ]
 
-GROUP = "kafkaesk.plugins"
 Settings = Mapping[str, Any]  # values of any type: the plugin's model checks them
 
 logger = logging.getLogger("kafkaesk.plugins")
@@ -118,7 +116,7 @@ def _settings_model(found: Any) -> type[BaseModel] | None:  # whatever was impor
 def find_installed(entry_points: Iterable[EntryPoint] | None = None) -> list[InstalledPlugin]:
     """List the plugins of all installed packages (or of `entry_points`), by name."""
     found = []
-    for entry_point in metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
+    for entry_point in find_entry_points(PLUGINS) if entry_points is None else entry_points:
         package = getattr(entry_point, "dist", None)
         name, version = (package.name, package.version) if package else ("an unknown package", "")
         found.append(InstalledPlugin(entry_point.name, name, version, entry_point))

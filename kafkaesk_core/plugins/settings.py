@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import (
     AliasChoices,
     BaseModel,
-    SecretBytes,
-    SecretStr,
     ValidationError,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import from_json
 
 from kafkaesk_core.errors import PluginError
 
@@ -24,7 +19,6 @@ from .contract import did_you_mean
 __all__ = ["prefix_of", "read_settings", "variables_of"]
 
 # Any below: values of settings, whatever the plugin's model says.
-_TEXT = frozenset({str, bytes, SecretStr, SecretBytes, NoneType})
 _ENABLED = FieldInfo(annotation=bool, default=True)
 
 
@@ -37,8 +31,9 @@ def read_settings(
 ) -> tuple[BaseModel | None, bool]:
     """Return the plugin's settings, and whether it is enabled.
 
-    The environment has them as KAFKAESK_<PLUGIN>_<FIELD>, lists and objects as JSON. Every plugin
-    has the setting `enabled`, also one without settings or without that field.
+    The environment has them as KAFKAESK_<PLUGIN>_<FIELD>: lists as JSON or separated by commas,
+    objects as JSON. Every plugin has the setting `enabled`, also one without settings or without
+    that field.
 
     Raises:
         PluginError: a key is unknown or a value is wrong; names the fields, not the values.
@@ -46,7 +41,7 @@ def read_settings(
     prefix = prefix_of(plugin)
     fields = {"enabled": _ENABLED, **(model.model_fields if model else {})}
     allows_extra = model is not None and model.model_config.get("extra") == "allow"
-    values = _from_environment(fields, prefix, os.environ if environ is None else environ)
+    values = _from_environment(fields, plugin, environ)
     values |= _from_code(fields, plugin, explicit, allows_extra=allows_extra)
     try:
         return _validated(model, values)
@@ -85,14 +80,17 @@ class _Switch(BaseModel):
 
 
 def _from_environment(
-    fields: Mapping[str, FieldInfo], prefix: str, environ: Mapping[str, str]
+    fields: Mapping[str, FieldInfo],
+    plugin: str,
+    environ: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    values = {}
-    for name, field in fields.items():
-        variable = prefix + name.upper()
-        if variable in environ:
-            values[_key(name, field)] = _parsed(variable, environ[variable], field)
-    return values
+    from kafkaesk_core.environment import read_environment  # it imports pydantic-settings
+
+    try:
+        values = read_environment(fields, prefix_of(plugin), environ)
+    except ValueError as error:
+        raise PluginError(str(error), plugin=plugin) from None
+    return {_key(name, fields[name]): value for name, value in values.items()}
 
 
 def _from_code(
@@ -114,19 +112,6 @@ def _from_code(
     return {keys.get(name, name): value for name, value in explicit.items()}
 
 
-def _parsed(variable: str, text: str, field: FieldInfo) -> Any:
-    """Lists and objects are JSON; all else is text, which pydantic converts."""
-    annotation = field.annotation
-    is_union = get_origin(annotation) in (Union, UnionType)
-    members = get_args(annotation) if is_union else (annotation,)
-    if text[:1] not in ("[", "{") or all(member in _TEXT for member in members):
-        return text
-    try:
-        return from_json(text)
-    except ValueError as error:
-        raise PluginError(f"{variable} is not valid JSON: {error}") from None
-
-
 def _key(name: str, field: FieldInfo) -> str:
     """Return the key that the model reads this field from."""
     alias = field.validation_alias
@@ -143,6 +128,4 @@ def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
     """Name the field, what is wrong, and the variable to set."""
     path = ".".join(str(part) for part in detail["loc"])
     variable = f"{prefix}{str(detail['loc'][0]).upper()}" if detail["loc"] else f"{prefix}*"
-    is_container = detail["type"] in ("list_type", "dict_type", "tuple_type", "set_type")
-    hint = ", lists and objects as JSON" if is_container or "frozen_set" in detail["type"] else ""
-    return f"{path or 'all'}: {detail['msg']} ({variable}{hint})"
+    return f"{path or 'all'}: {detail['msg']} ({variable})"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
-from kafkaesk_core import commands
+from kafkaesk_core import Application
 from kafkaesk_core.cli import cli
-from kafkaesk_core.settings import Settings
+from kafkaesk_core.settings import Settings, Tuning, describe_default
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -35,28 +34,30 @@ def test_every_setting_has_an_option_and_a_variable(setting: str) -> None:
     assert f"KAFKAESK_{setting.upper()}" in text
 
 
-def test_every_setting_of_the_readme_is_one() -> None:
+@pytest.mark.parametrize("setting", sorted(Settings.model_fields))
+def test_the_help_of_an_option_is_the_settings_description(setting: str) -> None:
+    text = " ".join(help_text().split())
+    field, default = Settings.model_fields[setting], describe_default(setting)
+
+    assert field.description
+    assert " ".join(field.description.split()) in text
+    assert not default or f"{field.description} Default: {default}." in text
+
+
+def test_the_readmes_table_is_that_of_the_settings() -> None:
     table = README.read_text().partition("| setting |")[2].partition("\n\n")[0]
-    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row[:60])}
 
-    assert len(named) >= 18
-    assert named <= set(Settings.model_fields)
+    assert table.splitlines()[2:] == [
+        f"| `{name}` | {describe_default(name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
 
 
-def test_the_defaults_that_are_told_are_the_settings_own() -> None:
-    run = cli.commands["run"]
+def test_the_keyword_only_arguments_of_an_application_are_settings() -> None:
+    positional = set(inspect.signature(Application.configure).parameters) - {"self", "tuning"}
 
-    told = {
-        option.name: match[1]
-        for option in run.params
-        if isinstance(option, click.Option)
-        if (match := re.search(r"Default: (\d+)\.$", option.help or ""))
-    }
-
-    assert len(told) >= 9
-    assert {name: float(text) for name, text in told.items()} == {
-        name: Settings.model_fields[str(name)].default for name in told
-    }
+    assert positional | set(Tuning.__annotations__) == set(Settings.model_fields)
+    assert positional.isdisjoint(Tuning.__annotations__)
 
 
 def test_the_version_and_the_help_line_of_installed_commands_are_listed() -> None:
@@ -67,11 +68,14 @@ def test_the_version_and_the_help_line_of_installed_commands_are_listed() -> Non
 
 
 def test_a_command_that_cannot_be_loaded_does_not_end_the_help(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = EntryPoint(name="broken", value="no_such_module:command", group=commands.COMMANDS)
-    monkeypatch.setattr(
-        commands, "entry_points", lambda *, group, name="broken": [broken] if name else []
+    information = tmp_path / "kafkaesk_broken-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Name: kafkaesk-broken\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(
+        "[kafkaesk.commands]\nbroken = no_such_module:command\n"
     )
+    monkeypatch.syspath_prepend(str(tmp_path))
 
     assert re.search(r"broken +cannot be loaded: ModuleNotFoundError", help_text())

@@ -167,11 +167,12 @@ def test_settings_are_the_defaults_where_nothing_is_said() -> None:
     assert settings_of() == Good.Settings()
 
 
-def test_settings_come_from_the_environment_with_lists_and_objects_as_json() -> None:
+@pytest.mark.parametrize("names", ['["a", "b"]', "a, b", "a,b,"])
+def test_settings_come_from_the_environment_with_lists_as_json_or_with_commas(names: str) -> None:
     settings = settings_of(
         {
             "KAFKAESK_GOOD_LIMIT": "7",
-            "KAFKAESK_GOOD_NAMES": '["a", "b"]',
+            "KAFKAESK_GOOD_NAMES": names,
             "KAFKAESK_GOOD_RATIO": "0.5",
             "KAFKAESK_GOOD_LABELS": '{"x": 1}',
             "KAFKAESK_GOOD_TEXT": '{"kept": "as text"}',
@@ -244,15 +245,15 @@ def test_unknown_keys_are_for_the_model_to_judge_when_it_allows_extra_ones() -> 
 
 
 def test_a_wrong_value_names_package_field_and_variable_but_never_the_value() -> None:
-    environ = {"KAFKAESK_GOOD_LIMIT": "hush-hush", "KAFKAESK_GOOD_NAMES": "a,b"}
+    environ = {"KAFKAESK_GOOD_LIMIT": "hush-hush", "KAFKAESK_GOOD_RATIO": "half"}
 
     error, info = failure_of(Good, environ=environ)
 
     assert str(error) == (
         "cannot load plugin 'good' from kafkaesk-good 1.2 (good:Good): "
         "settings of plugin 'good': limit: Input should be a valid integer, unable to parse "
-        "string as an integer (KAFKAESK_GOOD_LIMIT); names: Input should be a valid list "
-        "(KAFKAESK_GOOD_NAMES, lists and objects as JSON)\n"
+        "string as an integer (KAFKAESK_GOOD_LIMIT); ratio: Input should be a valid number, "
+        "unable to parse string as a number (KAFKAESK_GOOD_RATIO)\n"
         "  disable it with KAFKAESK_DISABLE_PLUGINS=good, "
         "or list the plugins to load in KAFKAESK_PLUGINS"
     )
@@ -279,6 +280,12 @@ def test_broken_json_in_a_variable_is_an_error_naming_it() -> None:
     error, _ = failure_of(Good, environ={"KAFKAESK_GOOD_NAMES": '["a"'})
 
     assert "KAFKAESK_GOOD_NAMES is not valid JSON: " in str(error)
+
+
+def test_an_object_that_is_not_json_is_an_error_naming_its_variable() -> None:
+    error, _ = failure_of(Good, environ={"KAFKAESK_GOOD_LABELS": "x=1"})
+
+    assert "KAFKAESK_GOOD_LABELS must be a JSON object" in str(error)
 
 
 def test_settings_for_a_plugin_that_takes_none_are_an_error() -> None:

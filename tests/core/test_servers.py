@@ -21,6 +21,8 @@ URL = "embedded://?topics=orders,audit&partitions=7"
         (URL, (URL,)),
         ([URL], (URL,)),
         (f" {URL}", (URL,)),
+        ('["a:1", "b:2"]', ("a:1", "b:2")),
+        ("[::1]:1, b:2", ("[::1]:1", "b:2")),
         ("", ()),
     ],
 )
@@ -93,5 +95,5 @@ def test_a_wrong_commit_interval_of_old_kafka_settings_is_told(value: Any) -> No
 def test_an_environment_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKAESK_KAFKA_SETTINGS", "{linger_ms: 5}")
 
-    with pytest.raises(ConfigurationError, match="KAFKAESK_KAFKA_SETTINGS must be a JSON object"):
+    with pytest.raises(ConfigurationError, match="KAFKAESK_KAFKA_SETTINGS is not valid JSON"):
         _ = Application().settings

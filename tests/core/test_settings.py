@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from kafkaesk_core.errors import ConfigurationError, NotConfiguredError
-from kafkaesk_core.settings import Settings, merged_settings
+from kafkaesk_core.settings import Settings, merge_settings
 
 SERVERS = {"kafka_servers": ["localhost:9092"]}
 
 
 def test_defaults_hold_together() -> None:
-    merged_settings(SERVERS).check()
+    merge_settings(SERVERS).check()
 
 
 def test_the_environment_wins_over_what_was_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_the_environment_wins_over_what_was_configured(monkeypatch: pytest.Monke
     monkeypatch.setenv("KAFKAESK_KAFKA_SETTINGS", '{"linger_ms": 5}')
     monkeypatch.setenv("KAFKAESK_AUTO_COMMIT", "false")
 
-    settings = merged_settings({"partitions": 9, **SERVERS})
+    settings = merge_settings({"partitions": 9, **SERVERS})
 
     assert settings.partitions == 3
     assert settings.kafka_servers == ("a:1", "b:2")
@@ -33,7 +33,7 @@ def test_the_environment_wins_over_what_was_configured(monkeypatch: pytest.Monke
 def test_overrides_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKAESK_PARTITIONS", "3")
 
-    settings = merged_settings({"partitions": 9}, overrides={"partitions": 5})
+    settings = merge_settings({"partitions": 9}, overrides={"partitions": 5})
 
     assert settings.partitions == 5
 
@@ -42,12 +42,12 @@ def test_a_wrong_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("KAFKAESK_START_TIMEOUT", "soon")
 
     with pytest.raises(ConfigurationError, match="KAFKAESK_START_TIMEOUT"):
-        merged_settings(SERVERS)
+        merge_settings(SERVERS)
 
 
 def test_servers_are_required_and_the_ways_to_give_them_are_told() -> None:
     with pytest.raises(NotConfiguredError, match=r"configure.*KAFKAESK_KAFKA_SERVERS.*--kafka"):
-        merged_settings({}).check()
+        merge_settings({}).check()
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_servers_are_required_and_the_ways_to_give_them_are_told() -> None:
 def test_values_that_contradict_each_other_are_both_told(values: dict[str, Any], told: str) -> None:
     """Rule 18, U22, decisions section 5."""
     with pytest.raises(ConfigurationError, match=told):
-        check_all(merged_settings(SERVERS, values))
+        check_all(merge_settings(SERVERS, values))
 
 
 def test_a_service_that_only_publishes_may_have_short_request_timeouts() -> None:
     """How partitions are handed over concerns consumers only."""
-    settings = merged_settings(SERVERS, {"kafka_settings": {"request_timeout_ms": 5000}})
+    settings = merge_settings(SERVERS, {"kafka_settings": {"request_timeout_ms": 5000}})
 
     settings.check()
 
@@ -99,4 +99,4 @@ def check_all(settings: Settings) -> None:
 )
 def test_wrong_types_and_names_are_told_at_once(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        merged_settings(SERVERS, values)
+        merge_settings(SERVERS, values)

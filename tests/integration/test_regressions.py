@@ -13,14 +13,14 @@ from aiokafka.errors import KafkaConnectionError
 
 from kafkaesk_core import Application, BrokerError, CommitError, HandlerError, Retry, Skip, Stop
 from kafkaesk_core.consumer.rebalance import Rebalance
-from kafkaesk_core.settings import merged_settings
+from kafkaesk_core.settings import merge_settings
 from kafkaesk_testing import eventually
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_u6_producers_are_idempotent_and_wait_for_all_replicas() -> None:
-    options = merged_settings({"kafka_servers": "a:1"}).client.for_producer()
+    options = merge_settings({"kafka_servers": "a:1"}).client.for_producer()
 
     assert options["acks"] == "all"
     assert options["enable_idempotence"] is True

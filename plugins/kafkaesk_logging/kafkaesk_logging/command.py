@@ -17,7 +17,7 @@ import click
 
 from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
 from kafkaesk_core.app_finder import find_application
-from kafkaesk_core.bootstrap import opened
+from kafkaesk_core.bootstrap import open_bootstrap
 
 from .printer import LinePrinter
 from .reader import StreamReader
@@ -136,7 +136,7 @@ async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: 
     if follow and task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with opened(settings) as bootstrap:
+    async with open_bootstrap(settings) as bootstrap:
         reader = StreamReader(settings, bootstrap.servers, bootstrap.kafka_settings, stream, _tell)
         with suppress(asyncio.CancelledError):
             async with aclosing(reader.records(follow=follow)) as batches:
