@@ -47,7 +47,8 @@ from .hooks import (
     hookimpl,
 )
 from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .plugins.registry import PluginInfo, Plugins
+from .plugins.contract import PluginInfo
+from .plugins.manager import Plugins
 from .process import run, run_app
 from .router import Router, Subscription
 from .schema.registry import SchemaRegistration

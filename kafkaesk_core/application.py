@@ -36,10 +36,10 @@ from .message import (
     raw_data_error,
 )
 from .outcome import Outcome
-from .plugins.chains import without_result
-from .plugins.discovery import check_names, check_plugin_arguments
-from .plugins.registry import Plugins, function_plugin
-from .plugins.variables import warn_of_unread
+from .plugins.chains import make_no_result_error
+from .plugins.contract import function_plugin
+from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
+from .plugins.manager import Plugins
 from .router import Router, Subscription, is_count, is_number
 from .runtime import Runtime
 from .schema.registry import SchemaRegistration
@@ -439,7 +439,7 @@ class Application(Router):
         return runtime
 
     def _swallowed(self) -> NoReturn:
-        raise without_result("wrap_publish", self.plugins.layers("wrap_publish"))
+        raise make_no_result_error("wrap_publish", self.plugins.layers("wrap_publish"))
 
     async def publish_internal(
         self,

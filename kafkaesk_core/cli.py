@@ -20,7 +20,7 @@ from .settings import Settings, describe_default
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from .plugins.info import PluginInfo
+    from .plugins.contract import PluginInfo
 
 __all__ = ["main"]
 

@@ -19,7 +19,7 @@ from .handlers import (
 from .message import App, IncomingMessage
 from .outcome import Outcome
 from .plugins.contract import did_you_mean
-from .plugins.registry import Plugins
+from .plugins.manager import Plugins
 from .router import Subscription
 from .runtime import Runtime
 from .schema.registry import Schemas
@@ -81,7 +81,7 @@ class Groups:
                 topics=runtime.topics,
                 settings=_settings_of(group, bindings, runtime.settings),
                 servers=runtime.servers,
-                blame=self._plugins.blame,
+                blame=self._plugins.raising_plugin,
                 on_finished=on_finished,
             )
             for group, bindings in self._bindings.items()

@@ -145,7 +145,7 @@ class Hooks:
         registration to `call_next`. An exception stops the start.
         """
 
-    @hookspec(historic=True)
+    @hookspec
     def schema_registered(self, schema: SchemaRegistration, app: App) -> None:
         """A schema was declared, by decorator or mounted router; replayed to later plugins.
 
@@ -198,7 +198,7 @@ class Hooks:
         exception while entering stops the start; one while leaving is logged.
         """
 
-    @hookspec(firstresult=True)
+    @hookspec
     def bind_parameter(
         self, parameter: Parameter, subscription: Subscription
     ) -> Callable[[IncomingMessage], Any] | None:

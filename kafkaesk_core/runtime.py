@@ -18,7 +18,7 @@ from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
-from .plugins.registry import Plugins
+from .plugins.manager import Plugins
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registry import SchemaRegistration, Schemas
@@ -139,7 +139,7 @@ class Runtime:
         try:
             await self._activate(registration)
         except Exception as error:
-            raise self._plugins.named(error, "wrap_schema")  # noqa: B904 - it has its cause
+            raise self._plugins.name_failure(error, "wrap_schema")  # noqa: B904 - it has its cause
 
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
         """Reach a broker, trying until `start_timeout` is over."""

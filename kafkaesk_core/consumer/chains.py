@@ -9,7 +9,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.message import App, RebalanceEvent
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 
 from .commits import Commits, Offsets, Reason
@@ -35,7 +35,7 @@ class Chains:
 
     def compile(self, plugins: Plugins, app: App) -> None:
         """Build all chains anew; what is in flight ends on the old ones."""
-        self._named = plugins.named
+        self._named = plugins.name_failure
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for route in self._routes:
             subscription = route.handling.subscription

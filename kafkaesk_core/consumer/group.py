@@ -25,8 +25,8 @@ from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.outcome import Outcome
-from kafkaesk_core.plugins.chains import codes_of
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.chains import find_codes
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
@@ -221,7 +221,7 @@ class GroupConsumer:
     def handlers(self) -> dict[CodeType, str]:
         """The names of the handlers by the code that they run."""
         subscriptions = [route.handling.subscription for route in self._routes]
-        return {code: one.handler_name for one in subscriptions for code in codes_of(one.func)}
+        return {code: one.handler_name for one in subscriptions for code in find_codes(one.func)}
 
     @property
     def streams(self) -> list[str]:

@@ -19,16 +19,16 @@ __all__ = [
     "F",
     "ObserverErrors",
     "adapt",
-    "ask",
-    "blame",
-    "codes_of",
+    "ask_once",
     "compile_chain",
     "compile_notifier",
-    "failed_in",
-    "without_result",
+    "find_codes",
+    "make_no_result_error",
+    "make_plugin_error",
+    "raising_plugin",
 ]
 
-# Any below: subject, result and arguments differ by hook; `plugin_contract.py` checked them.
+# Any below: subject, result and arguments differ by hook; `contract.py` checked them.
 Function = Callable[..., Any]
 logger = logging.getLogger("kafkaesk.plugins")
 F = TypeVar("F", bound=Function)
@@ -127,7 +127,7 @@ def adapt(
     return lambda *values: function(*pick(values + tail))
 
 
-def ask(
+def ask_once(
     implementation: HookImpl,
     hook: str,
     expected: tuple[str, Callable[[Any], bool]],
@@ -143,14 +143,14 @@ def ask(
     try:
         answer = adapt(implementation, tuple(values), {})(*values.values())
     except Exception as error:
-        raise failed_in(plugin, hook, error) from error
+        raise make_plugin_error(plugin, hook, error) from error
     if not is_expected(answer):
         text = f"plugin {plugin!r}: {hook} returned {type(answer).__name__}, expected {what}"
         raise PluginError(text, plugin=plugin, hook=hook)
     return answer
 
 
-def failed_in(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
+def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
     """Make the error for a plugin that raised; `doing` says when, if the hook does not.
 
     It exits as what was raised does: a broker that a plugin cannot reach is no broken plugin.
@@ -162,7 +162,7 @@ def failed_in(plugin: str, hook: str, error: Exception, doing: str = "") -> Plug
     return failed
 
 
-def without_result(hook: str, layers: Sequence[str]) -> PluginError:
+def make_no_result_error(hook: str, layers: Sequence[str]) -> PluginError:
     """Make the error for a chain that returned None; one of its layers did."""
     return PluginError(
         f"a layer of {hook} returned None instead of what call_next() returned; "
@@ -181,7 +181,7 @@ def _defaults(implementation: HookImpl) -> dict[str, Any]:
     return {name: parameters[name].default for name in implementation.kwargnames}
 
 
-def blame(
+def raising_plugin(
     error: BaseException, implementations: Iterable[HookImpl], terminals: Collection[CodeType]
 ) -> str | None:
     """Return the plugin whose hook frame is the deepest in the traceback of `error`.
@@ -191,7 +191,7 @@ def blame(
     """
     owners: dict[CodeType, list[HookImpl]] = {}
     for implementation in implementations:
-        for code in codes_of(implementation.function):
+        for code in find_codes(implementation.function):
             owners.setdefault(code, []).append(implementation)
     culprit = None
     trace = error.__traceback__
@@ -213,7 +213,7 @@ def _owner(frame: FrameType, candidates: list[HookImpl]) -> str:
     return owner.plugin_name
 
 
-def codes_of(function: Function | None) -> set[CodeType]:
+def find_codes(function: Function | None) -> set[CodeType]:
     """Return the codes that frames of `function`, and of what it wraps, will show."""
     found: set[CodeType] = set()
     while function is not None:

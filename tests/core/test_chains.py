@@ -16,7 +16,7 @@ import pytest
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.hooks import ConsumeCall, PublishCall, hookimpl
 from kafkaesk_core.message import App, OutgoingMessage
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 
 # Any in this file: stand-ins for messages, which the chain only passes on.
 APP = cast(App, object())
@@ -516,7 +516,7 @@ async def blamed(plugins: Plugins, terminal: Any) -> str | None:
     try:
         await chain("m")
     except Exception as error:
-        return plugins.blame(error)
+        return plugins.raising_plugin(error)
     raise AssertionError("nothing was raised")
 
 
@@ -591,4 +591,4 @@ async def test_blame_names_a_publish_layer_below_a_handler() -> None:
 
 
 def test_blame_of_an_error_that_was_never_raised_is_none() -> None:
-    assert plugins_of(Trace("a", [])).blame(ValueError()) is None
+    assert plugins_of(Trace("a", [])).raising_plugin(ValueError()) is None

@@ -19,7 +19,7 @@ from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.kafka.offset_commits import CommitResult
 from kafkaesk_core.lanes import Lanes
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.settings import Settings
 

@@ -16,7 +16,7 @@ from kafkaesk_core import (
     SchemaConflictError,
     hookimpl,
 )
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 
 wrong: Any = Application  # its arguments are wrong on purpose
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.message import App, IncomingMessage
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
 
@@ -241,14 +241,14 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
 
     assert public == {
         "bind_parameter",
-        "blame",
+        "raising_plugin",
         "chain",
         "claimed_headers",
         "declare_schema",
         "layers",
         "get",
         "lifespans",
-        "named",
+        "name_failure",
         "list",
         "load_entry_points",
         "notifier",

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import HOOK_API, hookimpl
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 
 # Any in this file: most of these plugins are wrong on purpose.
 

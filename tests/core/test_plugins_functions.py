@@ -9,7 +9,8 @@ import pytest
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import ConsumeCall, hookimpl
 from kafkaesk_core.message import App
-from kafkaesk_core.plugins.registry import Plugins, function_plugin
+from kafkaesk_core.plugins.contract import function_plugin
+from kafkaesk_core.plugins.manager import Plugins
 
 # Any in this file: stand-ins for messages, which the chain only passes on.
 APP = cast(App, object())
@@ -114,4 +115,4 @@ async def test_blame_names_a_function_plugin() -> None:
     with pytest.raises(LookupError) as caught:
         await chain("m")
 
-    assert plugins.blame(caught.value) == "faulty"
+    assert plugins.raising_plugin(caught.value) == "faulty"

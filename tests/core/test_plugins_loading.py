@@ -14,7 +14,8 @@ from pydantic import AliasChoices, BaseModel, Field, SecretStr
 
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import hookimpl
-from kafkaesk_core.plugins.registry import PluginInfo, Plugins
+from kafkaesk_core.plugins.contract import PluginInfo
+from kafkaesk_core.plugins.manager import Plugins
 
 # Any in this file: settings have values of any type, entry points load anything.
 

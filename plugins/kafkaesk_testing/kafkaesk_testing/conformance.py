@@ -24,7 +24,7 @@ from kafkaesk_core import (
     Subscription,
 )
 from kafkaesk_core.delivery import BatchResult
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 
 __all__ = ["check_plugin"]
 

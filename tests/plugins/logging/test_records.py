@@ -14,7 +14,7 @@ from opentelemetry import context, trace
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from kafkaesk_core import Application, ConfigurationError
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_logging import (
     Logging,
     LogModel,

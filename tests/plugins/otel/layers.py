@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Delivery, IncomingMessage, OutgoingMessage, Subscription
 from kafkaesk_core.delivery import BatchResult
-from kafkaesk_core.plugins.registry import Plugins
+from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.status import Status
 
 # Any in this file: handlers return, and hooks take, what they like.

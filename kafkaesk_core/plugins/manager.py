@@ -1,11 +1,13 @@
-"""Plugins: the registry of one application, and what is compiled from it."""
+"""The plugins of one application: registered, ordered, and compiled into what is called."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from inspect import Parameter
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import Any
 
 import pluggy
@@ -19,31 +21,78 @@ from kafkaesk_core.schema.registry import SchemaRegistration
 from .chains import (
     F,
     ObserverErrors,
-    ask,
-    blame,
-    codes_of,
+    ask_once,
     compile_chain,
     compile_notifier,
-    failed_in,
+    find_codes,
+    make_plugin_error,
+    raising_plugin,
 )
-from .contract import SIGNATURES, STAGES, check_plugin, did_you_mean
-from .discovery import (
+from .contract import (
+    SIGNATURES,
+    STAGES,
+    PluginInfo,
+    check_plugin,
+    default_name,
+    describe_place,
+    did_you_mean,
+)
+from .loading import (
     EntryPoint,
     InstalledPlugin,
     Selection,
-    combined,
+    combine_failures,
     find_installed,
     load_each,
     warn_of_unknown,
 )
-from .info import PluginInfo, default_name, function_plugin, place_of
-from .lifespan import Lifespan
 
-__all__ = ["PluginInfo", "Plugins", "function_plugin"]
+__all__ = [
+    "Lifespan",
+    "Plugins",
+]
+
+logger = logging.getLogger("kafkaesk.plugins")
 
 Implementations = list[pluggy.HookImpl]
 Names = list[str]
 Infos = list[PluginInfo]
+
+
+class Lifespan(AbstractAsyncContextManager[None]):
+    """Enters and leaves what a plugin's `lifespan` returned.
+
+    `failure` is what it raised when it was left, or None.
+
+    Raises:
+        PluginError: it failed while it was entered. A failure while it is left is logged.
+    """
+
+    def __init__(self, plugin: str, inner: AbstractAsyncContextManager[None]) -> None:
+        self.plugin = plugin
+        self._inner = inner
+        self.failure: Exception | None = None
+
+    async def __aenter__(self) -> None:
+        try:
+            await self._inner.__aenter__()
+        except Exception as error:
+            doing = "while entering its lifespan"
+            raise make_plugin_error(self.plugin, "lifespan", error, doing) from error
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._inner.__aexit__(exc_type, exc, traceback)
+        except Exception as error:
+            self.failure = error
+            logger.exception("plugin %r failed while leaving its lifespan", self.plugin)
+
+
 Lifespans = list[Lifespan]
 
 
@@ -82,7 +131,7 @@ class Plugins:
             PluginError: it breaks its contract, or the name is taken; nothing has changed.
         """
         name = name or default_name(plugin)
-        self._add(plugin, PluginInfo(name=name, source=source, value=place_of(plugin)))
+        self._add(plugin, PluginInfo(name=name, source=source, value=describe_place(plugin)))
         return name
 
     def _add(self, plugin: object, info: PluginInfo) -> None:
@@ -163,7 +212,7 @@ class Plugins:
         self._inactive, failures = load_each(installed, load, selection)
         warn_of_unknown("plugin order", self._order, self._active)
         if failures:
-            raise combined(failures)
+            raise combine_failures(failures)
 
     def chain(
         self,
@@ -180,7 +229,7 @@ class Plugins:
         """
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
-        self._terminals |= codes_of(terminal)
+        self._terminals |= find_codes(terminal)
         return compile_chain(self._ordered(hook, skip), terminal, constants)
 
     def notifier(self, hook: str, **constants: Any) -> Callable[..., None] | None:
@@ -212,7 +261,9 @@ class Plugins:
         """
         expected = ("an async context manager", lambda answer: hasattr(answer, "__aenter__"))
         return [
-            Lifespan(implementation.plugin_name, ask(implementation, "lifespan", expected, app=app))
+            Lifespan(
+                implementation.plugin_name, ask_once(implementation, "lifespan", expected, app=app)
+            )
             for implementation in self._ordered("lifespan")
         ]
 
@@ -226,7 +277,7 @@ class Plugins:
         """
         hook, values = "bind_parameter", {"parameter": parameter, "subscription": subscription}
         expected = ("a function or None", lambda answer: answer is None or callable(answer))
-        answers = (ask(i, hook, expected, **values) for i in self._ordered(hook))
+        answers = (ask_once(i, hook, expected, **values) for i in self._ordered(hook))
         return next((answer for answer in answers if answer is not None), None)
 
     @property
@@ -235,17 +286,17 @@ class Plugins:
         plugins = self._manager.get_plugins()
         return frozenset().union(*(getattr(p, "claimed_headers", ()) for p in plugins))
 
-    def blame(self, error: BaseException) -> str | None:
+    def raising_plugin(self, error: BaseException) -> str | None:
         """Return the plugin that raised `error`, by its traceback; None if it was no plugin."""
         everything = [i for hook in SIGNATURES for i in self._implementations(hook)]
-        return blame(error, everything, self._terminals)
+        return raising_plugin(error, everything, self._terminals)
 
-    def named(self, error: Exception, hook: str) -> Exception:
+    def name_failure(self, error: Exception, hook: str) -> Exception:
         """Return a PluginError if a plugin raised `error` in this hook, else the error itself."""
-        plugin = self.blame(error)
+        plugin = self.raising_plugin(error)
         if plugin is None:
             return error
-        named = failed_in(plugin, hook, error)
+        named = make_plugin_error(plugin, hook, error)
         named.__cause__ = error
         return named
 

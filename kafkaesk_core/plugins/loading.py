@@ -1,4 +1,4 @@
-"""Installed plugins: what entry points offer, how one is built, why another is not active."""
+"""Installed plugins: which are loaded, with which settings, and why another is not active."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
 
 from kafkaesk_core.entry_points import PLUGINS, find_entry_points
 from kafkaesk_core.errors import ConfigurationError, PluginError
 
-from .contract import did_you_mean
-from .info import PluginInfo, Status
-from .settings import read_settings
+from .contract import PluginInfo, Status, did_you_mean
+
+if TYPE_CHECKING:
+    from .manager import Plugins
 
 __all__ = [
     "EntryPoint",
@@ -23,10 +30,11 @@ __all__ = [
     "Selection",
     "check_names",
     "check_plugin_arguments",
-    "combined",
+    "combine_failures",
     "find_installed",
     "load_each",
     "warn_of_unknown",
+    "warn_of_unread",
 ]
 
 Settings = Mapping[str, Any]  # values of any type: the plugin's model checks them
@@ -190,7 +198,7 @@ def load_each(
     return inactive, failures
 
 
-def combined(failures: Sequence[PluginError]) -> PluginError:
+def combine_failures(failures: Sequence[PluginError]) -> PluginError:
     """Make one error of all that failed, the first one its cause and its plugin."""
     error = PluginError("\n".join(map(str, failures)), plugin=failures[0].plugin)
     error.__cause__ = failures[0].__cause__
@@ -239,3 +247,184 @@ def check_names(argument: str, given: Iterable[str]) -> tuple[str, ...]:
 
 def _shown(value: object) -> str:
     return f"the string {value!r}" if isinstance(value, str) else f"{value!r}"
+
+
+# --- settings of one plugin: code before environment before the model's defaults
+
+# Any below: values of settings, whatever the plugin's model says.
+_ENABLED = FieldInfo(annotation=bool, default=True)
+
+
+def read_settings(
+    model: type[BaseModel] | None,
+    plugin: str,
+    *,
+    explicit: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> tuple[BaseModel | None, bool]:
+    """Return the plugin's settings, and whether it is enabled.
+
+    The environment has them as KAFKAESK_<PLUGIN>_<FIELD>: lists as JSON or separated by commas,
+    objects as JSON. Every plugin has the setting `enabled`, also one without settings or without
+    that field.
+
+    Raises:
+        PluginError: a key is unknown or a value is wrong; names the fields, not the values.
+    """
+    prefix = variable_prefix(plugin)
+    fields = {"enabled": _ENABLED, **(model.model_fields if model else {})}
+    allows_extra = model is not None and model.model_config.get("extra") == "allow"
+    values = _from_environment(fields, plugin, environ)
+    values |= _from_code(fields, plugin, explicit, allows_extra=allows_extra)
+    try:
+        return _validated(model, values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail, prefix) for detail in _details(error))
+    raise PluginError(f"settings of plugin {plugin!r}: {problems}", plugin=plugin)
+
+
+def variable_prefix(plugin: str) -> str:
+    """Return what the names of a plugin's environment variables begin with."""
+    return f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
+
+
+def variable_names(model: type[BaseModel] | None, plugin: str) -> set[str]:
+    """Return the names of a plugin's environment variables."""
+    names = {"enabled", *(model.model_fields if model else ())}
+    return {f"{variable_prefix(plugin)}{name.upper()}" for name in names}
+
+
+def _validated(
+    model: type[BaseModel] | None, values: dict[str, Any]
+) -> tuple[BaseModel | None, bool]:
+    """Look at `enabled` first: a plugin that is switched off needs no other setting."""
+    if not _Switch.model_validate({"enabled": values.get("enabled", True)}).enabled:
+        return None, False
+    if model is None:
+        return None, True
+    if "enabled" not in model.model_fields:
+        values.pop("enabled", None)
+    settings = model.model_validate(values)
+    return settings, bool(getattr(settings, "enabled", True))
+
+
+class _Switch(BaseModel):
+    enabled: bool
+
+
+def _from_environment(
+    fields: Mapping[str, FieldInfo],
+    plugin: str,
+    environ: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    from kafkaesk_core.environment import read_environment  # it imports pydantic-settings
+
+    try:
+        values = read_environment(fields, variable_prefix(plugin), environ)
+    except ValueError as error:
+        raise PluginError(str(error), plugin=plugin) from None
+    return {_key(name, fields[name]): value for name, value in values.items()}
+
+
+def _from_code(
+    fields: Mapping[str, FieldInfo],
+    plugin: str,
+    explicit: Mapping[str, Any],
+    *,
+    allows_extra: bool,
+) -> dict[str, Any]:
+    keys = {_key(name, field): _key(name, field) for name, field in fields.items()}
+    keys |= {name: _key(name, field) for name, field in fields.items()}
+    for name in explicit:
+        if name not in keys and not allows_extra:
+            raise PluginError(
+                f"settings of plugin {plugin!r}: unknown key {name!r}"
+                f"{did_you_mean(name, keys)} (known are {', '.join(fields)})",
+                plugin=plugin,
+            )
+    return {keys.get(name, name): value for name, value in explicit.items()}
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    """Return the key that the model reads this field from."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    return alias if isinstance(alias, str) else name
+
+
+def _details(error: ValidationError) -> list[Any]:  # pydantic_core.ErrorDetails
+    return error.errors(include_url=False, include_input=False, include_context=False)
+
+
+def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
+    """Name the field, what is wrong, and the variable to set."""
+    path = ".".join(str(part) for part in detail["loc"])
+    variable = f"{prefix}{str(detail['loc'][0]).upper()}" if detail["loc"] else f"{prefix}*"
+    return f"{path or 'all'}: {detail['msg']} ({variable})"
+
+
+# --- variables that nobody reads
+
+_PREFIX = "KAFKAESK_"
+_ALMOST = "KAFK"
+_SURE = 0.9
+"""How alike a name without our prefix must be to one of ours to be told."""
+
+
+def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str, str]) -> None:
+    """Log each variable with our prefix that neither the core nor a plugin reads.
+
+    What begins with the name of a plugin that is not loaded, or that the service has made itself,
+    is its own business.
+    """
+    known = set(core)
+    foreign = set()
+    suspects = [name for name in environ if name.upper().startswith(_ALMOST)]
+    if all(name.upper() in known for name in suspects):
+        return
+    for name, model in _models(plugins):
+        known |= variable_names(model, name)
+    active = {info.name for info in plugins.list() if info.status == "active"}
+    read = {variable_prefix(name) for name, _ in _models(plugins)}
+    foreign = {variable_prefix(name) for name in {*active, *_installed()}} - read
+    for name in _unread(suspects, known, tuple(foreign)):
+        logger.warning(
+            "the environment variable %s is not a setting and has no effect%s",
+            *(name, _hint(name.upper(), known)),
+        )
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """Compare what follows the prefix, which is alike in all."""
+    close = get_close_matches(
+        name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], n=1
+    )
+    return f"; did you mean '{_PREFIX}{close[0]}'?" if close else ""
+
+
+def _unread(names: Iterable[str], known: Collection[str], foreign: tuple[str, ...]) -> list[str]:
+    found = []
+    for name in sorted(names):
+        upper = name.upper()
+        if upper in known or (foreign and upper.startswith(foreign)):
+            continue
+        if upper.startswith(_PREFIX) or get_close_matches(upper, known, n=1, cutoff=_SURE):
+            found.append(name)
+    return found
+
+
+def _models(plugins: Plugins) -> list[tuple[str, type[BaseModel] | None]]:
+    """The active plugins that were made from the environment, and the models of their settings."""
+    found = []
+    for info in plugins.list():
+        if info.status == "active" and info.source != "app":
+            plugin = plugins.get(info.name)
+            model = getattr(type(plugin), "Settings", None)
+            is_model = inspect.isclass(model) and issubclass(model, BaseModel)
+            found.append((info.name, model if is_model else None))
+    return found
+
+
+def _installed() -> list[str]:
+    return [plugin.name for plugin in find_installed()]
