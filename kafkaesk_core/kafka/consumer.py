@@ -18,6 +18,7 @@ from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
 from kafkaesk_core.tasks import finish, start_detached
 
+from .assignments import await_settled
 from .closing import force_close
 from .errors import translate
 from .leaving import leave_parked
@@ -92,6 +93,7 @@ class GroupMember:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=list(self._servers), group_id=self._group, **self._options
         )
+        await_settled(consumer)
         try:
             # Unsubscribed: with a subscription, start() waits for the first assignment, however
             # long another member takes to give its partitions up.
