@@ -57,7 +57,7 @@ class BatchHandling(Handling[Messages]):
         messages = [job.again or job for job in jobs]
         try:
             await self.layers(messages)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
             outcomes = self._failed(error, messages)

@@ -156,9 +156,10 @@ FAILURES = (Exception, Disposition, asyncio.CancelledError)
 
 def _is_cancelled(error: BaseException) -> bool:
     """Whether it is the cancellation of the task that runs the handler."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
     task = asyncio.current_task()
-    is_asked_for = task is not None and task.cancelling() > 0
-    return is_asked_for and isinstance(error, asyncio.CancelledError)
+    return task is not None and task.cancelling() > 0
 
 
 def _schema_of(message: IncomingMessage) -> str | None:

@@ -97,7 +97,7 @@ class MessageHandling(Handling[IncomingMessage]):
             job = first.again or first
             try:
                 await self.layers(job)
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
                 outcome = self._failed(error, job)

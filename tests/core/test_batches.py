@@ -104,6 +104,7 @@ async def test_rule_13_what_is_kept_comes_first_again() -> None:
 
     assert lanes.size("group") == 3
     assert runs.batches[1] == [1, 3, 4]
+    assert await lanes.stop(1) == 0
 
 
 async def test_rule_18_a_drain_drops_what_waits_and_finishes_what_runs() -> None:
@@ -327,7 +328,8 @@ async def test_the_same_failure_is_told_once(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         await batch.run()
 
-    (message,) = caplog.messages
+    told = [record for record in caplog.records if record.name == "kafkaesk.handler"]
+    (message,) = [record.getMessage() for record in told]
     assert message.startswith("topic[0]@0-2, 3 messages")
     assert batch.handling.counts == {"retry": 3}
 

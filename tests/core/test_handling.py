@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import aiokafka.errors as kafka
@@ -45,8 +45,8 @@ class One:
         )
         self.job = Job(record, portion)
 
-    async def run(self) -> Outcome:
-        return await self.handling.run([self.job])
+    def run(self) -> Coroutine[Any, Any, Outcome]:
+        return self.handling.run([self.job])
 
 
 @pytest.mark.parametrize("error", [kafka.IllegalStateError, kafka.CommitFailedError, KeyError])
@@ -222,3 +222,23 @@ async def test_rule_21_what_a_handler_makes_of_its_cancellation_decides_nothing(
     assert one.ledger.watermark(PARTITION) == 5
     assert one.handling.counts == {"given_up": 1}
     assert "skipped" not in caplog.text
+
+
+def test_a_handler_whose_event_loop_is_gone_is_closed_without_an_outcome() -> None:
+    """A task that is still pending then is thrown away, in whatever runs at that time."""
+
+    class Suspended:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    async def call(message: IncomingMessage) -> None:
+        await Suspended()
+
+    one = One(call, "skip")
+    handling = one.run()
+    handling.send(None)
+
+    handling.close()  # as the garbage collector does it
+
+    assert one.ledger.watermark(PARTITION) == 5
+    assert one.stopped == []

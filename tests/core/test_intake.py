@@ -97,6 +97,7 @@ async def test_a_partition_with_more_than_its_share_leaves_theirs_to_others() ->
         assert reading.lanes.size(other) >= BUFFER / 8 / 1_000
     assert reading.intake.wanted() == []
     assert reading.intake.buffered_bytes <= BUFFER * 1.1
+    assert await reading.lanes.stop(1) == 0
 
 
 async def test_who_is_alone_has_the_whole_buffer() -> None:
@@ -106,6 +107,7 @@ async def test_who_is_alone_has_the_whole_buffer() -> None:
         reading.take(A, 100)
 
     assert reading.intake.buffered_bytes == BUFFER
+    assert await reading.lanes.stop(1) == 0
 
 
 async def test_others_go_on_when_they_have_room_again() -> None:
