@@ -144,7 +144,7 @@ class GroupConsumer:
             group=self.group,
             policy=client.auto_offset_reset,
             newcomers=self._newcomers,
-            forget=self._forget,
+            forget=lambda partition: self._rebalance.forget([partition]),
             owes=self._commit_loop.hurry,
         )
         return Polling(
@@ -250,12 +250,6 @@ class GroupConsumer:
         if not self.failed.done():
             self.failed.set_exception(error)
             self.failed.exception()  # asked for by the application, or not at all
-
-    def _forget(self, partition: TopicPartition) -> None:
-        self._intake.forget([partition])
-        for route in self._routes:
-            route.lanes.cancel([partition])
-            route.lanes.close([partition])
 
     def refresh(self, topic: str) -> None:
         """This process created a topic: if it is one of ours, look for it now."""

@@ -12,6 +12,7 @@ from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
 from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.shutdown import finish
 
 from .intake import Intake
 from .positions import Positions
@@ -73,7 +74,8 @@ class Polling:
             except MemberBroken as broken:
                 self._vitals.troubled(str(self._seat.reason(broken)))
                 is_lost = not self._seat.member.is_stable
-                await self._rebalance.revoked(frozenset(self._ledger), is_lost=is_lost)
+                # A stop that cancels us waits for the handover: it commits what is finished.
+                await finish(self._rebalance.revoked(frozenset(self._ledger), is_lost=is_lost))
                 await self._seat.replace(broken)
             except MemberRefused as refused:
                 raise self._seat.reason(refused) from refused.__cause__

@@ -102,14 +102,22 @@ class Rebalance:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
         owned = list(self._ledger)
         self._intake.is_open = False
-        self._intake.give_up(owned)
+        self._intake.give_up(owned)  # before the first wait: what fails meanwhile comes again
         self._ledger.revoke(owned)
         await self._commits.close()
-        for lanes in self._lanes:
-            lanes.cancel(owned)
-        self._close(owned)
-        self._loop.call_later(self._limits.grace, self._abandon, owned)
+        self.forget(owned)
         self._count_loss()
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what is queued of partitions, and cancel what runs: it counts for nothing.
+
+        What ignores its cancellation keeps new records of its lane waiting for `grace` seconds.
+        """
+        self._intake.give_up(partitions)
+        for lanes in self._lanes:
+            lanes.cancel(partitions)
+        self._close(partitions)
+        self._loop.call_later(self._limits.grace, self._abandon, partitions)
 
     def _count_loss(self) -> None:
         self.counts["lost"] += 1

@@ -139,6 +139,13 @@ class Member:
         self.sought.append((partition, offset))
 
 
+class BrokenMember(Member):
+    """Its client has ended, its membership has not."""
+
+    async def poll(self, partitions: Any, **_: Any) -> Any:
+        raise MemberBroken
+
+
 class Vitals:
     """Hears everything and keeps nothing."""
 
@@ -374,6 +381,29 @@ async def test_f43_three_losses_in_a_short_time_point_to_a_duplicate_instance(ca
     assert "group_instance_id" in caplog.text
 
 
+async def test_a_stop_while_a_broken_member_hands_over_commits_what_is_finished() -> None:
+    """Rule 8: it cut the handover short, and what was finished came again."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 0)
+    await eventually(lambda: engine.lanes.running)
+    replacing = polling(engine, BrokenMember())
+    handing_over = asyncio.create_task(replacing.run())
+    await asyncio.sleep(0)
+
+    replacing.is_ended = True
+    handing_over.cancel()
+    stopping = asyncio.create_task(engine.rebalance.stop(Shutdown(10)))
+    await asyncio.sleep(0)
+    engine.release.set()
+    await asyncio.wait([stopping, handing_over])
+
+    assert engine.handled == [0]
+    assert engine.committed == [{A: 1}]
+    assert engine.lanes.running == 0
+    assert handing_over.cancelled()
+
+
 async def test_records_that_come_before_their_assignment_are_read_again() -> None:
     """Rule 20, K65: the client has the new assignment before its callback is called."""
     engine = Engine()
@@ -419,6 +449,7 @@ async def test_a_full_partition_is_left_in_the_client_and_others_go_on() -> None
 
     assert all(A not in wanted for wanted in member.polled)
     assert engine.ledger.state(B).position == 1
+    assert await engine.lanes.stop(1) == 0
 
 
 async def test_back_pressure_counts_bytes_too() -> None:
@@ -487,11 +518,6 @@ async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -
 
 
 def positions(engine: Engine, member: Member, policy: str = "earliest") -> Positions:
-    def forget(partition: TopicPartition) -> None:
-        engine.intake.forget([partition])
-        engine.lanes.cancel([partition])
-        engine.lanes.close([partition])
-
     untyped: Any = member
     return Positions(
         lambda: untyped,
@@ -499,7 +525,7 @@ def positions(engine: Engine, member: Member, policy: str = "earliest") -> Posit
         group="group",
         policy=policy,
         newcomers=Newcomers(member.partitions),
-        forget=forget,
+        forget=lambda partition: engine.rebalance.forget([partition]),
         owes=lambda: engine.owed.append(engine.ledger.propose()),
     )
 
@@ -535,6 +561,33 @@ async def test_rule_9_where_a_group_goes_on_after_its_offset_expired_is_committe
 
     assert member.sought == [(A, offset)]
     assert engine.owed == [{A: offset}]
+
+
+async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_that_begins_anew() -> None:
+    """Rule 22: its lane was never given up, as it is when the partition is taken away."""
+    engine, member, stubborn = Engine(), Member(), asyncio.Event()
+
+    async def ignore_cancellation(message: IncomingMessage) -> None:
+        while not stubborn.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await stubborn.wait()
+
+    handle, engine.handling.layers = engine.handling.layers, ignore_cancellation
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 5)
+    await eventually(lambda: engine.lanes.running)
+
+    await positions(engine, member).reset({A: 6}, timeout=1.0)
+    engine.handling.layers = handle
+    engine.release.set()
+    engine.take(A, 0, 1)
+
+    try:
+        await eventually(lambda: engine.handled == [0, 1])
+        assert engine.lanes.stuck == 1
+    finally:
+        stubborn.set()
+    await eventually(lambda: engine.lanes.running == 0)
 
 
 async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
