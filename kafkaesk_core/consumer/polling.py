@@ -12,7 +12,7 @@ from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
 from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.ledger import Ledger
-from kafkaesk_core.shutdown import finish
+from kafkaesk_core.tasks import finish
 
 from .intake import Intake
 from .positions import Positions

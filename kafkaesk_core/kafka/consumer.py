@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
-from kafkaesk_core.tasks import finish, start_detached
+from kafkaesk_core.tasks import finish
 
 from .assignments import await_settled
 from .closing import force_close
@@ -225,11 +225,7 @@ class GroupMember:
 
     def _check_tasks(self) -> None:
         """Nothing in the client looks after these two, or starts them again."""
-        fetcher = self.raw._fetcher
-        if _has_lost_a_race(fetcher._fetch_task):
-            logger.debug("group %s: the fetch routine is started again", self._group)
-            fetcher._fetch_task = start_detached(fetcher._fetch_requests_routine())
-        for task in (self.raw._coordinator._coordination_task, fetcher._fetch_task):
+        for task in (self.raw._coordinator._coordination_task, self.raw._fetcher._fetch_task):
             if task.done():
                 raise MemberBroken from (None if task.cancelled() else task.exception())
         if self._is_broken_off is not None:
@@ -369,16 +365,3 @@ class GroupMember:
         if membership is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
         return await commits.send(membership, offsets, timeout)
-
-
-def _has_lost_a_race(fetching: asyncio.Task[None]) -> bool:
-    """Whether aiokafka's fetch routine ended because its assignment did, in the same moment.
-
-    The routine is woken by an assignment. Before its next step the group may begin to join again,
-    for a topic that has appeared, say; then it asserts that there is an assignment, and dies of
-    that. It has taken nothing yet, and begins by waiting for the next assignment.
-    """
-    if not fetching.done() or fetching.cancelled():
-        return False
-    error = fetching.exception()
-    return error is not None and isinstance(error.__cause__, AssertionError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import aiokafka.errors as kafka
@@ -228,7 +228,7 @@ def test_a_handler_whose_event_loop_is_gone_is_closed_without_an_outcome() -> No
     """A task that is still pending then is thrown away, in whatever runs at that time."""
 
     class Suspended:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None, None, None]:
             yield
 
     async def call(message: IncomingMessage) -> None:

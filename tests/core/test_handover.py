@@ -563,7 +563,7 @@ async def test_rule_9_where_a_group_goes_on_after_its_offset_expired_is_committe
     assert engine.owed == [{A: offset}]
 
 
-async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_that_begins_anew() -> None:
+async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_begun_anew() -> None:
     """Rule 22: its lane was never given up, as it is when the partition is taken away."""
     engine, member, stubborn = Engine(), Member(), asyncio.Event()
 
