@@ -9,6 +9,7 @@ from typing import Any, Literal
 from kafkaesk_testing.node import KafkaNode
 
 from .crew import Crew
+from .fault import until
 from .journal import now
 from .member_faults import ended
 from .stage import Stage, Strike
@@ -121,14 +122,22 @@ class LoseMajority:
 
 @dataclass(frozen=True, slots=True)
 class StopInOutage:
-    """Everybody is stopped while all brokers are away, and started again when they are back."""
+    """Everybody is stopped while all brokers are away, and started again when they are back.
+
+    Away: killed or frozen. With `sleeping` each workload has a handler that sleeps for so many
+    seconds then.
+    """
 
     limit: float
+    are: Literal["killed", "frozen"] = "killed"
+    sleeping: float = 0.0
 
     async def strike(self, stage: Stage) -> None:
         """Stop everybody within the limit; publishers tell what they did not deliver."""
-        strike = stage.struck("all brokers killed", "all")
-        await _kill_all(stage)
+        if self.sleeping:
+            await asyncio.gather(*(self._let_sleep(crew) for crew in stage.crews))
+        strike = stage.struck(f"all brokers {self.are}", "all")
+        await (_kill_all(stage) if self.are == "killed" else _freeze_all(stage))
         await asyncio.sleep(2.0)
         await asyncio.gather(*(self._stop(stage, crew) for crew in stage.crews))
         strike.until = now()
@@ -139,8 +148,13 @@ class StopInOutage:
             crew.publish()
             await crew.joined()
 
+    async def _let_sleep(self, crew: Crew) -> None:
+        async with crew.sending() as sender:
+            number = await sender.send(f"sleep:{self.sleeping}", key=sender.own_key)
+        await until(lambda: crew.begun(number), f"order {number} begins")
+
     async def _stop(self, stage: Stage, crew: Crew) -> None:
-        strike = stage.struck("stopped without brokers", "all", crew.topic)
+        strike = stage.struck(f"stopped with brokers {self.are}", "all", crew.topic)
         everybody = (*crew.present, *(one for one in crew.publishers if one.is_running))
         await asyncio.gather(*(ended(process, self.limit) for process in everybody))
         strike.until = now()
@@ -150,6 +164,10 @@ class StopInOutage:
 
 async def _kill_all(stage: Stage) -> None:
     await asyncio.gather(*(asyncio.to_thread(node.kill) for node in stage.cluster.nodes))
+
+
+async def _freeze_all(stage: Stage) -> None:
+    await asyncio.gather(*(asyncio.to_thread(node.freeze) for node in stage.cluster.nodes))
 
 
 async def _restart(stage: Stage, node: KafkaNode, strike: Strike) -> None:

@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from signal import Signals
 
+from aiokafka import AIOKafkaProducer
+
 from .journal import Event, Journal, events, now
 from .process import NoProgressError, Process
-from .publisher import IDS, Sender, new_application
-from .workload import Task, Workload
+from .publisher import IDS, KEYS, Sender, new_application
+from .workload import Order, Task, Workload
 
 __all__ = ["Crew"]
 
@@ -40,10 +42,12 @@ class Crew:
         self.publishers: list[Process] = []
         self.spared: list[Process] = []  # never picked
         self.poisoned = 0  # records that are to be skipped
+        self.gaps = 0  # offsets of the log that nobody is given
         self.ended = 0  # members that ended by themselves, where others would start them again
         self.published: list[Path] = []  # journals of whatever publishes
         self.handled: dict[tuple[str, int], int] = {}
         self.acked: set[int] = set()
+        self.committed: set[str] = set()  # partitions of which anything was
         self._begun: dict[int, list[Process]] = {}
         self._topics = {topic}
 
@@ -88,6 +92,38 @@ class Crew:
         for event in events(Path(task.journal)):
             self._heard(None, event)
 
+    async def transact(self, count: int, *, is_aborted: bool) -> None:
+        """Write so many orders to each partition in one transaction, which leaves a marker there.
+
+        The orders of one that is aborted are no orders, in case somebody reads them all the same.
+        """
+        number, kind = len(self.published), "aborted" if is_aborted else "committed"
+        name = f"{self.topic}-{kind}{number}"
+        task = self._task(name, self.topic, number)
+        self.published.append(Path(task.journal))
+        first, partitions = task.number * IDS, range(self.workload.partitions)
+        producer = AIOKafkaProducer(bootstrap_servers=list(self.servers), transactional_id=name)
+        await producer.start()
+        journal, done = Journal(task.journal), []
+        try:
+            await producer.begin_transaction()
+            for n in range(count * len(partitions)):
+                order = Order(first + n, task.number * KEYS + n % len(partitions), n)
+                value = b"aborted" if is_aborted else order.encode()
+                if not is_aborted:
+                    journal.write("sent", order.id, order.key, order.seq)
+                place = partitions[n % len(partitions)]
+                done.append((order.id, await producer.send(self.topic, value, partition=place)))
+            await (producer.abort_transaction() if is_aborted else producer.commit_transaction())
+            for order_id, delivery in done if not is_aborted else ():
+                place = await delivery
+                journal.write("acked", order_id, f"{place.topic}:{place.partition}", place.offset)
+        finally:
+            await producer.stop()
+        self.gaps += len(partitions) * (count + 1 if is_aborted else 1)
+        for event in events(Path(task.journal)):
+            self._heard(None, event)
+
     def _new(self, name: str, runs: str, topic: str, number: int) -> Process:
         task = self._task(name, topic, number)
         process = Process(name, task, self.folder, runs=runs)
@@ -117,6 +153,14 @@ class Crew:
             f"{count} members that joined the group",
         )
 
+    async def started(self) -> None:
+        """Wait until the group has a commit of each partition: nothing is before its beginning."""
+        await self._until(
+            lambda: len(self.committed) == self.workload.partitions,
+            JOIN_LIMIT,
+            "a commit of each partition",
+        )
+
     async def joined(self, *processes: Process) -> None:
         """Wait until these have partitions."""
         waiting = processes or tuple(self.present)
@@ -133,6 +177,8 @@ class Crew:
             self.handled.setdefault(event.place, event.at)
         elif event.kind == "acked":
             self.acked.add(int(event.words[0]))
+        elif event.kind == "committed":
+            self.committed.update(event.words[1::2])
         elif event.kind == "begin" and process is not None and int(event.words[0]) >= IDS:
             self._begun.setdefault(int(event.words[0]), []).append(process)
 
@@ -191,8 +237,8 @@ class Crew:
         return len(self.handled) >= count
 
     def _has_reached(self, ends: Mapping[str, int]) -> bool:
-        """Whether there are as many handled records as offsets: topics here have no gaps."""
-        return len(self.handled) + self.poisoned >= sum(ends.values())
+        """Whether there are as many handled records as offsets, but for those known not to be."""
+        return len(self.handled) + self.poisoned + self.gaps >= sum(ends.values())
 
     async def leave(self) -> None:
         """End all members, in order."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from dataclasses import dataclass
 
 from .crew import Crew
 from .fault import until
+from .journal import now
 from .process import Process
 from .stage import Stage
 
@@ -19,6 +21,7 @@ __all__ = [
     "KillOwner",
     "LeaveAndJoin",
     "StopMember",
+    "StopWhileJoining",
 ]
 
 
@@ -51,11 +54,52 @@ class StopMember:
         await asyncio.gather(*(self._stop(stage, crew) for crew in stage.crews))
 
     async def _stop(self, stage: Stage, crew: Crew) -> None:
+        await self.leave(stage, crew)
+        crew.join()
+
+    async def leave(self, stage: Stage, crew: Crew) -> None:
+        """Stop a member of one workload, and start no other."""
         victim = crew.pick()
         strike = stage.struck("member stopped", victim.name, crew.topic)
         await ended(victim, self.limit)
         strike.until = victim.ended_at
-        crew.join()
+
+
+@dataclass(frozen=True, slots=True)
+class StopWhileJoining:
+    """SIGTERM to a member whose JoinGroup is parked: another one still handles a record.
+
+    The group goes on `limit` seconds after that record at the latest; had the member not left, it
+    would wait for the end of its session.
+    """
+
+    handling: float = 12.0
+    limit: float = 5.0
+
+    async def strike(self, stage: Stage) -> None:
+        """Begin a long record, let a member join, stop it, see the others go on."""
+        await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
+
+    async def _strike(self, stage: Stage, crew: Crew) -> None:
+        await crew.joined()
+        async with crew.sending() as sender:
+            number = await sender.send(f"sleep:{self.handling}", key=sender.own_key)
+        await until(lambda: crew.begun(number), f"order {number} begins")
+        over = time.monotonic() + self.handling
+        stayed, member = crew.present, crew.join()
+        await until(lambda: any(not one.partitions() for one in stayed), "others wait for it")
+        await asyncio.sleep(0.5)  # their joins are parked by now, and its own
+        strike = stage.struck("member stopped while joining", member.name, crew.topic)
+        await ended(member, 10.0)
+        assert not member.has_joined(), "it was too late: the member had joined"
+        count = crew.workload.partitions
+        within = max(over - time.monotonic(), 0.0) + self.limit
+        await until(
+            lambda: sum(len(one.partitions()) for one in stayed) == count,
+            f"the others of {crew.workload.name} go on",
+            within=within,
+        )
+        strike.until = now()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kafkaesk_core.delivery import Delivery
 from .journal import Journal
 from .workload import Order, Task, Workload
 
-__all__ = ["IDS", "Sender", "new_application"]
+__all__ = ["IDS", "KEYS", "Sender", "new_application"]
 
 TICK = 0.01
 IDS, KEYS = 10**9, 10**6

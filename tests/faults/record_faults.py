@@ -10,10 +10,18 @@ from functools import partial
 from .crew import Crew
 from .fault import until
 from .journal import now
-from .member_faults import until_told
+from .member_faults import StopMember, until_told
 from .stage import Stage
 
-__all__ = ["Blocked", "FailedWhileJoining", "Overrun", "Poisoned", "SlowPartition"]
+__all__ = [
+    "Blocked",
+    "EndInMarkers",
+    "FailedWhileJoining",
+    "Overrun",
+    "Poisoned",
+    "SlowPartition",
+    "Transactions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +143,33 @@ class SlowPartition:
         expected = crew.workload.rate / crew.workload.partitions
         assert after[held] == before[held], "the partition was not held up"
         assert min(others.values()) > 0.5 * expected, f"others slowed down: {others}, {expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Transactions are committed and aborted, in between what is published: gaps in the log."""
+
+    records: int = 5
+
+    async def strike(self, stage: Stage) -> None:
+        """Write them to every partition."""
+        for crew in stage.crews:
+            for is_aborted in (False, True, True, False, True):
+                await crew.transact(self.records, is_aborted=is_aborted)
+            stage.struck("transactions aborted", 3, crew.topic)
+
+
+@dataclass(frozen=True, slots=True)
+class EndInMarkers:
+    """The last thing in each partition is a transaction's marker, behind an aborted record.
+
+    Members are stopped and started there: a restart finds nothing left.
+    """
+
+    async def strike(self, stage: Stage) -> None:
+        """Stop publishing, abort, and let a member go and come."""
+        for crew in stage.crews:
+            await crew.fall_silent()
+            await crew.transact(1, is_aborted=True)
+            stage.struck("log ended in markers", crew.topic, crew.topic)
+        await StopMember().strike(stage)

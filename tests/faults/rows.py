@@ -65,6 +65,8 @@ ROWS = {
     "F49": "commit in flight while its partition moves",
     "F50": "right to read the group taken away and given back",
     "F51": "one message too large, or not allowed, among good ones",
+    "F52": "members come and go while handlers commit by hand",
+    "F53": "member stopped while its join waits for others",
 }
 
 

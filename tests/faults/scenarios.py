@@ -21,6 +21,7 @@ from .member_faults import (
     KillOwner,
     LeaveAndJoin,
     StopMember,
+    StopWhileJoining,
 )
 from .network_faults import (
     Blackhole,
@@ -33,7 +34,15 @@ from .network_faults import (
     Throttle,
     Unreachable,
 )
-from .record_faults import Blocked, FailedWhileJoining, Overrun, Poisoned, SlowPartition
+from .record_faults import (
+    Blocked,
+    EndInMarkers,
+    FailedWhileJoining,
+    Overrun,
+    Poisoned,
+    SlowPartition,
+    Transactions,
+)
 from .scenario import Limits, Scenario
 from .topic_faults import AddPartitions, Flood, NewTopic
 from .workload import Workload
@@ -55,6 +64,9 @@ PATIENT_BATCHES = Workload("batches", is_batched=True, kafka_settings=PATIENT)
 MODES = (PARTITION, KEY, UNORDERED)
 PATIENT_MODES = tuple(replace(mode, kafka_settings=PATIENT) for mode in MODES)
 PATIENT_PARTITION, PATIENT_KEY, PATIENT_UNORDERED = PATIENT_MODES
+
+STOP = 25.5
+"""Seconds of a stop: those of shutdown_timeout, and the end of the process."""
 
 TAKEOVER = Limits(pause=SESSION + 3.0)
 STAYS = Limits(unexpected_rebalances=0)
@@ -183,9 +195,20 @@ SCENARIOS = (
         "stopped while all brokers are away",
         "fast",
         PATIENT_MODES,
-        (StopInOutage(limit=26.0),),
+        (StopInOutage(limit=STOP),),
         2,
         limits=Limits(repeats=UNSENT),
+    ),
+    Scenario(
+        "F18",
+        "stopped while brokers are away, handlers sleep and publish",
+        "fast",
+        tuple(replace(mode, answers=True) for mode in PATIENT_MODES),
+        (
+            StopInOutage(limit=STOP, sleeping=30.0),
+            StopInOutage(limit=STOP, are="frozen", sleeping=30.0),
+        ),
+        limits=Limits(repeats=f"{UNSENT}; {OVERRUN}"),
     ),
     Scenario(
         "F19",
@@ -271,6 +294,16 @@ SCENARIOS = (
         5,
     ),
     Scenario(
+        "F31",
+        "new topics of a group that starts at the end, members join",
+        "fast",
+        tuple(
+            replace(mode, is_pattern=True, starts_at_end=True, rate=300) for mode in PATIENT_MODES
+        ),
+        (NewTopic(limit=10.0, joins=True),),
+        3,
+    ),
+    Scenario(
         "F33",
         "partitions added",
         "fast",
@@ -280,6 +313,23 @@ SCENARIOS = (
         ),
         (AddPartitions(),),
         2,
+    ),
+    Scenario(
+        "F38",
+        "the log ends in markers of transactions",
+        "fast",
+        tuple(
+            replace(
+                mode,
+                starts_at_end=True,
+                rate=300,
+                kafka_settings={**PATIENT, "isolation_level": "read_committed"},
+            )
+            for mode in PATIENT_MODES
+        ),
+        (Transactions(), EndInMarkers()),
+        2,
+        records=0,
     ),
     Scenario(
         "F42",
@@ -314,5 +364,32 @@ SCENARIOS = (
         (HoldCommits("delay", 3.0),),
         3,
         limits=Limits(repeats=UNSENT),
+    ),
+    Scenario(
+        "F52",
+        "members come and go, handlers commit",
+        "fast",
+        tuple(
+            replace(
+                mode,
+                name=f"{mode.name}{'-automatic' if is_automatic else ''}",
+                commits_by_hand=True,
+                workers=2,
+                rate=200,
+                tuning={"auto_commit": is_automatic},
+            )
+            for mode in PATIENT_MODES
+            for is_automatic in (False, True)
+        ),
+        (LeaveAndJoin(),),
+        6,
+    ),
+    Scenario(
+        "F53",
+        "a member stopped while its join waits",
+        "fast",
+        PATIENT_MODES,
+        (StopWhileJoining(),),
+        3,
     ),
 )

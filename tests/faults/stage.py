@@ -82,6 +82,8 @@ class Stage:
         self.crews.append(crew)
         for _ in range(workload.workers):
             crew.join()
+        if workload.starts_at_end:
+            await crew.started()
         crew.publish()
         await crew.joined()
         await crew.progress(100)

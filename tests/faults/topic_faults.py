@@ -10,6 +10,7 @@ from aiokafka.admin import NewPartitions
 
 from .fault import until
 from .measure import memory
+from .member_faults import StopMember
 from .stage import Stage
 
 __all__ = ["AddPartitions", "Flood", "NewTopic"]
@@ -21,11 +22,13 @@ HALF = 0.5
 class NewTopic:
     """A topic that a pattern matches is made and published to, under load.
 
-    Its records are to be handled `limit` seconds after it was made.
+    Its records are to be handled `limit` seconds after it was made. With `joins` a member joins
+    while the others notice it, and one leaves when it is read.
     """
 
     limit: float
     partitions: int = 3
+    joins: bool = False
 
     async def strike(self, stage: Stage) -> None:
         """Make it."""
@@ -35,7 +38,12 @@ class NewTopic:
             stage.struck("topic made", topic, crew.topic)
             publisher = crew.publish(topic)
             await until(publisher.journal.exists, f"{topic} is published to", within=60)
+            if self.joins:
+                stage.struck("member joined", crew.join().name, crew.topic)
             await until(partial(crew.handled_of, topic), f"{topic} is read", within=self.limit)
+            if self.joins:
+                await crew.joined()
+                await StopMember().leave(stage, crew)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core import Application, Retry, Skip, hookimpl
+from kafkaesk_core import Application, CommitError, Retry, Skip, Stop, Subscriber, hookimpl
 from kafkaesk_core.process import run_app
 
 from .handling import Handling, OrderFailedError, RetryRequestedError
@@ -61,9 +61,10 @@ class Recorder:
 def new_application(task: Task, journal: Journal) -> Application:
     """The member, not started."""
     workload = task.workload
+    start = {"auto_offset_reset": "latest"} if workload.starts_at_end else {}
     app = Application(
         list(task.servers),
-        kafka_settings={"metadata_max_age_ms": 1000, **workload.kafka_settings},
+        kafka_settings={"metadata_max_age_ms": 1000, **start, **workload.kafka_settings},
         auto_commit_interval_ms=500,
         entry_points=False,
         plugins=[Recorder(journal)],
@@ -77,7 +78,7 @@ def new_application(task: Task, journal: Journal) -> Application:
     }
     attempts: dict[tuple[str, int], int] = {}
 
-    async def handle(record: ConsumerRecord) -> None:
+    async def handle(record: ConsumerRecord, subscriber: Subscriber) -> None:
         place = (told(record), record.offset)
         attempt = attempts.pop(place, 1)
         try:
@@ -85,10 +86,14 @@ def new_application(task: Task, journal: Journal) -> Application:
         except (RetryRequestedError, OrderFailedError):
             attempts[place] = attempt + 1
             raise
+        if workload.answers:
+            await app.raw_publish(f"answers-{task.topic}", record.value, key=record.key)
+        if workload.commits_by_hand:
+            await subscriber.consumer.commit()
 
-    async def handle_batch(records: list[ConsumerRecord]) -> None:
+    async def handle_batch(records: list[ConsumerRecord], subscriber: Subscriber) -> None:
         for record in records:
-            await handle(record)
+            await handle(record, subscriber)
 
     handler = handle_batch if workload.is_batched else handle
     if workload.is_pattern:
@@ -103,8 +108,10 @@ def told(place: Any) -> str:
     return f"{place.topic}:{place.partition}"
 
 
-def on_error(error: BaseException, message: Any) -> Retry | Skip:
-    """Pass over what cannot be read; try again whatever else fails."""
+def on_error(error: BaseException, message: Any) -> Retry | Skip | Stop:
+    """Pass over what cannot be read, end with a failed commit; try again whatever else fails."""
+    if isinstance(error, CommitError):
+        return Stop(str(error))
     if isinstance(error, (ValueError, KeyError, TypeError)):
         return Skip(f"no order: {error!r}")
     return Retry(delay=RETRY_SECONDS)

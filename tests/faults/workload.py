@@ -20,6 +20,8 @@ class Workload:
     Each record is handled for a time between the two of `handling`, equally likely. `retried` is
     the share of records that ask to be tried once more. With `is_pattern` members subscribe to all
     topics that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
+    With `commits_by_hand` a handler commits its record; with `answers` it publishes a message.
+    With `starts_at_end` a group without a commit starts at the end of its topics.
     `kafka_settings` go to the members, `tuning` to their Application; `publisher_settings` and
     `publishing` are the publisher's.
     """
@@ -36,6 +38,9 @@ class Workload:
     is_batched: bool = False
     is_pattern: bool = False
     steps_clock: bool = False
+    commits_by_hand: bool = False
+    answers: bool = False
+    starts_at_end: bool = False
     kafka_settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     publishing: Mapping[str, Any] = field(default_factory=dict)
