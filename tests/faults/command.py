@@ -20,11 +20,14 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 from .figures import read_figures, save_figures
+from .mutants import sample
 from .mutations import mutate
 from .peers import COMPARED
 from .plots import draw
+from .quick import play_quickly
 from .report import TestRun, headline, report
 from .rows import ROWS, TESTS, scenarios_of, tests_of
 from .scenario import Outcome, Scenario, play
@@ -51,6 +54,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="leave out what is in the folder")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the soak, F44")
     parser.add_argument("--no-peers", action="store_true", help="leave the comparison out")
+    parser.add_argument("--quick", action="store_true", help="every rule in some minutes instead")
+    parser.add_argument("--mutants", type=int, metavar="COUNT", help="try so many changes instead")
     parser.add_argument("--mutations", action="store_true", help="put known defects back instead")
     return parser.parse_args(argv)
 
@@ -65,6 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"faults: there is no row {', '.join(unknown)}; rows are {', '.join(ROWS)}")
     if arguments.mutations:
         sys.exit(0 if mutate(say) else 1)
+    if arguments.mutants:
+        sample(arguments.mutants, arguments.seed, say)
+        return
+    if arguments.quick:
+        _end(play_quickly(arguments.seed, say))
     kept = arguments.report / "faults"
     if not (arguments.resume or arguments.only):
         for old in (*kept.glob("*.json"), *kept.glob("commands")):
@@ -72,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     problems = _play_rows(rows, arguments, kept)
     text = shlex.join(["uv run faults", *(sys.argv[1:] if argv is None else argv)]).strip("'")
     _write_report(arguments, kept, text.replace("'", ""))
+    _end(problems)
+
+
+def _end(problems: Sequence[str]) -> NoReturn:
     for problem in problems:
         say(f"DOES NOT HOLD: {problem}")
     sys.exit(1 if problems else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from kafkaesk_core import Application
 from kafkaesk_testing import KafkaCluster
 
 from .log import read_log
+from .quick import timed_loosely
 from .scenario import Scenario, play_on
 from .scenarios import SCENARIOS
 from .stage import brokers_of, entered, proxy_of
@@ -21,15 +21,6 @@ from .workload import Order
 
 QUICK = [scenario for scenario in SCENARIOS if scenario.quick]
 SEED = 1
-BUSY = 4
-"""A machine that runs other tests, or others' work, may pause so many times longer."""
-
-
-def timed_loosely(scenario: Scenario) -> Scenario:
-    limits = scenario.limits
-    pause = None if limits.pause is None else BUSY * limits.pause
-    commit_pause = None if limits.commit_pause is None else BUSY * limits.commit_pause
-    return replace(scenario, limits=replace(limits, pause=pause, commit_pause=commit_pause))
 
 
 def name_of(scenario: Scenario) -> str:
