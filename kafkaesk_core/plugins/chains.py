@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -15,9 +13,10 @@ from pluggy import HookImpl
 
 from kafkaesk_core.errors import KafkaeskError, PluginError
 
+from .failures import CountedFailures
+
 __all__ = [
     "F",
-    "ObserverErrors",
     "adapt",
     "ask_once",
     "compile_chain",
@@ -30,7 +29,6 @@ __all__ = [
 
 # Any below: subject, result and arguments differ by hook; `contract.py` checked them.
 Function = Callable[..., Any]
-logger = logging.getLogger("kafkaesk.plugins")
 F = TypeVar("F", bound=Function)
 
 
@@ -67,32 +65,16 @@ def _layer(function: Function, call_next: Function, extra: tuple[Any, ...]) -> F
     return layer
 
 
-class ObserverErrors(Counter[str]):
-    """Counts what observers raised, by "plugin.hook"."""
-
-    def add(self, plugin: str, hook: str, error: Exception) -> None:
-        """Count, and log the 1st, 10th, 100th ... time: an observer may fail for each message."""
-        self[f"{plugin}.{hook}"] += 1
-        count = self[f"{plugin}.{hook}"]
-        if str(count).rstrip("0") == "1":
-            times = "first failure" if count == 1 else f"{count} failures so far"
-            logger.error(
-                "plugin %r failed in %s (%s); the application goes on",
-                *(plugin, hook, times),
-                exc_info=error,
-            )
-
-
 def compile_notifier(
     hook: str,
     implementations: Sequence[HookImpl],
     arguments: Sequence[str],
     constants: Mapping[str, Any],
-    errors: ObserverErrors,
+    failures: CountedFailures,
 ) -> Callable[..., None] | None:
     """Make one function of all observers, called with `arguments`; None if there are none.
 
-    What one raises goes to `errors`, and the next one is called; cancellation passes.
+    What one raises goes to `failures`, and the next one is called; cancellation passes.
     """
     observers = [(i.plugin_name, adapt(i, arguments, constants)) for i in implementations]
     if not observers:
@@ -103,7 +85,8 @@ def compile_notifier(
             try:
                 observe(*values)
             except Exception as error:
-                errors.add(plugin, hook, error)
+                said = f"plugin {plugin!r} failed in {hook}"
+                failures.note(f"{plugin}.{hook}", error, subject=said)
 
     return notify
 

@@ -20,7 +20,6 @@ from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
     F,
-    ObserverErrors,
     ask_once,
     compile_chain,
     compile_notifier,
@@ -37,6 +36,7 @@ from .contract import (
     describe_place,
     did_you_mean,
 )
+from .failures import CountedFailures
 from .loading import (
     EntryPoint,
     InstalledPlugin,
@@ -109,7 +109,8 @@ class Plugins:
     def __init__(
         self, *, order: Sequence[str] = (), on_change: Callable[[], None] | None = None
     ) -> None:
-        self.observer_errors = ObserverErrors()
+        self._failures = CountedFailures(logger, "the application goes on", level=logging.ERROR)
+        self.observer_errors = self._failures.counts
         self._order = tuple(order)
         self._changed = on_change or (lambda: None)
         # Never called per message, and never shown: pluggy's calls do not await.
@@ -241,7 +242,7 @@ class Plugins:
         """
         arguments = [name for name in SIGNATURES[hook] if name not in constants]
         found = self._ordered(hook)
-        return compile_notifier(hook, found, arguments, constants, self.observer_errors)
+        return compile_notifier(hook, found, arguments, constants, self._failures)
 
     def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
         """Return the names of the plugins that implement `hook`, outermost first."""
@@ -319,7 +320,7 @@ class Plugins:
         """Tell a new plugin of all schemas; after it is registered whole, unlike pluggy's own."""
         hook = "schema_registered"
         mine = [i for i in self._implementations(hook) if i.plugin_name == name]
-        if tell := compile_notifier(hook, mine, SIGNATURES[hook], {}, self.observer_errors):
+        if tell := compile_notifier(hook, mine, SIGNATURES[hook], {}, self._failures):
             for schema, app in self._declared:
                 tell(schema, app)
 

@@ -494,7 +494,7 @@ def test_an_observer_that_always_raises_does_not_flood_the_log(
         notify("m", None, None)
 
     assert plugins.observer_errors["broken.published"] == 120
-    told = [record.args[2] for record in caplog.records if record.args]  # type: ignore[index]  # a tuple here
+    told = [record.args[1] for record in caplog.records if record.args]  # type: ignore[index]  # a tuple here
     assert told == ["first failure", "10 failures so far", "100 failures so far"]
 
 

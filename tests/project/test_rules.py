@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +117,18 @@ def code_lines(source: str) -> set[int]:
         if token.type not in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
             lines.update(range(token.start[0], token.end[0] + 1))
     return lines
+
+
+def test_the_floors_of_the_design_are_those_that_are_checked() -> None:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    layers = contracts["importlinter:contract:floors"]["layers"].split("\n")[1:]
+    table = (ROOT / "DESIGN.md").read_text().partition("| floor |")[2].partition("\n\n")[0]
+
+    shown = [re.findall(r"`(\w+)`", row.split("|")[2]) for row in table.splitlines()[2:]]
+
+    assert shown == [layer.strip().split(" : ") for layer in layers]
+    assert len(shown) <= 9
 
 
 HOOKS = sorted(name for name, value in vars(Hooks).items() if hasattr(value, "kafkaesk_spec"))

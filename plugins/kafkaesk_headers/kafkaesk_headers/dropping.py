@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafkaesk_core.message import Header
+from kafkaesk_core import Header
 
 __all__ = ["DROP", "is_dropped"]
 

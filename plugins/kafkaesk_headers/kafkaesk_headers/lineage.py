@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kafkaesk_core import KafkaeskError
-from kafkaesk_core.message import Header
+from kafkaesk_core import Header, KafkaeskError
 
 from .surroundings import Origin
 

@@ -11,12 +11,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kafkaesk_core import Delivery, IncomingMessage, OutgoingMessage, hookimpl
-from kafkaesk_core.hooks import ConsumeBatchCall, ConsumeCall, PublishCall
-from kafkaesk_core.message import App, Header
+from kafkaesk_core import (
+    App,
+    ConsumeBatchCall,
+    ConsumeCall,
+    Delivery,
+    Header,
+    IncomingMessage,
+    OutgoingMessage,
+    PublishCall,
+    hookimpl,
+)
+from kafkaesk_core.plugin import CountedFailures
 
 from .dropping import is_dropped
-from .failures import Failures
 from .lineage import CAUSATION, CORRELATION, HOPS, HopLimitError, Lineage
 from .selection import DENIED, Selection
 from .surroundings import SURROUNDINGS, Origin, Rule, Surroundings
@@ -66,7 +74,7 @@ class HeaderPropagation:
             max_bytes=settings.max_bytes,
             max_count=settings.max_count,
         )
-        self._failures = Failures()
+        self._failures = CountedFailures(logger, "messages continue without it")
         self._lineage = Lineage(
             max_hops=settings.max_hops,
             correlation=settings.correlation,

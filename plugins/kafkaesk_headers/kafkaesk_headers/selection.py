@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from functools import lru_cache
 
-from kafkaesk_core.message import Header
+from kafkaesk_core import Header
 
 __all__ = ["DENIED", "Selection"]
 

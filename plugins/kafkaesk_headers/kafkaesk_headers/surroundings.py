@@ -10,8 +10,8 @@ from typing import Protocol
 
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core import IncomingMessage
-from kafkaesk_core.message import Header, copy_headers
+from kafkaesk_core import Header, IncomingMessage
+from kafkaesk_core.plugin import copy_headers
 
 __all__ = [
     "SURROUNDINGS",

@@ -16,8 +16,7 @@ from typing import Any
 import click
 
 from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
-from kafkaesk_core.app_finder import find_application
-from kafkaesk_core.bootstrap import open_bootstrap
+from kafkaesk_core.plugin import find_application, open_bootstrap
 
 from .printer import LinePrinter
 from .reader import StreamReader

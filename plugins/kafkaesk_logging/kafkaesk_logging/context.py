@@ -3,76 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
-from kafkaesk_core import DecodeError, IncomingMessage, Subscription, hookimpl
+from kafkaesk_core import DecodeError
+from kafkaesk_core.plugin import handled_messages
 
-__all__ = ["HANDLED", "SILENCED", "Handled", "HandledLayers", "add_handled", "span_adder"]
+__all__ = ["SILENCED", "add_handled", "span_adder"]
 
 # Any below: fields of a line, and what the layers around a handler return.
 Fields = dict[str, Any]
 
 
-class Handled(NamedTuple):
-    """The message that a handler was called for; of a batch the first and the last one."""
-
-    first: IncomingMessage
-    last: IncomingMessage
-    group: str
-
-
-HANDLED: ContextVar[Handled | None] = ContextVar("kafkaesk_logging_handled", default=None)
 SILENCED: ContextVar[bool] = ContextVar("kafkaesk_logging_silenced", default=False)
 """True where lines are shipped: what is logged there is not shipped in turn."""
 
 
-class HandledLayers:
-    """The layers that note which message is being handled."""
-
-    stage = "observe"
-
-    @hookimpl
-    async def wrap_consume(
-        self, message: IncomingMessage, call_next: Callable[..., Any], subscription: Subscription
-    ) -> Any:
-        """Note the message while it is handled."""
-        token = HANDLED.set(Handled(message, message, subscription.group))
-        try:
-            return await call_next(message)
-        finally:
-            HANDLED.reset(token)
-
-    @hookimpl
-    async def wrap_consume_batch(
-        self,
-        messages: Sequence[IncomingMessage],
-        call_next: Callable[..., Any],
-        subscription: Subscription,
-    ) -> Any:
-        """Note the batch while it is handled."""
-        token = HANDLED.set(Handled(messages[0], messages[-1], subscription.group))
-        try:
-            return await call_next(messages)
-        finally:
-            HANDLED.reset(token)
-
-
 def add_handled(fields: Fields) -> None:
     """Add topic, partition, offset, group and schema of the message being handled, if any."""
-    handled = HANDLED.get()
+    handled = handled_messages()
     if handled is None:
         return
-    first, last, group = handled
+    first, last = handled.messages[0], handled.messages[-1]
     fields["topic"] = first.topic
     fields["partition"] = first.partition
     fields["offset"] = first.offset
     if last is not first:
         fields["last_offset"] = last.offset
-    fields["group"] = group
+    fields["group"] = handled.group
     with suppress(DecodeError):  # the line is perhaps about that
         fields["schema"] = first.schema
 

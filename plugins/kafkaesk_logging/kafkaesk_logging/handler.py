@@ -7,8 +7,10 @@ import socket
 import threading
 from typing import Any
 
+from kafkaesk_core.plugin import handled_messages
+
 from .buffer import LogStats
-from .context import HANDLED, SILENCED
+from .context import SILENCED
 from .fallback import Shipping
 from .line import LineMaker, PydanticLogModel
 from .options import LineOptions, Options, QueueOptions, read_options
@@ -128,8 +130,8 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
 
     def _is_about_stream(self) -> bool:
         """Whether a message of this very stream is being handled: its line would be the next."""
-        handled = HANDLED.get()
-        return handled is not None and handled.first.stream == self.stream
+        handled = handled_messages()
+        return handled is not None and handled.messages[0].stream == self.stream
 
     def stats(self) -> LogStats:
         """Count records by what became of them; of all handlers that share the queue."""

@@ -13,8 +13,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Settings, TopicError
-from kafkaesk_core.kafka.errors import translate
-from kafkaesk_core.kafka.probe import diagnose
+from kafkaesk_core.plugin import diagnose, translate_error
 
 __all__ = ["StreamReader"]
 
@@ -86,7 +85,7 @@ class StreamReader:
             raise await diagnose(self._servers, self._options) from error
         except KafkaError as error:
             doing = f"reading topic {self._topic}"
-            raise translate(error, doing, servers=self._servers) from error
+            raise translate_error(error, doing, servers=self._servers) from error
         finally:
             # As a task: a CancelledError that stop() raises of its own tasks is not ours.
             await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_STOP_TIMEOUT)

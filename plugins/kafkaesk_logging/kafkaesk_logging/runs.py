@@ -9,8 +9,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from kafkaesk_core import Application
-
-from .context import HandledLayers
+from kafkaesk_core.plugin import NoteHandledMessages
 
 __all__ = ["Runs"]
 
@@ -43,7 +42,7 @@ class Runs:
         self._all: WeakSet[Ships] = WeakSet()  # closed ones may still be logged to
         self._open: WeakSet[Ships] = WeakSet()
         self._running: dict[Application, set[Ships]] = {}
-        self._layers: dict[Application, HandledLayers] = {}
+        self._layers: dict[Application, NoteHandledMessages] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._is_watching_forks = False
 
@@ -108,7 +107,7 @@ class Runs:
             queues.add(queue)
             queue.start_on(app)
             if app not in self._layers:  # only now do messages have to be noted
-                layers = self._layers[app] = HandledLayers()
+                layers = self._layers[app] = NoteHandledMessages()
                 app.plugins.register(layers, "logging.handled", source="kafkaesk-logging")
 
     def _detach(self, app: Application, queue: Ships) -> None:

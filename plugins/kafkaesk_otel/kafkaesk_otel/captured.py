@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kafkaesk_core import DecodeError, IncomingMessage, OutgoingMessage, Stop
-from kafkaesk_core.message import Header
+from kafkaesk_core import DecodeError, Header, IncomingMessage, OutgoingMessage, Stop
 
 from .conventions import (
     ATTEMPT,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
-from kafkaesk_core.status import Status
+from kafkaesk_core import Status
 
 from .conventions import (
     BUCKETS,

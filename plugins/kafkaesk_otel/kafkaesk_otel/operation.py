@@ -17,9 +17,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from kafkaesk_core.plugin import CountedFailures
+
 from .conventions import CANCELLED, DISPOSITION, ERROR_TYPE
 from .error_type import disposition_of, error_type, failed_by, is_shutdown
-from .failures import Failures
 from .instruments import Instruments
 from .propagation import Propagation
 from .settings import OTelSettings
@@ -37,7 +38,7 @@ class Telemetry:
     views: Views
     propagation: Propagation
     settings: OTelSettings
-    failures: Failures
+    failures: CountedFailures
 
 
 class Operation:

@@ -17,11 +17,20 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import NoOpTracer, Span, TracerProvider
 
-from kafkaesk_core import Delivery, IncomingMessage, OutgoingMessage, Subscription, hookimpl
-from kafkaesk_core.hooks import CommitCall, ConsumeBatchCall, ConsumeCall, PublishCall
-from kafkaesk_core.message import App
+from kafkaesk_core import (
+    App,
+    CommitCall,
+    ConsumeBatchCall,
+    ConsumeCall,
+    Delivery,
+    IncomingMessage,
+    OutgoingMessage,
+    PublishCall,
+    Subscription,
+    hookimpl,
+)
+from kafkaesk_core.plugin import CountedFailures
 
-from .failures import Failures
 from .instruments import Instruments
 from .listening import aiokafka_is_instrumented, is_disabled, meter_of, tracer_of
 from .operation import Telemetry
@@ -64,7 +73,7 @@ class OTelPlugin:
         self.settings = settings or OTelSettings()
         self._providers = tracer_provider, meter_provider
         self._told = on_send, on_process
-        self._failures = Failures()
+        self._failures = CountedFailures(logger, "messages are not affected")
         self._propagation = Propagation(self._failures, propagator)
         self._is_disabled = is_disabled()
         self._is_whole = False

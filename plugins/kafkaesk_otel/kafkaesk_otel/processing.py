@@ -17,8 +17,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from kafkaesk_core import IncomingMessage, Subscription
-from kafkaesk_core.hooks import ConsumeBatchCall, ConsumeCall
+from kafkaesk_core import ConsumeBatchCall, ConsumeCall, IncomingMessage, Subscription
 
 from .captured import key_text, of_incoming, schema_of
 from .conventions import BATCH_COUNT, MESSAGE_KEY, OFFSET

@@ -8,9 +8,8 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 
-from kafkaesk_core.message import Header
-
-from .failures import Failures
+from kafkaesk_core import Header
+from kafkaesk_core.plugin import CountedFailures
 
 __all__ = ["Propagation"]
 
@@ -24,7 +23,7 @@ class Propagation:
     nothing that a propagator raises, gets out of here.
     """
 
-    def __init__(self, failures: Failures, given: TextMapPropagator | None = None) -> None:
+    def __init__(self, failures: CountedFailures, given: TextMapPropagator | None = None) -> None:
         self._failures = failures
         self._given = given
         self._known: TextMapPropagator | None = None
@@ -74,7 +73,7 @@ class Propagation:
 class _LastValue(Getter[Carrier]):
     """Reads a dictionary of headers; what is no UTF-8 text is not there."""
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: CountedFailures) -> None:
         self._failures = failures
 
     def get(self, carrier: Carrier, key: str) -> list[str] | None:

@@ -9,8 +9,7 @@ from functools import partial
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, get_current_span
 
-from kafkaesk_core import Delivery, OutgoingMessage
-from kafkaesk_core.hooks import PublishCall
+from kafkaesk_core import Delivery, OutgoingMessage, PublishCall
 
 from .captured import of_outgoing
 from .conventions import OFFSET, PARTITION_ID

@@ -8,8 +8,7 @@ from aiokafka.structs import TopicPartition
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import NoOpTracer, SpanKind
 
-from kafkaesk_core import Subscription
-from kafkaesk_core.hooks import CommitCall
+from kafkaesk_core import CommitCall, Subscription
 
 from .conventions import PARTITION_ID
 from .operation import Operation, Telemetry

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from kafkaesk_core import (
     Delivery,
     IncomingMessage,
     OutgoingMessage,
+    Plugins,
     RebalanceEvent,
     Retry,
     SchemaRegistration,
@@ -23,8 +24,7 @@ from kafkaesk_core import (
     Stop,
     Subscription,
 )
-from kafkaesk_core.delivery import BatchResult
-from kafkaesk_core.plugins.manager import Plugins
+from kafkaesk_core.plugin import acknowledged_delivery
 
 __all__ = ["check_plugin"]
 
@@ -294,18 +294,9 @@ def _result(hook: str) -> Any:
     return _delivery() if hook == "wrap_publish" else None
 
 
-class _Mark(NamedTuple):
-    """Where a record is in its batch."""
-
-    offset: int = 0
-    timestamp: int = 0
-
-
 def _delivery() -> Delivery:
     """A delivery that the broker has acknowledged."""
-    outcome = BatchResult(PARTITION)
-    outcome.acknowledge(_metadata(), 1)
-    return Delivery(outcome, _Mark())
+    return acknowledged_delivery(_metadata())
 
 
 def _metadata() -> RecordMetadata:

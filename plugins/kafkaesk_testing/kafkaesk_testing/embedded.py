@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlsplit
 
-from kafkaesk_core.bootstrap import Bootstrap
-from kafkaesk_core.errors import ConfigurationError
+from kafkaesk_core import Bootstrap, ConfigurationError
 
 from .embedded_broker import EmbeddedBroker
 

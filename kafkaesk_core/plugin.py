@@ -1,0 +1,109 @@
+"""What authors of plugins need beside the hooks: all of it is public, and stays compatible.
+
+The hooks, the messages and the errors are exported by `kafkaesk_core` itself. A plugin imports from
+there and from here, and from no other module of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from .app_finder import find_application
+from .bootstrap import open_bootstrap
+from .delivery import BatchResult, Delivery
+from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
+from .kafka.errors import translate as translate_error
+from .kafka.probe import diagnose
+from .message import IncomingMessage, copy_headers
+from .plugins.failures import CountedFailures
+from .router import Subscription
+from .structs import RecordMetadata
+
+__all__ = [
+    "CountedFailures",
+    "HandledMessages",
+    "NoteHandledMessages",
+    "acknowledged_delivery",
+    "copy_headers",
+    "diagnose",
+    "find_application",
+    "handled_messages",
+    "open_bootstrap",
+    "translate_error",
+]
+
+
+class HandledMessages(NamedTuple):
+    """What a handler was called for: one message, or those of a batch in their order."""
+
+    messages: Sequence[IncomingMessage]
+    group: str
+
+
+_HANDLED: ContextVar[HandledMessages | None] = ContextVar("kafkaesk_handled", default=None)
+
+
+def handled_messages() -> HandledMessages | None:
+    """Return what is being handled here; None outside a handler.
+
+    It is noted only while a plugin that derives from `NoteHandledMessages` is active.
+    """
+    return _HANDLED.get()
+
+
+class NoteHandledMessages:
+    """The layers that note what is being handled, for `handled_messages`; a plugin derives from it.
+
+    A plugin with layers of its own around handlers overrides these and calls them.
+    """
+
+    stage: Stage = "observe"
+
+    @hookimpl
+    async def wrap_consume(
+        self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription
+    ) -> Any:  # what the handler returns
+        """Note the message while it is handled."""
+        token = _HANDLED.set(HandledMessages((message,), subscription.group))
+        try:
+            return await call_next(message)
+        finally:
+            _HANDLED.reset(token)
+
+    @hookimpl
+    async def wrap_consume_batch(
+        self,
+        messages: Sequence[IncomingMessage],
+        call_next: ConsumeBatchCall,
+        subscription: Subscription,
+    ) -> Any:  # what the handler returns
+        """Note the batch while it is handled."""
+        token = _HANDLED.set(HandledMessages(messages, subscription.group))
+        try:
+            return await call_next(messages)
+        finally:
+            _HANDLED.reset(token)
+
+
+_APPEND_TIME = 1  # of RecordMetadata.timestamp_type
+
+
+class _OnlyRecord(NamedTuple):
+    """Where a record is that is alone in its batch."""
+
+    offset: int
+    timestamp: int
+
+
+def acknowledged_delivery(metadata: RecordMetadata) -> Delivery:
+    """Return a delivery that is acknowledged, for a layer of `wrap_publish` that publishes itself.
+
+    Also for tests of layers.
+    """
+    result = BatchResult(metadata.topic_partition)
+    is_appended = metadata.timestamp_type == _APPEND_TIME
+    # As in the broker's answer: -1 where each record has a timestamp of its own.
+    result.acknowledge(metadata if is_appended else metadata._replace(timestamp=-1), 1)
+    return Delivery(result, _OnlyRecord(0, metadata.timestamp or 0))
