@@ -371,7 +371,7 @@ async def test_a_zombies_completion_changes_nothing_after_the_partition_came_bac
 
 
 async def test_f43_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
-    """K26."""
+    """Rule 22, K26."""
     engine = Engine()
 
     for _ in range(3):

@@ -156,7 +156,7 @@ async def test_rule_11_what_waits_behind_a_key_is_bounded_by_max_uncommitted() -
 async def test_rule_13_as_much_runs_at_once_as_the_order_allows(
     ordering: Ordering, at_once: int
 ) -> None:
-    """Two records of each of two keys."""
+    """Rules 13, 14 and 15: two records of each of two keys."""
     reading = Reading(A, ordering=ordering)
     for key in (b"one", b"two"):
         reading.take(A, 2, key)

@@ -73,7 +73,7 @@ async def test_rule_5_after_a_revocation_nothing_is_committed_until_the_next_ass
     assert not member.is_joined
 
 
-async def test_rule_22_a_member_of_another_generation_has_lost_its_partitions() -> None:
+async def test_rule_18_a_member_of_another_generation_has_lost_its_partitions() -> None:
     member, commits, handler, listener, coordinator = given()
     await listener.on_partitions_assigned([A])
     coordinator.generation = -1
