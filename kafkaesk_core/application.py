@@ -18,6 +18,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
+from .consumption import Consumption
 from .delivery import Delivery, PendingDeliveries
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
 from .event_loop import check_loop
@@ -544,9 +545,17 @@ class Application(Router):
         """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
 
         Idempotent; what was started by then is undone, a start in progress is waited for.
+
+        Raises:
+            NotRunningError: what starts it, or a handler, called this, and would wait for itself.
         """
         check_loop(self.loop, "finalize()")
         self._check_not_starting("finalize it")
+        if self._consumption_of_handler() is not None:
+            raise NotRunningError(
+                "a handler cannot finalize its application, which waits for the handler to end; "
+                "await app.stop() there, and finalize() where consume_forever() has returned"
+            )
         async with self._starting:
             runtime = self._runtime
             if runtime is not None:
@@ -651,14 +660,24 @@ class Application(Router):
         """Stop consuming: take no more, finish, commit, leave the groups.
 
         Idempotent and safe to be called at any time by several tasks; `consume_forever` returns,
-        also if the application is still starting.
+        also if the application is still starting. In a handler it only asks for the stop, and
+        returns at once: the stop waits for the handler.
         """
         self._stop_requests += 1
         runtime = self._runtime
         check_loop(self.loop, "stop()")
         if runtime is not None:
             runtime.is_stop_requested = not runtime.is_open
-            await runtime.stop_consuming()
+            if (consumption := self._consumption_of_handler()) is not None:
+                consumption.request_stop()
+            else:
+                await runtime.stop_consuming()
+
+    def _consumption_of_handler(self) -> Consumption | None:
+        """What waits for the handler that the current task runs, if it runs one."""
+        consumption = None if self._runtime is None else self._runtime.consumption
+        is_handler = consumption is not None and consumption.is_run_by(asyncio.current_task())
+        return consumption if is_handler else None
 
 
 async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:

@@ -77,6 +77,10 @@ class Consumption:
             for group in self.groups:
                 group.close_intake()
 
+    def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task runs a handler: the stop waits for it."""
+        return any(group.is_run_by(task) for group in self.groups)
+
     def request_stop(self) -> None:
         """Take no more records; `run` goes on to drain."""
         for group in self.groups:

@@ -63,6 +63,10 @@ class Lanes(Generic[T]):
         """How many items are being handled, those of closed groups included."""
         return sum(worker.lane is not None for worker in self._workers)
 
+    def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task handles items."""
+        return any(worker.task is task for worker in self._workers)
+
     @property
     def stuck(self) -> int:
         """How many items run without a slot: they ignored their cancellation."""

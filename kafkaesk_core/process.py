@@ -163,7 +163,10 @@ async def _run_app(
 async def _serve(app: Application, consuming: Coroutine[Any, Any, None], signals: _Signals) -> None:
     async with app:
         signals.shutdown = app.shutdown
-        await consuming
+        try:
+            await consuming
+        finally:
+            signals.is_ending = True
 
 
 class _Signals:
@@ -177,6 +180,7 @@ class _Signals:
         self._timeout = app.settings.shutdown_timeout
         self.work: asyncio.Task[None]
         self.has_cancelled = False
+        self.is_ending = False  # by itself: there is nothing to stop any more
         self.shutdown: Shutdown | None = None
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -210,7 +214,7 @@ class _Signals:
         logger.info("%s: stopping; send it again to exit now", number.name)
         if self._app.is_consuming:
             self._stopping = asyncio.get_running_loop().create_task(self._app.stop())
-        else:
+        elif not self.is_ending:
             self.has_cancelled = True
             self.work.cancel()
 

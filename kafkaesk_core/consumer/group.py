@@ -228,6 +228,10 @@ class GroupConsumer:
         """The patterns and names that the group is subscribed to."""
         return [stream for route in self._routes for stream in route.handling.subscription.streams]
 
+    def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task runs a handler of the group."""
+        return any(route.lanes.is_run_by(task) for route in self._routes)
+
     async def _guard(self, work: Any) -> None:
         try:
             await work

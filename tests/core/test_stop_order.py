@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
 
-from kafkaesk_core import Application
+from kafkaesk_core import Application, HandlerError, run_app
 from kafkaesk_core.publisher.publisher import Undelivered
 from kafkaesk_core.runtime import Runtime
 from kafkaesk_core.settings import Settings
@@ -137,3 +138,67 @@ async def test_a_stop_concerns_no_consuming_that_is_asked_for_later() -> None:
         await app.raw_publish("orders", b"an order")
 
         assert await app.consume_for(1, seconds=20) == 1
+
+
+@pytest.mark.parametrize("shape", ["one", "batch"])
+async def test_a_handler_may_stop_its_application(shape: str) -> None:
+    """The stop waited for the handler, which waited for the stop, until it was cancelled."""
+    app = Application("embedded://", entry_points=False)
+    handled: list[str] = []
+
+    async def one(data: bytes) -> None:
+        await app.stop()
+        handled.append("stopped")
+
+    async def batch(data: list[bytes]) -> None:
+        await app.stop()
+        handled.append("stopped")
+
+    app.subscribe("orders", "group")({"one": one, "batch": batch}[shape])
+    async with app:
+        await app.raw_publish("orders", b"an order")
+        async with asyncio.timeout(10):  # less than drain_timeout
+            await app.consume_forever()
+        assert await app.consume_for(1, seconds=0.5) == 0, "it was committed"
+
+    assert handled == ["stopped"]
+
+
+async def test_a_handler_that_finalizes_its_application_is_told_why_it_cannot() -> None:
+    app = Application("embedded://", entry_points=False)
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None:
+        await app.finalize()
+
+    async with app:
+        await app.raw_publish("orders", b"an order")
+        with pytest.raises(HandlerError, match=r"cannot finalize .* await app.stop\(\) there"):
+            async with asyncio.timeout(10):
+                await app.consume_forever()
+
+
+async def test_a_signal_to_what_ends_by_itself_interrupts_nothing() -> None:
+    """It cancelled the finalize handlers, and the failure went with it: the exit code was 0."""
+    app = Application("embedded://", entry_points=False)
+    finalized: list[str] = []
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None:
+        raise ValueError("no order")
+
+    async def initialize() -> None:
+        await app.raw_publish("orders", b"an order")
+
+    async def finalize() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.1)  # the signal is seen in a later step
+        finalized.append("all of it")
+
+    app.on("initialize", initialize)
+    app.on("finalize", finalize)
+
+    with pytest.raises(HandlerError, match="no order"):
+        await run_app(app)
+
+    assert finalized == ["all of it"]
