@@ -176,6 +176,11 @@ class Ledger(Generic[P]):
         tracker = self._trackers.get(partition)
         return tracker.epoch if tracker else None
 
+    def is_behind(self, partition: P, offset: int) -> bool:
+        """Whether this offset was passed already, in the present epoch."""
+        position = self._trackers[partition].position
+        return position is not None and offset < position
+
     def register(self, partition: P, offsets: Sequence[int], now: float) -> int:
         """Open delivered offsets, ascending; returns the epoch that their completions carry.
 

@@ -105,6 +105,8 @@ class Polling:
             self._vitals.troubled(None)
         for partition, records in batch.items():
             if partition in self._ledger and self._intake.is_open:
+                if self._ledger.is_behind(partition, records[0].offset):
+                    self._positions.rewound(partition, records[0].offset)
                 self._intake.take(partition, records)
             elif member.is_assigned(partition):
                 # The client has the new assignment, we are not told yet: read them again.

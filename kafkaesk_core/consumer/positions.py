@@ -98,6 +98,16 @@ class Positions:
         # else: what was fetched before is at hand, though not in the log any more
         self._member().seek(partition, offset)
 
+    def rewound(self, partition: TopicPartition, offset: int) -> None:
+        """Somebody has sought an earlier offset with the client: go on there, in a new epoch."""
+        self.counts["sought"] += 1
+        logger.warning(
+            "%s[%d] (group %s): the client was told to go back; continues at %d",
+            *(partition.topic, partition.partition, self._group, offset),
+        )
+        self._forget(partition)
+        self._ledger.start_at(partition, offset)
+
     def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
         position = self._ledger.state(partition).position
         return position is None or offset < position

@@ -42,6 +42,14 @@ class Newcomers:
             self._old = self._counts()
             self.learn(self._told)
 
+    def begin_to_join(self) -> None:
+        """Begin before the first join, which takes seconds, if the client has seen the cluster.
+
+        What is created while the group forms is new: its members had begun to consume by then.
+        """
+        if self._counts():
+            self.begin()
+
     def is_new(self, partition: TopicPartition) -> bool:
         """Whether a partition was created after the group began."""
         return self._old is not None and partition.partition >= self._old[partition.topic]
@@ -78,6 +86,7 @@ class Assignor:
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """What this member joins with."""
         topics = list(topics)
+        self._newcomers.begin_to_join()
         metadata = self._strategy.metadata(topics)
         first_new = self._newcomers.among(topics)
         if metadata.user_data or not first_new:  # a strategy that has data of its own keeps it

@@ -530,6 +530,22 @@ def positions(engine: Engine, member: Member, policy: str = "earliest") -> Posit
     )
 
 
+async def test_a_seek_back_with_the_client_is_followed(caplog: Any) -> None:
+    """Rule 2: the application ended with a ValueError."""
+    engine = Engine()
+    member = Member({A: [record(A, 5), record(A, 6)]}, {A: [record(A, 2)]})
+    engine.rebalance.assigned(frozenset([A]))
+    engine.release.set()
+    work = polling(engine, member)
+    work._positions = positions(engine, member)
+
+    await run_until(work, lambda: 2 in engine.handled)
+    await engine.commits.commit("interval")
+
+    assert engine.committed == [{A: 3}]
+    assert "topic[0] (group group): the client was told to go back; continues at 2" in caplog.text
+
+
 async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
     engine, member = Engine(), Member()
     engine.rebalance.assigned(frozenset({A}))

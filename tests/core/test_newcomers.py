@@ -153,3 +153,24 @@ def test_a_strategy_with_data_of_its_own_keeps_it() -> None:
 
     data: bytes = process.join().user_data
     assert data == b"own"
+
+
+def test_what_is_created_while_a_group_forms_is_new() -> None:
+    """Its first records were passed over: a first join takes three seconds, say."""
+    process = Process(Cluster(other=1))
+
+    process.join()
+    process.cluster.topics["orders"] = 2
+    process.newcomers.begin()  # once it has joined
+
+    assert process.new() == [TopicPartition("orders", 0), TopicPartition("orders", 1)]
+
+
+def test_a_client_that_has_not_seen_the_cluster_takes_nothing_for_new() -> None:
+    process = Process(Cluster())
+
+    process.join()
+    process.cluster.topics["orders"] = 2
+    process.newcomers.begin()
+
+    assert process.new() == []

@@ -154,7 +154,8 @@ async def test_a_handler_may_stop_its_application(shape: str) -> None:
         await app.stop()
         handled.append("stopped")
 
-    app.subscribe("orders", "group")({"one": one, "batch": batch}[shape])
+    handlers: dict[str, Any] = {"one": one, "batch": batch}
+    app.subscribe("orders", "group")(handlers[shape])
     async with app:
         await app.raw_publish("orders", b"an order")
         async with asyncio.timeout(10):  # less than drain_timeout
