@@ -36,7 +36,7 @@ from .message import (
     copy_headers,
     raw_data_error,
 )
-from .outcome import Outcome
+from .offsets import HandlerResult
 from .plugins.chains import make_no_result_error
 from .plugins.contract import function_plugin
 from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
@@ -619,7 +619,7 @@ class Application(Router):
     ) -> int:
         consumed = 0
 
-        def count(_: Outcome) -> None:
+        def count(_: HandlerResult) -> None:
             nonlocal consumed
             consumed += 1
             if consumed >= num_messages and runtime.consumption is not None:
@@ -645,7 +645,7 @@ class Application(Router):
             await self._consume(runtime, None, None)
 
     async def _consume(
-        self, runtime: Runtime, count: Callable[[Outcome], None] | None, seconds: float | None
+        self, runtime: Runtime, count: Callable[[HandlerResult], None] | None, seconds: float | None
     ) -> None:
         consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
         try:

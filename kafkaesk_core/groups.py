@@ -17,7 +17,7 @@ from .handlers import (
     bind,
 )
 from .message import App, IncomingMessage
-from .outcome import Outcome
+from .offsets import HandlerResult
 from .plugins.contract import did_you_mean
 from .plugins.manager import Plugins
 from .router import Subscription
@@ -71,7 +71,7 @@ class Groups:
             _settings_of(group, bindings, settings)
 
     def consumers(
-        self, runtime: Runtime, on_finished: Callable[[Outcome], None] | None
+        self, runtime: Runtime, on_finished: Callable[[HandlerResult], None] | None
     ) -> list[GroupConsumer]:
         """Make one consumer per group; none is started."""
         self._consumers = {

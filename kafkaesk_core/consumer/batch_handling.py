@@ -9,9 +9,8 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import BatchFailure, Skip
 from kafkaesk_core.handlers import BatchBinding
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import DONE, GIVEN_UP, Outcome, leaves
+from kafkaesk_core.offsets import DONE, GIVEN_UP, HandlerResult, OffsetTracker, flatten_group
 from kafkaesk_core.router import Subscription
 
 from .failures import Failures
@@ -22,7 +21,7 @@ __all__ = ["BatchHandling"]
 
 Messages = Sequence[IncomingMessage]
 
-PUT_OFF = Outcome("retry")
+PUT_OFF = HandlerResult("retry")
 """Not tried yet: it comes first in the next batch."""
 
 
@@ -40,15 +39,15 @@ class BatchHandling(Handling[Messages]):
         self,
         subscription: Subscription,
         binding: BatchBinding,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         failures: Failures,
         finished: Finished | None,
     ) -> None:
         innermost = failures.limited(self._handle, lambda messages: messages)
-        super().__init__(subscription, innermost, ledger, failures, finished)
+        super().__init__(subscription, innermost, offsets, failures, finished)
         self._binding = binding
 
-    async def run(self, jobs: Sequence[Job]) -> Outcome:
+    async def run(self, jobs: Sequence[Job]) -> HandlerResult:
         """Handle a batch once, and close the offsets of the records that are finished with.
 
         Raises:
@@ -102,7 +101,7 @@ class BatchHandling(Handling[Messages]):
 
     def _failed(
         self, error: BaseException, messages: Sequence[Job]
-    ) -> dict[IncomingMessage, Outcome]:
+    ) -> dict[IncomingMessage, HandlerResult]:
         """Decide on the messages that failed of an error; each decision is told once."""
         errors = _errors(error, messages)
         if messages[0].portion.holding.is_given_up:
@@ -115,12 +114,14 @@ class BatchHandling(Handling[Messages]):
             self.failures.tell(outcomes[alike[0]], alike)
         return outcomes
 
-    def _add_others(self, outcomes: dict[IncomingMessage, Outcome], messages: Messages) -> None:
+    def _add_others(
+        self, outcomes: dict[IncomingMessage, HandlerResult], messages: Messages
+    ) -> None:
         """Add the outcomes of the messages that did not fail."""
         by_turn = {"handed": DONE, "put off": PUT_OFF}
         left_out = [m for m in messages if m not in outcomes and m.turn not in by_turn]
         if left_out:
-            skipped = Outcome("skip", Skip("a layer of wrap_consume_batch left it out"))
+            skipped = HandlerResult("skip", Skip("a layer of wrap_consume_batch left it out"))
             self.failures.tell(skipped, left_out)
             outcomes.update(dict.fromkeys(left_out, skipped))
         for message in messages:
@@ -131,10 +132,10 @@ class BatchHandling(Handling[Messages]):
         self,
         jobs: Sequence[Job],
         messages: Sequence[Job],
-        outcomes: Mapping[IncomingMessage, Outcome],
-    ) -> Outcome:
+        outcomes: Mapping[IncomingMessage, HandlerResult],
+    ) -> HandlerResult:
         """Close what is finished with; the lane keeps the rest, until its longest delay is over."""
-        kept: dict[int, Outcome] = {}
+        kept: dict[int, HandlerResult] = {}
         for index, (first, message) in enumerate(zip(jobs, messages, strict=True)):
             outcome = outcomes[message]
             if outcome.is_terminal:
@@ -146,11 +147,11 @@ class BatchHandling(Handling[Messages]):
         if not kept:
             return DONE
         if GIVEN_UP in kept.values():
-            return Outcome("given up", kept=tuple(kept))
+            return HandlerResult("given up", kept=tuple(kept))
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)
         if stop is not None:
-            return Outcome("stop", stop.error, kept=tuple(kept))
-        return Outcome("retry", delay=max(o.delay for o in kept.values()), kept=tuple(kept))
+            return HandlerResult("stop", stop.error, kept=tuple(kept))
+        return HandlerResult("retry", delay=max(o.delay for o in kept.values()), kept=tuple(kept))
 
 
 def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:
@@ -167,7 +168,7 @@ def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, B
 def _batch_failure(error: BaseException) -> BatchFailure | None:
     """What says which messages failed: the error, or all of a TaskGroup's together."""
     named: dict[Any, BaseException] = {}
-    for one in leaves(error):
+    for one in flatten_group(error):
         if not isinstance(one, BatchFailure):
             return None
         named.update(one.errors)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 
 from .commits import Commits
 
@@ -25,14 +25,14 @@ class CommitLoop:
     def __init__(
         self,
         commits: Commits,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         member: Callable[[], GroupMember],
         *,
         interval: float,
         only_gaps: bool,
     ) -> None:
         self._commits = commits
-        self._ledger = ledger
+        self._offsets = offsets
         self._member = member
         self._interval = interval
         self._only_gaps = only_gaps
@@ -59,5 +59,5 @@ class CommitLoop:
 
     def _catch_up(self) -> None:
         # Always true between two steps: what getmany hands out is registered in the same one.
-        for partition, (start, position) in self._member().progress(self._ledger).items():
-            self._ledger.advance(partition, start, position)
+        for partition, (start, position) in self._member().progress(self._offsets).items():
+            self._offsets.advance(partition, start, position)

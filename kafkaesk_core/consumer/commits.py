@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.offset_commits import CommitResult
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 
 __all__ = ["Commits", "Reason"]
 
@@ -29,13 +29,13 @@ class Commits:
 
     `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker. `lost`
     is called when the answer is that the group has given our partitions to others; `catch_up`,
-    before offsets are chosen, lets the ledger know what the client has passed over.
+    before offsets are chosen, lets the tracker know what the client has passed over.
     """
 
     def __init__(
-        self, ledger: Ledger[TopicPartition], send: Send, *, group: str, timeout: float
+        self, offsets: OffsetTracker[TopicPartition], send: Send, *, group: str, timeout: float
     ) -> None:
-        self._ledger = ledger
+        self._offsets = offsets
         self._send = send
         self._group = group
         self._timeout = timeout
@@ -79,7 +79,7 @@ class Commits:
         try:
             async with asyncio.timeout(self._timeout), self._lock:
                 self.catch_up()
-                offsets = self._ledger.propose(only_gaps=only_gaps)
+                offsets = self._offsets.propose(only_gaps=only_gaps)
                 if not offsets:
                     return
                 await self.layers(offsets, reason)
@@ -89,7 +89,7 @@ class Commits:
         self._report_postponed(reason, only_gaps)
 
     def _report_postponed(self, reason: Reason, only_gaps: bool) -> None:
-        left = self._ledger.propose(only_gaps=only_gaps).keys() - self._unknown
+        left = self._offsets.propose(only_gaps=only_gaps).keys() - self._unknown
         if reason in ("revoke", "stop") and left:
             self.counts["postponed"] += len(left)
             logger.warning(
@@ -106,12 +106,12 @@ class Commits:
         Raises:
             CommitError: the partitions are no longer ours, or the broker refused or kept silent.
         """
-        clamped = self._ledger.clamp(offsets)
+        clamped = self._offsets.clamp(offsets)
         if not clamped:
             return
         if not self._is_open:
             raise self._failed("the partitions are being handed over")
-        epochs = {partition: self._ledger.epoch(partition) for partition in clamped}
+        epochs = {partition: self._offsets.epoch(partition) for partition in clamped}
         sending = asyncio.ensure_future(self._send(clamped, self._timeout))
         self._in_flight = sending
         try:
@@ -120,7 +120,7 @@ class Commits:
             # Cancelled from outside, in the middle: it may have been stored.
             if not sending.done():
                 sending.cancel()
-                self._ledger.mark_uncertain(clamped)
+                self._offsets.mark_uncertain(clamped)
         self._note(clamped, epochs, sending)
 
     def _note(
@@ -131,11 +131,11 @@ class Commits:
     ) -> None:
         error = None if sent.cancelled() else sent.exception()
         if sent.cancelled() or error is not None:
-            self._ledger.mark_uncertain(offsets)
+            self._offsets.mark_uncertain(offsets)
             raise self._failed(str(error) if error else "interrupted by a handover") from error
         result = sent.result()
         for partition in result.stored:
-            self._ledger.acknowledge(partition, epochs[partition], offsets[partition])
+            self._offsets.acknowledge(partition, epochs[partition], offsets[partition])
         self._note_unknown(result)
         if result.is_lost:
             self.lost()

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 from kafkaesk_core.errors import DecodeError, Disposition, HandlerError, HandlerTimeoutError
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import GIVEN_UP, Outcome, leaves, outcome_of, unwrapped
+from kafkaesk_core.offsets import (
+    GIVEN_UP,
+    HandlerResult,
+    decide_result,
+    flatten_group,
+    unwrap_group,
+)
 from kafkaesk_core.router import Subscription
 
 __all__ = ["Failures"]
@@ -39,19 +45,21 @@ class Failures:
         self._blame = blame
         self.counts: Counter[str] = Counter()
 
-    def decide(self, error: BaseException, message: IncomingMessage) -> Outcome:
+    def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
         """What becomes of a message that failed of `error`.
 
         Raises:
             BaseException: the error itself, if it is the cancellation of the running task or an
                 exit: no failure, and the message is not done.
         """
-        error = unwrapped(error)
-        if _is_cancelled(error) or not all(isinstance(one, FAILURES) for one in leaves(error)):
+        error = unwrap_group(error)
+        if _is_cancelled(error) or not all(
+            isinstance(one, FAILURES) for one in flatten_group(error)
+        ):
             raise error
-        return outcome_of(error, self._subscription.on_error, message)
+        return decide_result(error, self._subscription.on_error, message)
 
-    def give_up(self, error: BaseException, messages: Messages) -> Outcome:
+    def give_up(self, error: BaseException, messages: Messages) -> HandlerResult:
         """What becomes of messages that fail while their partition is taken from them.
 
         They come again, so nothing is decided: most of it is what a handler makes of its
@@ -60,7 +68,9 @@ class Failures:
         Raises:
             BaseException: as `decide` does.
         """
-        if _is_cancelled(error) or not all(isinstance(one, FAILURES) for one in leaves(error)):
+        if _is_cancelled(error) or not all(
+            isinstance(one, FAILURES) for one in flatten_group(error)
+        ):
             raise error
         self.counts["given_up"] += len(messages)
         logger.info(
@@ -69,7 +79,7 @@ class Failures:
         )
         return GIVEN_UP
 
-    def tell(self, outcome: Outcome, messages: Messages) -> None:
+    def tell(self, outcome: HandlerResult, messages: Messages) -> None:
         """Count and log one decision on these messages, or stop the application for it."""
         if outcome.kind == "skip":
             logger.warning("%s; skipped: %s", self._told(messages), self._reason(outcome, messages))
@@ -119,7 +129,7 @@ class Failures:
         failed.__cause__ = cause
         return failed
 
-    def _reason(self, outcome: Outcome, messages: Messages) -> str:
+    def _reason(self, outcome: HandlerResult, messages: Messages) -> str:
         error = outcome.error
         if isinstance(error, Disposition):
             return str(error) or f"the handler raised {type(error).__name__}"
@@ -174,7 +184,7 @@ def _described(error: BaseException | None) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, BaseExceptionGroup):
-            text += f": {', '.join(_described(one) for one in leaves(error))}"
+            text += f": {', '.join(_described(one) for one in flatten_group(error))}"
         return text
     except Exception:
         return f"{type(error).__name__}, whose text cannot be shown"

@@ -15,19 +15,17 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.errors import CommitError, KafkaeskError
 from kafkaesk_core.event_loop import check_loop
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.newcomers import Assignor, Newcomers
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import App, IncomingMessage
-from kafkaesk_core.outcome import Outcome
+from kafkaesk_core.offsets import HandlerResult, OffsetTracker
 from kafkaesk_core.plugins.chains import find_codes
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.scheduler import BatchLanes, Lanes
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.topics import Topics
@@ -72,7 +70,7 @@ class GroupConsumer:
         settings: Settings,
         servers: Sequence[str],
         blame: Callable[[BaseException], str | None],
-        on_finished: Callable[[Outcome], None] | None,
+        on_finished: Callable[[HandlerResult], None] | None,
     ) -> None:
         self.group = group
         self._settings = settings
@@ -80,7 +78,7 @@ class GroupConsumer:
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
-        self._ledger: Ledger[TopicPartition] = Ledger()
+        self._offsets: OffsetTracker[TopicPartition] = OffsetTracker()
         self._routes = [
             self._new_route(
                 subscription, binding, Failures(subscription, stopped=self._fail, blame=blame)
@@ -88,7 +86,7 @@ class GroupConsumer:
             for subscription, binding in bindings.items()
         ]
         self._intake = Intake(
-            self._ledger,
+            self._offsets,
             self._routes,
             stream_of=topics.stream_of,
             max_bytes=settings.fetch_buffer_bytes,
@@ -97,11 +95,11 @@ class GroupConsumer:
         new_member = partial(GroupMember, servers, group, self._member_options())
         self._seat = Seat(group, new_member, self._pattern(), settings.start_timeout)
         self._commits = Commits(
-            self._ledger, self._seat.commit, group=group, timeout=settings.commit_timeout
+            self._offsets, self._seat.commit, group=group, timeout=settings.commit_timeout
         )
         self._commit_loop = CommitLoop(
             self._commits,
-            self._ledger,
+            self._offsets,
             lambda: self._seat.member,
             interval=settings.auto_commit_interval_ms / 1000,
             only_gaps=not settings.auto_commit,  # records are committed by their handlers
@@ -116,7 +114,7 @@ class GroupConsumer:
         settings = self._settings
         return Rebalance(
             self.group,
-            self._ledger,
+            self._offsets,
             self._commits,
             self._intake,
             [route.lanes for route in self._routes],
@@ -128,7 +126,7 @@ class GroupConsumer:
     def _new_vitals(self) -> Vitals:
         return Vitals(
             self.group,
-            self._ledger,
+            self._offsets,
             self._intake,
             self._commits,
             self._rebalance,
@@ -140,7 +138,7 @@ class GroupConsumer:
         client = self._settings.client
         positions = Positions(
             lambda: self._seat.member,
-            self._ledger,
+            self._offsets,
             group=self.group,
             policy=client.auto_offset_reset,
             newcomers=self._newcomers,
@@ -149,7 +147,7 @@ class GroupConsumer:
         )
         return Polling(
             self._seat,
-            self._ledger,
+            self._offsets,
             self._intake,
             self._rebalance,
             positions,
@@ -164,7 +162,7 @@ class GroupConsumer:
         settings = self._settings.with_overrides(subscription.overrides)
         limit, finished = subscription.concurrency, self._on_finished
         if isinstance(binding, BatchBinding):
-            batches = BatchHandling(subscription, binding, self._ledger, failures, finished)
+            batches = BatchHandling(subscription, binding, self._offsets, failures, finished)
             size, timeout = subscription.batch_limits
             lanes = BatchLanes[Job](
                 batches.run, size=size, timeout=timeout, concurrency=limit, failed=self._fail
@@ -172,7 +170,7 @@ class GroupConsumer:
             return Route(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
-        handling = MessageHandling(subscription, binding, self._ledger, failures, finished)
+        handling = MessageHandling(subscription, binding, self._offsets, failures, finished)
         return Route(handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings)
 
     def _member_options(self) -> dict[str, Any]:
@@ -280,7 +278,7 @@ class GroupConsumer:
         if message.is_closed:
             return
         partition = TopicPartition(message.topic, message.partition)
-        if not self._ledger.finish(partition, message.epoch, message.offset):
+        if not self._offsets.finish(partition, message.epoch, message.offset):
             raise CommitError(
                 f"{message.topic}[{message.partition}]@{message.offset} is not committed: "
                 f"group {self.group} has given the partition to another member"
@@ -298,7 +296,7 @@ class GroupConsumer:
         """Take no more records, and start no more handlers than a clean handover needs."""
         self._intake.is_open = False
         for route in self._routes:
-            route.lanes.drain(list(self._ledger))
+            route.lanes.drain(list(self._offsets))
 
     async def stop(self, shutdown: Shutdown) -> None:
         """Drain, commit, leave the group, within what `shutdown` leaves of its time."""

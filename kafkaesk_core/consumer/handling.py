@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.handlers import Binding
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import DONE, Outcome
+from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription
 
 from .failures import Failures
@@ -20,7 +19,7 @@ from .job import Job
 __all__ = ["Finished", "Handling", "MessageHandling"]
 
 S = TypeVar("S")
-Finished = Callable[[Outcome], None]
+Finished = Callable[[HandlerResult], None]
 
 
 class Handling(Generic[S]):
@@ -36,7 +35,7 @@ class Handling(Generic[S]):
         self,
         subscription: Subscription,
         innermost: Callable[[S], Awaitable[Any]],
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         failures: Failures,
         finished: Finished | None,
     ) -> None:
@@ -44,7 +43,7 @@ class Handling(Generic[S]):
         self.innermost = innermost
         self.layers = innermost
         self.failures = failures
-        self._ledger = ledger
+        self._offsets = offsets
         self._finished = finished
         self._done = 0
 
@@ -53,13 +52,13 @@ class Handling(Generic[S]):
         """Outcomes since the start."""
         return self.failures.counts + Counter(done=self._done)
 
-    def finish(self, job: Job, outcome: Outcome) -> None:
+    def finish(self, job: Job, outcome: HandlerResult) -> None:
         """Close the offset of a record that is finished with."""
         portion, offset = job.portion, job.offset
         if (
             job.is_closed
             or portion.finish(offset)
-            or self._ledger.finish(portion.partition, portion.epoch, offset)
+            or self._offsets.finish(portion.partition, portion.epoch, offset)
         ):
             portion.holding.size -= portion.room
             if outcome is DONE:
@@ -68,7 +67,7 @@ class Handling(Generic[S]):
                 self.failures.counts[outcome.kind] += 1
             if self._finished is not None:
                 self._finished(outcome)
-        # else: another member owns the partition by now; counted by the ledger
+        # else: another member owns the partition by now; the offset tracker counts it
 
 
 class MessageHandling(Handling[IncomingMessage]):
@@ -80,14 +79,14 @@ class MessageHandling(Handling[IncomingMessage]):
         self,
         subscription: Subscription,
         binding: Binding,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         failures: Failures,
         finished: Finished | None,
     ) -> None:
         innermost = failures.limited(binding.call, lambda message: (message,))
-        super().__init__(subscription, innermost, ledger, failures, finished)
+        super().__init__(subscription, innermost, offsets, failures, finished)
 
-    async def run(self, jobs: Iterable[Job]) -> Outcome:
+    async def run(self, jobs: Iterable[Job]) -> HandlerResult:
         """Handle records, each once, and close their offsets, until one is not finished with.
 
         Raises:
@@ -109,7 +108,7 @@ class MessageHandling(Handling[IncomingMessage]):
                 self.finish(job, DONE)
         return DONE
 
-    def _failed(self, error: BaseException, job: Job) -> Outcome:
+    def _failed(self, error: BaseException, job: Job) -> HandlerResult:
         if job.portion.holding.is_given_up:
             return self.failures.give_up(error, (job,))
         outcome = self.failures.decide(error, job)

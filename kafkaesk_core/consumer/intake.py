@@ -9,10 +9,10 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import SubscriptionError
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable, Unreadable
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import Ordering
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.settings import Settings
 
 from .handling import Handling
@@ -46,17 +46,17 @@ class Route:
 
 
 class Intake:
-    """Registers records in the ledger and queues them, bounded by records and by bytes."""
+    """Registers and queues records, bounded in number and in bytes."""
 
     def __init__(
         self,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         routes: Sequence[Route],
         *,
         stream_of: Callable[[str], str | None],
         max_bytes: int,
     ) -> None:
-        self._ledger = ledger
+        self._offsets = offsets
         self._routes = routes
         self._stream_of = stream_of
         self._max_bytes = max_bytes
@@ -69,7 +69,7 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """Whether partitions are assigned and no more of any of them is wanted now."""
-        return self.is_open and len(self._ledger) > 0 and not self.wanted()
+        return self.is_open and len(self._offsets) > 0 and not self.wanted()
 
     @property
     def buffered_bytes(self) -> int:
@@ -107,17 +107,17 @@ class Intake:
 
     def wanted(self) -> list[TopicPartition]:
         """Partitions of which more records may be taken now."""
-        if not self.is_open or not self._ledger:
+        if not self.is_open or not self._offsets:
             return []
         # One half is for whoever comes first; of the other, each partition has a share that no
         # other can take: one that waits, or is slow, keeps nobody from reading.
-        count = len(self._ledger)
+        count = len(self._offsets)
         common = self._max_bytes / 2 if count > 1 else self._max_bytes
         share = common / count
         is_common_full = self.buffered_bytes >= common
         return [
             partition
-            for partition in self._ledger
+            for partition in self._offsets
             if not (is_common_full and self._size(partition) >= share) and self._has_room(partition)
         ]
 
@@ -127,7 +127,7 @@ class Intake:
 
     def _has_room(self, partition: TopicPartition) -> bool:
         route, _ = self.route(partition.topic)
-        if self._ledger.open_count(partition) >= route.settings.max_uncommitted:
+        if self._offsets.open_count(partition) >= route.settings.max_uncommitted:
             return False
         waiting, parked = route.lanes.size(partition), route.lanes.parked(partition)
         if parked and route.ordering == "partition":
@@ -148,13 +148,13 @@ class Intake:
         """Register and queue records of one partition, without a wait in between (rule 20)."""
         route, stream = self.route(partition.topic)
         offsets = [record.offset for record in records]
-        epoch = self._ledger.register(partition, offsets, self._clock())
+        epoch = self._offsets.register(partition, offsets, self._clock())
         contents = [len(r.value or b"") + len(r.key or b"") for r in records]
         total = RECORD_OVERHEAD * len(records) + sum(contents)
         holding = self._holdings.setdefault(partition, Holding())
         holding.size += total
         room = total / len(records)
-        finish = self._ledger.finisher(partition)
+        finish = self._offsets.finisher(partition)
         portion = Portion(partition, epoch, stream, finish=finish, holding=holding, room=room)
         key_of = _KEYS[route.ordering]
         if isinstance(records, PartlyUnreadable):

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
 from kafkaesk_core.kafka.newcomers import Newcomers
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.tasks import finish
 
 from .intake import Intake
@@ -39,7 +39,7 @@ class Polling:
     def __init__(
         self,
         seat: Seat,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         intake: Intake,
         rebalance: Rebalance,
         positions: Positions,
@@ -49,7 +49,7 @@ class Polling:
         request_timeout: float,
     ) -> None:
         self._seat = seat
-        self._ledger = ledger
+        self._offsets = offsets
         self._intake = intake
         self._rebalance = rebalance
         self._positions = positions
@@ -75,7 +75,7 @@ class Polling:
                 self._vitals.troubled(str(self._seat.reason(broken)))
                 is_lost = not self._seat.member.is_stable
                 # A stop that cancels us waits for the handover: it commits what is finished.
-                await finish(self._rebalance.revoked(frozenset(self._ledger), is_lost=is_lost))
+                await finish(self._rebalance.revoked(frozenset(self._offsets), is_lost=is_lost))
                 await self._seat.replace(broken)
             except MemberRefused as refused:
                 raise self._seat.reason(refused) from refused.__cause__
@@ -93,7 +93,7 @@ class Polling:
         member = self._seat.member
         wanted = self._intake.wanted()
         timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
-        if wanted and len(wanted) < len(self._ledger):
+        if wanted and len(wanted) < len(self._offsets):
             timeout_ms = HELD_BACK_POLL_MS
         if self._intake.is_full:
             timeout_ms = 0
@@ -104,8 +104,8 @@ class Polling:
             self._newcomers.begin()
             self._vitals.troubled(None)
         for partition, records in batch.items():
-            if partition in self._ledger and self._intake.is_open:
-                if self._ledger.is_behind(partition, records[0].offset):
+            if partition in self._offsets and self._intake.is_open:
+                if self._offsets.is_behind(partition, records[0].offset):
                     self._positions.rewound(partition, records[0].offset)
                 self._intake.take(partition, records)
             elif member.is_assigned(partition):

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.newcomers import Newcomers
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 
 __all__ = ["Positions"]
 
@@ -28,7 +28,7 @@ class Positions:
     def __init__(
         self,
         member: Callable[[], GroupMember],
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         *,
         group: str,
         policy: str,
@@ -37,7 +37,7 @@ class Positions:
         owes: Callable[[], None],
     ) -> None:
         self._member = member
-        self._ledger = ledger
+        self._offsets = offsets
         self._group = group
         self._policy = policy
         self._newcomers = newcomers
@@ -52,7 +52,7 @@ class Positions:
             BrokerError: the policy is "none".
             TimeoutError: the broker did not tell the offsets in time.
         """
-        epochs = {tp: self._ledger.epoch(tp) for tp in missing if tp in self._ledger}
+        epochs = {tp: self._offsets.epoch(tp) for tp in missing if tp in self._offsets}
         if not epochs:
             return
         if self._policy == "none":
@@ -60,7 +60,7 @@ class Positions:
         self._newcomers.begin()
         found = await self._find(epochs, missing, timeout)
         for partition, epoch in epochs.items():
-            is_ours = self._ledger.epoch(partition) == epoch
+            is_ours = self._offsets.epoch(partition) == epoch
             if is_ours and self._member().is_assigned(partition) and partition in found:
                 self._move(partition, missing[partition], found[partition])
 
@@ -106,10 +106,10 @@ class Positions:
             *(partition.topic, partition.partition, self._group, offset),
         )
         self._forget(partition)
-        self._ledger.start_at(partition, offset)
+        self._offsets.start_at(partition, offset)
 
     def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
-        position = self._ledger.state(partition).position
+        position = self._offsets.state(partition).position
         return position is None or offset < position
 
     def _start_anew(self, partition: TopicPartition, offset: int, *, is_first: bool) -> None:
@@ -118,7 +118,7 @@ class Positions:
         # before the first commit would skip what came in between (rule 9). The same holds where
         # what it had committed is not in the log any more.
         is_owed = self._policy == "latest" or not is_first
-        self._ledger.start_at(partition, offset, commit=is_owed)
+        self._offsets.start_at(partition, offset, commit=is_owed)
         if is_owed:
             self._owes()
 

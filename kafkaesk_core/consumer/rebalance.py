@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import RebalanceEvent
+from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.shutdown import Shutdown
 
 from .commits import Commits, Reason
@@ -46,7 +46,7 @@ class Rebalance:
     def __init__(
         self,
         group: str,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         commits: Commits,
         intake: Intake,
         lanes: Sequence[Lanes[Job]],
@@ -56,7 +56,7 @@ class Rebalance:
         notify: Callable[[RebalanceEvent], None],
     ) -> None:
         self._group = group
-        self._ledger = ledger
+        self._offsets = offsets
         self._commits = commits
         self._intake = intake
         self._lanes = lanes
@@ -68,7 +68,7 @@ class Rebalance:
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self.counts: Counter[str] = Counter()
-        commits.lost = lambda: intake.give_up(list(ledger))
+        commits.lost = lambda: intake.give_up(list(offsets))
 
     # --- from the coordinator
 
@@ -76,8 +76,8 @@ class Rebalance:
         """Start with partitions; no await: no heartbeat is sent meanwhile (rule 20)."""
         if self._is_stopping:
             return
-        self._ledger.revoke(list(self._ledger))
-        self._ledger.assign(partitions)
+        self._offsets.revoke(list(self._offsets))
+        self._offsets.assign(partitions)
         self._commits.open()
         self._intake.is_open = True
         self.counts["assigned"] += 1
@@ -92,7 +92,7 @@ class Rebalance:
             if not is_lost:
                 self.counts["revoked"] += 1
                 await self._hand_over("revoke", self._limits.drain)
-            elif self._ledger:
+            elif self._offsets:
                 await self._lose()
         event = RebalanceEvent("lost" if is_lost else "revoked", partitions, self._group)
         logger.info("group %s: %s %s", self._group, event.kind, _told(partitions))
@@ -100,10 +100,10 @@ class Rebalance:
 
     async def _lose(self) -> None:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
-        owned = list(self._ledger)
+        owned = list(self._offsets)
         self._intake.is_open = False
         self._intake.give_up(owned)  # before the first wait: what fails meanwhile comes again
-        self._ledger.revoke(owned)
+        self._offsets.revoke(owned)
         await self._commits.close()
         self.forget(owned)
         self._count_loss()
@@ -143,13 +143,13 @@ class Rebalance:
     # --- the handover
 
     async def _hand_over(self, reason: Reason, drain: float) -> None:
-        owned = list(self._ledger)
+        owned = list(self._offsets)
         self._intake.is_open = False
         try:
             await self._finish(owned, reason, drain)
         finally:
             # Whatever went wrong: nothing of these partitions counts from here on.
-            self._ledger.revoke(owned)
+            self._offsets.revoke(owned)
             self._close(owned)
             self._abandon(owned)
 
@@ -191,7 +191,7 @@ class Rebalance:
 
     def _count_redelivered(self, owned: Collection[TopicPartition]) -> None:
         """Rule 10: what a next owner handles again, as far as this member knows."""
-        finished = sum(self._ledger.state(partition).uncommitted for partition in owned)
+        finished = sum(self._offsets.state(partition).uncommitted for partition in owned)
         running = sum(lanes.size(partition) for lanes in self._lanes for partition in owned)
         self.counts["redelivered_finished"] += finished
         self.counts["redelivered_running"] += running

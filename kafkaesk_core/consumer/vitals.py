@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.status import GroupStatus, PartitionStatus
 
 from .commits import Commits
@@ -35,7 +35,7 @@ class Vitals:
     def __init__(
         self,
         group: str,
-        ledger: Ledger[TopicPartition],
+        offsets: OffsetTracker[TopicPartition],
         intake: Intake,
         commits: Commits,
         rebalance: Rebalance,
@@ -43,7 +43,7 @@ class Vitals:
         member: Callable[[], GroupMember],
     ) -> None:
         self._group = group
-        self._ledger = ledger
+        self._offsets = offsets
         self._intake = intake
         self._commits = commits
         self._rebalance = rebalance
@@ -93,7 +93,7 @@ class Vitals:
 
         `lag` is how late the event loop was, in seconds.
         """
-        self.freshness.look(list(self._ledger), self._intake.wanted(), self._member().last_answer)
+        self.freshness.look(list(self._offsets), self._intake.wanted(), self._member().last_answer)
         self._loop_lag = lag
         for route in self._routes:
             seconds = route.handling.subscription.timeout_seconds
@@ -151,7 +151,7 @@ class Vitals:
         """
         ages = self._ages()
         found = []
-        for partition in self._ledger:
+        for partition in self._offsets:
             age, limit = ages.get(partition, 0.0), self._max_age(partition)
             if age > limit:
                 found.append(
@@ -163,8 +163,8 @@ class Vitals:
     def _delayed(self) -> list[str]:
         """Partitions of which records wait for a turn, and none has had one for long."""
         ages, found, now = self._ages(), [], self._clock()
-        for partition in self._ledger:
-            limit, since = self._max_age(partition), self._ledger.state(partition).oldest_since
+        for partition in self._offsets:
+            limit, since = self._max_age(partition), self._offsets.state(partition).oldest_since
             is_parked = self._intake.route(partition.topic)[0].lanes.parked(partition) > 0
             is_waiting = partition not in ages and not is_parked
             if is_waiting and since is not None and now - since > limit:
@@ -183,8 +183,8 @@ class Vitals:
 
     def status(self) -> GroupStatus:
         """A snapshot of the group."""
-        partitions = tuple(self._partition_status(p) for p in sorted(self._ledger))
-        counts: Counter[str] = Counter(stale_completions=self._ledger.stale_completions)
+        partitions = tuple(self._partition_status(p) for p in sorted(self._offsets))
+        counts: Counter[str] = Counter(stale_completions=self._offsets.stale_completions)
         counts.update(self._commits.counts)
         counts.update(self._rebalance.counts)
         for route in self._routes:
@@ -195,13 +195,13 @@ class Vitals:
             partitions=partitions,
             running=sum(route.lanes.running for route in self._routes),
             stuck=sum(route.lanes.stuck for route in self._routes),
-            uncommitted=sum(self._ledger.state(p).uncommitted for p in self._ledger),
+            uncommitted=sum(self._offsets.state(p).uncommitted for p in self._offsets),
             buffered_bytes=self._intake.buffered_bytes,
             counts=dict(counts),
         )
 
     def _partition_status(self, partition: TopicPartition) -> PartitionStatus:
-        state, member = self._ledger.state(partition), self._member()
+        state, member = self._offsets.state(partition), self._member()
         end = member.high_watermark(partition)
         lanes = self._intake.route(partition.topic)[0].lanes
         parked = lanes.parked(partition)

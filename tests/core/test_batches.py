@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.batch_lanes import BatchLanes
 from kafkaesk_core.consumer.batch_handling import BatchHandling
 from kafkaesk_core.consumer.failures import Failures
 from kafkaesk_core.consumer.job import Holding, Job, Portion
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import DONE, Outcome
+from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.scheduler import BatchLanes
 from kafkaesk_testing import eventually
 
 A = TopicPartition("topic", 0)
@@ -35,10 +34,10 @@ class Runs:
 
     def __init__(self, *, blocks: bool = False) -> None:
         self.batches: list[list[int]] = []
-        self.ends: list[asyncio.Future[Outcome]] = []
+        self.ends: list[asyncio.Future[HandlerResult]] = []
         self._blocks = blocks
 
-    async def __call__(self, items: Sequence[int]) -> Outcome:
+    async def __call__(self, items: Sequence[int]) -> HandlerResult:
         self.batches.append(list(items))
         if not self._blocks:
             return DONE
@@ -99,7 +98,7 @@ async def test_rule_13_what_is_kept_comes_first_again() -> None:
 
     submit(lanes, 0, 1, 2, 3, 4)
     await eventually(lambda: len(runs.ends) == 1)
-    runs.ends[0].set_result(Outcome("retry", kept=(1, 3)))
+    runs.ends[0].set_result(HandlerResult("retry", kept=(1, 3)))
     await eventually(lambda: len(runs.ends) == 2)
 
     assert lanes.size("group") == 3
@@ -155,7 +154,7 @@ async def test_a_closed_partition_counts_a_running_batch_as_one_zombie() -> None
 Handler = Callable[[list[Any], Messages], Awaitable[Any]]
 
 
-class NotingLedger(Ledger[TopicPartition]):
+class NotingTracker(OffsetTracker[TopicPartition]):
     """Knows which offset was closed last."""
 
     last_finished = -1
@@ -181,20 +180,20 @@ class Batch:
         async def func(data: list[bytes]) -> None: ...
 
         subscription = Subscription("id", func, "group", pattern="*", **options)
-        self.ledger = NotingLedger()
-        self.ledger.assign([A])
-        epoch = self.ledger.register(A, range(count), 0.0)
+        self.tracker = NotingTracker()
+        self.tracker.assign([A])
+        epoch = self.tracker.register(A, range(count), 0.0)
         self.stopped: list[Exception] = []
         self.finished: list[tuple[int, str]] = []
         self.handling = BatchHandling(
             subscription,
             BatchBinding(self._decode, handler),
-            self.ledger,
+            self.tracker,
             Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
-            lambda outcome: self.finished.append((self.ledger.last_finished, outcome.kind)),
+            lambda outcome: self.finished.append((self.tracker.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
-        finish = self.ledger.finisher(A)
+        finish = self.tracker.finisher(A)
         portion = Portion(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
         self.jobs = [Job(self._record(n), portion) for n in range(count)]
 
@@ -207,7 +206,7 @@ class Batch:
             raise ValueError(f"cannot decode {message.offset}")
         return int(message.value or b"")
 
-    async def run(self) -> Outcome:
+    async def run(self) -> HandlerResult:
         """One turn, as the lane does it: what is kept stays."""
         outcome = await self.handling.run(self.jobs)
         self.jobs = [self.jobs[index] for index in outcome.kept]
@@ -235,7 +234,7 @@ async def test_s9_a_handler_that_returns_has_done_all() -> None:
 
     assert await batch.run() == DONE
     assert got == [[0, 1, 2]]
-    assert batch.ledger.watermark(A) == 3
+    assert batch.tracker.watermark(A) == 3
     assert batch.handling.counts == {"done": 3}
 
 
@@ -245,7 +244,7 @@ async def test_an_exception_fails_the_whole_batch() -> None:
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
-    assert batch.ledger.watermark(A) == 0
+    assert batch.tracker.watermark(A) == 0
     assert "topic[0]@0-2, 3 messages" in str(batch.stopped[0])
     assert batch.finished == []
 
@@ -257,7 +256,7 @@ async def test_a_batch_failure_fails_what_it_names_and_the_others_are_done() -> 
 
     assert (outcome.kind, outcome.kept) == ("stop", (1,))
     assert batch.finished == [(0, "done"), (2, "done")]
-    assert batch.ledger.watermark(A) == 1, "the ledger stays contiguous"
+    assert batch.tracker.watermark(A) == 1, "the tracker stays contiguous"
     assert "topic[0]@1 " in str(batch.stopped[0])
 
 
@@ -274,7 +273,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
-    assert batch.ledger.watermark(A) == 4
+    assert batch.tracker.watermark(A) == 4
 
 
 async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
@@ -307,7 +306,7 @@ async def test_stop_wins_and_keeps_what_would_be_retried() -> None:
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 2))
-    assert batch.ledger.watermark(A) == 0
+    assert batch.tracker.watermark(A) == 0
 
 
 async def test_on_error_decides_for_each_message() -> None:
@@ -418,7 +417,7 @@ async def test_d4_a_layer_that_raises_after_the_handler_fails_the_batch() -> Non
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
-    assert batch.ledger.watermark(A) == 0
+    assert batch.tracker.watermark(A) == 0
 
 
 async def test_a_layer_may_name_messages() -> None:
@@ -464,12 +463,12 @@ async def test_a_cancelled_batch_is_not_done() -> None:
 
 async def test_rule_3_a_batch_of_a_partition_that_has_gone_changes_nothing() -> None:
     batch = Batch(raising())
-    batch.ledger.assign([A])
+    batch.tracker.assign([A])
 
     await batch.run()
 
     assert batch.finished == []
-    assert batch.ledger.stale_completions == 3
+    assert batch.tracker.stale_completions == 3
 
 
 async def test_rule_29_a_layer_that_swallows_the_failure_of_a_decoding_ends_the_message() -> None:

@@ -17,10 +17,10 @@ from kafkaesk_core.errors import CommitError
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.kafka.offset_commits import CommitResult
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.settings import Settings
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
@@ -36,14 +36,14 @@ class FailsForA:
         await call_next(offsets)
 
 
-def route_of(stream: str, ledger: Ledger[TopicPartition]) -> Route:
+def route_of(stream: str, tracker: OffsetTracker[TopicPartition]) -> Route:
     async def handler(data: bytes) -> None: ...
 
     async def handle(message: Any) -> None: ...
 
     subscription = Subscription(stream, handler, "group", topics=[stream])
     failures = Failures(subscription, stopped=lambda _: None, blame=lambda _: None)
-    handling = MessageHandling(subscription, Binding(handle), ledger, failures, lambda *_: None)
+    handling = MessageHandling(subscription, Binding(handle), tracker, failures, lambda *_: None)
     return Route(handling, Lanes(handling.run), Settings())
 
 
@@ -51,21 +51,21 @@ class Group:
     """Two subscriptions of one group, each with a record that is done."""
 
     def __init__(self, *plugins: object) -> None:
-        self.ledger: Ledger[TopicPartition] = Ledger()
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
         self.stored: list[dict[TopicPartition, int]] = []
         self.refused: set[TopicPartition] = set()
-        routes = [route_of(stream, self.ledger) for stream in ("a", "b")]
-        intake = Intake(self.ledger, routes, stream_of=lambda topic: topic, max_bytes=1_000)
-        self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)
+        routes = [route_of(stream, self.tracker) for stream in ("a", "b")]
+        intake = Intake(self.tracker, routes, stream_of=lambda topic: topic, max_bytes=1_000)
+        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
         registry: Any = Plugins()
         for plugin in plugins:
             registry.register(plugin)
         app: Any = None
         Chains(routes, intake, self.commits).compile(registry, app)
-        self.ledger.assign([A, B])
+        self.tracker.assign([A, B])
         for partition in (A, B):
-            epoch = self.ledger.register(partition, [0], now=0.0)
-            self.ledger.finish(partition, epoch, 0)
+            epoch = self.tracker.register(partition, [0], now=0.0)
+            self.tracker.finish(partition, epoch, 0)
         self.commits.open()
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
@@ -85,7 +85,7 @@ async def test_a_layer_that_fails_does_not_keep_other_subscriptions_from_being_c
         await group.commits.commit("stop")
 
     assert group.stored == [{B: 1}]
-    assert group.ledger.propose() == {A: 1}
+    assert group.tracker.propose() == {A: 1}
 
 
 async def test_a_refused_topic_does_not_keep_other_subscriptions_from_being_committed() -> None:

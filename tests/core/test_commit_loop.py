@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.consumer.commit_loop import CommitLoop
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.kafka.offset_commits import CommitResult
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_testing import eventually
 
 A = TopicPartition("topic", 0)
@@ -37,13 +37,13 @@ class Group:
         self.sent: list[dict[TopicPartition, int]] = []
         self.looks = 0
         self.member = member
-        self.ledger: Ledger[TopicPartition] = Ledger()
-        self.ledger.assign([A])
-        self.ledger.finish(A, self.ledger.register(A, [4], now=0.0), 4)
-        self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
+        self.tracker.assign([A])
+        self.tracker.finish(A, self.tracker.register(A, [4], now=0.0), 4)
+        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
         self.commits.open()
         self.loop = CommitLoop(
-            self.commits, self.ledger, self._look, interval=interval, only_gaps=only_gaps
+            self.commits, self.tracker, self._look, interval=interval, only_gaps=only_gaps
         )
 
     def _look(self) -> Any:

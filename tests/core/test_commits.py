@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.offset_commits import CommitResult
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_testing import eventually
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
@@ -39,17 +39,17 @@ class Broker:
         return self.answer or CommitResult(stored=set(offsets))
 
 
-def given(done: int = 3) -> tuple[Commits, Broker, Ledger[TopicPartition]]:
-    ledger: Ledger[TopicPartition] = Ledger()
-    ledger.assign([A, B])
+def given(done: int = 3) -> tuple[Commits, Broker, OffsetTracker[TopicPartition]]:
+    tracker: OffsetTracker[TopicPartition] = OffsetTracker()
+    tracker.assign([A, B])
     for partition in (A, B):
-        epoch = ledger.register(partition, list(range(10)), now=0.0)
+        epoch = tracker.register(partition, list(range(10)), now=0.0)
         for offset in range(done):
-            ledger.finish(partition, epoch, offset)
+            tracker.finish(partition, epoch, offset)
     broker = Broker()
-    commits = Commits(ledger, broker, group="group", timeout=0.2)
+    commits = Commits(tracker, broker, group="group", timeout=0.2)
     commits.open()
-    return commits, broker, ledger
+    return commits, broker, tracker
 
 
 async def test_what_is_done_is_sent_once() -> None:
@@ -63,10 +63,10 @@ async def test_what_is_done_is_sent_once() -> None:
 
 async def test_what_the_client_has_passed_over_is_committed_with_what_is_done() -> None:
     """Rule 1: the marker of a transaction, behind its last record."""
-    commits, broker, ledger = given(done=10)
+    commits, broker, tracker = given(done=10)
 
     def catch_up() -> None:
-        ledger.advance(A, 0, 12)
+        tracker.advance(A, 0, 12)
 
     commits.catch_up = catch_up
     await commits.commit("interval")
@@ -76,11 +76,11 @@ async def test_what_the_client_has_passed_over_is_committed_with_what_is_done() 
 
 async def test_where_handlers_commit_only_gaps_are_committed_for_them() -> None:
     """Rule 17."""
-    commits, broker, ledger = given(done=10)
+    commits, broker, tracker = given(done=10)
     await commits.commit("manual")
-    epoch = ledger.register(B, [10], now=0.0)
-    ledger.finish(B, epoch, 10)
-    ledger.advance(A, 0, 12)
+    epoch = tracker.register(B, [10], now=0.0)
+    tracker.finish(B, epoch, 10)
+    tracker.advance(A, 0, 12)
 
     await commits.commit("interval", only_gaps=True)
 
@@ -109,7 +109,7 @@ async def test_nothing_is_sent_between_revocation_and_assignment() -> None:
 
 async def test_a_commit_in_flight_has_ended_when_close_returns() -> None:
     """K17: one that outlives the revocation could move the next owner's offset back."""
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
     broker.is_silent = True
     committing = asyncio.create_task(commits.commit("interval"))
     await eventually(lambda: broker.running)
@@ -119,7 +119,7 @@ async def test_a_commit_in_flight_has_ended_when_close_returns() -> None:
     assert broker.running == 0
     with pytest.raises(CommitError):
         await committing
-    assert ledger.propose() == {A: 3, B: 3}
+    assert tracker.propose() == {A: 3, B: 3}
 
 
 async def test_an_unanswered_commit_is_bounded_and_sent_again() -> None:
@@ -137,27 +137,27 @@ async def test_an_unanswered_commit_is_bounded_and_sent_again() -> None:
 
 
 async def test_a_refused_partition_does_not_keep_others_from_being_stored() -> None:
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
     broker.answer = CommitResult(stored={A}, refused={B: "TopicAuthorizationFailedError"})
 
     with pytest.raises(CommitError, match=r"topic\[1\] TopicAuthorizationFailedError"):
         await commits.commit("interval")
 
-    assert ledger.propose() == {B: 3}
+    assert tracker.propose() == {B: 3}
 
 
 async def test_f32_a_topic_that_the_coordinator_does_not_know_is_followed_on_and_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """K18, K67: deleted, it is revoked; new to the coordinator, it must still be read."""
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
     broker.answer = CommitResult(stored={A}, gone={B})
 
     await commits.commit("interval")
     broker.answer = CommitResult(gone={B})
     await commits.commit("stop")
 
-    assert list(ledger) == [A, B]
+    assert list(tracker) == [A, B]
     assert [record.getMessage() for record in caplog.records] == [
         "group group: the coordinator does not know topic topic; was it deleted?"
     ]
@@ -165,18 +165,18 @@ async def test_f32_a_topic_that_the_coordinator_does_not_know_is_followed_on_and
     broker.answer = None
     await commits.commit("interval")
     assert broker.sent == [{A: 3, B: 3}, {B: 3}, {B: 3}]
-    assert ledger.propose() == {}
+    assert tracker.propose() == {}
 
 
 async def test_lost_membership_is_an_error_and_stores_nothing() -> None:
     """K59: codes 22 and 25."""
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
     broker.answer = CommitResult(is_lost=True)
 
     with pytest.raises(CommitError, match="others"):
         await commits.commit("interval")
 
-    assert ledger.propose() == {A: 3, B: 3}
+    assert tracker.propose() == {A: 3, B: 3}
 
 
 async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
@@ -190,7 +190,7 @@ async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
 
 async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> None:
     """Rule 4, D8."""
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
 
     async def greedy(offsets: Any, reason: str) -> None:
         await commits.innermost({A: 99, TopicPartition("other", 0): 5})
@@ -199,7 +199,7 @@ async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> N
     await commits.commit("interval")
 
     assert broker.sent == [{A: 3}]
-    assert ledger.propose() == {B: 3}
+    assert tracker.propose() == {B: 3}
 
 
 async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
@@ -220,7 +220,7 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
 
 async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
     """D8, F45."""
-    commits, _, ledger = given()
+    commits, _, tracker = given()
 
     async def hang(offsets: Any, reason: str) -> None:
         await asyncio.sleep(60)
@@ -229,7 +229,7 @@ async def test_f45_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
     with pytest.raises(CommitError, match="not finished"):
         await commits.commit("interval")
 
-    assert ledger.propose() == {A: 3, B: 3}
+    assert tracker.propose() == {A: 3, B: 3}
 
 
 @pytest.mark.parametrize("end", ["unanswered", "interrupted", "stored"])
@@ -237,7 +237,7 @@ async def test_rule_6_what_a_commit_may_have_stored_of_before_a_rewind_is_commit
     end: str,
 ) -> None:
     """A crash before the next record is done would go on at the old offset, and skip to there."""
-    commits, broker, ledger = given()
+    commits, broker, tracker = given()
     rewound = asyncio.Event()
 
     async def send(offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
@@ -251,7 +251,7 @@ async def test_rule_6_what_a_commit_may_have_stored_of_before_a_rewind_is_commit
     committing = asyncio.create_task(commits.commit("interval"))
     await eventually(lambda: broker.sent)
 
-    ledger.start_at(A, 1)
+    tracker.start_at(A, 1)
     if end == "interrupted":
         committing.cancel()
     rewound.set()
@@ -259,12 +259,12 @@ async def test_rule_6_what_a_commit_may_have_stored_of_before_a_rewind_is_commit
     await commits.commit("interval")
 
     assert broker.sent[1][A] == 1
-    assert ledger.propose() == {}
+    assert tracker.propose() == {}
 
 
 async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_uncommitted() -> None:
     """Else the gaps behind it would count as records that their handler has not committed."""
-    commits, broker, ledger = given(done=10)
+    commits, broker, tracker = given(done=10)
 
     async def again(offsets: Any, reason: str) -> None:
         broker.is_silent = True
@@ -276,7 +276,7 @@ async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_unco
 
     commits.layers = again
     await commits.commit("manual")
-    ledger.advance(A, 0, 12)
+    tracker.advance(A, 0, 12)
 
-    assert ledger.state(A).uncommitted == 0
-    assert ledger.propose(only_gaps=True) == {A: 12}
+    assert tracker.state(A).uncommitted == 0
+    assert tracker.propose(only_gaps=True) == {A: 12}

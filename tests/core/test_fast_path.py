@@ -21,9 +21,9 @@ from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.intake import Intake, Route
 from kafkaesk_core.handlers import ArgumentProviders, bind
 from kafkaesk_core.hooks import PublishCall
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import Ordering, Subscription
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.schema.registry import Schemas
 from kafkaesk_core.settings import Settings
 from kafkaesk_testing import EmbeddedBroker
@@ -127,7 +127,7 @@ async def test_a_layer_costs_its_own_calls_and_that_of_its_coroutine() -> None:
 
 
 async def cost_of_handling(ordering: Ordering) -> Cost:
-    ledger: Ledger[TopicPartition] = Ledger()
+    tracker: OffsetTracker[TopicPartition] = OffsetTracker()
 
     async def handler(data: Content) -> None: ...
 
@@ -140,11 +140,11 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
         claim=nothing,
     )
     failures = Failures(subscription, stopped=nothing, blame=nothing)
-    handling = MessageHandling(subscription, binding, ledger, failures, None)
+    handling = MessageHandling(subscription, binding, tracker, failures, None)
     lanes: Lanes[Any] = Lanes(handling.run, concurrency=None if ordering == "partition" else 10)
     route = Route(handling, lanes, Settings())
-    intake = Intake(ledger, [route], stream_of=lambda topic: topic, max_bytes=10**9)
-    ledger.assign([PARTITION])
+    intake = Intake(tracker, [route], stream_of=lambda topic: topic, max_bytes=10**9)
+    tracker.assign([PARTITION])
     intake.is_open = True
     value = b'{"schema":"Content:1","data":{"number":1}}'
     offsets = iter(range(10 * MESSAGES))
@@ -159,7 +159,7 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
         assert await lanes.wait_idle([PARTITION], 5)
 
     cost = await measured(handle)
-    assert ledger.watermark(PARTITION) == 3 * MESSAGES
+    assert tracker.watermark(PARTITION) == 3 * MESSAGES
     assert await lanes.stop(1) == 0
     return cost
 

@@ -15,37 +15,36 @@ from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.job import Holding, Job, Portion
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.outcome import Outcome
+from kafkaesk_core.offsets import HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription
 
 PARTITION = TopicPartition("topic", 0)
 
 
 class One:
-    """One record at offset 5, its handling and its ledger."""
+    """One record at offset 5, its handling and its tracker."""
 
     def __init__(self, call: Callable[[IncomingMessage], Awaitable[Any]], on_error: Any) -> None:
         async def handler(data: bytes) -> None: ...
 
         subscription = Subscription("id", handler, "group", pattern="*", on_error=on_error)
-        self.ledger: Ledger[TopicPartition] = Ledger()
-        self.ledger.assign([PARTITION])
-        epoch = self.ledger.register(PARTITION, [5], 0.0)
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
+        self.tracker.assign([PARTITION])
+        epoch = self.tracker.register(PARTITION, [5], 0.0)
         self.stopped: list[Exception] = []
         failures = Failures(subscription, stopped=self.stopped.append, blame=lambda _: None)
-        self.handling = MessageHandling(subscription, Binding(call), self.ledger, failures, None)
+        self.handling = MessageHandling(subscription, Binding(call), self.tracker, failures, None)
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())
         self.holding = Holding()
         self.holding.size = 205.0
-        finish = self.ledger.finisher(PARTITION)
+        finish = self.tracker.finisher(PARTITION)
         portion = Portion(
             PARTITION, epoch, "stream", finish=finish, holding=self.holding, room=205.0
         )
         self.job = Job(record, portion)
 
-    def run(self) -> Coroutine[Any, Any, Outcome]:
+    def run(self) -> Coroutine[Any, Any, HandlerResult]:
         return self.handling.run([self.job])
 
 
@@ -61,7 +60,7 @@ async def test_f6_where_nothing_else_is_said_a_failure_stops_and_closes_no_offse
     outcome = await one.run()
 
     assert outcome.kind == "stop"
-    assert one.ledger.watermark(PARTITION) == 5
+    assert one.tracker.watermark(PARTITION) == 5
     assert len(one.stopped) == 1
 
 
@@ -94,7 +93,7 @@ async def test_a_cancelled_handler_leaves_its_record_open() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert one.ledger.watermark(PARTITION) == 5
+    assert one.tracker.watermark(PARTITION) == 5
     assert one.handling.counts == {}
 
 
@@ -180,7 +179,7 @@ async def test_an_exit_in_a_group_is_no_failure() -> None:
 
     with pytest.raises(BaseExceptionGroup):
         await one.run()
-    assert one.ledger.watermark(PARTITION) == 5
+    assert one.tracker.watermark(PARTITION) == 5
 
 
 # --- what fails after its partition was given up
@@ -219,7 +218,7 @@ async def test_rule_21_what_a_handler_makes_of_its_cancellation_decides_nothing(
 
     assert (await running).kind == "given up"
     assert one.stopped == []
-    assert one.ledger.watermark(PARTITION) == 5
+    assert one.tracker.watermark(PARTITION) == 5
     assert one.handling.counts == {"given_up": 1}
     assert "skipped" not in caplog.text
 
@@ -240,5 +239,5 @@ def test_a_handler_whose_event_loop_is_gone_is_closed_without_an_outcome() -> No
 
     handling.close()  # as the garbage collector does it
 
-    assert one.ledger.watermark(PARTITION) == 5
+    assert one.tracker.watermark(PARTITION) == 5
     assert one.stopped == []

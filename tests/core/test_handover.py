@@ -24,10 +24,10 @@ from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.newcomers import Newcomers
 from kafkaesk_core.kafka.offset_commits import CommitResult
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import OnError, Subscription
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_testing import eventually
@@ -54,7 +54,7 @@ class Engine:
         self.answer = asyncio.Event()
         self.answer.set()
         self.is_lost = False
-        self.ledger: Ledger[TopicPartition] = Ledger()
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
 
         async def handler(data: bytes) -> None: ...
 
@@ -62,21 +62,21 @@ class Engine:
         self.handling = MessageHandling(
             subscription,
             Binding(self._handle),
-            self.ledger,
+            self.tracker,
             Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
             None,
         )
         self.lanes: Lanes[Job] = Lanes(self.handling.run)
         self.intake = Intake(
-            self.ledger,
+            self.tracker,
             [Route(self.handling, self.lanes, Settings(max_uncommitted=100))],
             stream_of=lambda topic: topic,
             max_bytes=1_000_000,
         )
-        self.commits = Commits(self.ledger, self._send, group="group", timeout=1.0)
+        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
         self.rebalance = Rebalance(
             "group",
-            self.ledger,
+            self.tracker,
             self.commits,
             self.intake,
             [self.lanes],
@@ -173,7 +173,7 @@ def polling(engine: Engine, member: Member) -> Polling:
     vitals: Any = Vitals()
     return Polling(
         seat,
-        engine.ledger,
+        engine.tracker,
         engine.intake,
         engine.rebalance,
         vitals,
@@ -204,7 +204,7 @@ async def test_a_revocation_finishes_what_runs_and_commits_it() -> None:
 
     assert engine.handled == [0]
     assert engine.committed == [{A: 1}]
-    assert list(engine.ledger) == []
+    assert list(engine.tracker) == []
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
@@ -249,7 +249,7 @@ async def test_rule_17_a_commit_in_flight_is_finished_by_a_handover(
     engine.answer.clear()
 
     async def commit_by_hand(message: IncomingMessage) -> None:
-        engine.ledger.finish(A, message.epoch, message.offset)
+        engine.tracker.finish(A, message.epoch, message.offset)
         message.is_closed = True
         await engine.commits.commit("manual")
         engine.handled.append(message.offset)
@@ -292,9 +292,9 @@ async def test_rule_5_no_commit_runs_or_starts_when_a_revocation_has_returned(
     assert engine.sending == 0
     with pytest.raises(CommitError):
         await committing
-    engine.ledger.assign([A])
-    epoch = engine.ledger.register(A, [0], 0.0)
-    engine.ledger.finish(A, epoch, 0)
+    engine.tracker.assign([A])
+    epoch = engine.tracker.register(A, [0], 0.0)
+    engine.tracker.finish(A, epoch, 0)
     sent = len(engine.committed)
     with pytest.raises(CommitError, match="being handed over"):
         await engine.commits.commit("manual")
@@ -308,7 +308,7 @@ async def test_rule_22_a_commit_that_comes_too_late_is_no_failure_of_its_record(
     told: list[CommitError] = []
 
     async def commit_by_hand(message: IncomingMessage) -> None:
-        engine.ledger.finish(A, message.epoch, message.offset)
+        engine.tracker.finish(A, message.epoch, message.offset)
         try:
             await engine.commits.commit("manual")
         except CommitError as error:
@@ -339,7 +339,7 @@ async def test_lost_partitions_are_neither_waited_for_nor_committed() -> None:
     await engine.rebalance.revoked(frozenset([A]), is_lost=True)
 
     assert engine.committed == []
-    assert list(engine.ledger) == []
+    assert list(engine.tracker) == []
     assert engine.rebalance.counts["lost"] == 1
     assert engine.events[-1].kind == "lost"
 
@@ -365,9 +365,9 @@ async def test_a_zombies_completion_changes_nothing_after_the_partition_came_bac
     engine.take(A, 0)
 
     stubborn.set()
-    await eventually(lambda: engine.ledger.watermark(A) == 1)
+    await eventually(lambda: engine.tracker.watermark(A) == 1)
 
-    assert engine.ledger.stale_completions == 1
+    assert engine.tracker.stale_completions == 1
 
 
 async def test_f43_three_losses_in_a_short_time_point_to_a_duplicate_instance(caplog: Any) -> None:
@@ -424,7 +424,7 @@ async def test_records_that_come_while_partitions_are_handed_over_are_not_taken(
 
     await run_until(polling(engine, member), lambda: member.sought)
 
-    assert engine.ledger.state(A).position is None
+    assert engine.tracker.state(A).position is None
     assert member.sought == [(A, 7)]
 
 
@@ -448,7 +448,7 @@ async def test_a_full_partition_is_left_in_the_client_and_others_go_on() -> None
     await run_until(polling(engine, member), lambda: len(member.polled) > 3)
 
     assert all(A not in wanted for wanted in member.polled)
-    assert engine.ledger.state(B).position == 1
+    assert engine.tracker.state(B).position == 1
     assert await engine.lanes.stop(1) == 0
 
 
@@ -521,12 +521,12 @@ def positions(engine: Engine, member: Member, policy: str = "earliest") -> Posit
     untyped: Any = member
     return Positions(
         lambda: untyped,
-        engine.ledger,
+        engine.tracker,
         group="group",
         policy=policy,
         newcomers=Newcomers(member.partitions),
         forget=lambda partition: engine.rebalance.forget([partition]),
-        owes=lambda: engine.owed.append(engine.ledger.propose()),
+        owes=lambda: engine.owed.append(engine.tracker.propose()),
     )
 
 
@@ -561,7 +561,7 @@ async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> N
 
     assert member.sought == [(A, 10)]
     assert engine.committed == [{A: 11}]
-    assert engine.ledger.stale_completions == 0
+    assert engine.tracker.stale_completions == 0
 
 
 @pytest.mark.parametrize(("policy", "offset"), [("latest", 7), ("earliest", 5)])
@@ -618,7 +618,7 @@ async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     engine.release.set()
     await eventually(lambda: engine.handled == [2])
 
-    assert engine.ledger.watermark(A) == 3
+    assert engine.tracker.watermark(A) == 3
 
 
 async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_buffer() -> None:
@@ -627,7 +627,7 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
 
     async def commits_first(message: IncomingMessage) -> None:
         if message.attempt == 1:
-            engine.ledger.finish(A, message.epoch, message.offset)
+            engine.tracker.finish(A, message.epoch, message.offset)
             message.is_closed = True
             raise Retry(delay=0)
 
@@ -638,7 +638,7 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
 
     assert engine.intake.buffered_bytes == 0
     assert engine.handling.counts == {"retry": 1, "done": 1}
-    assert engine.ledger.stale_completions == 0
+    assert engine.tracker.stale_completions == 0
 
 
 async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginning() -> None:
@@ -654,7 +654,7 @@ async def test_rule_25_what_is_created_while_we_consume_is_read_from_the_beginni
     await latest.reset({A: None, B: None}, timeout=1.0)
 
     assert member.sought == [(A, 7), (A, 7), (B, 0)]
-    assert engine.ledger.propose() == {A: 7, B: 0}, "a restart must find them"
+    assert engine.tracker.propose() == {A: 7, B: 0}, "a restart must find them"
     assert engine.owed[-1] == {A: 7, B: 0}, "at once: a crash must not come first"
 
 
@@ -676,7 +676,7 @@ async def test_rule_33_a_broken_member_hands_over_as_long_as_it_is_one(is_stable
 
     assert engine.committed == ([{A: 1}] if is_stable else [])
     assert engine.events[-1].kind == ("revoked" if is_stable else "lost")
-    assert len(engine.ledger) == 0
+    assert len(engine.tracker) == 0
 
 
 @pytest.mark.parametrize("error", sorted(known_errors(), key=str), ids=lambda error: error.__name__)
@@ -698,10 +698,10 @@ async def test_f6_an_error_of_the_client_out_of_a_handler_skips_no_record(
     stopping.take(A, 0, 1)
     await eventually(lambda: stopping.stopped)
     retrying.take(A, 0, 1)
-    await eventually(lambda: retrying.ledger.watermark(A) == 2)
+    await eventually(lambda: retrying.tracker.watermark(A) == 2)
 
     assert attempts == [(0, 1), (0, 1), (0, 2), (1, 1)]
-    assert stopping.ledger.propose() == {}
+    assert stopping.tracker.propose() == {}
     assert isinstance(stopping.stopped[0].__cause__, error)
 
 

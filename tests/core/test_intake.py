@@ -14,10 +14,10 @@ from kafkaesk_core.consumer.intake import QUEUE_HIGH, READ_AHEAD, Intake, Route
 from kafkaesk_core.consumer.job import Job
 from kafkaesk_core.errors import Retry
 from kafkaesk_core.handlers import Binding
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.ledger import Ledger
 from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import Ordering, Subscription
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.settings import Settings
 from kafkaesk_testing import eventually
 
@@ -31,8 +31,8 @@ class Reading:
     def __init__(
         self, *partitions: TopicPartition, ordering: Ordering = "partition", limit: int = 10_000
     ) -> None:
-        self.ledger: Ledger[TopicPartition] = Ledger()
-        self.ledger.assign(partitions)
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
+        self.tracker.assign(partitions)
         self.release = asyncio.Event()
         self.handled: list[tuple[int, int]] = []
 
@@ -40,10 +40,12 @@ class Reading:
 
         subscription = Subscription("id", handler, "group", pattern="*", ordering=ordering)
         failures = Failures(subscription, stopped=lambda _: None, blame=lambda _: None)
-        handling = MessageHandling(subscription, Binding(self._handle), self.ledger, failures, None)
+        handling = MessageHandling(
+            subscription, Binding(self._handle), self.tracker, failures, None
+        )
         self.lanes: Lanes[Job] = Lanes(handling.run, concurrency=100)
         self.intake = Intake(
-            self.ledger,
+            self.tracker,
             [Route(handling, self.lanes, Settings(max_uncommitted=limit))],
             stream_of=lambda topic: topic,
             max_bytes=BUFFER,

@@ -10,19 +10,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kafkaesk_core.lanes import Lanes
-from kafkaesk_core.outcome import DONE, Outcome
+from kafkaesk_core.offsets import DONE, HandlerResult
+from kafkaesk_core.scheduler import Lanes
 from kafkaesk_testing import eventually
 
 Item = tuple[str, Hashable, int]  # group, lane key, position
 
 
 def in_turn(
-    handle: Callable[[Item], Awaitable[Outcome]],
-) -> Callable[[Iterable[Item]], Awaitable[Outcome]]:
+    handle: Callable[[Item], Awaitable[HandlerResult]],
+) -> Callable[[Iterable[Item]], Awaitable[HandlerResult]]:
     """What lanes run, from what handles one item."""
 
-    async def run(items: Iterable[Item]) -> Outcome:
+    async def run(items: Iterable[Item]) -> HandlerResult:
         for item in items:
             outcome = await handle(item)
             if not outcome.is_terminal:
@@ -36,13 +36,13 @@ class Handler:
     """Handles items when told to; notes what starts and what ends."""
 
     def __init__(self) -> None:
-        self.waiting: dict[Item, asyncio.Future[Outcome]] = {}
+        self.waiting: dict[Item, asyncio.Future[HandlerResult]] = {}
         self.started: list[Item] = []
         self.finished: list[Item] = []
         self.cancelled: list[Item] = []
         self.most_at_once = 0
 
-    async def __call__(self, item: Item) -> Outcome:
+    async def __call__(self, item: Item) -> HandlerResult:
         assert item not in self.waiting
         self.started.append(item)
         self.waiting[item] = asyncio.get_running_loop().create_future()
@@ -58,7 +58,7 @@ class Handler:
             self.finished.append(item)
         return outcome
 
-    def end(self, item: Item, outcome: Outcome = DONE) -> None:
+    def end(self, item: Item, outcome: HandlerResult = DONE) -> None:
         self.waiting[item].set_result(outcome)
 
 
@@ -125,7 +125,7 @@ async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
-    handler.end(("p", "a", 1), Outcome("retry", delay=0.02))
+    handler.end(("p", "a", 1), HandlerResult("retry", delay=0.02))
     await settle()
     assert ("p", "b", 3) in handler.waiting
     handler.end(("p", "b", 3))
@@ -145,7 +145,7 @@ async def test_what_waits_for_a_retry_is_counted_until_its_turn() -> None:
     await settle()
 
     assert (lanes.parked("p"), lanes.next_retry("p")) == (0, None)
-    handler.end(("p", "a", 1), Outcome("retry", delay=0.1))
+    handler.end(("p", "a", 1), HandlerResult("retry", delay=0.1))
     await settle()
     submit(lanes, ("p", "a", 4))
     assert lanes.parked("p") == 3
@@ -165,7 +165,7 @@ async def test_what_is_given_up_waits_no_longer(ends: str) -> None:
     lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", "a", 1), ("p", "a", 2))
     await settle()
-    handler.end(("p", "a", 1), Outcome("retry", delay=0.02))
+    handler.end(("p", "a", 1), HandlerResult("retry", delay=0.02))
     await settle()
     assert lanes.parked("p") == 2
 
@@ -201,7 +201,7 @@ async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
     lanes: Lanes[Item] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1), ("p", None, 2))
     await settle()
-    handler.end(("p", None, 1), Outcome("retry", delay=60))
+    handler.end(("p", None, 1), HandlerResult("retry", delay=60))
     await settle()
 
     lanes.drain(["p"])
@@ -233,7 +233,7 @@ async def test_f30_an_item_that_ignores_its_cancellation_can_be_abandoned() -> N
     stubborn = asyncio.get_running_loop().create_future()
     started: list[int] = []
 
-    async def ignore(item: Item) -> Outcome:
+    async def ignore(item: Item) -> HandlerResult:
         started.append(item[2])
         while item[2] == 1 and not stubborn.done():
             try:
@@ -283,7 +283,7 @@ async def test_a_handler_that_never_suspends_lets_others_run() -> None:
     """D21: a worker yields after 10 ms."""
     ticks = 0
 
-    async def busy(_: Item) -> Outcome:
+    async def busy(_: Item) -> HandlerResult:
         end = asyncio.get_running_loop().time() + 0.002
         while asyncio.get_running_loop().time() < end:
             pass
@@ -302,7 +302,7 @@ async def test_a_drain_from_inside_a_handler_ends_the_turn_after_its_item() -> N
     """Rule 18, for handlers that never suspend."""
     handled: list[int] = []
 
-    async def drain(item: Item) -> Outcome:
+    async def drain(item: Item) -> HandlerResult:
         handled.append(item[2])
         if item[2] == 2:
             lanes.drain(["p"])
@@ -320,7 +320,7 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
     """Rule 15: no lane waits for the end of another, also if no handler ever suspends."""
     handled: list[str] = []
 
-    async def note(item: Item) -> Outcome:
+    async def note(item: Item) -> HandlerResult:
         handled.append(item[0])
         return DONE
 
@@ -389,7 +389,7 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(data=st.data(), is_retry=st.booleans())
     def end(self, data: st.DataObject, is_retry: bool) -> None:
         item = data.draw(st.sampled_from(list(self.handler.waiting)))
-        self.handler.end(item, Outcome("retry", delay=0.0) if is_retry else DONE)
+        self.handler.end(item, HandlerResult("retry", delay=0.0) if is_retry else DONE)
         self._settle()
 
     @rule(group=st.sampled_from("pq"))

@@ -25,7 +25,7 @@ COMMIT_LOOP = "tests/core/test_commit_loop.py"
 HANDLING = "tests/core/test_handling.py"
 HANDOVER = "tests/core/test_handover.py"
 INTAKE = "tests/core/test_intake.py"
-LEDGER = "tests/core/test_ledger.py"
+OFFSETS = "tests/core/test_offsets.py"
 MEMBER_STOP = "tests/core/test_member_stop.py"
 MEMBERSHIP = "tests/core/test_membership.py"
 OFFSET_COMMITS = "tests/core/test_offset_commits.py"
@@ -60,22 +60,22 @@ MUTATIONS = (
     Mutation(
         "U3",
         "the highest finished offset is committed, not the lowest open one",
-        "_Tracker.watermark",
+        "_PartitionTracker.watermark",
         "return self.open[0] if self.open else self.position",
         """
         if self.done:
             return max(self.done) + 1
         return self.open[0] if self.open else self.position
         """,
-        tests=(LEDGER,),
+        tests=(OFFSETS,),
     ),
     Mutation(
         "U9",
         "a rewind is not followed",
-        "Ledger.start_at",
+        "OffsetTracker.start_at",
         "self.assign([partition])",
         "",
-        tests=(LEDGER,),
+        tests=(OFFSETS,),
     ),
     Mutation(
         "U10",
@@ -94,7 +94,7 @@ MUTATIONS = (
         "Polling._poll",
         "wanted = self._intake.wanted()",
         """
-        if not self._ledger and member.is_joined:
+        if not self._offsets and member.is_joined:
             await asyncio.sleep(0.05)
             return False
         wanted = self._intake.wanted()
@@ -115,10 +115,10 @@ MUTATIONS = (
     Mutation(
         "U13",
         "completions of an earlier assignment count",
-        "Ledger.finish",
+        "OffsetTracker.finish",
         "tracker.epoch == epoch",
         "True",
-        tests=(LEDGER,),
+        tests=(OFFSETS,),
     ),
     Mutation(
         "own 1",
@@ -180,7 +180,7 @@ MUTATIONS = (
         "own 8",
         "a commit that was not answered is taken for not stored",
         "Commits._note",
-        "self._ledger.mark_uncertain(offsets)",
+        "self._offsets.mark_uncertain(offsets)",
         "",
         tests=(COMMITS,),
     ),
@@ -188,28 +188,28 @@ MUTATIONS = (
         "own 9",
         "a commit that was cancelled is taken for not stored",
         "Commits.innermost",
-        "self._ledger.mark_uncertain(clamped)",
+        "self._offsets.mark_uncertain(clamped)",
         "",
         tests=(COMMITS,),
     ),
     Mutation(
         "own 10",
         "a commit of an earlier epoch that was stored is forgotten",
-        "Ledger.acknowledge",
+        "OffsetTracker.acknowledge",
         "tracker.is_uncertain = True",
         "",
-        tests=(COMMITS, LEDGER),
+        tests=(COMMITS, OFFSETS),
     ),
     Mutation(
         "own 11",
         "a commit that is sent again covers nothing",
-        "Ledger.mark_uncertain",
+        "OffsetTracker.mark_uncertain",
         "tracker.is_uncertain = True",
         """
         tracker.is_uncertain = True
         tracker.proposed = tracker.covered
         """,
-        tests=(COMMITS, LEDGER),
+        tests=(COMMITS, OFFSETS),
     ),
     Mutation(
         "own 12",

@@ -1,4 +1,4 @@
-"""The ledger keeps rules 1 to 4 and 9 whatever comes in between."""
+"""The tracker keeps rules 1 to 4 and 9 whatever comes in between."""
 
 from __future__ import annotations
 
@@ -8,189 +8,189 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kafkaesk_core.ledger import Ledger
+from kafkaesk_core.offsets import OffsetTracker
 
 PARTITIONS = ["a", "b"]
 
 
 def test_nothing_is_proposed_before_anything_is_finished() -> None:
     """Rule 9 and U24: positions are not progress."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
 
-    ledger.register("a", [7, 8, 9], now=0.0)
+    tracker.register("a", [7, 8, 9], now=0.0)
 
-    assert ledger.propose() == {}
+    assert tracker.propose() == {}
 
 
 def test_the_watermark_waits_for_the_lowest_open_offset() -> None:
     """Rule 1 and U3: offset 9 is done, 8 is not, so 8 may be committed and not 10."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [7, 8, 9], now=0.0)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [7, 8, 9], now=0.0)
 
-    ledger.finish("a", epoch, 7)
-    ledger.finish("a", epoch, 9)
+    tracker.finish("a", epoch, 7)
+    tracker.finish("a", epoch, 9)
 
-    assert ledger.propose() == {"a": 8}
-    ledger.finish("a", epoch, 8)
-    assert ledger.propose() == {"a": 10}
+    assert tracker.propose() == {"a": 8}
+    tracker.finish("a", epoch, 8)
+    assert tracker.propose() == {"a": 10}
 
 
 def test_gaps_in_the_log_are_not_waited_for() -> None:
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [0, 4, 9], now=0.0)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [0, 4, 9], now=0.0)
 
     for offset in (9, 0, 4):
-        ledger.finish("a", epoch, offset)
+        tracker.finish("a", epoch, offset)
 
-    assert ledger.propose() == {"a": 10}
+    assert tracker.propose() == {"a": 10}
 
 
 def test_a_completion_of_an_earlier_epoch_changes_nothing_and_is_counted() -> None:
     """Rule 3."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    old = ledger.register("a", [0], now=0.0)
-    ledger.revoke(["a"])
-    ledger.assign(["a"])
-    ledger.register("a", [0], now=0.0)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    old = tracker.register("a", [0], now=0.0)
+    tracker.revoke(["a"])
+    tracker.assign(["a"])
+    tracker.register("a", [0], now=0.0)
 
-    assert not ledger.finish("a", old, 0)
+    assert not tracker.finish("a", old, 0)
 
-    assert ledger.propose() == {}
-    assert ledger.stale_completions == 1
+    assert tracker.propose() == {}
+    assert tracker.stale_completions == 1
 
 
 def test_a_finisher_of_an_earlier_epoch_closes_nothing() -> None:
     """Rule 3: what is faster is not looser."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    ledger.register("a", [0, 1], now=0.0)
-    revoked = ledger.finisher("a")
-    ledger.revoke(["a"])
-    ledger.assign(["a"])
-    ledger.register("a", [0, 1], now=0.0)
-    rewound = ledger.finisher("a")
-    ledger.start_at("a", 0)
-    ledger.register("a", [0, 1], now=0.0)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    tracker.register("a", [0, 1], now=0.0)
+    revoked = tracker.finisher("a")
+    tracker.revoke(["a"])
+    tracker.assign(["a"])
+    tracker.register("a", [0, 1], now=0.0)
+    rewound = tracker.finisher("a")
+    tracker.start_at("a", 0)
+    tracker.register("a", [0, 1], now=0.0)
 
     assert not revoked(0)
     assert not rewound(0)
 
-    assert ledger.propose() == {}
-    assert ledger.finisher("a")(0)
-    assert ledger.propose() == {"a": 1}
+    assert tracker.propose() == {}
+    assert tracker.finisher("a")(0)
+    assert tracker.propose() == {"a": 1}
 
 
 def test_a_rewind_is_followed_by_a_new_epoch() -> None:
     """Rule 2 and U9: after a seek back to 10 the commit goes back to 11."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [1000], now=0.0)
-    ledger.finish("a", epoch, 1000)
-    ledger.acknowledge("a", epoch, 1001)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [1000], now=0.0)
+    tracker.finish("a", epoch, 1000)
+    tracker.acknowledge("a", epoch, 1001)
 
-    ledger.start_at("a", 10)
-    rewound = ledger.register("a", [10], now=0.0)
-    ledger.finish("a", rewound, 10)
+    tracker.start_at("a", 10)
+    rewound = tracker.register("a", [10], now=0.0)
+    tracker.finish("a", rewound, 10)
 
-    assert ledger.propose() == {"a": 11}
-    assert not ledger.finish("a", epoch, 1000)
+    assert tracker.propose() == {"a": 11}
+    assert not tracker.finish("a", epoch, 1000)
 
 
 def test_a_start_at_the_end_owes_a_commit_of_that_position() -> None:
     """Rule 9: with auto_offset_reset=latest a restart before the first commit skips nothing."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
 
-    ledger.start_at("a", 42, commit=True)
+    tracker.start_at("a", 42, commit=True)
 
-    assert ledger.propose() == {"a": 42}
+    assert tracker.propose() == {"a": 42}
 
 
 def test_an_unanswered_commit_is_proposed_again() -> None:
     """Rule 6 and U26: acknowledged values alone count."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [0, 1], now=0.0)
-    ledger.finish("a", epoch, 0)
-    ledger.acknowledge("a", epoch, 1)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [0, 1], now=0.0)
+    tracker.finish("a", epoch, 0)
+    tracker.acknowledge("a", epoch, 1)
 
-    ledger.mark_uncertain(["a"])
+    tracker.mark_uncertain(["a"])
 
-    assert ledger.propose() == {"a": 1}
-    ledger.acknowledge("a", epoch, 1)
-    assert ledger.propose() == {}
+    assert tracker.propose() == {"a": 1}
+    tracker.acknowledge("a", epoch, 1)
+    assert tracker.propose() == {}
 
 
 def test_offsets_are_clamped_to_what_is_done_and_owned() -> None:
     """Rule 4, D8: a layer around a commit can run neither ahead nor back, nor name others'."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [5, 6, 7], now=0.0)
-    ledger.finish("a", epoch, 5)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [5, 6, 7], now=0.0)
+    tracker.finish("a", epoch, 5)
 
-    assert ledger.clamp({"a": 99, "other": 3}) == {"a": 6}
-    assert ledger.clamp({"a": 2}) == {}
+    assert tracker.clamp({"a": 99, "other": 3}) == {"a": 6}
+    assert tracker.clamp({"a": 2}) == {}
 
 
 def test_the_age_is_that_of_the_oldest_open_record() -> None:
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [0, 1], now=10.0)
-    ledger.register("a", [2], now=20.0)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [0, 1], now=10.0)
+    tracker.register("a", [2], now=20.0)
 
-    assert ledger.state("a").oldest_since == 10.0
-    ledger.finish("a", epoch, 1)
-    assert ledger.state("a").oldest_since == 10.0
-    ledger.finish("a", epoch, 0)
-    assert ledger.state("a").oldest_since == 20.0
-    ledger.finish("a", epoch, 2)
-    assert ledger.state("a").oldest_since is None
+    assert tracker.state("a").oldest_since == 10.0
+    tracker.finish("a", epoch, 1)
+    assert tracker.state("a").oldest_since == 10.0
+    tracker.finish("a", epoch, 0)
+    assert tracker.state("a").oldest_since == 20.0
+    tracker.finish("a", epoch, 2)
+    assert tracker.state("a").oldest_since is None
 
 
 def test_gaps_behind_the_last_record_are_passed_over_when_nothing_is_open() -> None:
     """Rule 1: markers of transactions, aborted and compacted records at the end of the log."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a"])
-    epoch = ledger.register("a", [4, 6], now=0.0)
-    ledger.advance("a", 4, 13)
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a"])
+    epoch = tracker.register("a", [4, 6], now=0.0)
+    tracker.advance("a", 4, 13)
 
-    assert ledger.propose() == {}
-    ledger.finish("a", epoch, 6)
-    assert ledger.propose() == {}
-    ledger.finish("a", epoch, 4)
-    assert ledger.propose() == {"a": 13}
-    ledger.acknowledge("a", epoch, 13)
-    assert ledger.propose() == {}
-    assert ledger.state("a").uncommitted == 0
+    assert tracker.propose() == {}
+    tracker.finish("a", epoch, 6)
+    assert tracker.propose() == {}
+    tracker.finish("a", epoch, 4)
+    assert tracker.propose() == {"a": 13}
+    tracker.acknowledge("a", epoch, 13)
+    assert tracker.propose() == {}
+    assert tracker.state("a").uncommitted == 0
 
 
 def test_a_log_of_nothing_but_gaps_is_passed_over() -> None:
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a", "b"])
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a", "b"])
 
-    ledger.advance("a", 4, 13)
-    ledger.advance("b", 7, 7)
+    tracker.advance("a", 4, 13)
+    tracker.advance("b", 7, 7)
 
-    assert ledger.propose() == {"a": 13}, "b stands where the group has committed"
+    assert tracker.propose() == {"a": 13}, "b stands where the group has committed"
 
 
 def test_gaps_alone_are_committed_where_handlers_commit() -> None:
     """Rule 17: a record that its handler has not committed holds back what follows it."""
-    ledger: Ledger[str] = Ledger()
-    ledger.assign(["a", "b", "c"])
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign(["a", "b", "c"])
     for partition in "ab":
-        epoch = ledger.register(partition, [0], now=0.0)
-        ledger.finish(partition, epoch, 0)
-    assert ledger.propose() == {"a": 1, "b": 1}
-    ledger.acknowledge("a", ledger.epoch("a"), 1)
+        epoch = tracker.register(partition, [0], now=0.0)
+        tracker.finish(partition, epoch, 0)
+    assert tracker.propose() == {"a": 1, "b": 1}
+    tracker.acknowledge("a", tracker.epoch("a"), 1)
     for partition in "abc":
-        ledger.advance(partition, 0, 5)
+        tracker.advance(partition, 0, 5)
 
-    assert ledger.propose(only_gaps=True) == {"a": 5, "c": 5}
+    assert tracker.propose(only_gaps=True) == {"a": 5, "c": 5}
 
 
 class _Model:
@@ -208,12 +208,12 @@ class _Model:
         return min(self.open) if self.open else self.next
 
 
-class LedgerMachine(RuleBasedStateMachine):
+class OffsetMachine(RuleBasedStateMachine):
     """Any interleaving of assign, register, finish, revoke, seek and the results of commits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger: Ledger[str] = Ledger()
+        self.tracker: OffsetTracker[str] = OffsetTracker()
         self.models: dict[str, _Model] = {}
         self.in_flight: tuple[dict[str, int], dict[str, int]] | None = None
         self.past: list[tuple[str, int, int, Callable[[int], bool]]] = []
@@ -224,14 +224,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def assign(self, partition: str) -> None:
-        self.ledger.assign([partition])
-        epoch = self.ledger.epoch(partition)
+        self.tracker.assign([partition])
+        epoch = self.tracker.epoch(partition)
         assert epoch is not None
         self.models[partition] = _Model(epoch)
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def revoke(self, partition: str) -> None:
-        self.ledger.revoke([partition])
+        self.tracker.revoke([partition])
         self.models.pop(partition, None)
 
     @precondition(lambda self: self.models)
@@ -244,11 +244,11 @@ class LedgerMachine(RuleBasedStateMachine):
         for gap in gaps:
             offsets.append(position + gap)
             position += gap + 1
-        epoch = self.ledger.register(partition, offsets, now=0.0)
+        epoch = self.tracker.register(partition, offsets, now=0.0)
         assert epoch == model.epoch
         model.open.update(offsets)
         model.next = position
-        finisher = self.ledger.finisher(partition)
+        finisher = self.tracker.finisher(partition)
         self.past.extend((partition, epoch, offset, finisher) for offset in offsets)
 
     @precondition(lambda self: self.models)
@@ -257,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
         partition = data.draw(st.sampled_from(sorted(self.models)))
         model = self.models[partition]
         model.next = (model.next or 0) + gap
-        self.ledger.advance(partition, 0, model.next)
+        self.tracker.advance(partition, 0, model.next)
 
     @precondition(lambda self: self.past)
     @rule(data=st.data(), directly=st.booleans())
@@ -265,7 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
         partition, epoch, offset, finisher = data.draw(st.sampled_from(self.past))
         model = self.models.get(partition)
         counts = model is not None and model.epoch == epoch and offset in model.open
-        finished = finisher(offset) if directly else self.ledger.finish(partition, epoch, offset)
+        finished = finisher(offset) if directly else self.tracker.finish(partition, epoch, offset)
         assert finished == counts
         if counts and model is not None:
             model.open.discard(offset)
@@ -274,7 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight is None)
     @rule()
     def commit(self) -> None:
-        proposal = self.ledger.propose()
+        proposal = self.tracker.propose()
         for partition, offset in proposal.items():
             assert offset == self.models[partition].watermark
         self.in_flight = proposal, {p: self.models[p].epoch for p in proposal}
@@ -286,11 +286,11 @@ class LedgerMachine(RuleBasedStateMachine):
         proposal, epochs = self.in_flight
         self.in_flight = None
         if answer == "silent":
-            self.ledger.mark_uncertain(proposal)
+            self.tracker.mark_uncertain(proposal)
         if answer != "stored":
             return
         for partition, offset in proposal.items():
-            self.ledger.acknowledge(partition, epochs[partition], offset)
+            self.tracker.acknowledge(partition, epochs[partition], offset)
             model = self.models.get(partition)
             if model is not None and model.epoch == epochs[partition]:
                 assert model.stored is None or offset >= model.stored  # rule 2
@@ -299,16 +299,16 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_watermark_is_the_lowest_open_offset(self) -> None:
         for partition, model in self.models.items():
-            assert self.ledger.watermark(partition) == model.watermark
-            assert self.ledger.state(partition).open == len(model.open)
+            assert self.tracker.watermark(partition) == model.watermark
+            assert self.tracker.state(partition).open == len(model.open)
 
     @invariant()
     def nothing_open_lies_below_what_is_proposed(self) -> None:
         if self.in_flight is not None:
             return
-        for partition, offset in self.ledger.propose().items():
+        for partition, offset in self.tracker.propose().items():
             assert all(offset <= still_open for still_open in self.models[partition].open)
 
 
-TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestOffsetMachine = OffsetMachine.TestCase
+TestOffsetMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -13,13 +13,13 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from .lane import Group, Lane, Worker
-from .outcome import DONE, Outcome
+from .offsets import DONE, HandlerResult
 
-__all__ = ["Lanes"]
+__all__ = ["BatchLanes", "Lanes"]
 
 T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.lanes")
@@ -39,7 +39,7 @@ class Lanes(Generic[T]):
 
     def __init__(
         self,
-        run: Callable[[Any], Awaitable[Outcome]],
+        run: Callable[[Any], Awaitable[HandlerResult]],
         *,
         concurrency: int | None = None,
         failed: Callable[[BaseException], None] = lambda _: None,
@@ -49,13 +49,13 @@ class Lanes(Generic[T]):
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._groups: dict[Hashable, Group[T]] = {}
+        self._groups: dict[Hashable, LaneGroup[T]] = {}
         self._ready: deque[Lane[T]] = deque()
         self._workers: set[Worker[T]] = set()
         self._slots_used = 0
         self._starting = 0  # workers that have not taken a lane yet
-        self._zombies: Counter[Hashable] = Counter()  # items of closed groups, still running
-        self._behind_zombies: dict[Hashable, list[Lane[T]]] = {}
+        self._orphans: Counter[Hashable] = Counter()  # items of closed groups, still running
+        self._behind_orphans: dict[Hashable, list[Lane[T]]] = {}
         self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
 
     @property
@@ -107,7 +107,7 @@ class Lanes(Generic[T]):
         """Queue positions and their items in one lane; positions ascend within a lane."""
         found = self._groups.get(group)
         if found is None:
-            found = self._groups[group] = Group(group)
+            found = self._groups[group] = LaneGroup(group)
         lane = found.lanes.get(key)
         if lane is None:
             lane = found.lanes[key] = Lane(found, key)
@@ -126,8 +126,8 @@ class Lanes(Generic[T]):
 
     def _make_ready(self, lane: Lane[T]) -> None:
         lane.state = "ready"
-        if self._zombies and self._zombies[lane.group.key]:
-            self._behind_zombies.setdefault(lane.group.key, []).append(lane)
+        if self._orphans and self._orphans[lane.group.key]:
+            self._behind_orphans.setdefault(lane.group.key, []).append(lane)
             return
         self._ready.append(lane)
         self._dispatch()
@@ -165,14 +165,14 @@ class Lanes(Generic[T]):
                 return
             lane.state = "running"
             worker.lane = lane
-            outcome = await self._serve(lane, worker)
+            result = await self._serve(lane, worker)
             worker.lane = None
-            self._settle(lane, outcome, worker)
+            self._settle(lane, result, worker)
             if monotonic() > worker.slice_end:
                 await asyncio.sleep(0)
                 worker.slice_end = monotonic() + SLICE
 
-    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[Outcome]:
+    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[HandlerResult]:
         """Run a lane's head, and what may follow it at once."""
         return self._run(self._turn(lane, worker))
 
@@ -196,11 +196,11 @@ class Lanes(Generic[T]):
             queue.popleft()
             group.size -= 1
 
-    def _settle(self, lane: Lane[T], outcome: Outcome, worker: Worker[T]) -> None:
+    def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
         group = lane.group
         if group.phase == "closed":
-            self._bury(group, worker)
-        elif outcome is DONE or outcome.is_terminal:
+            self._release_orphan(group, worker)
+        elif result is DONE or result.is_terminal:
             lane.queue.popleft()
             group.size -= 1
             if lane.queue:
@@ -208,8 +208,8 @@ class Lanes(Generic[T]):
                 self._ready.append(lane)
             else:
                 lane.rest()
-        elif outcome.kind == "retry" and group.phase == "open":
-            lane.park(self._loop.call_later(outcome.delay, self._unpark, lane))
+        elif result.kind == "retry" and group.phase == "open":
+            lane.park(self._loop.call_later(result.delay, self._unpark, lane))
         else:
             lane.give_up()
         if self._waiters:
@@ -226,7 +226,7 @@ class Lanes(Generic[T]):
         if lane is not None:
             lane.give_up()
             if lane.group.phase == "closed":
-                self._bury(lane.group, worker)
+                self._release_orphan(lane.group, worker)
         self._release_slot(worker)
         self._dispatch()
         if self._waiters:
@@ -241,14 +241,14 @@ class Lanes(Generic[T]):
             self._slots_used -= 1
             self._dispatch()
 
-    def _bury(self, group: Group[T], worker: Worker[T]) -> None:
+    def _release_orphan(self, group: LaneGroup[T], worker: Worker[T]) -> None:
         """An item of a closed group has ended; what waited for it may start."""
         if worker.is_abandoned:
             return
-        self._zombies[group.key] -= 1
-        if not self._zombies[group.key]:
-            del self._zombies[group.key]
-            self._ready.extend(self._behind_zombies.pop(group.key, ()))
+        self._orphans[group.key] -= 1
+        if not self._orphans[group.key]:
+            del self._orphans[group.key]
+            self._ready.extend(self._behind_orphans.pop(group.key, ()))
             self._dispatch()
 
     # --- groups out
@@ -285,18 +285,18 @@ class Lanes(Generic[T]):
 
         Until those end, or are abandoned, nothing starts in groups of the same names.
         """
-        zombies = 0
+        orphans = 0
         for group in self._found(groups):
             del self._groups[group.key]
-            self._behind_zombies.pop(group.key, None)
+            self._behind_orphans.pop(group.key, None)
             group.phase = "closed"
             for lane in group.lanes.values():
                 is_running = lane.state == "running"
                 lane.hold()
                 if is_running:
-                    self._zombies[group.key] += 1
-                    zombies += 1
-        return zombies
+                    self._orphans[group.key] += 1
+                    orphans += 1
+        return orphans
 
     def abandon(self, groups: Collection[Hashable]) -> int:
         """Wait no longer for items of closed groups that ignore their cancellation."""
@@ -306,7 +306,7 @@ class Lanes(Generic[T]):
             if lane is None or lane.group.phase != "closed" or lane.group.key not in groups:
                 continue
             if not worker.is_abandoned:
-                self._bury(lane.group, worker)
+                self._release_orphan(lane.group, worker)
                 worker.is_abandoned = True
                 abandoned += 1
                 self._release_slot(worker)
@@ -343,7 +343,7 @@ class Lanes(Generic[T]):
             if not waiter.done() and self._is_idle(groups):
                 waiter.set_result(None)
 
-    def _found(self, groups: Collection[Hashable]) -> list[Group[T]]:
+    def _found(self, groups: Collection[Hashable]) -> list[LaneGroup[T]]:
         return [self._groups[key] for key in groups if key in self._groups]
 
     async def stop(self, grace: float) -> int:
@@ -356,3 +356,160 @@ class Lanes(Generic[T]):
             _, remaining = await asyncio.wait(tasks, timeout=grace)
             return len(remaining)
         return 0
+
+
+class BatchLanes(Lanes[T]):
+    """Runs what a lane has gathered, up to `size` items at a time.
+
+    An idle lane waits for `size` items, `timeout` seconds at most. One that was busy goes on at
+    once with what has come in meanwhile, so batches grow with the load. Of a batch that is not
+    finished with, the items that the result keeps stay at the head of the lane.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T]], Awaitable[HandlerResult]],
+        *,
+        size: int,
+        timeout: float,
+        concurrency: int | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        super().__init__(run, concurrency=concurrency, failed=failed)
+        self._size = size
+        self._timeout = timeout
+
+    def _arrived(self, lane: Lane[T]) -> None:
+        if len(lane.queue) >= self._size:
+            if lane.timer is not None:
+                lane.timer.cancel()
+            self._unpark(lane)
+        elif lane.timer is None:
+            lane.state = "gathering"
+            lane.timer = self._loop.call_later(self._timeout, self._unpark, lane)
+
+    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[HandlerResult]:
+        lane.taken = min(len(lane.queue), self._size)
+        entries = list(islice(lane.queue, lane.taken))
+        lane.group.top = max(lane.group.top, entries[-1][0])
+        worker.since = monotonic()
+        return self._run([item for _, item in entries])
+
+    def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
+        if lane.group.phase != "closed":
+            self._drop_finished(lane, result)
+        super()._settle(lane, result, worker)
+
+    @staticmethod
+    def _drop_finished(lane: Lane[T], result: HandlerResult) -> None:
+        """Leave at the head what is not finished with, or one item that stands for all."""
+        taken = [lane.queue.popleft() for _ in range(lane.taken)]
+        kept = taken[-1:] if result.is_terminal else [taken[index] for index in result.kept]
+        lane.queue.extendleft(reversed(kept))
+        lane.group.size -= lane.taken - len(kept)
+        lane.taken = 1
+
+
+class Lane(Generic[T]):
+    """Items in their order; the head stays in the queue while it runs or waits for a retry.
+
+    `taken` is how many items the head is: one, or a batch.
+    """
+
+    __slots__ = ("group", "key", "queue", "state", "taken", "timer")
+
+    def __init__(self, group: LaneGroup[T], key: Hashable) -> None:
+        self.group = group
+        self.key = key
+        self.queue: deque[tuple[int, T]] = deque()
+        self.state: Literal["idle", "gathering", "ready", "running", "parked", "held"] = "idle"
+        self.taken = 1
+        self.timer: asyncio.TimerHandle | None = None
+
+    def rest(self) -> None:
+        """Be forgotten until the next item comes, unless held."""
+        if self.state != "held":
+            self.state = "idle"
+            self.group.lanes.pop(self.key, None)
+
+    def drop(self, *, above: int = -1) -> None:
+        """Forget the waiting items at positions above `above`; a running head stays."""
+        keep = self.taken if self.state == "running" else 0
+        before = len(self.queue)
+        while len(self.queue) > keep and self.queue[-1][0] > above:
+            self.queue.pop()
+        dropped = before - len(self.queue)
+        self.group.size -= dropped
+        if self.state == "parked":
+            self.group.parked -= dropped
+
+    def park(self, timer: asyncio.TimerHandle) -> None:
+        """Let the head wait for its retry, and what is behind it too."""
+        self.state = "parked"
+        self.timer = timer
+        self.group.parked += len(self.queue)
+
+    def unpark(self) -> None:
+        """The time of waiting is over, for a retry or for more items."""
+        self.timer = None
+        if self.state == "parked":
+            self.group.parked -= len(self.queue)
+
+    def give_up(self) -> None:
+        """The head has ended and is not finished with; start nothing more here."""
+        self.state = "idle"
+        self.hold()
+
+    def hold(self) -> None:
+        """Start nothing more here; a running head stays in the queue."""
+        self.drop()
+        self.state = "held"
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class LaneGroup(Generic[T]):
+    """The lanes of one partition; `size` counts items waiting or running, `top` was started.
+
+    `parked` counts those of them that wait for a retry, or behind one that does.
+    """
+
+    __slots__ = ("key", "lanes", "parked", "phase", "size", "top")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.lanes: dict[Hashable, Lane[T]] = {}
+        self.size = 0
+        self.parked = 0
+        self.top = -1
+        self.phase: Literal["open", "draining", "closed"] = "open"
+
+
+class Worker(Generic[T]):
+    """One task, on one lane at a time."""
+
+    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "slice_end", "task")
+
+    def __init__(self) -> None:
+        self.lane: Lane[T] | None = None  # while an item runs
+        self.since = 0.0  # when that was started
+        self.slice_end = 0.0  # until when it may go on without letting others run
+        self.has_slot = True
+        self.is_abandoned = False
+        self.is_cancelled = False
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """End what runs; start nothing more."""
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
+        """What its task failed of; to be cancelled by us, or between two items, is no failure."""
+        if not task.cancelled():
+            return task.exception()
+        if self.is_cancelled or not is_amid:
+            return None
+        return RuntimeError("a handler did not end: its task was cancelled, and not by us")

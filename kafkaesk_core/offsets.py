@@ -1,4 +1,4 @@
-"""The offset ledger: which offsets may be committed. Pure: no Kafka, no asyncio.
+"""What became of each record, and which offsets may be committed. Pure: no Kafka, no asyncio.
 
 Terms. An *epoch* is one uninterrupted time of following one partition: assign, revoke, seek and
 reset start another. An offset is *open* from `register` until `finish`. The *watermark* is the
@@ -11,16 +11,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-__all__ = ["Ledger", "PartitionState"]
+from .errors import Disposition, Retry, Skip, Stop
+from .message import IncomingMessage
+from .router import OnError
+
+__all__ = [
+    "DONE",
+    "GIVEN_UP",
+    "HandlerResult",
+    "OffsetTracker",
+    "PartitionOffsets",
+    "decide_result",
+    "flatten_group",
+    "unwrap_group",
+]
 
 P = TypeVar("P", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionState:
-    """What the ledger knows of one partition; times as given to `register`, in seconds."""
+class PartitionOffsets:
+    """A snapshot of one partition; times as given to `register`, in seconds."""
 
     epoch: int
     position: int | None
@@ -31,7 +44,7 @@ class PartitionState:
     oldest_since: float | None
 
 
-class _Tracker:
+class _PartitionTracker:
     """One partition in one epoch."""
 
     __slots__ = (
@@ -113,9 +126,9 @@ class _Tracker:
         while marks and low is not None and marks[0][0] < low:
             marks.popleft()
 
-    def state(self) -> PartitionState:
+    def state(self) -> PartitionOffsets:
         self._prune()
-        return PartitionState(
+        return PartitionOffsets(
             epoch=self.epoch,
             position=self.position,
             watermark=self.watermark,
@@ -126,11 +139,11 @@ class _Tracker:
         )
 
 
-class Ledger(Generic[P]):
-    """The trackers of all partitions that one consumer owns (rules 1 to 4)."""
+class OffsetTracker(Generic[P]):
+    """The offsets of all partitions that one consumer owns (rules 1 to 4)."""
 
     def __init__(self) -> None:
-        self._trackers: dict[P, _Tracker] = {}
+        self._trackers: dict[P, _PartitionTracker] = {}
         self._last_epoch = 0
         self.stale_completions = 0
 
@@ -148,7 +161,7 @@ class Ledger(Generic[P]):
         for partition in partitions:
             self._end(partition)
             self._last_epoch += 1
-            self._trackers[partition] = _Tracker(self._last_epoch)
+            self._trackers[partition] = _PartitionTracker(self._last_epoch)
 
     def revoke(self, partitions: Iterable[P]) -> None:
         """Stop following partitions: whatever still runs of them no longer counts."""
@@ -272,6 +285,104 @@ class Ledger(Generic[P]):
             if tracker is not None:
                 tracker.is_uncertain = True
 
-    def state(self, partition: P) -> PartitionState:
+    def state(self, partition: P) -> PartitionOffsets:
         """A snapshot of one partition."""
         return self._trackers[partition].state()
+
+
+# --- what became of a record
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerResult:
+    """Done, skipped, to be retried after `delay` seconds, or the reason to stop.
+
+    "given up" means that the partition is being handed over, and its next owner handles the
+    record. `kept` lists the items of a batch, by index, that are not finished.
+    """
+
+    kind: Literal["done", "skip", "retry", "stop", "given up"]
+    error: BaseException | None = None
+    delay: float = 0.0
+    kept: Sequence[int] = ()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the message is finished, so that its offset may be committed."""
+        return self.kind in ("done", "skip")
+
+
+DONE = HandlerResult("done")
+GIVEN_UP = HandlerResult("given up")
+
+
+def decide_result(
+    error: BaseException, on_error: OnError, message: IncomingMessage
+) -> HandlerResult:
+    """Turn what a handler, or a layer around it, raised into a result.
+
+    A disposition is its own decision. `on_error` decides on everything else; an `on_error`
+    callable that raises, or returns no disposition, stops the application.
+    """
+    error = unwrap_group(error)
+    if isinstance(error, Disposition):
+        return _decided_by(error, error)
+    if on_error == "skip":
+        return HandlerResult("skip", error)
+    if on_error == "stop":
+        return HandlerResult("stop", error)
+    try:
+        decision = on_error(error, message)
+    except Disposition as raised:
+        decision = raised
+    except Exception as broken:
+        broken.__context__ = error
+        return HandlerResult("stop", broken)
+    if not isinstance(decision, (Retry, Skip, Stop)):
+        return HandlerResult("stop", _no_decision(decision, error))
+    return _decided_by(decision, error)
+
+
+def flatten_group(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, and in the groups in it; an error that is no group is its own."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from flatten_group(inner)
+    else:
+        yield error
+
+
+def unwrap_group(error: BaseException) -> BaseException:
+    """The disposition that a group stands for, as a TaskGroup raises it; else the error itself.
+
+    One Stop stops. Several Skip, or several Retry (the longest delay), agree; anything else is
+    ambiguous.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = list(flatten_group(error))
+    for one in found:
+        if isinstance(one, Stop):
+            return one
+    if all(isinstance(one, Skip) for one in found):
+        return found[0]
+    retries = [one for one in found if isinstance(one, Retry)]
+    if len(retries) == len(found):
+        return max(retries, key=lambda retry: retry.delay)
+    return error
+
+
+def _decided_by(disposition: Disposition, error: BaseException) -> HandlerResult:
+    if isinstance(disposition, Retry):
+        return HandlerResult("retry", error, disposition.delay)
+    if isinstance(disposition, Skip):
+        return HandlerResult("skip", error)
+    return HandlerResult("stop", error)
+
+
+def _no_decision(decision: object, error: BaseException) -> TypeError:
+    problem = TypeError(
+        f"on_error returned {decision!r}; return Retry(), Skip() or Stop() of kafkaesk_core"
+    )
+    problem.__cause__ = error
+    return problem
