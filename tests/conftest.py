@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from kafkaesk_testing import KafkaCluster
 
@@ -23,6 +24,10 @@ def broker(_one_node: KafkaCluster) -> KafkaCluster:
     _one_node.heal()
     return _one_node
 
+
+# A busy machine may pause for longer than the deadline of an example.
+settings.register_profile("kafkaesk", deadline=None)
+settings.load_profile("kafkaesk")
 
 LONGEST_FIRST = ("project/test_pythons", "project/test_wheels", "faults/test_scenarios")
 """Begun last, each of them would keep one worker busy while the other has nothing left to do."""
