@@ -210,6 +210,29 @@ async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
     assert handler.finished == []
 
 
+async def test_rule_18_who_answers_a_cancellation_with_a_retry_is_not_tried_again() -> None:
+    started: list[Item] = []
+
+    async def retrying(item: Item) -> Outcome:
+        started.append(item)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Outcome("retry", delay=0)
+        return DONE
+
+    lanes: Lanes[Item] = Lanes(in_turn(retrying))
+    submit(lanes, ("p", "a", 1), ("p", "a", 2))
+    await settle()
+
+    lanes.cancel(["p"])
+    assert await lanes.wait_idle(["p"], timeout=1)
+    await asyncio.sleep(0.01)
+
+    assert started == [("p", "a", 1)]
+    assert (lanes.parked("p"), lanes.size("p")) == (0, 0)
+
+
 async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None:
     """Rule 13 across a lost assignment: never two records of one partition at once."""
     handler = Handler()

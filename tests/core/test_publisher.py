@@ -471,6 +471,21 @@ async def test_f39_a_message_larger_than_the_limit_is_refused_and_no_neighbour_w
         assert publisher.counts.failed == 0
 
 
+@pytest.mark.parametrize(
+    "fields", [{"key": b"." * 100_000}, {"headers": [("name", b"." * 100_000)]}]
+)
+async def test_rule_39_the_key_and_the_headers_count_for_the_size_of_a_message(
+    fields: dict[str, Any],
+) -> None:
+    cluster = Cluster()
+    async with publishing(cluster) as publisher:
+        with pytest.raises(MessageTooLargeError):
+            await publisher.send(message(partition=0, **fields))
+
+        assert cluster.everything() == []
+        assert publisher.counts.failed == 0
+
+
 async def test_f39_k36_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
     admin = SlowAdmin(configs={"max.message.bytes": "1000"})
     admin.gate.set()
