@@ -68,9 +68,9 @@ class Part:
 
 PARTS = (
     Part(
-        "ledger and lanes",
-        ("ledger.py", "lane.py", "lanes.py", "batch_lanes.py"),
-        ("ledger", "lanes", "batches", "handover", "intake", "fast_path"),
+        "offsets and scheduling",
+        ("offsets.py", "scheduler.py"),
+        ("offsets", "lanes", "batches", "commits", "handover", "intake", "fast_path"),
     ),
     Part(
         "consumer",
