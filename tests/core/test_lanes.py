@@ -213,12 +213,12 @@ async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
 async def test_rule_18_who_answers_a_cancellation_with_a_retry_is_not_tried_again() -> None:
     started: list[Item] = []
 
-    async def retrying(item: Item) -> Outcome:
+    async def retrying(item: Item) -> HandlerResult:
         started.append(item)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return Outcome("retry", delay=0)
+            return HandlerResult("retry", delay=0)
         return DONE
 
     lanes: Lanes[Item] = Lanes(in_turn(retrying))
