@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 __all__ = ["CASES", "Case", "Contestant", "Target"]
@@ -18,6 +19,8 @@ class Contestant:
     job: str
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    root: Path | None = None
+    """The tree that it runs in, if it is not this one."""
 
     @property
     def is_ours(self) -> bool:

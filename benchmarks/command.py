@@ -22,6 +22,7 @@ from typing import Any
 
 from kafkaesk_tools.peers import peer_python
 
+from .against import beside, checked_out, compared
 from .bed import BEDS
 from .case import CASES, Case
 from .chart import draw, draw_curves
@@ -68,6 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=1, help="of the order in each round")
     parser.add_argument("--quick", action="store_true", help="two minutes: few cases and rounds")
+    parser.add_argument("--against", metavar="REV", help="beside another revision of this library")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw into this folder")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write Markdown, and the plots")
@@ -79,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _arguments(argv)
     beds = arguments.bed or (["embedded"] if arguments.quick else list(BEDS))
     cases = [case for case in CASES if _is_chosen(case, arguments)]
+    if arguments.against:
+        _compare(arguments, beds, cases)
+        return
     if arguments.quick:
         cases = [_without_peers(case) for case in cases]
     measured: dict[str, Results] = {}
@@ -95,6 +100,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                     say(f"{bed}: {name}")
                     extras[name] = extra.run(servers)
     _write(arguments, cases, measured, extras)
+
+
+def _compare(arguments: argparse.Namespace, beds: Sequence[str], cases: Sequence[Case]) -> None:
+    with checked_out(arguments.against) as tree:
+        both = [beside(case, arguments.against, tree) for case in cases]
+        for bed in beds:
+            with BEDS[bed]() as servers:
+                count = QUICK_COUNT if arguments.quick else COUNTS[bed]
+                results = Bench(bed, servers, count, say).run(
+                    both, arguments.rounds, arguments.seed
+                )
+            sys.stdout.write(f"\n## {TITLES[bed]}\n\n{compared(both, results)}\n")
 
 
 def _is_chosen(case: Case, arguments: argparse.Namespace) -> bool:

@@ -23,23 +23,23 @@ PEERS = {
 TIMEOUT_SECONDS = 120
 
 
-def measure(module: str, task: Task) -> Result:
-    """Run one process.
+def measure(module: str, task: Task, root: Path = ROOT) -> Result:
+    """Run one process, in this tree or another one.
 
     Raises:
         RuntimeError: it failed.
     """
-    (result,) = measure_together(module, [task])
+    (result,) = measure_together(module, [task], root)
     return result
 
 
-def measure_together(module: str, tasks: Sequence[Task]) -> list[Result]:
+def measure_together(module: str, tasks: Sequence[Task], root: Path = ROOT) -> list[Result]:
     """Run one process for each task, all at once.
 
     Raises:
         RuntimeError: one failed.
     """
-    started = [_start(module, task) for task in tasks]
+    started = [_start(module, task, root) for task in tasks]
     results = []
     try:
         for task, process in zip(tasks, started, strict=True):
@@ -53,10 +53,10 @@ def measure_together(module: str, tasks: Sequence[Task]) -> list[Result]:
     return results
 
 
-def _start(module: str, task: Task) -> subprocess.Popen[str]:
+def _start(module: str, task: Task, root: Path) -> subprocess.Popen[str]:
     peer = PEERS.get(module)
     python = sys.executable if peer is None else str(peer_python(peer))
     command = [python, "-W", "ignore", "-m", f"benchmarks.contestants.{module}", task.to_json()]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .bed import make_topic
 from .case import Case, Contestant
-from .processes import measure
+from .processes import ROOT, measure
 from .task import Result, Task
 
 __all__ = ["SESSION", "Bench", "Results"]
@@ -51,7 +51,8 @@ class Bench:
             options["group"] = f"bench-{uuid.uuid4().hex[:8]}"
             options["kafka_settings"] = SESSION
         topic = FILLED if case.consumes else f"bench-{case.name}"
-        return measure(contestant.module, self._task(contestant.job, topic, options))
+        task = self._task(contestant.job, topic, options)
+        return measure(contestant.module, task, contestant.root or ROOT)
 
     def _task(self, job: str, topic: str, options: dict[str, object]) -> Task:
         return Task(job, self.servers, topic, self.count, self.count // 10, options)
