@@ -68,7 +68,7 @@ _CHUNK = 200
 class Application(Router):
     """Publishes and consumes; declare on it, then `async with app`, or the command `kafkaesk`.
 
-    `plugins` are added to the installed ones, which `entry_points=False` leaves out;
+    `plugins` are added to the installed plugins, which `entry_points=False` leaves out;
     `plugin_settings` has a mapping for each plugin's name. The other arguments, their defaults and
     their environment variables are those of `Settings`.
 
@@ -140,7 +140,7 @@ class Application(Router):
 
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
-            NotRunningError: the application runs already.
+            NotRunningError: the application is running.
         """
         self._check_stopped()
         given = {
@@ -170,7 +170,7 @@ class Application(Router):
 
     @property
     def settings(self) -> Settings:
-        """The merged settings: what overrides, over the environment, over what was configured."""
+        """The merged settings: overrides, then the environment, then the configured values."""
         return merge_settings(self._configured, overrides=self._overrides)
 
     @property
@@ -210,7 +210,9 @@ class Application(Router):
 
     def _check_stopped(self) -> None:
         if self._runtime is not None:
-            raise NotRunningError("configure() an application before it starts, or after its end")
+            raise NotRunningError(
+                "the application is running; call configure() before it starts or after its stop"
+            )
 
     def _plugins_changed(self) -> None:
         if self._runtime is not None and self._runtime.is_open:
@@ -223,7 +225,8 @@ class Application(Router):
     def _add_subscription(self, subscription: Subscription) -> None:
         if self.is_consuming:
             raise NotRunningError(
-                f"{subscription!r} comes too late: the application consumes already"
+                f"{subscription!r} is too late: the application is already consuming; "
+                "subscribe before consume_forever()"
             )
         super()._add_subscription(subscription)
         if self._runtime is not None:
@@ -237,12 +240,12 @@ class Application(Router):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop it runs on, None while it does not; for plugins in other threads."""
+        """The event loop that the application runs on, None while it is not running."""
         return None if self._runtime is None else self._runtime.loop
 
     @property
     def servers(self) -> Sequence[str]:
-        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+        """The brokers to connect to first, as "host:port"; empty while it is not running."""
         return () if self._runtime is None else self._runtime.servers
 
     @property
@@ -252,26 +255,26 @@ class Application(Router):
 
     @property
     def shutdown(self) -> Shutdown | None:
-        """The time that a stop of the running application may take; None while it does not run."""
+        """The time that a stop may take; None while the application is not running."""
         return None if self._runtime is None else self._runtime.shutdown
 
     def status(self) -> Status:
-        """A snapshot that may be read by another thread, or be shown as JSON."""
+        """Return a snapshot, which another thread may read and which can be shown as JSON."""
         runtime = self._runtime
         return Status("stopped") if runtime is None else runtime.status()
 
     def health(self) -> Health:
-        """Whether the application makes progress, is ready, and what hinders it."""
+        """Return whether the application makes progress and is ready, and what hinders it."""
         runtime = self._runtime
         if runtime is None or not runtime.is_open:
             return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
         return runtime.health()
 
     async def health_check(self) -> None:
-        """Raise if the application should be restarted; a passing hindrance is not a reason.
+        """Raise if the application should be restarted; a temporary hindrance is not a reason.
 
         Raises:
-            UnhealthyError: it makes no progress, with the reasons.
+            UnhealthyError: the application makes no progress; the error has the reasons.
         """
         health = self.health()
         if not health.is_live:
@@ -296,13 +299,13 @@ class Application(Router):
 
         Returns once the message is buffered; await the delivery for the broker's
         acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
-        already carries one. `timestamp_ms` is by default now. `meta` is for plugins: what they
-        find in the message's `meta`.
+        already carries one. `timestamp_ms` is by default now. Plugins find `meta` in the
+        message's `meta`.
 
         Raises:
             SchemaError: the data satisfies no schema, or not the one that the stream carries.
             MessageTooLargeError: the message is larger than the producer may send.
-            DeliveryFailedError: there was no room in the buffer within `delivery_timeout`.
+            DeliveryFailedError: the buffer had no room within `delivery_timeout`.
             TopicError: the topic cannot be created.
         """
         if data is None or isinstance(data, RAW_TYPES):
@@ -313,7 +316,7 @@ class Application(Router):
         runtime = self._runtime
         is_ready = runtime is not None and runtime.can_publish
         if runtime is None or not is_ready or runtime.loop is not get_running_loop():
-            runtime = await self._publishing()
+            runtime = await self._ensure_publishing()
         topic = runtime.topics.topic_of(stream_id)
         pairs = None if headers is None else copy_headers(headers)
         message = OutgoingMessage(
@@ -322,7 +325,7 @@ class Application(Router):
         delivery = runtime.offer(message)
         if delivery is None:
             delivery = await runtime.publish(message)
-        return delivery or self._swallowed()
+        return delivery or self._raise_no_result()
 
     async def publish_and_wait(
         self,
@@ -364,22 +367,22 @@ class Application(Router):
         *,
         schema: str | None = None,
     ) -> int:
-        """Publish models, or JSON-able data, one after the other, and wait for all.
+        """Publish models, or JSON-able data, one after the other, and wait for all of them.
 
-        `key` makes the key of each. Takes from `data` as there is room in the send buffer, so it
-        may be endless; a list of 10,000 or a generator cost the same memory. Returns how many
-        were acknowledged.
+        `key` returns the key of each. Messages are taken from `data` as the send buffer has room,
+        so it may be endless: a list of 10,000 and a generator use the same memory. Returns how
+        many were acknowledged.
 
         Raises:
-            DeliveryFailedError: one was certainly not written; those behind it may be.
-            DeliveryUnknownError: one may or may not have been written.
-            SchemaError: as with `publish`; what came before is published.
-            InvalidMessageError: `data` is one message, and not several.
+            DeliveryFailedError: a message was certainly not written; later ones may be.
+            DeliveryUnknownError: a message may or may not have been written.
+            SchemaError: as with `publish`; the messages before it are published.
+            InvalidMessageError: `data` is one message, not several.
         """
         check_address(stream_id, None, None, None)
         check_many(stream_id, data, key, schema)
         check_options(schema, (), None)
-        runtime, deliveries = await self._publishing(), PendingDeliveries()
+        runtime, deliveries = await self._ensure_publishing(), PendingDeliveries()
         topic = runtime.topics.topic_of(stream_id)
         pairs = copy_headers(headers)
         async for chunk in _chunks(data):
@@ -392,7 +395,7 @@ class Application(Router):
                 delivery = runtime.offer(message)
                 if delivery is None:
                     delivery = await runtime.publish(message)
-                deliveries.add(delivery or self._swallowed())
+                deliveries.add(delivery or self._raise_no_result())
             deliveries.take_done()
             await asyncio.sleep(0)  # so that what is sent is not late
         return await deliveries.wait()
@@ -418,7 +421,7 @@ class Application(Router):
             )
         check_address(stream_id, key, partition, timestamp_ms)
         check_options(None, origins, meta)
-        runtime = await self._publishing()
+        runtime = await self._ensure_publishing()
         message = OutgoingMessage(
             stream_id,
             runtime.topics.topic_of(stream_id),
@@ -430,16 +433,16 @@ class Application(Router):
             origins=origins,
             meta=meta,
         )
-        return await runtime.publish(message) or self._swallowed()
+        return await runtime.publish(message) or self._raise_no_result()
 
-    async def _publishing(self) -> Runtime:
-        """The runtime, once it is open and its publisher runs."""
-        runtime = await self._running()
+    async def _ensure_publishing(self) -> Runtime:
+        """Return the runtime, open and with a running publisher."""
+        runtime = await self._ensure_running()
         if not runtime.can_publish:
             await runtime.start_publisher()
         return runtime
 
-    def _swallowed(self) -> NoReturn:
+    def _raise_no_result(self) -> NoReturn:
         raise make_no_result_error("wrap_publish", self.plugins.layers("wrap_publish"))
 
     async def publish_internal(
@@ -454,8 +457,8 @@ class Application(Router):
     ) -> Delivery:
         """Publish on a plugin's own account: no layer and no observer of any plugin sees it.
 
-        For what plugins say themselves, log lines for one: no spans, no inherited headers, nothing
-        validated twice. `data` is a whole envelope of `schema` ("Content:1"), which is registered.
+        For a plugin's own messages, such as log lines: no spans, no inherited headers, no second
+        validation. `data` is a whole envelope of `schema` ("Content:1"), which is registered.
         Call it on the application's event loop; it never starts the application.
 
         Raises:
@@ -466,11 +469,13 @@ class Application(Router):
         """
         runtime = self._runtime
         if runtime is None or not runtime.is_open:
-            raise NotRunningError(f"nothing is published to {stream_id}: no application runs")
+            raise NotRunningError(
+                f"nothing is published to {stream_id}: the application is not running"
+            )
         check_loop(runtime.loop, "publish_internal()")
         check_address(stream_id, key, None, timestamp_ms)
         topic = runtime.topics.topic_of(stream_id)
-        runtime.topics.claim(topic, self._schemas.named(schema, topic).id)
+        runtime.topics.claim(topic, self._schemas.find(schema, topic).id)
         message = OutgoingMessage(
             *(stream_id, topic, data),
             key=key,
@@ -492,14 +497,15 @@ class Application(Router):
     # --- lifecycle
 
     async def initialize(self) -> None:
-        """Load plugins, check everything, connect, create topics; what fails is undone.
+        """Load plugins, check everything, connect, create topics; a failed start is undone.
 
-        Idempotent, and safe to be called by several tasks at once.
+        Idempotent, and safe to call from several tasks at once.
 
         Raises:
             ConfigurationError: settings, handlers or schemas cannot work.
             PluginError: a plugin cannot be loaded.
-            BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
+            BrokerError: no broker could be reached within `start_timeout`, or it refused the
+                connection.
         """
         check_loop(self.loop, "initialize()")
         self._check_not_starting("initialize it again, or publish,")
@@ -536,18 +542,21 @@ class Application(Router):
         )
 
     async def _publish_of_handler(self, *arguments: Any, **options: Any) -> Delivery:
-        """As `publish`; but a handler that outlived its run starts no other one."""
+        """Publish for a handler; one that outlived its run must not start the application again."""
         if self._runtime is None:
-            raise NotRunningError("the application has ended: what a handler publishes now is lost")
+            raise NotRunningError(
+                "the application has stopped, so this handler can no longer publish"
+            )
         return await self.publish(*arguments, **options)
 
     async def finalize(self) -> None:
         """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
 
-        Idempotent; what was started by then is undone, a start in progress is waited for.
+        Idempotent. Waits for a start in progress, and undoes it.
 
         Raises:
-            NotRunningError: what starts it, or a handler, called this, and would wait for itself.
+            NotRunningError: the task that starts the application, or a handler, called this; it
+                would wait for itself.
         """
         check_loop(self.loop, "finalize()")
         self._check_not_starting("finalize it")
@@ -565,7 +574,7 @@ class Application(Router):
                     self._runtime = None
 
     def _check_not_starting(self, attempted: str) -> None:
-        """The task that starts the application would wait for itself."""
+        """Refuse what would make the task that starts the application wait for itself."""
         if self._starter is not None and self._starter is asyncio.current_task():
             raise NotRunningError(
                 f"the application is starting, so what starts it cannot {attempted}; "
@@ -584,7 +593,7 @@ class Application(Router):
     ) -> None:
         await self.finalize()
 
-    async def _running(self) -> Runtime:
+    async def _ensure_running(self) -> Runtime:
         runtime = self._runtime
         check_loop(self.loop, "publishing or consuming")
         if runtime is None or not runtime.is_open:
@@ -599,14 +608,14 @@ class Application(Router):
     def consume_for(
         self, num_messages: int, *, seconds: float | None = None
     ) -> Coroutine[Any, Any, int]:
-        """Consume until so many messages are finished with, or `seconds` are over.
+        """Consume until `num_messages` are handled or skipped, or `seconds` have passed.
 
-        Returns how many were handled or skipped; handlers that run at the same time may make it
-        more than asked for. A `stop()` counts from this call on, even before it is awaited.
+        Returns the number; handlers that run at the same time may make it larger than asked for.
+        A `stop()` after this call takes effect even before the coroutine is awaited.
 
         Raises:
-            HandlerError: a handler failed and its subscription does not go on.
-            ConfigurationError: there is nothing to wait for.
+            HandlerError: a handler failed, and its `on_error` stops the application.
+            ConfigurationError: an argument is not a positive number.
         """
         if not is_count(num_messages):
             raise ConfigurationError(f"consume_for({num_messages!r}): give 1 message or more")
@@ -625,22 +634,22 @@ class Application(Router):
             if consumed >= num_messages and runtime.consumption is not None:
                 runtime.consumption.request_stop()
 
-        runtime = await self._running()
+        runtime = await self._ensure_running()
         if stop_requests == self._stop_requests:
             await self._consume(runtime, count, seconds)
         return consumed
 
     def consume_forever(self) -> Coroutine[Any, Any, None]:
-        """Consume until `stop()`, which counts from this call on, even before it is awaited.
+        """Consume until `stop()`, which takes effect even before the coroutine is awaited.
 
         Raises:
-            HandlerError: a handler failed and its subscription does not go on.
+            HandlerError: a handler failed, and its `on_error` stops the application.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
         return self._consume_forever(self._stop_requests)
 
     async def _consume_forever(self, stop_requests: int) -> None:
-        runtime = await self._running()
+        runtime = await self._ensure_running()
         if stop_requests == self._stop_requests:
             await self._consume(runtime, None, None)
 
@@ -657,11 +666,11 @@ class Application(Router):
             raise failure
 
     async def stop(self) -> None:
-        """Stop consuming: take no more, finish, commit, leave the groups.
+        """Stop consuming: fetch no more, finish running handlers, commit, leave the groups.
 
-        Idempotent and safe to be called at any time by several tasks; `consume_forever` returns,
-        also if the application is still starting. In a handler it only asks for the stop, and
-        returns at once: the stop waits for the handler.
+        Idempotent, and safe to call at any time and from several tasks; `consume_forever` returns,
+        also while the application is still starting. In a handler it only requests the stop and
+        returns at once, because the stop waits for the handler.
         """
         self._stop_requests += 1
         runtime = self._runtime
@@ -681,7 +690,7 @@ class Application(Router):
 
 
 async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:
-    """What can be taken at once."""
+    """Yield as many messages as can be taken without waiting."""
     if isinstance(data, AsyncIterable):
         async for one in data:
             yield (one,)

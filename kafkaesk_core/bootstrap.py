@@ -1,4 +1,4 @@
-"""Where the brokers are: addresses as they are given, or a scheme such as `embedded://`."""
+"""Where the brokers are: given addresses, or those behind a URL such as `embedded://`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KNOWN = {"embedded": "kafkaesk-testing"}
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Addresses of brokers ("host:port"), and whether the cluster lets us create topics.
+    """Addresses of brokers ("host:port"), and whether the cluster allows topics to be created.
 
-    `kafka_settings` are what suits this cluster; what the service sets wins over them.
+    `kafka_settings` are defaults for this cluster; the settings of the service win over them.
     """
 
     servers: tuple[str, ...]

@@ -80,7 +80,7 @@ class CommandGroup(click.Group):
     """Runs an application unless the first word is a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in `run` where no command is named."""
+        """Insert `run` where no command is named."""
         own = ("--help", "-h", "--version")
         if args and args[0] not in own and self.get_command(ctx, args[0]) is None:
             args = ["run", *args]
@@ -121,7 +121,7 @@ class CommandGroup(click.Group):
         except Exception as error:  # of another package: the help must not end with it
             return f"cannot be loaded: {type(error).__name__}: {error}"
         text = "" if command is None else command.get_short_help_str(limit=60)
-        return text or "(it does not say what it does)"
+        return text or "(no description)"
 
 
 def option(
@@ -217,7 +217,7 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
     _set_up_logging(log_level, log_format)
     if overrides["kafka_settings"] is not None:
         overrides["kafka_settings"] = _json_object(overrides["kafka_settings"])
-    with _reported():
+    with _report_errors():
         application = find_application(app)
         application.override(**overrides)
         run_until_exit(application)
@@ -233,7 +233,7 @@ def plugins(app: str | None, as_json: bool, chain: bool) -> None:
     from .application import Application
     from .errors import KafkaeskError
 
-    with _reported():
+    with _report_errors():
         application = find_application(app) if app else Application()
     try:
         application.load_plugins()
@@ -285,8 +285,8 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Say in one line what is wrong, and exit with its code; of foreign code show the traceback."""
+def _report_errors() -> Iterator[None]:
+    """Log in one line what is wrong and exit with its code; show tracebacks of foreign code."""
     from .errors import HandlerError, KafkaeskError, PluginError, ShutdownIncompleteError
     from .process import exit_now
 
@@ -349,11 +349,11 @@ def _set_up_logging(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
         logging.getLogger("aiokafka").setLevel(logging.WARNING)
-        logging.getLogger("aiokafka").addFilter(_is_not_told_by_us)
+        logging.getLogger("aiokafka").addFilter(_is_not_logged_by_core)
 
 
-def _is_not_told_by_us(record: logging.LogRecord) -> bool:
-    # Each failed connection; why the cluster cannot be reached is told once, with the remedy.
+def _is_not_logged_by_core(record: logging.LogRecord) -> bool:
+    # aiokafka logs each failed connection; the core logs once why, with the remedy.
     return not str(record.msg).startswith("Unable connect to")
 
 

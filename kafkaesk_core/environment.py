@@ -1,6 +1,6 @@
 """Environment variables: the one reader, for the settings of the core and of every plugin.
 
-Imported where an application is configured, and not before: importing pydantic-settings takes time.
+Imported only when an application is configured, because importing pydantic-settings takes time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LISTS = frozenset((list, tuple, set, frozenset))
 def read_environment(
     fields: Mapping[str, FieldInfo], prefix: str, environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what the variables "<prefix><FIELD>" say, by the names of the fields.
+    """Return the values of the variables "<prefix><FIELD>" that are set, by field name.
 
     Values are not validated: most are text, which pydantic converts. Lists are JSON, or text with
     commas between the items; objects are JSON. `environ` is by default that of the process.
 
     Raises:
-        ValueError: a variable is not the JSON that it has to be; it is named, its value is not.
+        ValueError: a variable is not valid JSON; the error names it, and not its value.
     """
     types: dict[str, Any] = {
         name: (Annotated[field.annotation, _Reader(field, f"{prefix}{name.upper()}")], Field(None))
@@ -82,7 +82,7 @@ class _Reader:
 
 
 class _Source(EnvSettingsSource):
-    """Looks the variables up, in any case of letters, and has each read by its reader."""
+    """Looks up the variables, in upper or lower case, and has each read by its reader."""
 
     def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
         self._environ = environ

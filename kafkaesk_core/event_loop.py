@@ -1,4 +1,4 @@
-"""One application, one event loop: using it from another one is told instead of hanging."""
+"""One application, one event loop: use from another loop is an error, and does not hang."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_loop(owner: asyncio.AbstractEventLoop | None, attempted: str) -> None:
     """Check that the running event loop is the owner's; None has no owner.
 
     Raises:
-        NotRunningError: it is another one. Its text names both, and what to do.
+        NotRunningError: it is another one; the error names both loops and the remedy.
     """
     running = asyncio.get_running_loop()
     if owner is None or owner is running:

@@ -79,14 +79,15 @@ def bind(
     """Resolve a handler's annotations and return what calls it with its parameters filled.
 
     The first parameter's annotation (Parameter.empty: none) chooses the decoder; `list[...]` of
-    one takes batches. The others are filled by name from `known`, or by whoever claims them; one
-    with a default may stay unfilled. Whoever claims one of a batch gets its first message.
+    one takes batches. The others are filled by name from `known`, or by a plugin that claims them;
+    one with a default may stay unfilled. What a plugin claims of a batch is called with its first
+    message.
 
     Raises:
         SubscriptionError: an annotation cannot be resolved, or a parameter cannot be filled; the
-            handler, the parameter and the known names are told.
+            error names the handler, the parameter and the known names.
     """
-    first, *others = _resolved_parameters(subscription)
+    first, *others = _resolve_parameters(subscription)
     item = _item_of(first.annotation)
     if item is None:
         _refuse_batch_options(subscription)
@@ -99,7 +100,7 @@ def bind(
 
 def takes_batches(subscription: Subscription) -> bool:
     """Whether the handler's first parameter is annotated with `list[...]`."""
-    first, *_ = _resolved_parameters(subscription)
+    first, *_ = _resolve_parameters(subscription)
     return _item_of(first.annotation) is not None
 
 
@@ -191,7 +192,8 @@ def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) ->
             data = decode(message)
             return func(data, **{name: argument(message) for name, argument in items})
 
-    # It has returned when the handler fails: whoever reads a traceback looks for the handler.
+    # `call` has returned by the time the handler fails. A reader of tracebacks, such as the command
+    # line, looks for the handler's own code.
     functools.update_wrapper(call, func, assigned=(), updated=())
     return call
 
@@ -207,14 +209,14 @@ def _batch_call(
     return call
 
 
-def _resolved_parameters(subscription: Subscription) -> list[Parameter]:
+def _resolve_parameters(subscription: Subscription) -> list[Parameter]:
     """The handler's parameters with their annotations resolved, quoted ones too."""
     func = _function_of(subscription.func)
     try:
         hints = typing.get_type_hints(func, include_extras=True)
     except Exception as error:
         raise SubscriptionError(
-            f"handler {subscription.handler_name}: {_unresolved(func, error)}: {error}; "
+            f"handler {subscription.handler_name}: {_describe_unresolved(func, error)}: {error}; "
             "import the name at run time (not under TYPE_CHECKING), and define it at module level"
         ) from error
     parameters = inspect.signature(subscription.func).parameters.values()
@@ -228,7 +230,7 @@ def _function_of(func: Any) -> Any:
     return func if inspect.isroutine(func) else func.__call__
 
 
-def _unresolved(func: Any, error: Exception) -> str:
+def _describe_unresolved(func: Any, error: Exception) -> str:
     missing = getattr(error, "name", None)
     for name, annotation in getattr(func, "__annotations__", {}).items():
         if isinstance(annotation, str) and missing and missing in annotation:

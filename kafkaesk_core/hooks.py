@@ -3,7 +3,7 @@
 Three shapes, visible in the name:
 
   wrap_*      async, (subject, call_next, ...): around an operation. Compiled once, at start.
-  past tense  plain def: told that something happened. Cannot change it; its errors are logged.
+  past tense  plain def: called after something happened. Cannot change it; errors are logged.
   lifespan    returns an async context manager, open while the application runs.
 
 An implementation takes the first two arguments of a `wrap_*` hook in their order, and of all the
@@ -69,7 +69,7 @@ class Hooks:
         call_next: PublishCall,
         app: App,
     ) -> Delivery:
-        """Around one publish, up to the producer's buffer (`published` tells the rest).
+        """Around one publish, up to the producer's buffer (`published` reports the rest).
 
         Runs in the publisher's task, outermost stage first, before the data is encoded and
         validated. May change the message in place, or hand another one to `call_next` with
@@ -95,7 +95,7 @@ class Hooks:
         processed: the subscription's `on_error` decides, a disposition decides itself. Calling
         `call_next` again handles the message again. Catch Exception, never BaseException. A layer
         that answers a failure itself (in-place retry, dead letter) appends the exception to the
-        list `message.meta["handled_errors"]`, so that layers further out can tell of it.
+        list `message.meta["handled_errors"]`, so that layers further out can report it.
         """
 
     @hookspec

@@ -58,7 +58,7 @@ class OutgoingMessage:
     `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
     the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
     `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none. `is_internal` says that no observer is told of it.
+    batch, or none. `is_internal` means that observers are not called for it.
     """
 
     __slots__ = (
@@ -473,10 +473,10 @@ def copy_headers(headers: Iterable[Header] | None) -> Headers:
             f"headers are of type {type(headers).__name__}, not a list of pairs "
             "(name: str, value: bytes)"
         )
-    return [_checked_header(header) for header in headers]
+    return [_check_header(header) for header in headers]
 
 
-def _checked_header(header: object) -> Header:
+def _check_header(header: object) -> Header:
     if not (isinstance(header, (tuple, list)) and len(header) == 2):
         raise TypeError(f"header {header!r} is not a pair (name: str, value: bytes)")
     name, value = header

@@ -104,7 +104,7 @@ def _run(app: Application, signals: _Signals) -> None:
 def _close(
     loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor, seconds: float
 ) -> list[str]:
-    """End what is left; say what does not end within so many seconds.
+    """End the remaining tasks and threads; return those that did not end within `seconds`.
 
     As `asyncio.run` does it, but for its waits, which have no limit.
     """
@@ -120,8 +120,8 @@ def _close(
     end = loop.time() + seconds
     threads = threads_named(THREADS)
     if not all(_has_ended(thread, 0.1) for thread in threads):
-        told = "; ".join(map(describe_thread, threads))
-        logger.warning("waiting up to %.0f seconds for threads of handlers: %s", seconds, told)
+        described = "; ".join(map(describe_thread, threads))
+        logger.warning("waiting up to %.0f seconds for threads of handlers: %s", seconds, described)
     still_running += [
         describe_thread(thread)
         for thread in threads
@@ -186,7 +186,7 @@ class _Signals:
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """React to SIGINT and SIGTERM from here on."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.received, number)
+            loop.add_signal_handler(number, self.handle_signal, number)
             if self._watchdog is not None:
                 # Runs also while a handler blocks the event loop: Python calls it between two
                 # steps of whatever the main thread does. The loop is woken as before.
@@ -201,7 +201,7 @@ class _Signals:
         if self._watchdog is not None:
             self._watchdog.arm(self._timeout + 1)
 
-    def received(self, number: signal.Signals) -> None:
+    def handle_signal(self, number: signal.Signals) -> None:
         """React to one signal, in the event loop."""
         now = asyncio.get_running_loop().time()
         if self._first is not None:
@@ -237,13 +237,13 @@ class Watchdog:
 
     def __init__(self) -> None:
         self.exit_code = 5
-        """What it ends the process with: what it would have ended with, if that is known."""
+        """The exit code: the one that the process would have ended with, where that is known."""
         self._changed = threading.Condition()
         self._deadline: float | None = None
         self._is_disarmed = False
 
     def arm(self, seconds: float) -> None:
-        """End the process in so many seconds, if nobody has asked for it earlier."""
+        """End the process in `seconds`, or earlier if it was armed for an earlier time."""
         with self._changed:
             is_first = self._deadline is None
             self._deadline = min(self._deadline or inf, monotonic() + seconds)
@@ -306,7 +306,7 @@ def describe_task(task: asyncio.Task[Any]) -> str:
     place = ""
     while (frame := getattr(awaiting, "cr_frame", None)) is not None:
         code = frame.f_code
-        # What asyncio awaits by itself, such as a sleep, says less than who sleeps.
+        # A line inside asyncio, such as that of a sleep, says less than the line that called it.
         if not place or "/asyncio/" not in code.co_filename:
             place = f" {code.co_qualname}(), at {code.co_filename}:{frame.f_lineno}"
         awaiting = awaiting.cr_await

@@ -58,16 +58,16 @@ class Subscription:
     Either `pattern`, an fnmatch pattern over stream names, or `topics`, literal stream names.
     `timeout_seconds` None means no limit. `concurrency` None means one handler per assigned
     partition with `ordering="partition"`, 100 otherwise. `on_error` decides on exceptions that
-    are not dispositions: "stop", "skip", or a function of the error and the message that returns
-    a disposition. Layers of the plugins named in `skip_plugins` are left out.
+    are not dispositions: "stop", "skip", or a function that takes the error and the message and
+    returns a disposition. Layers of the plugins named in `skip_plugins` are left out.
 
     A handler whose first parameter is annotated with `list[...]` gets the messages of one
     partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
     than `batch_timeout` seconds (None: 0.1) for others. The limits then apply to the batch.
 
     `drain_timeout`, `cancel_grace`, `commit_timeout`, `max_uncommitted` and `max_record_age` are
-    those of the application unless they are given here. A group is handed over as a whole: of the
-    three times, the longest of its subscriptions counts.
+    those of the application unless they are given here. A group is handed over as a whole, so
+    the longest of its subscriptions' times applies.
 
     Raises:
         SubscriptionError: a value cannot work; the handler and the remedy are named.
@@ -97,7 +97,7 @@ class Subscription:
         object.__setattr__(self, "skip_plugins", frozenset(self.skip_plugins))
 
     def _problems(self) -> Iterator[str]:
-        """What cannot work, the first being told."""
+        """Yield what cannot work; the first problem is reported."""
         yield from _problems_of_handler(self.func)
         yield from self._problems_of_streams()
         if not _is_name(self.group):
@@ -137,7 +137,7 @@ class Subscription:
             yield (
                 f"pattern {self.pattern!r} matches no topic because of its {part!r}; "
                 f"{TOPIC_NAME_RULE}; "
-                "the wildcards are *, ? and [...], as in file names, and no regular expression"
+                "the wildcards are *, ? and [...], as in file names, and not a regular expression"
             )
 
     def _has_names(self) -> bool:
@@ -172,10 +172,10 @@ class Subscription:
         return (self.pattern or "",) if self.topics is None else self.topics
 
     def shared_with(self, other: Subscription) -> str | None:
-        """A stream, or a pattern, that another subscription takes as well; None if unknown.
+        """Return a stream or pattern that another subscription also takes; None if none is known.
 
-        Two patterns may share streams that nobody knows before they exist: these are found only
-        where one pattern matches all that the other does.
+        Two patterns may share streams that do not exist yet. They are found only where one
+        pattern matches everything that the other matches.
         """
         for one, two in ((self, other), (other, self)):
             for stream in one.streams:
@@ -190,13 +190,13 @@ class Subscription:
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The application's settings that are others here."""
+        """The settings that this subscription overrides."""
         given = {name: getattr(self, name) for name in OVERRIDABLE}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
     def batch_limits(self) -> tuple[int, float]:
-        """How many messages a batch holds at most, and for how many seconds one waits for them."""
+        """The largest number of messages in a batch, and the seconds to wait for them."""
         size = BATCH_SIZE if self.batch_size is None else self.batch_size
         timeout = BATCH_TIMEOUT if self.batch_timeout is None else self.batch_timeout
         return size, timeout
@@ -268,7 +268,7 @@ def _is_names(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite int or float, and no bool."""
+    """Whether it is a finite int or float, not a bool."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value) if isinstance(value, (int, float)) else False
 
@@ -278,7 +278,7 @@ def _is_name(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Whether it is an int of 1 or more, and no bool."""
+    """Whether it is an int of 1 or more, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
@@ -293,7 +293,7 @@ def _is_literal(pattern: str) -> bool:
 
 
 def _impossible_part(pattern: str) -> str | None:
-    """Return what no topic's name has, in an fnmatch pattern; None if nothing.
+    """Return the first character of an fnmatch pattern that no topic name can have, or None.
 
     "orders/*" can match no topic because of its "/".
     """
@@ -303,8 +303,8 @@ def _impossible_part(pattern: str) -> str | None:
 def _sample_of(pattern: str) -> str:
     """Return a text that stands for all that a pattern matches.
 
-    Only wildcards match what it has in the places of wildcards, so another pattern that matches
-    the sample matches, as far as topics can exist, everything that this one does.
+    The sample has characters in place of wildcards that only wildcards match. Another pattern that
+    matches the sample therefore matches every possible topic that this pattern matches.
     """
     return _WILDCARD.sub(lambda found: "\0" * (LONGEST if found.group() == "*" else 1), pattern)
 
@@ -415,7 +415,7 @@ class Router:
         group: str | None = None,
         **options: Unpack[SubscriptionOptions],
     ) -> Callable[[H], H]:
-        """Subscribe the decorated handler to streams by their names, which are no patterns."""
+        """Subscribe the decorated handler to streams by their literal names."""
         return self._subscribe("subscribe_to_topics", group, options, topics=topics)
 
     def _subscribe(
@@ -518,9 +518,9 @@ class Router:
         """Add what another router declares, now and later; nothing is replaced.
 
         Raises:
-            SchemaConflictError: both declare one schema differently; nothing was added then.
-            ConfigurationError: it is no router, it is mounted here already, or it contains this
-                one.
+            SchemaConflictError: both declare one schema differently; nothing is added.
+            ConfigurationError: it is not a router, is already mounted here, or contains this
+                router.
         """
         if not isinstance(router, Router):
             raise ConfigurationError(f"mount() takes a Router, got {type(router).__name__}")
@@ -537,7 +537,7 @@ class Router:
         router._mounted_in.add(self)
 
     def _check_mount(self, router: Router) -> None:
-        """Refuse a mount after which a handler would be declared twice, or without end."""
+        """Refuse a mount that would declare a handler twice, or make a circle."""
         if router is self:
             raise ConfigurationError("mount() got the router itself; mount another router")
         added = list(router._all_mounted())

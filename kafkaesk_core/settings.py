@@ -1,4 +1,4 @@
-"""Typed settings: where they come from, and what must hold between them.
+"""Typed settings: where they come from, and how they must fit each other.
 
 Precedence: command line > environment (`KAFKAESK_*`) > `configure` > constructor > default.
 Relations between values are checked once, at start, on the merged result.
@@ -206,11 +206,11 @@ class Settings(BaseModel):
 
     @property
     def client(self) -> ClientOptions:
-        """`kafka_settings`, checked and shared out to the clients."""
+        """`kafka_settings`, checked and assigned to the clients."""
         return ClientOptions(self.kafka_settings)
 
     def over(self, kafka_settings: Mapping[str, Any]) -> Settings:
-        """These settings, with others beneath their `kafka_settings`, checked."""
+        """Return these settings with defaults for their `kafka_settings`, checked."""
         if not kafka_settings:
             return self
         merged = {**kafka_settings, **self.kafka_settings}
@@ -219,7 +219,7 @@ class Settings(BaseModel):
         return settings
 
     def with_overrides(self, values: Mapping[str, Any]) -> Settings:
-        """These settings with some others, checked.
+        """Return these settings with some values replaced, checked.
 
         Raises:
             ConfigurationError: a value has the wrong type, or contradicts another.
@@ -232,7 +232,7 @@ class Settings(BaseModel):
         return settings
 
     def check(self) -> None:
-        """Check what must hold between settings, also where nothing is consumed.
+        """Check how settings must fit each other, also where nothing is consumed.
 
         Raises:
             NotConfiguredError: there are no servers.
@@ -249,7 +249,7 @@ class Settings(BaseModel):
         _check(self._relations())
 
     def check_handover(self) -> None:
-        """Check what must hold between the settings of consumers.
+        """Check how the settings of consumers must fit each other.
 
         Raises:
             ConfigurationError: two settings contradict each other; both values are named.
@@ -257,7 +257,7 @@ class Settings(BaseModel):
         _check(self._handover_relations())
 
     def _handover_relations(self) -> Iterator[tuple[bool, str]]:
-        """Partitions must be handed over before the group stops waiting for us."""
+        """Partitions must be handed over before the group stops waiting for this member."""
         client = self.client
         phases = self.drain_timeout + self.cancel_grace + self.commit_timeout
         heartbeat = client.number("heartbeat_interval_ms") / 1000
@@ -302,7 +302,7 @@ class Settings(BaseModel):
             )
 
     def shown(self) -> dict[str, Any]:
-        """The settings as they may be shown: secrets masked."""
+        """Return the settings with secrets masked."""
         return {**self.model_dump(), "kafka_settings": self.client.masked()}
 
 
@@ -330,10 +330,10 @@ def _check(relations: Iterator[tuple[bool, str]]) -> None:
 
 
 def lift_settings(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a layer of settings with those that its `kafka_settings` has, as kafkaesk 0.8 did.
+    """Return a layer of settings with the settings that kafkaesk 0.8 had in `kafka_settings`.
 
     Raises:
-        ConfigurationError: one is given in both places, with different values.
+        ConfigurationError: a setting is given in both places, with different values.
     """
     given = layer.get("kafka_settings")
     if not isinstance(given, Mapping):
@@ -356,7 +356,7 @@ def lift_settings(layer: Mapping[str, Any]) -> dict[str, Any]:
 def merge_settings(
     *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Merge layers of settings, the later over the earlier, then the environment, then overrides.
+    """Merge layers of settings: later ones win, then the environment, then the overrides.
 
     Raises:
         ConfigurationError: a name is unknown or a value has the wrong type; it is named.

@@ -136,7 +136,8 @@ def ask_once(
 def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
     """Make the error for a plugin that raised; `doing` says when, if the hook does not.
 
-    It exits as what was raised does: a broker that a plugin cannot reach is no broken plugin.
+    It has the exit code of what was raised: a broker that a plugin cannot reach is not a broken
+    plugin.
     """
     text = f"plugin {plugin!r} failed {doing or f'in {hook}'}: {type(error).__name__}: {error}"
     failed = PluginError(text, plugin=plugin, hook=hook)
@@ -169,8 +170,8 @@ def raising_plugin(
 ) -> str | None:
     """Return the plugin whose hook frame is the deepest in the traceback of `error`.
 
-    None if what came deeper is the innermost call of a chain (`terminals`): the layers around it
-    only let its error pass.
+    None if the innermost call of a chain (`terminals`) raised: the layers around it only let its
+    error pass.
     """
     owners: dict[CodeType, list[HookImpl]] = {}
     for implementation in implementations:
@@ -197,7 +198,7 @@ def _owner(frame: FrameType, candidates: list[HookImpl]) -> str:
 
 
 def find_codes(function: Function | None) -> set[CodeType]:
-    """Return the codes that frames of `function`, and of what it wraps, will show."""
+    """Return the code objects of `function` and of the functions that it wraps."""
     found: set[CodeType] = set()
     while function is not None:
         while isinstance(function, partial):

@@ -212,14 +212,14 @@ def _check_single(name: str, installed: Iterable[InstalledPlugin]) -> None:
 
 
 def check_plugin_arguments(plugins: object, settings: object, entry_points: object) -> None:
-    """Check what an application is told about plugins.
+    """Check the arguments of an application that concern plugins.
 
     Raises:
         ConfigurationError: an argument has the wrong type; it is named.
     """
     if isinstance(plugins, (str, bytes, Mapping)) or not isinstance(plugins, Iterable):
         raise ConfigurationError(
-            f"plugins= takes a list of plugin instances, got {_shown(plugins)}"
+            f"plugins= takes a list of plugin instances, got {_describe_value(plugins)}"
         )
     given = {} if settings is None else settings
     values = list(given.values()) if isinstance(given, Mapping) else [given]
@@ -241,11 +241,11 @@ def check_names(argument: str, given: Iterable[str]) -> tuple[str, ...]:
     is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
     names = tuple(given) if is_several else (None,)
     if not all(isinstance(name, str) for name in names):
-        raise ConfigurationError(f"{argument}= takes a list of names, got {_shown(given)}")
+        raise ConfigurationError(f"{argument}= takes a list of names, got {_describe_value(given)}")
     return tuple(str(name) for name in names)
 
 
-def _shown(value: object) -> str:
+def _describe_value(value: object) -> str:
     return f"the string {value!r}" if isinstance(value, str) else f"{value!r}"
 
 
@@ -277,7 +277,7 @@ def read_settings(
     values = _from_environment(fields, plugin, environ)
     values |= _from_code(fields, plugin, explicit, allows_extra=allows_extra)
     try:
-        return _validated(model, values)
+        return _validate(model, values)
     except ValidationError as error:
         problems = "; ".join(_problem(detail, prefix) for detail in _details(error))
     raise PluginError(f"settings of plugin {plugin!r}: {problems}", plugin=plugin)
@@ -294,7 +294,7 @@ def variable_names(model: type[BaseModel] | None, plugin: str) -> set[str]:
     return {f"{variable_prefix(plugin)}{name.upper()}" for name in names}
 
 
-def _validated(
+def _validate(
     model: type[BaseModel] | None, values: dict[str, Any]
 ) -> tuple[BaseModel | None, bool]:
     """Look at `enabled` first: a plugin that is switched off needs no other setting."""
@@ -364,19 +364,19 @@ def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
     return f"{path or 'all'}: {detail['msg']} ({variable})"
 
 
-# --- variables that nobody reads
+# --- variables that nothing reads
 
 _PREFIX = "KAFKAESK_"
 _ALMOST = "KAFK"
 _SURE = 0.9
-"""How alike a name without our prefix must be to one of ours to be told."""
+"""How similar a name without the prefix must be to a known variable to be reported."""
 
 
 def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str, str]) -> None:
     """Log each variable with our prefix that neither the core nor a plugin reads.
 
-    What begins with the name of a plugin that is not loaded, or that the service has made itself,
-    is its own business.
+    Variables that begin with the name of a plugin that is not loaded, or that the service made
+    itself, are left to that plugin.
     """
     known = set(core)
     foreign = set()
@@ -387,7 +387,7 @@ def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str
         known |= variable_names(model, name)
     active = {info.name for info in plugins.list() if info.status == "active"}
     read = {variable_prefix(name) for name, _ in _models(plugins)}
-    foreign = {variable_prefix(name) for name in {*active, *_installed()}} - read
+    foreign = {variable_prefix(name) for name in {*active, *_installed_names()}} - read
     for name in _unread(suspects, known, tuple(foreign)):
         logger.warning(
             "the environment variable %s is not a setting and has no effect%s",
@@ -396,7 +396,7 @@ def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    """Compare what follows the prefix, which is alike in all."""
+    """Compare the part after the prefix, which all names share."""
     close = get_close_matches(
         name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], n=1
     )
@@ -426,5 +426,5 @@ def _models(plugins: Plugins) -> list[tuple[str, type[BaseModel] | None]]:
     return found
 
 
-def _installed() -> list[str]:
+def _installed_names() -> list[str]:
     return [plugin.name for plugin in find_installed()]

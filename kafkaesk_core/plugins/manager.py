@@ -62,7 +62,7 @@ Infos = list[PluginInfo]
 class Lifespan(AbstractAsyncContextManager[None]):
     """Enters and leaves what a plugin's `lifespan` returned.
 
-    `failure` is what it raised when it was left, or None.
+    `failure` is what the plugin raised on leaving, or None.
 
     Raises:
         PluginError: it failed while it was entered. A failure while it is left is logged.
@@ -125,7 +125,7 @@ class Plugins:
         """Add a plugin under `name` (or its attribute `name`, or its class's) and return that.
 
         `source` is the package it comes from; "app" are the service's own. A plugin registered
-        late takes its place by the same rule and is told of every schema declared before; its
+        late takes its place by the same rule and receives every schema declared before; its
         lifespan is not entered.
 
         Raises:
@@ -231,7 +231,7 @@ class Plugins:
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
         self._terminals |= find_codes(terminal)
-        return compile_chain(self._ordered(hook, skip), terminal, constants)
+        return compile_chain(self._sort_implementations(hook, skip), terminal, constants)
 
     def notifier(self, hook: str, **constants: Any) -> Callable[..., None] | None:
         """Compile all observers of `hook` into one function; None if there are none.
@@ -241,15 +241,17 @@ class Plugins:
         cancellation passes.
         """
         arguments = [name for name in SIGNATURES[hook] if name not in constants]
-        found = self._ordered(hook)
+        found = self._sort_implementations(hook)
         return compile_notifier(hook, found, arguments, constants, self._failures)
 
     def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
         """Return the names of the plugins that implement `hook`, outermost first."""
-        return [implementation.plugin_name for implementation in self._ordered(hook, skip)]
+        return [
+            implementation.plugin_name for implementation in self._sort_implementations(hook, skip)
+        ]
 
     def declare_schema(self, schema: SchemaRegistration, app: App) -> None:
-        """Tell every plugin of a schema, also those registered later; errors are logged."""
+        """Report a schema to every plugin, also to those registered later; errors are logged."""
         self._declared.append((schema, app))
         if tell := self.notifier("schema_registered"):
             tell(schema, app)
@@ -265,7 +267,7 @@ class Plugins:
             Lifespan(
                 implementation.plugin_name, ask_once(implementation, "lifespan", expected, app=app)
             )
-            for implementation in self._ordered("lifespan")
+            for implementation in self._sort_implementations("lifespan")
         ]
 
     def bind_parameter(
@@ -278,7 +280,7 @@ class Plugins:
         """
         hook, values = "bind_parameter", {"parameter": parameter, "subscription": subscription}
         expected = ("a function or None", lambda answer: answer is None or callable(answer))
-        answers = (ask_once(i, hook, expected, **values) for i in self._ordered(hook))
+        answers = (ask_once(i, hook, expected, **values) for i in self._sort_implementations(hook))
         return next((answer for answer in answers if answer is not None), None)
 
     @property
@@ -305,7 +307,7 @@ class Plugins:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         return caller.get_hookimpls()
 
-    def _ordered(self, hook: str, skip: Collection[str] = ()) -> Implementations:
+    def _sort_implementations(self, hook: str, skip: Collection[str] = ()) -> Implementations:
         kept = [i for i in self._implementations(hook) if i.plugin_name not in skip]
         return sorted(kept, key=self._rank)
 
@@ -317,7 +319,7 @@ class Plugins:
         return order, depth, implementation.trylast - implementation.tryfirst, name
 
     def _replay(self, name: str) -> None:
-        """Tell a new plugin of all schemas; after it is registered whole, unlike pluggy's own."""
+        """Report all schemas to a new plugin, once all of its hooks are registered."""
         hook = "schema_registered"
         mine = [i for i in self._implementations(hook) if i.plugin_name == name]
         if tell := compile_notifier(hook, mine, SIGNATURES[hook], {}, self._failures):

@@ -38,7 +38,7 @@ Decoder = Callable[[IncomingMessage], Any]
 
 _NONE = type(None)
 _NO_TYPE_OF_ONE = (
-    "is no type of one message; annotate the first parameter with a model, bytes, "
+    "is not the type of one message; annotate the first parameter with a model, bytes, "
     "ConsumerRecord, or nothing"
 )
 
@@ -46,14 +46,14 @@ Registrations = Callable[[type[BaseModel]], "list[SchemaRegistration]"]
 
 
 def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
-    """Prepare the decoding for an annotation; Parameter.empty stands for none.
+    """Make the decoder of an annotation; Parameter.empty stands for no annotation.
 
-    It behaves as a `TypeAdapter` of the annotation would, however that is spelt. A registered
-    model takes its schema id, in any version, and validates the data against itself; another
-    model takes any schema and validates the shape alone.
+    The decoder behaves as a `TypeAdapter` of the annotation would, however the annotation is
+    spelled. A registered model accepts messages with its schema's id, in any version, and
+    validates their data. Any other model accepts every schema and validates the shape alone.
 
     Raises:
-        SubscriptionError: nothing is known of how to decode to the annotation.
+        SubscriptionError: the annotation cannot be decoded to.
     """
     try:
         members = list(union_members(annotation))
@@ -71,7 +71,7 @@ def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
 
 
 def _decoder_of_whole_record(kind: Any) -> Decoder | None:
-    """What takes the record as it came, or all of its envelope."""
+    """The decoder that returns the record as it came, or its whole envelope; None for a model."""
     if kind is bytes:
         return lambda message: message.value
     if kind is ConsumerRecord:
@@ -80,7 +80,7 @@ def _decoder_of_whole_record(kind: Any) -> Decoder | None:
 
 
 def _add_validation(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
-    """Add the validation that the annotation asks for; none if it asks for none."""
+    """Add the validation that the annotation asks for, if any."""
     instance_of: Any = InstanceOf  # the record's fields are not pydantic's to validate
     kind = instance_of[ConsumerRecord] if member.kind is ConsumerRecord else member.kind
     metadata = getattr(member.annotation, "__metadata__", ())
@@ -159,7 +159,7 @@ def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> D
     for registration in found:
         ids.setdefault(registration.model, set()).add(registration.id)
 
-    def checked(message: IncomingMessage) -> Any:
+    def decode_and_check(message: IncomingMessage) -> Any:
         data = decode(message)
         expected = ids.get(type(data))
         if expected and message.schema.partition(":")[0] not in expected:
@@ -172,7 +172,7 @@ def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> D
             )
         return data
 
-    return checked
+    return decode_and_check
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
@@ -292,7 +292,7 @@ _DEEPEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One type of a union; `annotation` is `kind` with the metadata of all that was around it."""
+    """One type of a union; `annotation` is `kind` with all the metadata that was around it."""
 
     kind: Any
     annotation: Any
@@ -313,7 +313,7 @@ def unwrap_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
         elif isinstance(annotation, TypeVar):
             annotation = _of_type_variable(annotation)
         elif hasattr(annotation, "__supertype__"):
-            annotation = _resolved(annotation.__supertype__, annotation.__module__)
+            annotation = _resolve(annotation.__supertype__, annotation.__module__)
         elif hasattr(get_origin(annotation) or annotation, "__value__"):
             annotation = _of_alias(annotation)
         else:
@@ -322,7 +322,7 @@ def unwrap_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def union_members(annotation: Any) -> Iterator[Member]:
-    """Yield the types of a union, however it is spelt; those that a discriminator chooses as one.
+    """Yield the types of a union, however it is spelled; a discriminated union is one type.
 
     Raises:
         NameError: as with `unwrap_annotation`; RecursionError too.
@@ -331,28 +331,28 @@ def union_members(annotation: Any) -> Iterator[Member]:
     if is_union(kind) and not any(_is_discriminator(each) for each in metadata):
         for argument in get_args(kind):
             for member in union_members(argument):
-                yield Member(member.kind, _annotated(member.annotation, metadata))
+                yield Member(member.kind, _annotate(member.annotation, metadata))
     else:
-        yield Member(kind, _annotated(kind, metadata))
+        yield Member(kind, _annotate(kind, metadata))
 
 
 def affects_validation(kind: Any, metadata: tuple[Any, ...]) -> bool:
-    """Whether pydantic does anything because of the metadata around a type."""
+    """Whether the metadata around a type changes how pydantic validates it."""
     if not metadata:
         return False
     try:
-        around = TypeAdapter(_annotated(kind, metadata)).core_schema
-    except Exception:  # pydantic raises errors of many kinds: what it refuses, it has read
+        around = TypeAdapter(_annotate(kind, metadata)).core_schema
+    except Exception:  # pydantic raises errors of many kinds: it has read metadata that it refuses
         return True
     return bool(around != TypeAdapter(kind).core_schema)
 
 
 def is_union(kind: Any) -> bool:
-    """Whether a unwrap_annotation type is a union."""
+    """Whether a type is a union."""
     return get_origin(kind) in (Union, types.UnionType)
 
 
-def _annotated(kind: Any, metadata: tuple[Any, ...]) -> Any:
+def _annotate(kind: Any, metadata: tuple[Any, ...]) -> Any:
     return Annotated[(kind, *metadata)] if metadata else kind
 
 
@@ -362,7 +362,7 @@ def _is_discriminator(metadata: Any) -> bool:
 
 
 def _of_type_variable(variable: TypeVar) -> Any:
-    """Say what pydantic takes an unfilled variable for."""
+    """Return what pydantic validates an unfilled type variable as."""
     if variable.__constraints__:
         return Union[variable.__constraints__]  # noqa: UP007 - known at run time only
     return Any if variable.__bound__ is None else variable.__bound__
@@ -370,7 +370,7 @@ def _of_type_variable(variable: TypeVar) -> Any:
 
 def _of_alias(annotation: Any) -> Any:
     alias = get_origin(annotation) or annotation
-    value = _resolved(alias.__value__, alias.__module__)
+    value = _resolve(alias.__value__, alias.__module__)
     arguments = get_args(annotation)
     if not arguments:
         return value
@@ -382,8 +382,8 @@ def _of_alias(annotation: Any) -> Any:
     return value[tuple(filled[each] for each in parameters)] if parameters else value
 
 
-def _resolved(value: Any, module: str) -> Any:
-    """Resolve what is quoted in the value, by the names of the module that it stands in."""
+def _resolve(value: Any, module: str) -> Any:
+    """Resolve quoted names in the value, in the module where the alias is defined."""
     holder = types.SimpleNamespace(__annotations__={"value": value})
     names = getattr(sys.modules.get(module), "__dict__", {})
     return get_type_hints(holder, globalns=names, include_extras=True)["value"]

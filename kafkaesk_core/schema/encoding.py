@@ -45,15 +45,16 @@ class Encoder(Protocol):
         """Return the envelope; `validate=False` trusts instances of models.
 
         Raises:
-            InvalidMessageError: the data does not satisfy the schema, or is no JSON.
+            InvalidMessageError: the data does not satisfy the schema, or is not valid JSON.
         """
 
 
 def make_encoder(registration: SchemaRegistration) -> Encoder:
-    """Prepare what encodes data of a schema.
+    """Make the encoder of a schema.
 
     Raises:
-        InvalidSchemaError: the model cannot be read back, or the document is no JSON Schema.
+        InvalidSchemaError: the model could not be read back, or the document is not a valid
+            JSON Schema.
     """
     if registration.model is not None:
         return ModelEncoder(registration.model, registration)
@@ -91,10 +92,11 @@ class ModelEncoder:
         self._may_hide_nan = not self._compares and may_hide_nan(model.__pydantic_core_schema__)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
-        """Return the envelope; what was serialised is validated again, as bytes.
+        """Return the envelope; the serialized bytes are validated again.
 
-        That finds instances that were changed after validation, or made without. Where the types
-        alone do not say that the data arrives as it is, it is compared with what would arrive.
+        This finds instances that were changed after validation, or made without it. Where the
+        types alone do not guarantee that the data arrives unchanged, it is compared with what
+        would arrive.
         """
         if type(data) is not self._model and not isinstance(data, BaseModel):
             data, validate = self._instance(data, topic), self._compares
@@ -151,7 +153,7 @@ class DocumentEncoder:
     def __init__(self, document: Mapping[str, Any], registration: SchemaRegistration) -> None:
         self.id, self.key = registration.id, registration.key
         self._prefix = _prefix(self.key)
-        self._errors = _compiled(dict(document), self.key)
+        self._errors = _compile_document(dict(document), self.key)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; data of a document is always validated."""
@@ -166,7 +168,7 @@ class DocumentEncoder:
         return self._prefix + content + b"}"
 
 
-def _compiled(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
+def _compile_document(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
     try:
         jsonschema: Any = import_module("jsonschema_rs")
     except ImportError as error:
@@ -241,7 +243,7 @@ class _NotFasterError(Exception):
 
 
 def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
-    """Return a function that raises ValidationError for what is not JSON of the model."""
+    """Return a function that raises ValidationError for bytes that are not JSON of the model."""
     validate = model.__pydantic_validator__.validate_json
     try:
         core: Any = model.__pydantic_core_schema__
@@ -259,7 +261,7 @@ def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
 
 
 def may_hide_nan(node: Any) -> bool:
-    """Say whether a NaN, which is serialised as null, might pass for one that is meant."""
+    """Say whether a NaN, which is serialized as null, might be taken for an intended null."""
     kinds = set(_kinds(node))
     has_null = not kinds.isdisjoint(("nullable", "none", "any"))
     has_float = not kinds.isdisjoint(("float", "any", "decimal"))

@@ -1,4 +1,4 @@
-"""What is wrong with a message, in words that never repeat its values."""
+"""Texts that say what is wrong with a message and never repeat its values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_problems(error: ValidationError, *, below: int = 0) -> str:
 
 
 def json_problem(error: ValidationError) -> str | None:
-    """Return what the JSON parser says, which has no values; None if it is JSON."""
+    """Return the JSON parser's message, which contains no values; None if it is valid JSON."""
     (detail, *_) = error.errors(include_input=False)
     return detail["msg"] if detail["type"] == "json_invalid" else None
 
@@ -40,7 +40,7 @@ def invalid_message(
     problem: str,
     remedy: str = "fix the data, or register the change as a new version",
 ) -> InvalidMessageError:
-    """Say that data does not satisfy its schema."""
+    """Make the error for data that does not satisfy its schema."""
     return InvalidMessageError(
         f"data for topic {topic} does not satisfy schema {key}: {problem}; {remedy}",
         schema=key,
@@ -80,6 +80,6 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _reason(detail: Any) -> str:
-    """Say pydantic's words where they are its own and cannot repeat the input."""
+    """Return pydantic's message where it cannot repeat the input, else the error's type."""
     is_telling = "url" not in detail or not _TELLING.isdisjoint(detail.get("ctx", ()))
     return f"refused ({detail['type']})" if is_telling else str(detail["msg"])

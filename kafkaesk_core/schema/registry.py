@@ -108,7 +108,7 @@ def _is_model(value: object) -> bool:
 
 
 def _place(model: type[BaseModel] | None) -> str:
-    """Say where a model is defined, or else who declares: the first frame outside this package."""
+    """Return where a model is defined, else the declaring line: the first outside this package."""
     if model is not None:
         return f"{model.__module__}.{model.__qualname__}"
     package, frame = __name__.partition(".")[0], inspect.currentframe()
@@ -146,7 +146,7 @@ class Schemas:
         """The registration of a key."""
         return self._registrations.get(key)
 
-    def named(self, key: str, topic: str) -> SchemaRegistration:
+    def find(self, key: str, topic: str) -> SchemaRegistration:
         """The registration of a key, for a message to a topic.
 
         Raises:
@@ -169,8 +169,8 @@ class Schemas:
     def register(self, registration: SchemaRegistration) -> None:
         """Add a schema; the same declaration twice is one.
 
-        A model that names what is not defined yet is prepared when publishing starts, or when it
-        is first published.
+        A model that names classes which are not defined yet is prepared when publishing starts,
+        or when it is first published.
 
         Raises:
             SchemaConflictError: the key is taken by another declaration.
@@ -197,10 +197,10 @@ class Schemas:
             self._by_model[registration.model] = self._encoders.get(latest.key, encoder)
 
     def complete(self) -> None:
-        """Prepare the models that named what was not defined yet.
+        """Prepare the models that named classes which were not defined yet.
 
         Raises:
-            InvalidSchemaError: it is not defined now either, or the model cannot work.
+            InvalidSchemaError: a class is still not defined, or the model cannot work.
         """
         while self._incomplete:
             registration = self._incomplete[-1]
@@ -215,7 +215,7 @@ class Schemas:
             self._incomplete.pop()
 
     def check(self, others: Schemas) -> None:
-        """Say whether others could be added.
+        """Check that others could be added.
 
         Raises:
             SchemaConflictError: a key is declared differently here.
@@ -237,14 +237,14 @@ class Schemas:
     # --- out
 
     def encoding(self, topics: TopicSchemas, *, validate: bool) -> Encode:
-        """Return what makes the bytes of a message, and notes its schema in it and for its topic.
+        """Return the function that encodes a message and notes its schema in it and for its topic.
 
-        Bytes and None, of `raw_publish`, stay as they are. `validate` as of `Encoder.encode`. It
-        raises:
+        Bytes and None, from `raw_publish`, stay as they are. `validate` is that of
+        `Encoder.encode`. The function raises:
             UnknownSchemaError: nothing is registered for the data, or under the name given.
             SchemaConflictError: the topic carries another schema.
             InvalidMessageError: the data does not satisfy the schema.
-            InvalidSchemaError: a model names what is not defined.
+            InvalidSchemaError: a model names a class that is not defined.
         """
         # Any below: data is whatever the caller publishes.
         self.complete()
@@ -274,11 +274,11 @@ class Schemas:
         data, key = message.data, message.schema
         self.complete()
         if key is not None:
-            return self._named(key, message)
+            return self._find_encoder(key, message)
         if isinstance(data, BaseModel):
             if found := self._by_model.get(type(data)):
                 return found  # it was not complete before
-            raise self._unregistered(type(data), message.topic)
+            raise self._unregistered_error(type(data), message.topic)
         carried = topics.schema_of(message.topic)
         versions = [found for found in self if found.id == carried]
         if not versions:
@@ -289,8 +289,8 @@ class Schemas:
             )
         return self._encoders[max(versions, key=lambda found: found.version).key]
 
-    def _named(self, key: str, message: OutgoingMessage) -> Encoder:
-        found = self.named(key, message.topic)
+    def _find_encoder(self, key: str, message: OutgoingMessage) -> Encoder:
+        found = self.find(key, message.topic)
         data = message.data
         if isinstance(data, BaseModel) and type(data) is not found.model:
             place = f"{type(data).__module__}.{type(data).__qualname__}"
@@ -302,7 +302,7 @@ class Schemas:
             )
         return self._encoders[key]
 
-    def _unregistered(self, model: type[BaseModel], topic: str) -> UnknownSchemaError:
+    def _unregistered_error(self, model: type[BaseModel], topic: str) -> UnknownSchemaError:
         parent = next((base for base in model.__mro__[1:] if base in self._by_model), None)
         derived = ""
         if parent is not None:
@@ -320,10 +320,10 @@ class Schemas:
     # --- in
 
     def decoder(self, annotation: Any) -> Decoder:
-        """Prepare the decoding for a handler's first parameter, by its annotation.
+        """Make the decoder for the annotation of a handler's first parameter.
 
         Raises:
-            SubscriptionError: nothing is known of how to decode to it.
+            SubscriptionError: the annotation cannot be decoded to.
         """
         return make_decoder(annotation, self.of_model)
 

@@ -26,7 +26,7 @@ __all__ = ["find_differences", "find_obstacles", "is_equal", "is_exact"]
 
 
 def find_obstacles(model: type[BaseModel]) -> list[str]:
-    """Return what keeps a model from the round trip, each with the field and the remedy."""
+    """Return why a model cannot be read back; each reason names the field and the remedy."""
     return list(_of_model(model, set()))
 
 
@@ -184,7 +184,7 @@ _OPTIONS = {
 
 
 def is_exact(model: type[BaseModel]) -> bool:
-    """Whether every instance of the model is equal to what its JSON is read back as."""
+    """Whether every instance of the model equals what is read back from its JSON."""
     core: Any = model.__pydantic_core_schema__
     return _is_exact(core, model)
 
@@ -224,7 +224,7 @@ def _is_exact_model(node: Node, root: type[BaseModel]) -> bool:
 
 
 def _is_distinguishable(node: Node) -> bool:
-    """Whether JSON says which of several types a value has; keys are always text."""
+    """Whether the JSON of a value shows which of several types it has; keys are always text."""
     kind = node["type"]
     if kind == "dict":
         return node.get("keys_schema", {"type": "any"})["type"] in _KEYS
@@ -256,7 +256,7 @@ _ORDERED = (list, tuple, deque)
 
 
 def find_differences(sent: Any, read: Any, path: str = "") -> Iterator[str]:
-    """Yield the place and the kind of each difference; what is not published is left out."""
+    """Yield the place and kind of each difference; fields that are not published are ignored."""
     if isinstance(sent, (BaseModel, *_ORDERED)) and type(sent) is not type(read):
         yield from _as_other(sent, read, path)
     elif isinstance(sent, BaseModel) or _is_dataclass(sent):
@@ -278,7 +278,7 @@ def _differences_of_fields(sent: dict[Any, Any], read: dict[Any, Any], path: str
 
 
 def _published_fields(value: Any) -> dict[Any, Any]:
-    """The fields of a model or dataclass that are published; no private ones."""
+    """The published fields of a model or dataclass; private ones are not."""
     if isinstance(value, BaseModel):
         names, infos = value.__dict__, type(value).model_fields
         extra = value.model_extra or {}
@@ -297,7 +297,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def is_equal(sent: Any, read: Any) -> bool:
-    """Whether they are equal by their own notion of it."""
+    """Whether the values say that they are equal."""
     try:
         return bool(sent == read)
     except Exception:  # whatever a type of the service raises, or a signaling NaN
@@ -311,7 +311,7 @@ def _is_same(sent: Any, read: Any) -> bool:
         return False
     if isinstance(sent, (float, Decimal, complex)):
         return repr(sent) == repr(read)  # NaN, where both ways have a word for it
-    # What has no notion of equality is compared by what it holds.
+    # Objects without an equality of their own are compared by their attributes.
     has_equality = type(sent).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]  # of any object
     held = getattr(sent, "__dict__", None)
     return not has_equality and held is not None and held == read.__dict__

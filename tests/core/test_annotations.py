@@ -270,7 +270,7 @@ def test_none_is_a_tombstone_alone_for_a_registered_model(schemas: Schemas) -> N
         (bytes | Created, "bytes takes the whole record"),
         (ConsumerRecord | Created, "ConsumerRecord takes the whole record"),
         (Annotated[Page[int], Field(discriminator="kind")], "cannot be validated by pydantic"),
-        (Batch[int] | None, r"list\[\.\.\.\] is no type of one message"),
+        (Batch[int] | None, r"list\[\.\.\.\] is not the type of one message"),
     ],
 )
 def test_what_cannot_be_decoded_to_is_refused_at_start(

@@ -199,7 +199,7 @@ async def test_a_handler_that_outlives_its_application_does_not_start_it_again(
     ended.set()
     await eventually(lambda: len(failures) == 1)
 
-    assert "has ended" in str(failures[0])
+    assert "has stopped" in str(failures[0])
     assert not kafkaesk_app.health().is_ready
 
 
@@ -211,7 +211,7 @@ async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> Non
         await eventually(lambda: kafkaesk_app.is_consuming)
         with pytest.raises(NotRunningError, match="consumes already"):
             await kafkaesk_app.consume_forever()
-        with pytest.raises(NotRunningError, match="comes too late"):
+        with pytest.raises(NotRunningError, match="is too late"):
             kafkaesk_app.subscribe("late")(ignore)
         with pytest.raises(NotRunningError, match="before it starts"):
             kafkaesk_app.configure(partitions=2)
