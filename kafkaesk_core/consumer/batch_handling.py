@@ -142,7 +142,9 @@ class BatchHandling(Handling[Messages]):
                 self.finish(message, outcome)
                 continue
             kept[index] = outcome
-            if outcome is not PUT_OFF:
+            if outcome is PUT_OFF:
+                message.turn = "waits"
+            else:
                 first.failed(message)
         if not kept:
             return DONE

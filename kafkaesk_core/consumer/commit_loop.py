@@ -37,6 +37,8 @@ class CommitLoop:
         self._interval = interval
         self._only_gaps = only_gaps
         self._is_due = asyncio.Event()
+        self.is_ended = False
+        """To be set before it is cancelled: a layer, or asyncio below 3.12, may swallow that."""
         commits.catch_up = self._catch_up
 
     def hurry(self) -> None:
@@ -44,8 +46,8 @@ class CommitLoop:
         self._is_due.set()
 
     async def run(self) -> None:
-        """Commit until cancelled."""
-        while True:
+        """Commit until it is ended or cancelled."""
+        while not self.is_ended:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._is_due.wait()

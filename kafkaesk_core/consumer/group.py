@@ -301,7 +301,7 @@ class GroupConsumer:
     async def stop(self, shutdown: Shutdown) -> None:
         """Drain, commit, leave the group, within what `shutdown` leaves of its time."""
         self.close_intake()
-        self._polling.is_ended = True
+        self._polling.is_ended = self._commit_loop.is_ended = True
         self._seat.close()
         for task in self._tasks:
             task.cancel()

@@ -508,3 +508,27 @@ async def test_rule_29_a_layer_that_raises_in_place_of_a_decoding_fails_the_mess
     assert isinstance(outcome.error, RuntimeError)
     assert batch.jobs[0].again is not None
     assert batch.jobs[1].again is None, "it was not tried"
+
+
+@pytest.mark.parametrize("is_left_out", [True, False])
+async def test_a_layer_decides_anew_on_what_was_put_off(is_left_out: bool) -> None:
+    """What it left out, or failed of, came again at once without a word, for ever."""
+
+    async def handle(data: list[Any], messages: Messages) -> None: ...
+
+    batch = Batch(handle, on_error="skip")
+    batch.undecodable = {1}
+    await batch.run()
+    assert batch.finished == [(0, "done")]
+    innermost = batch.handling.innermost
+
+    async def layer(messages: Messages) -> None:
+        if not is_left_out:
+            raise ConnectionError("the database is gone")
+        await innermost(messages[:1])
+
+    batch.handling.layers = layer
+    await batch.run()
+
+    assert batch.finished[1:] == [(1, "skip"), (2, "skip")]
+    assert batch.jobs == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.consumer.commit_loop import CommitLoop
 from kafkaesk_core.consumer.commits import Commits
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.offset_commits import CommitResult
@@ -280,3 +281,36 @@ async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_unco
 
     assert tracker.state(A).uncommitted == 0
     assert tracker.propose(only_gaps=True) == {A: 12}
+
+
+async def test_a_stop_ends_the_commits_also_where_a_layer_swallows_its_cancellation() -> None:
+    """Rule 35: as asyncio.wait_for does before Python 3.12 when what it waits for is just done."""
+    commits, _, tracker = given()
+    commits._timeout = 60
+    began = asyncio.Event()
+
+    async def swallow(offsets: Mapping[TopicPartition, int], reason: str) -> None:
+        if began.is_set():  # the next commit: none is to come
+            raise asyncio.CancelledError
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    class Member:
+        is_stable = True
+
+        def progress(self, _: Any) -> dict[TopicPartition, tuple[int, int]]:
+            return {}
+
+    member: Any = Member()
+    commits.layers = swallow
+    loop = CommitLoop(commits, tracker, lambda: member, interval=0.01, only_gaps=False)
+    running = asyncio.create_task(loop.run())
+    await began.wait()
+
+    loop.is_ended = True
+    running.cancel()
+
+    await asyncio.wait([running], timeout=5)
+    assert running.done()
+    assert not running.cancelled(), "no other commit was begun"
