@@ -422,16 +422,9 @@ class Application(Router):
         check_address(stream_id, key, partition, timestamp_ms)
         check_options(None, origins, meta)
         runtime = await self._ensure_publishing()
+        topic, pairs = runtime.topics.topic_of(stream_id), copy_headers(headers)
         message = OutgoingMessage(
-            stream_id,
-            runtime.topics.topic_of(stream_id),
-            data,
-            key=key,
-            headers=copy_headers(headers),
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            origins=origins,
-            meta=meta,
+            stream_id, topic, data, key, None, pairs, partition, timestamp_ms, origins, meta
         )
         return await runtime.publish(message) or self._raise_no_result()
 
@@ -476,13 +469,8 @@ class Application(Router):
         check_address(stream_id, key, None, timestamp_ms)
         topic = runtime.topics.topic_of(stream_id)
         runtime.topics.claim(topic, self._schemas.find(schema, topic).id)
-        message = OutgoingMessage(
-            *(stream_id, topic, data),
-            key=key,
-            schema=schema,
-            headers=copy_headers(headers) if headers else [],
-            timestamp_ms=timestamp_ms,
-        )
+        pairs = copy_headers(headers)
+        message = OutgoingMessage(stream_id, topic, data, key, schema, pairs, None, timestamp_ms)
         message.is_internal = True
         if not runtime.can_publish:
             await runtime.start_publisher()
