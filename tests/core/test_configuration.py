@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core import Application, PluginError, hookimpl
+from kafkaesk_core import Application, ConfigurationError, PluginError, hookimpl
 
 
 class Layer:
@@ -55,8 +55,9 @@ def test_layers_lie_by_stage_and_the_services_own_are_innermost() -> None:
     assert app.chains()["wrap_publish"] == ["seen", "again", "own", "encode", "send"]
 
 
-def test_the_environment_decides_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAFKAESK_PLUGIN_ORDER", "own, again")
+@pytest.mark.parametrize("names", ["own, again", '["own", "again"]', "own,again,"])
+def test_the_environment_decides_on_the_order(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKAESK_PLUGIN_ORDER", names)
 
     app = Application(
         plugins=[Layer("own"), Layer("seen", "observe"), Layer("again", "recover")],
@@ -84,6 +85,30 @@ def test_an_allowed_plugin_that_is_not_installed_stops_the_start(
     monkeypatch.setenv("KAFKAESK_PLUGINS", "nowhere")
 
     with pytest.raises(PluginError, match="nowhere"):
+        Application().load_plugins()
+
+
+@pytest.mark.parametrize("names", ["otel,logging", '["otel", "logging"]'])
+def test_plugins_are_disabled_by_a_list_with_commas_or_in_json(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKAESK_DISABLE_PLUGINS", names)
+    app = Application()
+
+    app.load_plugins()
+
+    disabled = {info.name for info in app.plugins.list() if info.status == "disabled"}
+    assert disabled == {"otel", "logging"}
+
+
+@pytest.mark.parametrize("variable", ["PLUGINS", "DISABLE_PLUGINS", "PLUGIN_ORDER"])
+@pytest.mark.parametrize("value", ['["otel"', "[1, 2]"])
+def test_a_list_of_plugins_that_is_not_one_is_an_error_naming_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"KAFKAESK_{variable}", value)
+
+    with pytest.raises(ConfigurationError, match=f"KAFKAESK_{variable}"):
         Application().load_plugins()
 
 
