@@ -24,7 +24,7 @@ from .errors import translate
 from .leaving import leave_parked
 from .listener import Listener, RebalanceHandler
 from .offset_commits import CommitResult, Membership, OffsetCommits
-from .parsed import Fetched, leave_parsed
+from .parsed import Fetched, is_wrapped, leave_parsed
 from .probe import diagnose
 from .starting import start_client
 
@@ -72,6 +72,7 @@ class GroupMember:
         self._commits: OffsetCommits | None = None
         self._is_broken_off: KafkaeskError | None = None
         self._is_stopped = False
+        self._handed_out: dict[Any, int | None] = {}
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -209,6 +210,8 @@ class GroupMember:
             self._rewind(wanted, before)
             self._check_tasks()
             raise translate(error, f"group {self._group}: polling") from error
+        if is_wrapped():
+            self._handed_out = self._positions(self.raw.assignment())
         return self._marked(records)
 
     def _marked(
@@ -308,9 +311,22 @@ class GroupMember:
             state, start = assignment.state_value(partition), None
             if state is not None and state._position is not None and self._fetched is not None:
                 start = self._fetched.start(partition, assignment)
-            if start is not None:
-                found[partition] = (start, state._position)
+            position = state and self._handed_out_up_to(state)
+            if start is not None and position is not None:
+                found[partition] = (start, position)
         return found
+
+    def _handed_out_up_to(self, state: Any) -> int | None:
+        """The offset up to which everything was returned by `poll`, and so registered.
+
+        The client's position, as draining and returning are one step. Not if somebody has wrapped
+        getmany: a wrapper may wait, or be cancelled, between the two. Then it is the position at
+        the end of the last poll, or an earlier one that was sought since.
+        """
+        if not is_wrapped():
+            return state._position  # type: ignore[no-any-return]  # aiokafka is untyped
+        returned = self._handed_out.get(state)
+        return None if returned is None else min(returned, state._position)
 
     def last_answer(self, partition: TopicPartition) -> int | None:
         """A stamp of the last answered fetch; only good to be compared with another one."""

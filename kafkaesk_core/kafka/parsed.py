@@ -16,7 +16,7 @@ from kafkaesk_core.message import ParsedRecord, Unreadable
 
 from .unreadable import Salvage
 
-__all__ = ["Fetched", "leave_parsed"]
+__all__ = ["Fetched", "is_wrapped", "leave_parsed"]
 
 
 def leave_parsed(consumer: AIOKafkaConsumer) -> Fetched:
@@ -48,7 +48,7 @@ class Fetched(OrderedDict[TopicPartition, Any]):
         if records is not None:
             if self.start(partition, fetched._assignment) is None:
                 self._starts[partition] = (fetched._assignment, records.next_fetch_offset)
-            if not _is_wrapped():
+            if not is_wrapped():
                 records._consumer_record = _as_parsed
             records._records_iterator = self.salvage.records(partition, records)
         elif isinstance(getattr(fetched, "_error", None), RecordTooLargeError):
@@ -74,7 +74,8 @@ class _Unparsed:
         return self._records
 
 
-def _is_wrapped() -> bool:
+def is_wrapped() -> bool:
+    """Whether somebody has replaced the client's `getmany`, as instrumentations do."""
     getmany = AIOKafkaConsumer.getmany
     # Wrappers may look like what they wrap, but for their type, or their globals.
     is_plain = type(getmany) is FunctionType
