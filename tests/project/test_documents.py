@@ -127,9 +127,29 @@ def without_numbers(line: str) -> str:
     return re.sub(r"\d+", "0", line)
 
 
-def test_the_custom_hook_example_shows_its_hook(tmp_path: Path) -> None:
-    service = Service("examples.custom_hook:app", ROOT, tmp_path / "output")
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [
+        ("custom_hook", "took"),
+        ("batches", "stored 50 orders at once, 249 in all"),
+        ("failures", "attempt 3); skipped: ConnectionError: no answer from the printer"),
+        ("headers", "invoice of order 1 belongs to tenant blue"),
+    ],
+)
+def test_an_example_shows_what_it_is_for(example: str, text: str, tmp_path: Path) -> None:
+    service = Service(f"examples.{example}:app", ROOT, tmp_path / "output")
 
-    service.wait_for("took")
+    service.wait_for(text)
 
     assert service.stop() == 0
+
+
+def test_the_tested_service_passes_its_tests() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "examples/tested"]
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("PYTEST_")}
+
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
