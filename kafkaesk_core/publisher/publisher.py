@@ -97,6 +97,7 @@ class Publisher:
             raise NotRunningError("the publisher was stopped and does not start again")
         if self._starting is None:
             self._starting = start_detached(self._start(timeout))
+            self._starting.add_done_callback(_retrieve_exception)
         starting = self._starting
         await asyncio.wait([starting])
         if starting.cancelled():
@@ -263,3 +264,9 @@ class Publisher:
                 "raise send_buffer_bytes, or publish more slowly",
                 topic=topic,
             ) from error
+
+
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    """Every caller that waited may have been cancelled: then nobody else retrieves it."""
+    if not task.cancelled():
+        task.exception()

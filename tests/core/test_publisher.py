@@ -1255,3 +1255,29 @@ async def test_rule_37_a_new_producer_is_tried_again_whatever_the_last_one_faile
         await soon(await publisher.send(message(partition=0)))
 
         assert cluster.values(0) == [b"x"]
+
+
+async def test_a_start_that_fails_when_nobody_waits_for_it_any_more_is_no_surprise() -> None:
+    """The end of a stop cancels who waits; asyncio said that the exception was never retrieved."""
+    cluster = Cluster()
+    publisher = Publisher(_made_by(lambda: Refused(cluster)), topics_of(None), encode)
+    starting = asyncio.create_task(publisher.start())
+    await until(lambda: publisher._starting is not None)
+    task: Any = publisher._starting
+    starting.cancel()
+    await asyncio.wait([starting])
+    cluster.start_gate.set()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)  # its callbacks have been called
+
+    assert starting.cancelled()
+    assert not task._log_traceback  # what asyncio asks before it says so
+    assert isinstance(task.exception(), BrokerUnreachableError)
+
+
+class Refused(FakeProducer):
+    """Fails to start, once it may."""
+
+    async def start(self, timeout: float) -> None:
+        await super().start(timeout)
+        raise BrokerUnreachableError("cannot use Kafka")

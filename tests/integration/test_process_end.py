@@ -157,7 +157,7 @@ def test_f18_a_broker_that_is_gone_does_not_count_shutdown_timeout_twice(
         node.freeze() if fault == "freeze" else node.kill()
         code, seconds = end_of(command)
 
-        assert (code, seconds < 10) == (0, True), command.output
+        assert (code, seconds < 13) == (0, True), command.output  # counted twice it was 17 and more
         assert f"topic {prefix}work:" in command.output  # what was not delivered
     finally:
         command.clean_up()
