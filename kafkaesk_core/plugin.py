@@ -14,8 +14,8 @@ from .app_finder import find_application
 from .bootstrap import open_bootstrap
 from .delivery import BatchResult, Delivery
 from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
+from .kafka.diagnose import diagnose
 from .kafka.errors import translate as translate_error
-from .kafka.probe import diagnose
 from .message import IncomingMessage, copy_headers
 from .plugins.failures import CountedFailures
 from .router import Subscription

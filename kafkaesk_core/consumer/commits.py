@@ -11,7 +11,7 @@ from typing import Literal
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError
-from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
 
 __all__ = ["Commits", "Reason"]

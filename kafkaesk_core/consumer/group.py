@@ -19,7 +19,7 @@ from kafkaesk_core.errors import CommitError, KafkaeskError
 from kafkaesk_core.event_loop import check_loop
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.kafka.newcomers import Assignor, Newcomers
+from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
 from kafkaesk_core.message import App, IncomingMessage
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
 from kafkaesk_core.plugins.chains import find_codes
@@ -91,7 +91,7 @@ class GroupConsumer:
             stream_of=topics.stream_of,
             max_bytes=settings.fetch_buffer_bytes,
         )
-        self._newcomers = Newcomers(lambda: self._seat.member.partitions())
+        self._new_partitions = NewPartitions(lambda: self._seat.member.partitions())
         new_member = partial(GroupMember, servers, group, self._member_options())
         self._seat = Seat(group, new_member, self._pattern(), settings.start_timeout)
         self._commits = Commits(
@@ -141,7 +141,7 @@ class GroupConsumer:
             self._offsets,
             group=self.group,
             policy=client.auto_offset_reset,
-            newcomers=self._newcomers,
+            new_partitions=self._new_partitions,
             forget=lambda partition: self._rebalance.forget([partition]),
             owes=self._commit_loop.hurry,
         )
@@ -151,7 +151,7 @@ class GroupConsumer:
             self._intake,
             self._rebalance,
             positions,
-            self._newcomers,
+            self._new_partitions,
             self.vitals,
             request_timeout=client.number("request_timeout_ms") / 1000,
         )
@@ -179,7 +179,7 @@ class GroupConsumer:
         if self._settings.client.auto_offset_reset == "latest":
             strategies = options.get("partition_assignment_strategy", [RoundRobinPartitionAssignor])
             options["partition_assignment_strategy"] = [
-                Assignor(strategy, self._newcomers) for strategy in strategies
+                Assignor(strategy, self._new_partitions) for strategy in strategies
             ]
         return {**options, "auto_offset_reset": "none", "enable_auto_commit": False}
 

@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
-from kafkaesk_core.kafka.newcomers import Newcomers
+from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.tasks import finish
 
@@ -43,7 +43,7 @@ class Polling:
         intake: Intake,
         rebalance: Rebalance,
         positions: Positions,
-        newcomers: Newcomers,
+        new_partitions: NewPartitions,
         vitals: Vitals,
         *,
         request_timeout: float,
@@ -53,7 +53,7 @@ class Polling:
         self._intake = intake
         self._rebalance = rebalance
         self._positions = positions
-        self._newcomers = newcomers
+        self._new_partitions = new_partitions
         self._vitals = vitals
         self._request_timeout = request_timeout
         self.is_ended = False
@@ -101,7 +101,7 @@ class Polling:
         self._vitals.polled()
         if member.is_joined:
             self._seat.joined()
-            self._newcomers.begin()
+            self._new_partitions.begin()
             self._vitals.troubled(None)
         for partition, records in batch.items():
             if partition in self._offsets and self._intake.is_open:

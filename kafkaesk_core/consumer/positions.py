@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.kafka.newcomers import Newcomers
+from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.offsets import OffsetTracker
 
 __all__ = ["Positions"]
@@ -32,7 +32,7 @@ class Positions:
         *,
         group: str,
         policy: str,
-        newcomers: Newcomers,
+        new_partitions: NewPartitions,
         forget: Callable[[TopicPartition], None],
         owes: Callable[[], None],
     ) -> None:
@@ -40,7 +40,7 @@ class Positions:
         self._offsets = offsets
         self._group = group
         self._policy = policy
-        self._newcomers = newcomers
+        self._new_partitions = new_partitions
         self._forget = forget
         self._owes = owes
         self.counts: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Positions:
             return
         if self._policy == "none":
             raise BrokerError(self._refusal(missing))
-        self._newcomers.begin()
+        self._new_partitions.begin()
         found = await self._find(epochs, missing, timeout)
         for partition, epoch in epochs.items():
             is_ours = self._offsets.epoch(partition) == epoch
@@ -73,7 +73,7 @@ class Positions:
         """The offsets to go on from; what was created meanwhile is read from the beginning."""
         by_end: dict[bool, list[TopicPartition]] = {}
         for partition in partitions:
-            is_new = missing[partition] is None and self._newcomers.is_new(partition)
+            is_new = missing[partition] is None and self._new_partitions.is_new(partition)
             at_end = self._policy == "latest" and not is_new
             by_end.setdefault(at_end, []).append(partition)
         found: dict[TopicPartition, int] = {}

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kafkaesk_core.errors import BrokerUnreachableError, KafkaeskError, NotRunningError
+from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused
 from kafkaesk_core.kafka.errors import translate
-from kafkaesk_core.kafka.listener import RebalanceHandler
-from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.kafka.rebalancing import RebalanceHandler
 
 from .commits import Offsets
 

@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
 
+from .diagnose import diagnose
 from .errors import translate
-from .probe import diagnose
 from .starting import start_client
 
 __all__ = ["Admin", "ConfigEntry", "CreateResult", "TopicState"]

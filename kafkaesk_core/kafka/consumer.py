@@ -1,6 +1,6 @@
 """One member of one consumer group: aiokafka's consumer, bounded, with our own commits.
 
-Facts about aiokafka and Apache Kafka that the code depends on are told where they are used.
+Facts about aiokafka and Apache Kafka that the code depends on stand where they are used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
 from kafkaesk_core.tasks import finish
 
-from .assignments import await_settled
-from .closing import force_close
+from .closing import force_close, leave_parked
+from .commits import CommitClient, CommitResult, MemberIdentity
+from .diagnose import diagnose
 from .errors import translate
-from .leaving import leave_parked
-from .listener import Listener, RebalanceHandler
-from .offset_commits import CommitResult, Membership, OffsetCommits
-from .parsed import Fetched, is_wrapped, leave_parsed
-from .probe import diagnose
+from .rebalancing import Listener, RebalanceHandler, await_settled
+from .records import Fetched, is_wrapped, leave_parsed
 from .starting import start_client
 
 __all__ = ["GroupMember", "MemberBroken", "MemberRefused", "PositionsMissing"]
@@ -68,8 +66,8 @@ class GroupMember:
         self._options = dict(options)
         self._consumer: AIOKafkaConsumer | None = None
         self._fetched: Fetched | None = None
-        self._membership: Membership | None = None
-        self._commits: OffsetCommits | None = None
+        self._identity: MemberIdentity | None = None
+        self._commits: CommitClient | None = None
         self._is_broken_off: KafkaeskError | None = None
         self._is_stopped = False
         self._handed_out: dict[Any, int | None] = {}
@@ -110,7 +108,7 @@ class GroupMember:
             raise
         self._fetched = leave_parsed(consumer)
         self._consumer = consumer
-        self._commits = OffsetCommits(consumer._client, self._group)
+        self._commits = CommitClient(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     async def stop(self, timeout: float) -> None:
@@ -150,28 +148,28 @@ class GroupMember:
     @property
     def is_stable(self) -> bool:
         """Whether we still are the member we were when partitions were assigned."""
-        return self._membership is not None and self._membership == self._present_membership()
+        return self._identity is not None and self._identity == self._present_identity()
 
     @property
     def is_joined(self) -> bool:
         """Whether partitions were assigned since the last revocation."""
-        return self._membership is not None
+        return self._identity is not None
 
-    def _present_membership(self) -> Membership | None:
+    def _present_identity(self) -> MemberIdentity | None:
         coordinator = self._consumer._coordinator if self._consumer is not None else None
         if coordinator is None or coordinator.generation < 0 or not coordinator.member_id:
             return None
-        return Membership(coordinator.generation, coordinator.member_id)
+        return MemberIdentity(coordinator.generation, coordinator.member_id)
 
     def note_membership(self) -> None:
         """Remember who we are: partitions have just been assigned."""
-        self._membership = self._present_membership()
+        self._identity = self._present_identity()
         if self._commits is not None:
             self._commits.connect(self.raw._coordinator.coordinator_id)
 
     def forget_membership(self) -> None:
-        """Partitions were given up: nothing may be committed until the next assignment."""
-        self._membership = None
+        """Partitions were released: nothing may be committed until the next assignment."""
+        self._identity = None
 
     # --- records
 
@@ -217,7 +215,7 @@ class GroupMember:
     def _marked(
         self, records: dict[TopicPartition, list[ParsedRecord]]
     ) -> dict[TopicPartition, list[ParsedRecord]]:
-        """Tell which of them are not to be read."""
+        """Mark the lists that contain unreadable records."""
         unreadable = self._fetched.salvage.found if self._fetched is not None else ()
         for partition in unreadable:
             if partition in records:
@@ -227,7 +225,7 @@ class GroupMember:
         return records
 
     def _check_tasks(self) -> None:
-        """Nothing in the client looks after these two, or starts them again."""
+        """Check the two tasks that the client neither watches nor restarts."""
         for task in (self.raw._coordinator._coordination_task, self.raw._fetcher._fetch_task):
             if task.done():
                 raise MemberBroken from (None if task.cancelled() else task.exception())
@@ -248,7 +246,7 @@ class GroupMember:
     def _rewind(
         self, partitions: Collection[TopicPartition], before: Mapping[Any, int | None]
     ) -> None:
-        """Take back what a poll that failed has moved on.
+        """Restore the positions that a failed poll has moved on.
 
         getmany drains one partition after the other. When one raises (a broken checksum, a codec
         that is not installed), the records drained of others by then are lost, but their
@@ -377,7 +375,7 @@ class GroupMember:
         Raises:
             CommitError: not answered in `timeout` seconds; it may have been stored.
         """
-        membership, commits = self._membership, self._commits
-        if membership is None or commits is None or not self.is_stable:
+        identity, commits = self._identity, self._commits
+        if identity is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
-        return await commits.send(membership, offsets, timeout)
+        return await commits.send(identity, offsets, timeout)

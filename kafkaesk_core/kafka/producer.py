@@ -19,8 +19,8 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from kafkaesk_core.errors import AuthorizationError
 from kafkaesk_core.message import Header
 
+from .diagnose import diagnose
 from .errors import translate
-from .probe import diagnose
 from .starting import start_client
 
 __all__ = [

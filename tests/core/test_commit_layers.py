@@ -16,7 +16,7 @@ from kafkaesk_core.consumer.intake import Intake, Route
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.hooks import hookimpl
-from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription

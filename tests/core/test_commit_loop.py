@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.commit_loop import CommitLoop
 from kafkaesk_core.consumer.commits import Commits
-from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_testing import eventually
 

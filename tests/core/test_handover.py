@@ -20,10 +20,10 @@ from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
 from kafkaesk_core.handlers import Binding
+from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import MemberBroken
 from kafkaesk_core.kafka.errors import known_errors
-from kafkaesk_core.kafka.newcomers import Newcomers
-from kafkaesk_core.kafka.offset_commits import CommitResult
+from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import OnError, Subscription
@@ -524,7 +524,7 @@ def positions(engine: Engine, member: Member, policy: str = "earliest") -> Posit
         engine.tracker,
         group="group",
         policy=policy,
-        newcomers=Newcomers(member.partitions),
+        new_partitions=NewPartitions(member.partitions),
         forget=lambda partition: engine.rebalance.forget([partition]),
         owes=lambda: engine.owed.append(engine.tracker.propose()),
     )

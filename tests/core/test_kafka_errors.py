@@ -25,6 +25,7 @@ from kafkaesk_core.errors import (
     MessageTooLargeError,
     TopicError,
 )
+from kafkaesk_core.kafka.diagnose import diagnose
 from kafkaesk_core.kafka.errors import (
     TABLE,
     ProduceErrorKind,
@@ -35,7 +36,6 @@ from kafkaesk_core.kafka.errors import (
     known_errors,
     translate,
 )
-from kafkaesk_core.kafka.probe import diagnose
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PASSWORD = "hunter2-secret"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.kafka.commits import CommitResult, MemberIdentity
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.kafka.listener import Listener
-from kafkaesk_core.kafka.offset_commits import CommitResult, Membership
+from kafkaesk_core.kafka.rebalancing import Listener
 
 A = TopicPartition("topic", 0)
 
@@ -19,11 +19,11 @@ class Commits:
     """Keeps what is sent, and as whom."""
 
     def __init__(self) -> None:
-        self.sent: list[Membership] = []
+        self.sent: list[MemberIdentity] = []
 
     def connect(self, node: int | None) -> None: ...
 
-    async def send(self, membership: Membership, offsets: Any, timeout: float) -> CommitResult:
+    async def send(self, membership: MemberIdentity, offsets: Any, timeout: float) -> CommitResult:
         self.sent.append(membership)
         return CommitResult(stored=set(offsets))
 
@@ -68,7 +68,7 @@ async def test_rule_5_after_a_revocation_nothing_is_committed_until_the_next_ass
     late = await member.commit({A: 2}, 1.0)
 
     assert handler.is_lost == [False]
-    assert commits.sent == [Membership(1, "me")], "in the handover"
+    assert commits.sent == [MemberIdentity(1, "me")], "in the handover"
     assert late.is_lost
     assert not member.is_joined
 
@@ -85,4 +85,4 @@ async def test_rule_18_a_member_of_another_generation_has_lost_its_partitions() 
     coordinator.generation = 3
     await listener.on_partitions_assigned([A])
     await member.commit({A: 2}, 1.0)
-    assert commits.sent == [Membership(3, "me")]
+    assert commits.sent == [MemberIdentity(3, "me")]

@@ -31,7 +31,7 @@ READ = """
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from kafkaesk_core.kafka.unreadable import Salvage
+from kafkaesk_core.kafka.records import Salvage
 batch = MemoryRecords(bytes.fromhex({batch!r}))
 partition = TopicPartition("orders", 3)
 records = PartitionRecords(partition, batch, [], 0, None, None, True, 0)

@@ -18,7 +18,7 @@ from kafkaesk_core import Application
 from kafkaesk_core.consumer.seat import Seat
 from kafkaesk_core.errors import BrokerUnreachableError, NotRunningError
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken
-from kafkaesk_core.kafka.listener import Listener
+from kafkaesk_core.kafka.rebalancing import Listener
 from kafkaesk_testing import eventually
 
 

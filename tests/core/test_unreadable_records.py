@@ -17,7 +17,7 @@ from aiokafka.record.util import calc_crc32c, encode_varint
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import DecodeError, Stop
-from kafkaesk_core.kafka.unreadable import Salvage
+from kafkaesk_core.kafka.records import Salvage
 from kafkaesk_core.message import Unreadable
 
 PARTITION = TopicPartition("orders", 3)
@@ -229,7 +229,7 @@ def test_a_wrong_checksum_is_fetched_again_and_fails_when_it_stays(
 
     assert "orders[3]@3 cannot be read, with all up to offset 5" in str(record.error)
     assert "Invalid CRC" in str(record.error)
-    assert caplog.text.count("orders[3]@3: its batch came damaged") == 2
+    assert caplog.text.count("orders[3]@3: the fetched batch is damaged") == 2
     assert client.position == 6
 
 

@@ -77,7 +77,7 @@ PARTS = (
         ("consumer",),
         (
             *("commits", "commit_loop", "commit_layers", "handling", "intake", "batches", "seat"),
-            *("handover", "freshness", "fast_path", "failed_poll", "member_stop", "newcomers"),
+            *("handover", "freshness", "fast_path", "failed_poll", "member_stop", "new_partitions"),
             *("replacement", "worker_failures", "parsed_records", "missing_topics"),
         ),
     ),
@@ -87,11 +87,11 @@ PARTS = (
         ("kafka",),
         (
             *(
-                "offset_commits",
+                "commit_client",
                 "membership",
                 "kafka_errors",
                 "admin",
-                "newcomers",
+                "new_partitions",
                 "starting",
                 "topics",
             ),

@@ -28,7 +28,7 @@ INTAKE = "tests/core/test_intake.py"
 OFFSETS = "tests/core/test_offsets.py"
 MEMBER_STOP = "tests/core/test_member_stop.py"
 MEMBERSHIP = "tests/core/test_membership.py"
-OFFSET_COMMITS = "tests/core/test_offset_commits.py"
+COMMIT_CLIENT = "tests/core/test_commit_client.py"
 POLL = "tests/core/test_failed_poll.py"
 PUBLISHER = "tests/core/test_publisher.py"
 
@@ -245,10 +245,10 @@ MUTATIONS = (
     ),
     Mutation(
         "own 16",
-        "polling is not told of the stop",
+        "the stop does not end the poll loop",
         "GroupConsumer.stop",
-        "self._polling.is_ended = True",
-        "",
+        "self._polling.is_ended = self._commit_loop.is_ended = True",
+        "self._commit_loop.is_ended = True",
         tests=(MEMBER_STOP,),
     ),
     Mutation(
@@ -257,7 +257,7 @@ MUTATIONS = (
         "RETRIED",
         "(7, 14, 15, 16)",
         "(14, 15, 16)",
-        tests=(OFFSET_COMMITS,),
+        tests=(COMMIT_CLIENT,),
     ),
 )
 

@@ -1,18 +1,18 @@
-"""What can be read of a fetched batch that the client's parser refuses.
-
-The parser raises for a whole fetch, and again each time the fetch is repeated: records before and
-behind the bad one, and all partitions drained with it, would be lost or stand still. Here the bad
-record takes its place among the others, as an Unreadable that fails where it is handled.
-"""
+"""What was fetched, as records, readable or not."""
 
 from __future__ import annotations
 
 import logging
 import struct
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import RecordTooLargeError
 from aiokafka.record.default_records import (  # the parser in Python: it can be looked into
     DefaultRecordBatch,
     _DefaultRecordBatchPy,
@@ -22,14 +22,14 @@ from aiokafka.record.util import decode_varint_py
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import DecodeError, Stop
-from kafkaesk_core.message import Header, Unreadable
+from kafkaesk_core.message import Header, ParsedRecord, Unreadable
 
-__all__ = ["Salvage"]
+__all__ = ["Fetched", "Salvage", "is_wrapped", "leave_parsed"]
 
 logger = logging.getLogger("kafkaesk.kafka")
 
 FRAME, MAGIC_AT = struct.Struct(">qi"), 16
-"""Of a batch: its first offset and the length of what follows; where its format is told."""
+"""Of a batch: its first offset and the length of the rest; the position of its format byte."""
 
 TRIES = 3
 """Fetches of a batch with a wrong checksum before it is taken for damaged on the broker's disk."""
@@ -38,7 +38,12 @@ CODECS = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 
 
 class Salvage:
-    """Reads on where the parser has failed; one for each client."""
+    """Reads on where the client's parser has failed; each client has one.
+
+    The parser raises for a whole fetch, and again whenever the fetch is repeated: the records
+    around the bad one, and all partitions drained with it, would be lost or stand still. Here the
+    bad record takes its place among the others, as an Unreadable that fails where it is handled.
+    """
 
     def __init__(self) -> None:
         self.found: set[TopicPartition] = set()
@@ -53,7 +58,7 @@ class Salvage:
             except Exception as error:
                 batch = _batch_at(parsed)
                 if batch is None or not _is_intact(batch):
-                    # It may have been damaged on its way: what is behind it is fetched again.
+                    # The network may have damaged it: it is fetched again, with what follows.
                     yield from self._suspect(partition, parsed, batch, error)
                     return
                 yield from self._read(partition, parsed, batch)
@@ -61,7 +66,7 @@ class Salvage:
                 return
 
     def too_large(self, partition: TopicPartition, offset: int) -> Unreadable:
-        """A batch whose length is more than was fetched; no fetch brings more than that."""
+        """A batch that is longer than what was fetched; no fetch returns more than that."""
         return self._unreadable(partition, offset, offset, "its batch is cut off, or damaged")
 
     def _suspect(
@@ -73,7 +78,7 @@ class Salvage:
         self._suspects[partition] = (offset, tries)
         if tries < TRIES:
             logger.warning(
-                "%s[%d]@%d: its batch came damaged (%s); it is fetched again",
+                "%s[%d]@%d: the fetched batch is damaged (%s); fetching it again",
                 *(partition.topic, partition.partition, offset, error),
             )
             return
@@ -83,7 +88,7 @@ class Salvage:
         yield self._unreadable(partition, offset, last, f"its batch is damaged: {error}")
 
     def _read(self, partition: TopicPartition, parsed: Any, data: memoryview) -> Iterator[Any]:
-        """The rest of one batch, which is as it was written."""
+        """The rest of one batch whose checksum is right."""
         batch = _DefaultRecordBatchPy(data)
         offset, end = parsed.next_fetch_offset, batch.next_offset
         if batch.is_control_batch:  # never handed out
@@ -286,3 +291,70 @@ def _last_offset(batch: memoryview, offset: int) -> int:
     count, last = damaged._num_records, damaged.next_offset - 1
     is_plausible = damaged.base_offset <= offset <= last and count - 1 == damaged.last_offset_delta
     return last if is_plausible else offset
+
+
+def leave_parsed(consumer: AIOKafkaConsumer) -> Fetched:
+    """Have a consumer hand out records without making a ConsumerRecord of each.
+
+    It must be started, and subscribed to nothing yet. Where somebody has wrapped `getmany`, as
+    instrumentations do, ConsumerRecords are made: what comes out of it is theirs to read.
+    """
+    consumer._fetcher._records = fetched = Fetched(consumer)
+    return fetched
+
+
+class Fetched(OrderedDict[TopicPartition, Any]):
+    """What was fetched and not yet taken: as aiokafka keeps it, parsed when it is taken."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        super().__init__()
+        self._consumer = consumer
+        self.salvage = Salvage()
+        self._starts: dict[TopicPartition, tuple[Any, int]] = {}
+
+    def start(self, partition: TopicPartition, assignment: Any) -> int | None:
+        """Where the first fetch of a partition in this assignment began, if it brought anything."""
+        of, offset = self._starts.get(partition, (None, None))
+        return offset if of is assignment else None
+
+    def __setitem__(self, partition: TopicPartition, fetched: Any) -> None:
+        records = getattr(fetched, "_partition_records", None)  # a buffered error has none
+        if records is not None:
+            if self.start(partition, fetched._assignment) is None:
+                self._starts[partition] = (fetched._assignment, records.next_fetch_offset)
+            if not is_wrapped():
+                records._consumer_record = _as_parsed
+            records._records_iterator = self.salvage.records(partition, records)
+        elif isinstance(getattr(fetched, "_error", None), RecordTooLargeError):
+            fetched = self._cut_off(partition)
+        super().__setitem__(partition, fetched)
+
+    def _cut_off(self, partition: TopicPartition) -> FetchResult:
+        """A result with an Unreadable, in place of an error that would skip the record."""
+        assignment = self._consumer._subscription.subscription.assignment
+        offset = assignment.state_value(partition).position
+        records = _Unparsed([self.salvage.too_large(partition, offset)], offset + 1)
+        return FetchResult(partition, assignment=assignment, partition_records=records, backoff=0.1)
+
+
+class _Unparsed:
+    """Like aiokafka's PartitionRecords, for records that need no parser."""
+
+    def __init__(self, records: Sequence[Unreadable], next_fetch_offset: int) -> None:
+        self._records = iter(records)
+        self.next_fetch_offset = next_fetch_offset
+
+    def __iter__(self) -> Iterator[Unreadable]:
+        return self._records
+
+
+def is_wrapped() -> bool:
+    """Whether somebody has replaced the client's `getmany`, as instrumentations do."""
+    getmany = AIOKafkaConsumer.getmany
+    # Wrappers may look like what they wrap, but for their type, or their globals.
+    is_plain = type(getmany) is FunctionType
+    return not is_plain or getmany.__globals__["__name__"] != AIOKafkaConsumer.__module__
+
+
+def _as_parsed(_: TopicPartition, record: ParsedRecord) -> ParsedRecord:
+    return record

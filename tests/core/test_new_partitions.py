@@ -13,7 +13,7 @@ from aiokafka.coordinator.protocol import (
 )
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.kafka.newcomers import MARK, Assignor, Newcomers
+from kafkaesk_core.kafka.new_partitions import MARK, Assignor, NewPartitions
 
 
 class Cluster:
@@ -34,15 +34,15 @@ class Process:
 
     def __init__(self, cluster: Cluster, strategy: Any = RoundRobinPartitionAssignor) -> None:
         self.cluster = cluster
-        self.newcomers = Newcomers(cluster.partitions)
-        self.assignor = Assignor(strategy, self.newcomers)
+        self.new_partitions = NewPartitions(cluster.partitions)
+        self.assignor = Assignor(strategy, self.new_partitions)
 
     def join(self) -> ConsumerProtocolMemberMetadata:
         sent = self.assignor.metadata(self.cluster.topics).encode()
         return ConsumerProtocolMemberMetadata.decode(sent)
 
     def new(self) -> list[TopicPartition]:
-        return [tp for tp in self.cluster.partitions() if self.newcomers.is_new(tp)]
+        return [tp for tp in self.cluster.partitions() if self.new_partitions.is_new(tp)]
 
 
 def rebalance(*members: Process) -> None:
@@ -53,7 +53,7 @@ def rebalance(*members: Process) -> None:
     for number, member in enumerate(members):
         sent = given[str(number)].encode()
         member.assignor.on_assignment(ConsumerProtocolMemberAssignment.decode(sent))
-        member.newcomers.begin()
+        member.new_partitions.begin()
 
 
 @pytest.mark.parametrize("strategy", [RoundRobinPartitionAssignor, RangePartitionAssignor])
@@ -132,7 +132,7 @@ def test_what_others_put_there_is_nothing_to_us(foreign: bytes | None) -> None:
     process = Process(Cluster(one=1))
 
     process.assignor.on_assignment(ConsumerProtocolMemberAssignment(0, [("one", [0])], foreign))
-    process.newcomers.begin()
+    process.new_partitions.begin()
 
     assert process.new() == []
 
@@ -161,7 +161,7 @@ def test_what_is_created_while_a_group_forms_is_new() -> None:
 
     process.join()
     process.cluster.topics["orders"] = 2
-    process.newcomers.begin()  # once it has joined
+    process.new_partitions.begin()  # once it has joined
 
     assert process.new() == [TopicPartition("orders", 0), TopicPartition("orders", 1)]
 
@@ -171,6 +171,6 @@ def test_a_client_that_has_not_seen_the_cluster_takes_nothing_for_new() -> None:
 
     process.join()
     process.cluster.topics["orders"] = 2
-    process.newcomers.begin()
+    process.new_partitions.begin()
 
     assert process.new() == []

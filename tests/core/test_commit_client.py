@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.kafka.offset_commits import Membership, OffsetCommits
+from kafkaesk_core.kafka.commits import CommitClient, MemberIdentity
 
-ME = Membership(generation=3, member_id="me")
+ME = MemberIdentity(generation=3, member_id="me")
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
 
@@ -30,9 +30,9 @@ class Client:
         return True
 
 
-def commits_of(client: Client) -> OffsetCommits:
+def commits_of(client: Client) -> CommitClient:
     untyped: Any = client
-    return OffsetCommits(untyped, "group")
+    return CommitClient(untyped, "group")
 
 
 async def test_rule_35_nothing_connects_after_the_end() -> None:
@@ -110,7 +110,7 @@ class Coordinator:
 async def test_rule_6_f9_a_slow_or_moving_coordinator_is_asked_again(code: int) -> None:
     """Timed out, loading, not available, not the coordinator: only what was not stored."""
     coordinator: Any = Coordinator(p0=[code, code])
-    commits = OffsetCommits(coordinator, "group")
+    commits = CommitClient(coordinator, "group")
 
     result = await commits.send(ME, {A: 5, B: 7}, timeout=10)
 
@@ -123,7 +123,7 @@ async def test_rule_6_f9_a_slow_or_moving_coordinator_is_asked_again(code: int) 
 @pytest.mark.parametrize("code", [22, 25, 82])
 async def test_rule_5_f8_a_membership_that_is_over_is_not_asked_again(code: int) -> None:
     coordinator: Any = Coordinator(p0=[code])
-    commits = OffsetCommits(coordinator, "group")
+    commits = CommitClient(coordinator, "group")
 
     result = await commits.send(ME, {A: 5}, timeout=10)
 

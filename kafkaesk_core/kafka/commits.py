@@ -1,7 +1,7 @@
-"""Offset commits as requests of our own, with the membership they belong to.
+"""Offset commits as requests of our own, sent as one member of one generation.
 
 aiokafka's commit() reads the generation anew on each attempt, retries without bound and is
-shielded: one that outlives its membership can move the group back.
+shielded: a commit that outlives its membership can move the group back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError
 
-__all__ = ["CommitResult", "Membership", "OffsetCommits"]
+__all__ = ["CommitClient", "CommitResult", "MemberIdentity"]
 
 logger = logging.getLogger("kafkaesk.kafka")
 
@@ -30,7 +30,7 @@ JoinGroup, on the default one behind a parked fetch. Any hashable names a connec
 
 RETRY_PAUSE = 0.1
 RETRIED = (7, 14, 15, 16)
-"""The coordinator is slow, loads, or moves: look it up and ask again."""
+"""The coordinator is slow, loading or moving: look it up and retry."""
 
 LOST = (22, 25, 82)
 """Another generation or member, or a fenced instance: the partitions are no longer ours."""
@@ -38,8 +38,8 @@ LOST = (22, 25, 82)
 UNKNOWN_TOPIC = 3
 
 
-class Membership(NamedTuple):
-    """Who we are in the group; a broker refuses commits of any other generation and member."""
+class MemberIdentity(NamedTuple):
+    """Who we are in the group; the broker refuses commits of any other generation or member."""
 
     generation: int
     member_id: str
@@ -47,7 +47,7 @@ class Membership(NamedTuple):
 
 @dataclass(slots=True)
 class CommitResult:
-    """What the broker said of each partition of one commit."""
+    """The broker's answer for each partition of one commit."""
 
     stored: set[TopicPartition] = field(default_factory=set)
     gone: set[TopicPartition] = field(default_factory=set)
@@ -66,7 +66,7 @@ class CommitResult:
             self.refused[partition] = kafka_errors.for_code(code).__name__
 
 
-class OffsetCommits:
+class CommitClient:
     """Sends the commits of one group through one client; one at a time (two can be reordered)."""
 
     def __init__(self, client: AIOKafkaClient, group: str) -> None:
@@ -101,7 +101,7 @@ class OffsetCommits:
             await asyncio.wait(connecting)
 
     async def send(
-        self, membership: Membership, offsets: Mapping[TopicPartition, int], timeout: float
+        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int], timeout: float
     ) -> CommitResult:
         """Store next-to-read offsets as this member of this generation.
 
@@ -110,7 +110,7 @@ class OffsetCommits:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._send_all(membership, offsets)
+                return await self._send_all(identity, offsets)
         except TimeoutError:
             raise CommitError(
                 f"group {self._group}: the commit of {len(offsets)} partitions was not answered "
@@ -118,12 +118,12 @@ class OffsetCommits:
             ) from None
 
     async def _send_all(
-        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int]
     ) -> CommitResult:
         result = CommitResult()
         waiting = dict(offsets)
         while waiting:
-            codes = await self._ask(membership, waiting)
+            codes = await self._ask(identity, waiting)
             for partition, code in codes.items():
                 if code not in RETRIED:
                     del waiting[partition]
@@ -133,7 +133,7 @@ class OffsetCommits:
         return result
 
     async def _ask(
-        self, membership: Membership, offsets: Mapping[TopicPartition, int]
+        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
         """Send one request; codes by partition, 15 for all of them if the connection failed."""
         topics: dict[str, list[tuple[int, int, str]]] = {}
@@ -141,8 +141,8 @@ class OffsetCommits:
             topics.setdefault(partition.topic, []).append((partition.partition, offset, ""))
         request = OffsetCommitRequest(
             self._group,
-            membership.generation,
-            membership.member_id,
+            identity.generation,
+            identity.member_id,
             OffsetCommitRequest.DEFAULT_RETENTION_TIME,
             list(topics.items()),
         )
@@ -151,7 +151,7 @@ class OffsetCommits:
                 await self._find_coordinator()
             response: Any = await self._client.send(self._node, request, group=CONNECTION)
         except kafka_errors.KafkaError as error:
-            logger.debug("commit of group %s: %r; trying again", self._group, error)
+            logger.debug("commit of group %s: %r; retrying", self._group, error)
             return dict.fromkeys(offsets, 15)
         return {
             TopicPartition(topic, partition): code

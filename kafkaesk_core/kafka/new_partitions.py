@@ -1,7 +1,7 @@
-"""Which partitions are younger than a group: members tell it to those who join later.
+"""Which partitions were created after a group began; its members inform those that join later.
 
-A group that starts at the end of its topics must read from the beginning what is created while it
-consumes. What was there when it began, its members know; one that joins later does not.
+A group that starts at the end of its topics must read partitions that are created while it consumes
+from their beginning. Its members know which partitions existed at first; a later member does not.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aiokafka.coordinator.protocol import (
 )
 from aiokafka.structs import TopicPartition
 
-__all__ = ["Assignor", "Newcomers"]
+__all__ = ["Assignor", "NewPartitions"]
 
 MARK = b"kafkaesk-newcomers:"
 """Begins what we put into the user data of the group's protocol, which other clients ignore."""
 
 
-class Newcomers:
+class NewPartitions:
     """Knows how many partitions each topic had when the group began, as far as members know.
 
     `partitions` are those that there are now. New partitions have the highest numbers.
@@ -34,13 +34,13 @@ class Newcomers:
     def __init__(self, partitions: Callable[[], Collection[TopicPartition]]) -> None:
         self._partitions = partitions
         self._old: Counter[str] | None = None
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
 
     def begin(self) -> None:
-        """Take what there is now for old, once, but for what other members have told."""
+        """Take what there is now for old, once, except what other members have reported."""
         if self._old is None:
             self._old = self._counts()
-            self.learn(self._told)
+            self.learn(self._reported)
 
     def begin_to_join(self) -> None:
         """Begin before the first join, which takes seconds, if the client has seen the cluster.
@@ -64,9 +64,9 @@ class Newcomers:
         return {topic: old[topic] for topic in topics if present[topic] > old[topic]}
 
     def learn(self, first_new: Mapping[str, int]) -> None:
-        """Others have been here for longer, and say that these are new."""
+        """Take over what members that joined earlier report as new."""
         if self._old is None:
-            self._told = dict(first_new)
+            self._reported = dict(first_new)
             return
         for topic, number in first_new.items():
             self._old[topic] = min(self._old[topic], number)
@@ -76,19 +76,21 @@ class Newcomers:
 
 
 class Assignor:
-    """A strategy of the group's protocol, which carries besides what members know to be new."""
+    """An assignment strategy that also carries the numbers of new partitions between members."""
 
-    def __init__(self, strategy: type[AbstractPartitionAssignor], newcomers: Newcomers) -> None:
+    def __init__(
+        self, strategy: type[AbstractPartitionAssignor], new_partitions: NewPartitions
+    ) -> None:
         self.name = strategy.name
         self._strategy = strategy
-        self._newcomers = newcomers
+        self._new_partitions = new_partitions
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """What this member joins with."""
         topics = list(topics)
-        self._newcomers.begin_to_join()
+        self._new_partitions.begin_to_join()
         metadata = self._strategy.metadata(topics)
-        first_new = self._newcomers.among(topics)
+        first_new = self._new_partitions.among(topics)
         if metadata.user_data or not first_new:  # a strategy that has data of its own keeps it
             return metadata
         return ConsumerProtocolMemberMetadata(
@@ -119,7 +121,7 @@ class Assignor:
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         """What the leader has given us."""
-        self._newcomers.learn(_decode(assignment.user_data))
+        self._new_partitions.learn(_decode(assignment.user_data))
         self._strategy.on_assignment(assignment)
 
 
@@ -134,11 +136,11 @@ def _encode(first_new: Mapping[str, int]) -> bytes:
 
 
 def _decode(user_data: bytes | None) -> dict[str, int]:
-    """What a member tells; nothing if it is another client's, or of a version to come."""
+    """What a member reports; nothing if it is another client's, or of a version to come."""
     if not user_data or not user_data.startswith(MARK):
         return {}
     try:
-        told: Any = json.loads(user_data[len(MARK) :])
-        return {str(topic): int(number) for topic, number in told.items()}
+        reported: Any = json.loads(user_data[len(MARK) :])
+        return {str(topic): int(number) for topic, number in reported.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
