@@ -75,7 +75,7 @@ class Consumption:
         finally:
             requested.cancel()
             for group in self.groups:
-                group.close_intake()
+                group.begin_drain()
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this task runs a handler: the stop waits for it."""
@@ -84,7 +84,7 @@ class Consumption:
     def request_stop(self) -> None:
         """Take no more records; `run` goes on to drain."""
         for group in self.groups:
-            group.close_intake()
+            group.begin_drain()
         self._requested.set()
 
     async def stop(self, shutdown: Shutdown) -> None:

@@ -259,17 +259,17 @@ class Runtime:
         groups = self.consumption.groups if self.consumption else ()
         return Status(
             state="running" if self.is_open else "starting",
-            groups=tuple(group.vitals.status() for group in groups),
+            groups=tuple(group.health.status() for group in groups),
             published=asdict(self.publisher.counts) if self.can_publish else {},
         )
 
     def health(self) -> Health:
         """Live unless progress has stopped; ready once every group has its partitions."""
         groups = self.consumption.groups if self.consumption else ()
-        problems = [problem for group in groups for problem in group.vitals.problems()]
+        problems = [problem for group in groups for problem in group.health.problems()]
         problems += [f"{group.group}: failed" for group in groups if group.failed.done()]
-        hindrances = [reason for group in groups for reason in group.vitals.hindrances()]
-        is_joined = all(group.vitals.is_joined for group in groups)
+        hindrances = [reason for group in groups for reason in group.health.hindrances()]
+        is_joined = all(group.health.is_joined for group in groups)
         return Health(
             is_live=not problems,
             is_ready=self.is_open and is_joined and not problems,

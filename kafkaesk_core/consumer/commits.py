@@ -1,62 +1,72 @@
-"""The commits of one group member: when they may be sent, and what their answers mean."""
+"""The commits of one group: when they are sent, and what the answers mean."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal
 
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.commits import CommitResult
+from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.offsets import OffsetTracker
 
-__all__ = ["Commits", "Reason"]
+__all__ = ["CommitLoop", "OffsetCommitter", "Reason"]
 
 logger = logging.getLogger("kafkaesk.commits")
+loop_logger = logging.getLogger("kafkaesk.consumer")
 
 Reason = Literal["interval", "manual", "revoke", "stop"]
 Offsets = Mapping[TopicPartition, int]
 Layers = Callable[[Offsets, Reason], Awaitable[None]]
+Progress = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, tuple[int, int]]]
 Send = Callable[[Offsets, float], Awaitable[CommitResult]]
 
 
-class Commits:
-    """Commits watermarks, one commit at a time, only between an assignment and its revocation.
+class OffsetCommitter:
+    """Commits watermarks, one at a time, only between an assignment and its revocation.
 
     `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker. `lost`
-    is called when the answer is that the group has given our partitions to others; `catch_up`,
-    before offsets are chosen, lets the tracker know what the client has passed over.
+    is called when the answer is that the group has given our partitions to others. `progress` says
+    what the client has passed over, before offsets are chosen.
     """
 
     def __init__(
-        self, offsets: OffsetTracker[TopicPartition], send: Send, *, group: str, timeout: float
+        self,
+        offsets: OffsetTracker[TopicPartition],
+        send: Send,
+        *,
+        group: str,
+        timeout: float,
+        progress: Progress = lambda _: {},
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._offsets = offsets
         self._send = send
         self._group = group
         self._timeout = timeout
+        self._progress = progress
+        self._lost = lost
         self._lock = asyncio.Lock()
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
         self._unknown: set[TopicPartition] = set()  # to the coordinator
-        self.lost: Callable[[], None] = lambda: None
-        self.catch_up: Callable[[], None] = lambda: None
         self.layers: Layers = lambda offsets, _: self.innermost(offsets)
         self.counts: Counter[str] = Counter()
-        self.last_success: float | None = None
         self.last_error: str | None = None
 
-    def open(self) -> None:
+    def resume(self) -> None:
         """Partitions were assigned: commits may be sent."""
         self._is_open = True
         self._unknown.clear()
 
-    async def close(self) -> None:
-        """Partitions are going: let no commit start, and none be running when this returns.
+    async def suspend(self) -> None:
+        """Partitions are being released: start no commit, and leave none running on return.
 
         A commit still in flight then could be applied after the next owner's, and move the
         group back.
@@ -78,15 +88,20 @@ class Commits:
         """
         try:
             async with asyncio.timeout(self._timeout), self._lock:
-                self.catch_up()
+                self._catch_up()
                 offsets = self._offsets.propose(only_gaps=only_gaps)
                 if not offsets:
                     return
                 await self.layers(offsets, reason)
                 self.last_error = None
         except TimeoutError as error:
-            raise self._failed(f"not finished within {self._timeout:g}s") from error
+            raise self._error(f"not finished within {self._timeout:g}s") from error
         self._report_postponed(reason, only_gaps)
+
+    def _catch_up(self) -> None:
+        # Always true between two steps: what getmany hands out is registered in the same one.
+        for partition, (start, position) in self._progress(self._offsets).items():
+            self._offsets.advance(partition, start, position)
 
     def _report_postponed(self, reason: Reason, only_gaps: bool) -> None:
         left = self._offsets.propose(only_gaps=only_gaps).keys() - self._unknown
@@ -110,7 +125,7 @@ class Commits:
         if not clamped:
             return
         if not self._is_open:
-            raise self._failed("the partitions are being handed over")
+            raise self._error("the partitions are being handed over")
         epochs = {partition: self._offsets.epoch(partition) for partition in clamped}
         sending = asyncio.ensure_future(self._send(clamped, self._timeout))
         self._in_flight = sending
@@ -132,25 +147,26 @@ class Commits:
         error = None if sent.cancelled() else sent.exception()
         if sent.cancelled() or error is not None:
             self._offsets.mark_uncertain(offsets)
-            raise self._failed(str(error) if error else "interrupted by a handover") from error
+            raise self._error(str(error) if error else "interrupted by a handover") from error
         result = sent.result()
         for partition in result.stored:
             self._offsets.acknowledge(partition, epochs[partition], offsets[partition])
         self._note_unknown(result)
         if result.is_lost:
-            self.lost()
-            raise self._failed("the group has given our partitions to others")
+            self._lost()
+            raise self._error("the group has given our partitions to others")
         if result.refused:
-            told = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in result.refused.items())
-            raise self._failed(f"refused: {told}")
+            refused = result.refused.items()
+            refusals = ", ".join(f"{p.topic}[{p.partition}] {why}" for p, why in refused)
+            raise self._error(f"refused: {refusals}")
         self.counts["commits"] += 1
-        self.last_success = asyncio.get_running_loop().time()
 
     def _note_unknown(self, result: CommitResult) -> None:
-        """Keep following what this broker does not know, and tell of it once.
+        """Keep following topics that the coordinator does not know, and log each once.
 
-        If it was deleted, it is revoked soon. It may also be so new that the coordinator has not
-        heard of it, or be there again: dropped here, nobody would read it before a rebalance.
+        A deleted topic is revoked soon. But the topic may be so new that the coordinator has not
+        heard of it, or may exist again: if it were dropped here, nobody would read it before the
+        next rebalance.
         """
         names = {partition.topic for partition in result.gone - self._unknown}
         self._unknown = (self._unknown - result.stored) | result.gone
@@ -160,7 +176,45 @@ class Commits:
                 *(self._group, ", ".join(sorted(names))),
             )
 
-    def _failed(self, why: str) -> CommitError:
+    def _error(self, why: str) -> CommitError:
         self.counts["failures"] += 1
         self.last_error = why
         return CommitError(f"group {self._group}: commit failed: {why}")
+
+
+class CommitLoop:
+    """Commits every `interval` seconds; with `only_gaps`, no record that handlers are to commit."""
+
+    def __init__(
+        self,
+        commits: OffsetCommitter,
+        member: Callable[[], GroupMember],
+        *,
+        interval: float,
+        only_gaps: bool,
+    ) -> None:
+        self._commits = commits
+        self._member = member
+        self._interval = interval
+        self._only_gaps = only_gaps
+        self._is_due = asyncio.Event()
+        self.is_ended = False
+        """To be set before it is cancelled: a layer, or asyncio below 3.12, may swallow that."""
+
+    def hurry(self) -> None:
+        """Commit now rather than at the next interval."""
+        self._is_due.set()
+
+    async def run(self) -> None:
+        """Commit until it is ended or cancelled."""
+        while not self.is_ended:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._is_due.wait()
+            self._is_due.clear()
+            if self._member().is_stable:
+                try:
+                    await self._commits.commit("interval", only_gaps=self._only_gaps)
+                except Exception as error:
+                    # What a layer raised is the commit's failure, never the consumer's (D4).
+                    loop_logger.warning("%s; trying again in %g seconds", error, self._interval)

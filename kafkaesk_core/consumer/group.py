@@ -20,7 +20,7 @@ from kafkaesk_core.event_loop import check_loop
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
-from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.message import App, IncomingMessage, RebalanceEvent
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
 from kafkaesk_core.plugins.chains import find_codes
 from kafkaesk_core.plugins.manager import Plugins
@@ -30,35 +30,105 @@ from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.topics import Topics
 
-from .batch_handling import BatchHandling
-from .chains import Chains
-from .commit_loop import CommitLoop
-from .commits import Commits
-from .failures import Failures
-from .handling import MessageHandling
-from .intake import Intake, Route
-from .job import Job
+from .commits import CommitLoop, OffsetCommitter, Offsets, Reason
+from .dispatch import Dispatcher, FetchedMessage, HandlerPipeline
+from .handling import BatchHandling, ErrorPolicy, MessageHandling
+from .health import GroupHealth, HealthTicker
+from .membership import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Membership, Positions
 from .polling import Polling
-from .positions import Positions
 from .rebalance import Limits, Rebalance
-from .seat import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Seat
-from .vitals import Vitals
-from .watch import Watch
 
-__all__ = ["GroupConsumer"]
+__all__ = ["Chains", "GroupConsumer"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
+REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
+OBSERVERS = ("partitions_assigned", "partitions_revoked")
+
+
+class Chains:
+    """Compiles the chains around handling and committing, and notifies observers of rebalances."""
+
+    def __init__(
+        self, pipelines: Sequence[HandlerPipeline], dispatcher: Dispatcher, commits: OffsetCommitter
+    ) -> None:
+        self._pipelines = pipelines
+        self._dispatcher = dispatcher
+        self._commits = commits
+        self._commit_chains: dict[Subscription, dict[Reason, Callable[[Offsets], Any]]] = {}
+        self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
+        self._named: Callable[[Exception, str], Exception] = lambda error, _: error
+        commits.layers = self._commit
+
+    def compile(self, plugins: Plugins, app: App) -> None:
+        """Build all chains anew; what is in flight ends on the old ones."""
+        self._named = plugins.name_failure
+        observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
+        for pipeline in self._pipelines:
+            subscription = pipeline.handling.subscription
+            constants: dict[str, Any] = {"subscription": subscription, "app": app}
+            skip = subscription.skip_plugins
+            handling = pipeline.handling
+            handling.layers = plugins.chain(
+                handling.hook, handling.innermost, skip=skip, **constants
+            )
+            self._commit_chains[subscription] = {
+                reason: plugins.chain(
+                    "wrap_commit", self._commits.innermost, skip=skip, reason=reason, **constants
+                )
+                for reason in REASONS
+            }
+            for hook in OBSERVERS:
+                notifier = plugins.notifier(hook, **constants)
+                if notifier is not None:
+                    observers.setdefault(hook, []).append(notifier)
+        self._observers = observers
+
+    def notify(self, event: RebalanceEvent) -> None:
+        """Notify observers that partitions were assigned or revoked."""
+        hook = "partitions_assigned" if event.kind == "assigned" else "partitions_revoked"
+        for observer in self._observers.get(hook, ()):
+            observer(event)
+
+    def _commit_error(self, error: Exception, group: str) -> Exception:
+        """What a layer raised is the commit's failure (D4), with the plugin's name."""
+        named = self._named(error, "wrap_commit")
+        if named is error:
+            return error
+        commit_error = CommitError(f"group {group}: {named}")
+        commit_error.__cause__ = error
+        return commit_error
+
+    async def _commit(self, offsets: Offsets, reason: Reason) -> None:
+        """Commit through the layers of the subscription that each partition belongs to.
+
+        One that fails does not keep those of others from being committed.
+        """
+        by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
+        for partition, offset in offsets.items():
+            pipeline, _ = self._dispatcher.pipeline(partition.topic)
+            part = by_subscription.setdefault(pipeline.handling.subscription, {})
+            part[partition] = offset
+        errors: list[Exception] = []
+        for subscription, part in by_subscription.items():
+            try:
+                await self._commit_chains[subscription][reason](part)
+            except Exception as error:
+                errors.append(self._commit_error(error, subscription.group))
+        if errors:
+            raise errors[0]
+
+
 DEFAULT_CONCURRENCY = 100
 PATIENCE = 3
-"""Request timeouts in a row without an answer about a partition before the client is given up."""
+"""Request timeouts in a row without an answer about a partition before the client is replaced."""
 
 
 class GroupConsumer:
     """The application's member of one consumer group, and the handlers that share it (D18).
 
-    `failed` receives the first error that shall stop the application. `on_finished` is told of
-    each record that is finished with.
+    `failed` receives the first error that shall stop the application. `on_finished` is called
+    with the outcome of each record that is done or skipped.
     """
 
     def __init__(
@@ -79,36 +149,43 @@ class GroupConsumer:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._offsets: OffsetTracker[TopicPartition] = OffsetTracker()
-        self._routes = [
-            self._new_route(
-                subscription, binding, Failures(subscription, stopped=self._fail, blame=blame)
+        self._pipelines = [
+            self._new_pipeline(
+                subscription, binding, ErrorPolicy(subscription, stopped=self._fail, blame=blame)
             )
             for subscription, binding in bindings.items()
         ]
-        self._intake = Intake(
+        self._dispatcher = Dispatcher(
             self._offsets,
-            self._routes,
+            self._pipelines,
             stream_of=topics.stream_of,
             max_bytes=settings.fetch_buffer_bytes,
         )
-        self._new_partitions = NewPartitions(lambda: self._seat.member.partitions())
+        self._new_partitions = NewPartitions(lambda: self._membership.member.partitions())
         new_member = partial(GroupMember, servers, group, self._member_options())
-        self._seat = Seat(group, new_member, self._pattern(), settings.start_timeout)
-        self._commits = Commits(
-            self._offsets, self._seat.commit, group=group, timeout=settings.commit_timeout
-        )
+        self._membership = Membership(group, new_member, self._pattern(), settings.start_timeout)
+        self._commits = self._new_commits()
         self._commit_loop = CommitLoop(
             self._commits,
-            self._offsets,
-            lambda: self._seat.member,
+            lambda: self._membership.member,
             interval=settings.auto_commit_interval_ms / 1000,
             only_gaps=not settings.auto_commit,  # records are committed by their handlers
         )
-        self._chains = Chains(self._routes, self._intake, self._commits)
+        self._chains = Chains(self._pipelines, self._dispatcher, self._commits)
         self._rebalance = self._new_rebalance()
-        self.vitals = self._new_vitals()
+        self.health = self._new_health()
         self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _new_commits(self) -> OffsetCommitter:
+        return OffsetCommitter(
+            self._offsets,
+            self._membership.commit,
+            group=self.group,
+            timeout=self._settings.commit_timeout,
+            progress=lambda partitions: self._membership.member.progress(partitions),
+            lost=lambda: self._dispatcher.give_up(list(self._offsets)),
+        )
 
     def _new_rebalance(self) -> Rebalance:
         settings = self._settings
@@ -116,28 +193,28 @@ class GroupConsumer:
             self.group,
             self._offsets,
             self._commits,
-            self._intake,
-            [route.lanes for route in self._routes],
+            self._dispatcher,
+            [pipeline.lanes for pipeline in self._pipelines],
             limits=Limits(settings.drain_timeout, settings.cancel_grace, settings.commit_timeout),
             commits_automatically=settings.auto_commit,
             notify=self._chains.notify,
         )
 
-    def _new_vitals(self) -> Vitals:
-        return Vitals(
+    def _new_health(self) -> GroupHealth:
+        return GroupHealth(
             self.group,
             self._offsets,
-            self._intake,
+            self._dispatcher,
             self._commits,
             self._rebalance,
-            self._routes,
-            lambda: self._seat.member,
+            self._pipelines,
+            lambda: self._membership.member,
         )
 
     def _new_polling(self) -> Polling:
         client = self._settings.client
         positions = Positions(
-            lambda: self._seat.member,
+            lambda: self._membership.member,
             self._offsets,
             group=self.group,
             policy=client.auto_offset_reset,
@@ -146,32 +223,34 @@ class GroupConsumer:
             owes=self._commit_loop.hurry,
         )
         return Polling(
-            self._seat,
+            self._membership,
             self._offsets,
-            self._intake,
+            self._dispatcher,
             self._rebalance,
             positions,
             self._new_partitions,
-            self.vitals,
+            self.health,
             request_timeout=client.number("request_timeout_ms") / 1000,
         )
 
-    def _new_route(
-        self, subscription: Subscription, binding: Binding | BatchBinding, failures: Failures
-    ) -> Route:
+    def _new_pipeline(
+        self, subscription: Subscription, binding: Binding | BatchBinding, error_policy: ErrorPolicy
+    ) -> HandlerPipeline:
         settings = self._settings.with_overrides(subscription.overrides)
         limit, finished = subscription.concurrency, self._on_finished
         if isinstance(binding, BatchBinding):
-            batches = BatchHandling(subscription, binding, self._offsets, failures, finished)
+            batches = BatchHandling(subscription, binding, self._offsets, error_policy, finished)
             size, timeout = subscription.batch_limits
-            lanes = BatchLanes[Job](
+            lanes = BatchLanes[FetchedMessage](
                 batches.run, size=size, timeout=timeout, concurrency=limit, failed=self._fail
             )
-            return Route(batches, lanes, settings)
+            return HandlerPipeline(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
-        handling = MessageHandling(subscription, binding, self._offsets, failures, finished)
-        return Route(handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings)
+        handling = MessageHandling(subscription, binding, self._offsets, error_policy, finished)
+        return HandlerPipeline(
+            handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings
+        )
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -184,7 +263,7 @@ class GroupConsumer:
         return {**options, "auto_offset_reset": "none", "enable_auto_commit": False}
 
     def _has_patterns(self) -> bool:
-        return any(route.handling.subscription.topics is None for route in self._routes)
+        return any(pipeline.handling.subscription.topics is None for pipeline in self._pipelines)
 
     def compile(self, plugins: Plugins, app: App) -> None:
         """Build the chains of plugins anew."""
@@ -198,12 +277,12 @@ class GroupConsumer:
         Raises:
             BrokerError: no broker answered in `timeout` seconds, or it refused us.
         """
-        await self._seat.start(self._rebalance, timeout)
-        watch = Watch(
-            self._seat,
-            self._routes,
+        await self._membership.start(self._rebalance, timeout)
+        watch = HealthTicker(
+            self._membership,
+            self._pipelines,
             self._topics,
-            self.vitals,
+            self.health,
             patience=PATIENCE * self._settings.client.number("request_timeout_ms") / 1000,
             metadata_age=self._member_options()["metadata_max_age_ms"] / 1000,
         )
@@ -212,29 +291,33 @@ class GroupConsumer:
 
     def _pattern(self) -> str:
         """One anchored expression over topics, also for literal names (D20)."""
-        streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._routes)
+        streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._pipelines)
         return f"^{re.escape(self._topics.prefix)}(?:{streams})"
 
     @property
     def handlers(self) -> dict[CodeType, str]:
         """The names of the handlers by the code that they run."""
-        subscriptions = [route.handling.subscription for route in self._routes]
+        subscriptions = [pipeline.handling.subscription for pipeline in self._pipelines]
         return {code: one.handler_name for one in subscriptions for code in find_codes(one.func)}
 
     @property
     def streams(self) -> list[str]:
         """The patterns and names that the group is subscribed to."""
-        return [stream for route in self._routes for stream in route.handling.subscription.streams]
+        return [
+            stream
+            for pipeline in self._pipelines
+            for stream in pipeline.handling.subscription.streams
+        ]
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this task runs a handler of the group."""
-        return any(route.lanes.is_run_by(task) for route in self._routes)
+        return any(pipeline.lanes.is_run_by(task) for pipeline in self._pipelines)
 
     async def _guard(self, work: Any) -> None:
         try:
             await work
         except Exception as error:
-            if self._seat.is_closed:  # the client was taken away under it
+            if self._membership.is_closed:  # the client was taken away under it
                 logger.debug("group %s: ended by the stop", self.group, exc_info=True)
                 return
             if not isinstance(error, KafkaeskError):
@@ -243,7 +326,7 @@ class GroupConsumer:
 
     def _fail(self, error: BaseException) -> None:
         """Stop the application; each failure is logged at once, as draining may take a while."""
-        self._intake.is_open = False
+        self._dispatcher.is_open = False
         logger.error(
             "%s; stopping: what else runs may take up to drain_timeout %g seconds to finish",
             error,
@@ -257,9 +340,9 @@ class GroupConsumer:
         """This process created a topic: if it is one of ours, look for it now."""
         stream = self._topics.stream_of(topic)
         if stream is not None and any(
-            route.handling.subscription.matches(stream) for route in self._routes
+            pipeline.handling.subscription.matches(stream) for pipeline in self._pipelines
         ):
-            self._seat.member.refresh_metadata()
+            self._membership.member.refresh_metadata()
 
     # --- committing
 
@@ -271,10 +354,10 @@ class GroupConsumer:
         """
         check_loop(self._loop, "subscriber.consumer.commit()")
         for message in messages:
-            self._close(message)
+            self._finish(message)
         await self._commits.commit("manual")
 
-    def _close(self, message: IncomingMessage) -> None:
+    def _finish(self, message: IncomingMessage) -> None:
         if message.is_closed:
             return
         partition = TopicPartition(message.topic, message.partition)
@@ -288,21 +371,21 @@ class GroupConsumer:
     @property
     def raw(self) -> AIOKafkaConsumer:
         """The client's own consumer; using it can lose records."""
-        return self._seat.member.raw
+        return self._membership.member.raw
 
     # --- stop
 
-    def close_intake(self) -> None:
+    def begin_drain(self) -> None:
         """Take no more records, and start no more handlers than a clean handover needs."""
-        self._intake.is_open = False
-        for route in self._routes:
-            route.lanes.drain(list(self._offsets))
+        self._dispatcher.is_open = False
+        for pipeline in self._pipelines:
+            pipeline.lanes.drain(list(self._offsets))
 
     async def stop(self, shutdown: Shutdown) -> None:
         """Drain, commit, leave the group, within what `shutdown` leaves of its time."""
-        self.close_intake()
+        self.begin_drain()
         self._polling.is_ended = self._commit_loop.is_ended = True
-        self._seat.close()
+        self._membership.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -312,22 +395,22 @@ class GroupConsumer:
                 async with asyncio.timeout(shutdown.left("cancel")):
                     await self._rebalance.stop(shutdown)
         finally:
-            await self._seat.stop(min(LEAVE_TIMEOUT, shutdown.left("leave")))
+            await self._membership.stop(min(LEAVE_TIMEOUT, shutdown.left("leave")))
             if self._tasks:  # one of them may be closing a member that was being replaced
                 left = max(shutdown.left("leave"), CLOSE_TIMEOUT)
                 await asyncio.wait(self._tasks, timeout=left)
-            for route in self._routes:
-                await route.lanes.stop(min(self._settings.cancel_grace, shutdown.left("leave")))
-                self._report_running(route)
+            for pipeline in self._pipelines:
+                await pipeline.lanes.stop(min(self._settings.cancel_grace, shutdown.left("leave")))
+                self._report_running(pipeline)
 
-    def _report_running(self, route: Route) -> None:
-        for job in route.lanes.running_items:
+    def _report_running(self, pipeline: HandlerPipeline) -> None:
+        for message in pipeline.lanes.running_items:
             logger.error(
                 "%s[%d]@%d (group %s, handler %s): the handler ignores its cancellation and still "
                 "runs; the record will be redelivered",
-                job.topic,
-                job.partition,
-                job.offset,
+                message.topic,
+                message.partition,
+                message.offset,
                 self.group,
-                route.handling.subscription.handler_name,
+                pipeline.handling.subscription.handler_name,
             )

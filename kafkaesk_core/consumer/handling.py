@@ -1,24 +1,213 @@
-"""One subscription at work: from a record to an outcome, and what that means for its offset."""
+"""One subscription at work: from a record, or a batch, to an outcome, and what an error means."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.handlers import Binding
+from kafkaesk_core.errors import (
+    BatchFailure,
+    DecodeError,
+    Disposition,
+    HandlerError,
+    HandlerTimeoutError,
+    Skip,
+)
+from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
+from kafkaesk_core.offsets import (
+    DONE,
+    GIVEN_UP,
+    HandlerResult,
+    OffsetTracker,
+    decide_result,
+    flatten_group,
+    unwrap_group,
+)
 from kafkaesk_core.router import Subscription
 
-from .failures import Failures
-from .job import Job
+if TYPE_CHECKING:
+    from .dispatch import FetchedMessage
 
-__all__ = ["Finished", "Handling", "MessageHandling"]
+__all__ = ["BatchHandling", "ErrorPolicy", "Finished", "Handling", "MessageHandling"]
+
+logger = logging.getLogger("kafkaesk.handler")
 
 S = TypeVar("S")
+Messages = Sequence[IncomingMessage]
+
+
+class ErrorPolicy:
+    """The failures of one subscription's messages.
+
+    `stopped` receives the errors that stop the application, `blame` names the plugin that raised
+    an error, `counts` counts outcomes.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        *,
+        stopped: Callable[[HandlerError], None],
+        blame: Callable[[BaseException], str | None],
+    ) -> None:
+        self._subscription = subscription
+        self._stopped = stopped
+        self._blame = blame
+        self.counts: Counter[str] = Counter()
+
+    def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
+        """What becomes of a message whose handling raised `error`.
+
+        Raises:
+            BaseException: the error itself, if it is the cancellation of the running task or an
+                exit: no failure, and the message is not done.
+        """
+        error = unwrap_group(error)
+        if _is_cancelled(error) or not all(
+            isinstance(one, FAILURES) for one in flatten_group(error)
+        ):
+            raise error
+        return decide_result(error, self._subscription.on_error, message)
+
+    def give_up(self, error: BaseException, messages: Messages) -> HandlerResult:
+        """What becomes of messages that fail while their partition is taken from them.
+
+        They are redelivered, so nothing is decided: most such errors come from a handler's reaction
+        to its cancellation, or from a commit that came too late.
+
+        Raises:
+            BaseException: as `decide` does.
+        """
+        if _is_cancelled(error) or not all(
+            isinstance(one, FAILURES) for one in flatten_group(error)
+        ):
+            raise error
+        self.counts["given_up"] += len(messages)
+        logger.info(
+            "%s; interrupted when its partition was handed over, and will be redelivered: %s",
+            *(self._label(messages), self._describe(error, messages)),
+        )
+        return GIVEN_UP
+
+    def report(self, outcome: HandlerResult, messages: Messages) -> None:
+        """Count and log one decision on these messages, or stop the application for it."""
+        if outcome.kind == "skip":
+            logger.warning(
+                "%s; skipped: %s", self._label(messages), self._reason(outcome, messages)
+            )
+        elif outcome.kind == "retry":
+            self.counts["retry"] += len(messages)
+            logger.warning(
+                "%s; retrying in %g seconds: %s",
+                *(self._label(messages), outcome.delay, self._reason(outcome, messages)),
+            )
+        else:
+            self.counts["stop"] += 1
+            self._stopped(self._handler_error(messages, outcome.error))
+
+    def limited(
+        self, call: Callable[[S], Awaitable[Any]], messages_of: Callable[[S], Messages]
+    ) -> Callable[[S], Awaitable[Any]]:
+        """Put the subscription's time limit, if it has one, around a call."""
+        seconds = self._subscription.timeout_seconds
+        if seconds is None:
+            return call
+
+        async def timed(subject: S) -> Any:
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    return await call(subject)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise  # the handler's own
+                messages = messages_of(subject)
+                raise HandlerTimeoutError(
+                    f"{self._label(messages)}: not finished within timeout_seconds={seconds:g}",
+                    **self._place(messages[0]),
+                ) from error
+
+        return timed
+
+    def _handler_error(self, messages: Messages, cause: BaseException | None) -> HandlerError:
+        place = self._place(messages[0])
+        plugin = self._blame(cause) if cause else None
+        handler_error = HandlerError(
+            f"{self._label(messages)}, schema {place['schema'] or 'unknown'}: "
+            f"{self._describe(cause, messages)}{f', in plugin {plugin!r}' if plugin else ''}; "
+            "the record is not committed and will be redelivered after a restart; "
+            "to change this, set on_error= or raise Skip() or Retry()",
+            **place,
+        )
+        handler_error.__cause__ = cause
+        return handler_error
+
+    def _reason(self, outcome: HandlerResult, messages: Messages) -> str:
+        error = outcome.error
+        if isinstance(error, Disposition):
+            return str(error) or f"the handler raised {type(error).__name__}"
+        return self._describe(error, messages)
+
+    def _describe(self, error: BaseException | None, messages: Messages) -> str:
+        """Name and text of an error, without the place, which the text around it names."""
+        first = messages[0]
+        text = _describe(error).replace(f"{self._label(messages)}: ", "")
+        return text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
+
+    def _place(self, message: IncomingMessage) -> dict[str, Any]:
+        return {
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "group": self._subscription.group,
+            "schema": _schema_of(message),
+        }
+
+    def _label(self, messages: Messages) -> str:
+        first, last = messages[0], messages[-1]
+        several = "" if first is last else f"-{last.offset}, {len(messages)} messages"
+        return (
+            f"{first.topic}[{first.partition}]@{first.offset}{several} "
+            f"(group {self._subscription.group}, handler {self._subscription.handler_name}, "
+            f"attempt {first.attempt})"
+        )
+
+
+FAILURES = (Exception, Disposition, asyncio.CancelledError)
+"""What makes a message fail; also a cancellation, of something that the handler awaited."""
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it is the cancellation of the task that runs the handler."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _schema_of(message: IncomingMessage) -> str | None:
+    try:
+        return message.schema
+    except DecodeError:
+        return None
+
+
+def _describe(error: BaseException | None) -> str:
+    """Name and text. A text that raises itself would leave its record without an outcome."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, BaseExceptionGroup):
+            text += f": {', '.join(_describe(one) for one in flatten_group(error))}"
+        return text
+    except Exception:
+        return f"{type(error).__name__}, whose text cannot be shown"
+
+
 Finished = Callable[[HandlerResult], None]
 
 
@@ -26,7 +215,8 @@ class Handling(Generic[S]):
     """Runs the handler of one subscription on a subject `S`, inside the layers around it.
 
     `innermost` decodes and calls the handler; `layers` is the compiled chain of `hook` around it,
-    or `innermost` itself. `finished` is told of each record that is finished with.
+    or `innermost` itself. `finished` is called with the outcome of each record
+    that is done or skipped.
     """
 
     hook: ClassVar[str]
@@ -36,13 +226,13 @@ class Handling(Generic[S]):
         subscription: Subscription,
         innermost: Callable[[S], Awaitable[Any]],
         offsets: OffsetTracker[TopicPartition],
-        failures: Failures,
+        error_policy: ErrorPolicy,
         finished: Finished | None,
     ) -> None:
         self.subscription = subscription
         self.innermost = innermost
         self.layers = innermost
-        self.failures = failures
+        self.error_policy = error_policy
         self._offsets = offsets
         self._finished = finished
         self._done = 0
@@ -50,21 +240,21 @@ class Handling(Generic[S]):
     @property
     def counts(self) -> Counter[str]:
         """Outcomes since the start."""
-        return self.failures.counts + Counter(done=self._done)
+        return self.error_policy.counts + Counter(done=self._done)
 
-    def finish(self, job: Job, outcome: HandlerResult) -> None:
+    def finish(self, message: FetchedMessage, outcome: HandlerResult) -> None:
         """Close the offset of a record that is finished with."""
-        portion, offset = job.portion, job.offset
+        batch, offset = message.batch, message.offset
         if (
-            job.is_closed
-            or portion.finish(offset)
-            or self._offsets.finish(portion.partition, portion.epoch, offset)
+            message.is_closed
+            or batch.finish(offset)
+            or self._offsets.finish(batch.partition, batch.epoch, offset)
         ):
-            portion.holding.size -= portion.room
+            batch.holding.size -= batch.room
             if outcome is DONE:
                 self._done += 1
             else:
-                self.failures.counts[outcome.kind] += 1
+                self.error_policy.counts[outcome.kind] += 1
             if self._finished is not None:
                 self._finished(outcome)
         # else: another member owns the partition by now; the offset tracker counts it
@@ -80,39 +270,211 @@ class MessageHandling(Handling[IncomingMessage]):
         subscription: Subscription,
         binding: Binding,
         offsets: OffsetTracker[TopicPartition],
-        failures: Failures,
+        error_policy: ErrorPolicy,
         finished: Finished | None,
     ) -> None:
-        innermost = failures.limited(binding.call, lambda message: (message,))
-        super().__init__(subscription, innermost, offsets, failures, finished)
+        innermost = error_policy.limited(binding.call, lambda message: (message,))
+        super().__init__(subscription, innermost, offsets, error_policy, finished)
 
-    async def run(self, jobs: Iterable[Job]) -> HandlerResult:
+    async def run(self, messages: Iterable[FetchedMessage]) -> HandlerResult:
         """Handle records, each once, and close their offsets, until one is not finished with.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; its record is not done.
         """
-        for first in jobs:
-            job = first.again or first
+        for first in messages:
+            message = first.current_attempt or first
             try:
-                await self.layers(job)
+                await self.layers(message)
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
-                outcome = self._failed(error, job)
+                outcome = self._decide(error, message)
                 if outcome.kind == "retry":
-                    first.failed(job)
+                    first.begin_attempt_after(message)
                 if not outcome.is_terminal:
                     return outcome
             else:
-                self.finish(job, DONE)
+                self.finish(message, DONE)
         return DONE
 
-    def _failed(self, error: BaseException, job: Job) -> HandlerResult:
-        if job.portion.holding.is_given_up:
-            return self.failures.give_up(error, (job,))
-        outcome = self.failures.decide(error, job)
-        self.failures.tell(outcome, (job,))
+    def _decide(self, error: BaseException, message: FetchedMessage) -> HandlerResult:
+        if message.batch.holding.is_given_up:
+            return self.error_policy.give_up(error, (message,))
+        outcome = self.error_policy.decide(error, message)
+        self.error_policy.report(outcome, (message,))
         if outcome.is_terminal:
-            self.finish(job, outcome)
+            self.finish(message, outcome)
         return outcome
+
+
+PUT_OFF = HandlerResult("retry")
+"""Not tried yet: it comes first in the next batch."""
+
+
+class BatchHandling(Handling[Messages]):
+    """Runs the handler on batches of one partition.
+
+    An exception fails the whole batch; a BatchFailure those that it names, and the others are
+    done. A message that cannot be decoded fails alone: those before it are handled as a batch of
+    their own, those behind it come with the next one. What a layer leaves out is skipped.
+    """
+
+    hook = "wrap_consume_batch"
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        binding: BatchBinding,
+        offsets: OffsetTracker[TopicPartition],
+        error_policy: ErrorPolicy,
+        finished: Finished | None,
+    ) -> None:
+        innermost = error_policy.limited(self._handle, lambda messages: messages)
+        super().__init__(subscription, innermost, offsets, error_policy, finished)
+        self._binding = binding
+
+    async def run(self, fetched: Sequence[FetchedMessage]) -> HandlerResult:
+        """Handle a batch once, and close the offsets of the records that are finished with.
+
+        Raises:
+            asyncio.CancelledError: the running task was cancelled; no record is done.
+        """
+        messages = [one.current_attempt or one for one in fetched]
+        try:
+            await self.layers(messages)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            outcomes = self._decide_each(error, messages)
+        else:
+            if all(message.turn == "handed" for message in messages):
+                for message in messages:
+                    self.finish(message, DONE)
+                return DONE
+            outcomes = {}
+        self._add_others(outcomes, messages)
+        return self._settle(fetched, messages, outcomes)
+
+    # --- innermost
+
+    async def _handle(self, messages: Messages) -> Any:
+        data, undecoded = self._decode(messages)
+        handed = messages[: len(data)]
+        tried = max(len(data), 1)  # one that cannot be decoded has had its turn when it is first
+        for index, message in enumerate(messages):
+            message.turn = "handed" if index < tried else "put off"
+        if undecoded is not None and not handed:
+            raise BatchFailure({messages[0]: undecoded})
+        try:
+            return await self._binding.call(data, handed)
+        except (BatchFailure, BaseExceptionGroup) as error:
+            failure = _batch_failure(error)
+            if failure is None:
+                raise
+            raise _named(failure, handed) from error
+
+    def _decode(self, messages: Messages) -> tuple[list[Any], Exception | None]:
+        """The data of the messages up to the first that cannot be decoded, and why it cannot."""
+        decode, data = self._binding.decode, []
+        for message in messages:
+            try:
+                data.append(decode(message))
+            except Exception as error:
+                return data, error
+        return data, None
+
+    # --- what became of each
+
+    def _decide_each(
+        self, error: BaseException, messages: Sequence[FetchedMessage]
+    ) -> dict[IncomingMessage, HandlerResult]:
+        """Decide on the messages that failed of an error; each decision is reported once."""
+        errors = _errors(error, messages)
+        if messages[0].batch.holding.is_given_up:
+            return dict.fromkeys(errors, self.error_policy.give_up(error, list(errors)))
+        outcomes = {message: self.error_policy.decide(e, message) for message, e in errors.items()}
+        by_decision: dict[tuple[str, int], list[IncomingMessage]] = {}
+        for message, outcome in outcomes.items():
+            by_decision.setdefault((outcome.kind, id(outcome.error)), []).append(message)
+        for alike in by_decision.values():
+            self.error_policy.report(outcomes[alike[0]], alike)
+        return outcomes
+
+    def _add_others(
+        self, outcomes: dict[IncomingMessage, HandlerResult], messages: Messages
+    ) -> None:
+        """Add the outcomes of the messages that did not fail."""
+        by_turn = {"handed": DONE, "put off": PUT_OFF}
+        left_out = [m for m in messages if m not in outcomes and m.turn not in by_turn]
+        if left_out:
+            skipped = HandlerResult("skip", Skip("a layer of wrap_consume_batch left it out"))
+            self.error_policy.report(skipped, left_out)
+            outcomes.update(dict.fromkeys(left_out, skipped))
+        for message in messages:
+            if message not in outcomes:
+                outcomes[message] = by_turn[message.turn]
+
+    def _settle(
+        self,
+        fetched: Sequence[FetchedMessage],
+        messages: Sequence[FetchedMessage],
+        outcomes: Mapping[IncomingMessage, HandlerResult],
+    ) -> HandlerResult:
+        """Close what is finished with; the lane keeps the rest, until its longest delay is over."""
+        kept: dict[int, HandlerResult] = {}
+        for index, (first, message) in enumerate(zip(fetched, messages, strict=True)):
+            outcome = outcomes[message]
+            if outcome.is_terminal:
+                self.finish(message, outcome)
+                continue
+            kept[index] = outcome
+            if outcome is PUT_OFF:
+                message.turn = "waits"
+            else:
+                first.begin_attempt_after(message)
+        if not kept:
+            return DONE
+        if GIVEN_UP in kept.values():
+            return HandlerResult("given up", kept=tuple(kept))
+        stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)
+        if stop is not None:
+            return HandlerResult("stop", stop.error, kept=tuple(kept))
+        return HandlerResult("retry", delay=max(o.delay for o in kept.values()), kept=tuple(kept))
+
+
+def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:
+    """The error of each message that failed."""
+    failure = _batch_failure(error)
+    if failure is not None:
+        try:
+            return _named(failure, messages).errors
+        except ValueError as wrong:
+            error = wrong
+    return {message: error for message in messages if message.turn != "put off"}
+
+
+def _batch_failure(error: BaseException) -> BatchFailure | None:
+    """What says which messages failed: the error, or all of a TaskGroup's together."""
+    named: dict[Any, BaseException] = {}
+    for one in flatten_group(error):
+        if not isinstance(one, BatchFailure):
+            return None
+        named.update(one.errors)
+    return BatchFailure(named)
+
+
+def _named(failure: BatchFailure, messages: Messages) -> BatchFailure:
+    """The same with messages in place of their indexes.
+
+    Raises:
+        ValueError: it names what is not in the batch.
+    """
+    known: dict[Any, IncomingMessage] = {**dict(enumerate(messages)), **{m: m for m in messages}}
+    for name in failure.errors:
+        if name not in known:
+            raise ValueError(
+                f"BatchFailure names {name!r}, and the batch has {len(messages)} messages: "
+                f"give indexes from 0 to {len(messages) - 1}"
+            )
+    return BatchFailure({known[name]: error for name, error in failure.errors.items()})

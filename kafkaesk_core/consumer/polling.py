@@ -14,11 +14,10 @@ from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.tasks import finish
 
-from .intake import Intake
-from .positions import Positions
+from .dispatch import Dispatcher
+from .health import GroupHealth
+from .membership import Membership, Positions
 from .rebalance import Rebalance
-from .seat import Seat
-from .vitals import Vitals
 
 __all__ = ["Polling"]
 
@@ -38,23 +37,23 @@ class Polling:
 
     def __init__(
         self,
-        seat: Seat,
+        membership: Membership,
         offsets: OffsetTracker[TopicPartition],
-        intake: Intake,
+        dispatcher: Dispatcher,
         rebalance: Rebalance,
         positions: Positions,
         new_partitions: NewPartitions,
-        vitals: Vitals,
+        health: GroupHealth,
         *,
         request_timeout: float,
     ) -> None:
-        self._seat = seat
+        self._membership = membership
         self._offsets = offsets
-        self._intake = intake
+        self._dispatcher = dispatcher
         self._rebalance = rebalance
         self._positions = positions
         self._new_partitions = new_partitions
-        self._vitals = vitals
+        self._health = health
         self._request_timeout = request_timeout
         self.is_ended = False
         """To be set before it is cancelled: the client, or asyncio below 3.12, may swallow that."""
@@ -63,7 +62,7 @@ class Polling:
         """Poll until it is ended or cancelled, whatever is assigned or running.
 
         Raises:
-            KafkaeskError: what no further poll would mend.
+            KafkaeskError: an error that no further poll would fix.
         """
         pause = FULL_PAUSE
         while not self.is_ended:
@@ -72,44 +71,44 @@ class Polling:
             except PositionsMissing as missing:
                 await self._reset(missing.partitions)
             except MemberBroken as broken:
-                self._vitals.troubled(str(self._seat.reason(broken)))
-                is_lost = not self._seat.member.is_stable
+                self._health.report_trouble(str(self._membership.reason(broken)))
+                is_lost = not self._membership.member.is_stable
                 # A stop that cancels us waits for the handover: it commits what is finished.
                 await finish(self._rebalance.revoked(frozenset(self._offsets), is_lost=is_lost))
-                await self._seat.replace(broken)
+                await self._membership.replace(broken)
             except MemberRefused as refused:
-                raise self._seat.reason(refused) from refused.__cause__
+                raise self._membership.reason(refused) from refused.__cause__
             except SubscriptionError:
                 raise
             except KafkaeskError as error:
-                self._vitals.troubled(str(error))
+                self._health.report_trouble(str(error))
                 await asyncio.sleep(ERROR_PAUSE)
             else:
                 pause = FULL_PAUSE if took else min(pause * 2, POLL_MS / 1000)
                 # Buffered records are returned without a suspension: let others run.
-                await asyncio.sleep(pause if self._intake.is_full else 0)
+                await asyncio.sleep(pause if self._dispatcher.is_full else 0)
 
     async def _poll(self) -> bool:
-        member = self._seat.member
-        wanted = self._intake.wanted()
+        member = self._membership.member
+        wanted = self._dispatcher.wanted()
         timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
         if wanted and len(wanted) < len(self._offsets):
             timeout_ms = HELD_BACK_POLL_MS
-        if self._intake.is_full:
+        if self._dispatcher.is_full:
             timeout_ms = 0
         batch = await member.poll(wanted, max_records=MAX_RECORDS, timeout_ms=timeout_ms)
-        self._vitals.polled()
+        self._health.polled()
         if member.is_joined:
-            self._seat.joined()
+            self._membership.joined()
             self._new_partitions.begin()
-            self._vitals.troubled(None)
+            self._health.report_trouble(None)
         for partition, records in batch.items():
-            if partition in self._offsets and self._intake.is_open:
+            if partition in self._offsets and self._dispatcher.is_open:
                 if self._offsets.is_behind(partition, records[0].offset):
                     self._positions.rewound(partition, records[0].offset)
-                self._intake.take(partition, records)
+                self._dispatcher.take(partition, records)
             elif member.is_assigned(partition):
-                # The client has the new assignment, we are not told yet: read them again.
+                # The client has the new assignment, the callback has not run yet: read them again.
                 member.seek(partition, records[0].offset)
         return bool(batch)
 
@@ -117,5 +116,5 @@ class Polling:
         try:
             await self._positions.reset(missing, timeout=self._request_timeout)
         except (TimeoutError, KafkaError) as error:
-            self._vitals.troubled(f"cannot find offsets to start from: {error!r}")
+            self._health.report_trouble(f"cannot find offsets to start from: {error!r}")
             await asyncio.sleep(ERROR_PAUSE)

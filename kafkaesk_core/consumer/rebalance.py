@@ -15,9 +15,8 @@ from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.shutdown import Shutdown
 
-from .commits import Commits, Reason
-from .intake import Intake
-from .job import Job
+from .commits import OffsetCommitter, Reason
+from .dispatch import Dispatcher, FetchedMessage
 
 __all__ = ["Limits", "Rebalance"]
 
@@ -37,7 +36,7 @@ class Limits:
 
 
 class Rebalance:
-    """Reacts to the group's coordinator; its own reaction comes first, observers are told after.
+    """Reacts to the group's coordinator; it reacts first and notifies observers afterwards.
 
     A handover is one sequence: take no more, let what was started finish, commit, cancel the
     rest, forget. It runs once at a time: a stop waits for the revocation in progress.
@@ -47,9 +46,9 @@ class Rebalance:
         self,
         group: str,
         offsets: OffsetTracker[TopicPartition],
-        commits: Commits,
-        intake: Intake,
-        lanes: Sequence[Lanes[Job]],
+        commits: OffsetCommitter,
+        dispatcher: Dispatcher,
+        lanes: Sequence[Lanes[FetchedMessage]],
         *,
         limits: Limits,
         commits_automatically: bool,
@@ -58,7 +57,7 @@ class Rebalance:
         self._group = group
         self._offsets = offsets
         self._commits = commits
-        self._intake = intake
+        self._dispatcher = dispatcher
         self._lanes = lanes
         self._limits = limits
         self._commits_automatically = commits_automatically
@@ -68,7 +67,6 @@ class Rebalance:
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self.counts: Counter[str] = Counter()
-        commits.lost = lambda: intake.give_up(list(offsets))
 
     # --- from the coordinator
 
@@ -78,10 +76,10 @@ class Rebalance:
             return
         self._offsets.revoke(list(self._offsets))
         self._offsets.assign(partitions)
-        self._commits.open()
-        self._intake.is_open = True
+        self._commits.resume()
+        self._dispatcher.is_open = True
         self.counts["assigned"] += 1
-        logger.info("group %s: assigned %s", self._group, _told(partitions))
+        logger.info("group %s: assigned %s", self._group, _list_partitions(partitions))
         self._notify(RebalanceEvent("assigned", partitions, self._group))
 
     async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
@@ -95,16 +93,16 @@ class Rebalance:
             elif self._offsets:
                 await self._lose()
         event = RebalanceEvent("lost" if is_lost else "revoked", partitions, self._group)
-        logger.info("group %s: %s %s", self._group, event.kind, _told(partitions))
+        logger.info("group %s: %s %s", self._group, event.kind, _list_partitions(partitions))
         self._notify(event)
 
     async def _lose(self) -> None:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
         owned = list(self._offsets)
-        self._intake.is_open = False
-        self._intake.give_up(owned)  # before the first wait: what fails meanwhile comes again
+        self._dispatcher.is_open = False
+        self._dispatcher.give_up(owned)  # before the first wait: an error meanwhile is not theirs
         self._offsets.revoke(owned)
-        await self._commits.close()
+        await self._commits.suspend()
         self.forget(owned)
         self._count_loss()
 
@@ -113,7 +111,7 @@ class Rebalance:
 
         What ignores its cancellation keeps new records of its lane waiting for `grace` seconds.
         """
-        self._intake.give_up(partitions)
+        self._dispatcher.give_up(partitions)
         for lanes in self._lanes:
             lanes.cancel(partitions)
         self._close(partitions)
@@ -136,7 +134,7 @@ class Rebalance:
     async def stop(self, shutdown: Shutdown) -> None:
         """Hand everything over for good, within what `shutdown` leaves of its time."""
         self._is_stopping = True
-        self._intake.is_open = False
+        self._dispatcher.is_open = False
         async with self._lock:
             await self._hand_over("stop", min(self._limits.drain, shutdown.left("drain")))
 
@@ -144,7 +142,7 @@ class Rebalance:
 
     async def _hand_over(self, reason: Reason, drain: float) -> None:
         owned = list(self._offsets)
-        self._intake.is_open = False
+        self._dispatcher.is_open = False
         try:
             await self._finish(owned, reason, drain)
         finally:
@@ -154,26 +152,29 @@ class Rebalance:
             self._abandon(owned)
 
     async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
-        # Commits go on: those that handlers ask for are part of finishing, and one in flight is
-        # waited for by the next, within its time.
+        # Commits go on: those that handlers ask for are part of finishing. The next commit waits
+        # for one in flight, within its time.
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
-            running = [job for lanes in self._lanes for job in lanes.running_items]
+            running = [message for lanes in self._lanes for message in lanes.running_items]
             logger.warning(
                 "group %s: handlers still run after %g of drain_timeout %g seconds, and are "
                 "cancelled; their records will be redelivered: %s",
                 self._group,
                 drain,
                 self._limits.drain,
-                ", ".join(f"{job.topic}[{job.partition}]@{job.offset}" for job in running[:10]),
+                ", ".join(
+                    f"{message.topic}[{message.partition}]@{message.offset}"
+                    for message in running[:10]
+                ),
             )
         await self._commit(reason)
-        self._intake.give_up(owned)
+        self._dispatcher.give_up(owned)
         for lanes in self._lanes:
             lanes.cancel(owned)
         await self._wait_idle(owned, self._limits.grace)
-        await self._commits.close()
+        await self._commits.suspend()
         self._count_redelivered(owned)
 
     async def _wait_idle(self, owned: Collection[TopicPartition], timeout: float) -> bool:
@@ -197,7 +198,7 @@ class Rebalance:
         self.counts["redelivered_running"] += running
 
     def _close(self, owned: Collection[TopicPartition]) -> None:
-        self._intake.forget(owned)
+        self._dispatcher.forget(owned)
         for lanes in self._lanes:
             self.counts["zombies"] += lanes.close(owned)
 
@@ -206,7 +207,7 @@ class Rebalance:
             lanes.abandon(owned)
 
 
-def _told(partitions: Collection[TopicPartition]) -> str:
+def _list_partitions(partitions: Collection[TopicPartition]) -> str:
     """Partitions by topic: "orders[0,1,2], content[0]"."""
     by_topic: dict[str, list[int]] = {}
     for partition in sorted(partitions):

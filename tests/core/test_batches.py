@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.batch_handling import BatchHandling
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.job import Holding, Job, Portion
+from kafkaesk_core.consumer.dispatch import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.handling import BatchHandling, ErrorPolicy
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
 from kafkaesk_core.message import IncomingMessage
@@ -133,14 +132,14 @@ async def test_a_drain_drops_a_batch_that_is_gathering() -> None:
     assert runs.batches == []
 
 
-async def test_a_closed_partition_counts_a_running_batch_as_one_zombie() -> None:
+async def test_a_closed_partition_counts_a_running_batch_as_one_orphaned_run() -> None:
     runs = Runs(blocks=True)
     lanes = BatchLanes[int](runs, size=2, timeout=0)
     submit(lanes, 0, 1)
     await eventually(lambda: len(runs.ends) == 1)
 
     assert lanes.close(["group"]) == 1
-    submit(lanes, 2, 3)  # assigned again: waits for the zombie
+    submit(lanes, 2, 3)  # assigned again: waits for the orphaned run
     runs.ends[0].set_result(DONE)
     await eventually(lambda: len(runs.ends) == 2)
 
@@ -189,13 +188,13 @@ class Batch:
             subscription,
             BatchBinding(self._decode, handler),
             self.tracker,
-            Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
+            ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda error: None),
             lambda outcome: self.finished.append((self.tracker.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
         finish = self.tracker.finisher(A)
-        portion = Portion(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
-        self.jobs = [Job(self._record(n), portion) for n in range(count)]
+        batch = FetchedBatch(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
+        self.jobs = [FetchedMessage(self._record(n), batch) for n in range(count)]
 
     @staticmethod
     def _record(offset: int) -> ConsumerRecord:
@@ -269,7 +268,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
 
     assert (outcome.kind, outcome.delay, outcome.kept) == ("retry", 2, (1, 2))
     assert batch.finished == [(0, "skip"), (3, "done")]
-    assert [(job.again or job).attempt for job in batch.jobs] == [2, 2]
+    assert [(job.current_attempt or job).attempt for job in batch.jobs] == [2, 2]
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
@@ -291,7 +290,7 @@ async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
 
 async def test_rule_21_a_batch_whose_partition_was_given_up_decides_nothing() -> None:
     batch = Batch(raising(ConnectionError("instead of the cancellation")), on_error="skip")
-    batch.jobs[0].portion.holding.is_given_up = True
+    batch.jobs[0].batch.holding.is_given_up = True
 
     outcome = await batch.run()
 
@@ -360,7 +359,7 @@ async def test_rule_29_what_cannot_be_decoded_fails_alone() -> None:
 
     first = await batch.run()
     assert (first.kind, first.delay, first.kept) == ("retry", 0, (1, 2))
-    assert batch.jobs[0].again is None, "it was not tried"
+    assert batch.jobs[0].current_attempt is None, "it was not tried"
     second = await batch.run()
     assert (second.kind, second.kept) == ("retry", (1,))
     assert await batch.run() == DONE
@@ -506,8 +505,8 @@ async def test_rule_29_a_layer_that_raises_in_place_of_a_decoding_fails_the_mess
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
     assert isinstance(outcome.error, RuntimeError)
-    assert batch.jobs[0].again is not None
-    assert batch.jobs[1].again is None, "it was not tried"
+    assert batch.jobs[0].current_attempt is not None
+    assert batch.jobs[1].current_attempt is None, "it was not tried"
 
 
 @pytest.mark.parametrize("is_left_out", [True, False])

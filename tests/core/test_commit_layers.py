@@ -1,4 +1,4 @@
-"""Commits go through the layers of each subscription, which do not concern the others."""
+"""OffsetCommitter go through the layers of each subscription, which do not concern the others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.consumer.chains import Chains
-from kafkaesk_core.consumer.commits import Commits
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.consumer.commits import OffsetCommitter
+from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
+from kafkaesk_core.consumer.group import Chains
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.hooks import hookimpl
@@ -36,15 +35,15 @@ class FailsForA:
         await call_next(offsets)
 
 
-def route_of(stream: str, tracker: OffsetTracker[TopicPartition]) -> Route:
+def pipeline_of(stream: str, tracker: OffsetTracker[TopicPartition]) -> HandlerPipeline:
     async def handler(data: bytes) -> None: ...
 
     async def handle(message: Any) -> None: ...
 
     subscription = Subscription(stream, handler, "group", topics=[stream])
-    failures = Failures(subscription, stopped=lambda _: None, blame=lambda _: None)
+    failures = ErrorPolicy(subscription, stopped=lambda _: None, blame=lambda _: None)
     handling = MessageHandling(subscription, Binding(handle), tracker, failures, lambda *_: None)
-    return Route(handling, Lanes(handling.run), Settings())
+    return HandlerPipeline(handling, Lanes(handling.run), Settings())
 
 
 class Group:
@@ -54,19 +53,21 @@ class Group:
         self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
         self.stored: list[dict[TopicPartition, int]] = []
         self.refused: set[TopicPartition] = set()
-        routes = [route_of(stream, self.tracker) for stream in ("a", "b")]
-        intake = Intake(self.tracker, routes, stream_of=lambda topic: topic, max_bytes=1_000)
-        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
+        pipelines = [pipeline_of(stream, self.tracker) for stream in ("a", "b")]
+        dispatcher = Dispatcher(
+            self.tracker, pipelines, stream_of=lambda topic: topic, max_bytes=1_000
+        )
+        self.commits = OffsetCommitter(self.tracker, self._send, group="group", timeout=1.0)
         registry: Any = Plugins()
         for plugin in plugins:
             registry.register(plugin)
         app: Any = None
-        Chains(routes, intake, self.commits).compile(registry, app)
+        Chains(pipelines, dispatcher, self.commits).compile(registry, app)
         self.tracker.assign([A, B])
         for partition in (A, B):
             epoch = self.tracker.register(partition, [0], now=0.0)
             self.tracker.finish(partition, epoch, 0)
-        self.commits.open()
+        self.commits.resume()
 
     async def _send(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
         refused = self.refused & set(offsets)

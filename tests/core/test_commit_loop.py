@@ -8,8 +8,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.consumer.commit_loop import CommitLoop
-from kafkaesk_core.consumer.commits import Commits
+from kafkaesk_core.consumer.commits import CommitLoop, OffsetCommitter
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_testing import eventually
@@ -18,16 +17,13 @@ A = TopicPartition("topic", 0)
 
 
 class Member:
-    """In the group, or not at the moment; has read as far as it is told."""
+    """In the group, or not at the moment; has read as far as `read` says."""
 
     is_stable = False
 
     def __init__(self) -> None:
         self.looks = 0
         self.read: dict[TopicPartition, tuple[int, int]] = {}
-
-    def progress(self, _: Any) -> dict[TopicPartition, tuple[int, int]]:
-        return self.read
 
 
 class Group:
@@ -40,11 +36,15 @@ class Group:
         self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
         self.tracker.assign([A])
         self.tracker.finish(A, self.tracker.register(A, [4], now=0.0), 4)
-        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
-        self.commits.open()
-        self.loop = CommitLoop(
-            self.commits, self.tracker, self._look, interval=interval, only_gaps=only_gaps
+        self.commits = OffsetCommitter(
+            self.tracker,
+            self._send,
+            group="group",
+            timeout=1.0,
+            progress=lambda _: self.member.read,
         )
+        self.commits.resume()
+        self.loop = CommitLoop(self.commits, self._look, interval=interval, only_gaps=only_gaps)
 
     def _look(self) -> Any:
         self.looks += 1

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.consumer.commit_loop import CommitLoop
-from kafkaesk_core.consumer.commits import Commits
+from kafkaesk_core.consumer.commits import CommitLoop, OffsetCommitter
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
@@ -40,7 +39,9 @@ class Broker:
         return self.answer or CommitResult(stored=set(offsets))
 
 
-def given(done: int = 3) -> tuple[Commits, Broker, OffsetTracker[TopicPartition]]:
+def given(
+    done: int = 3, progress: Mapping[TopicPartition, tuple[int, int]] | None = None
+) -> tuple[OffsetCommitter, Broker, OffsetTracker[TopicPartition]]:
     tracker: OffsetTracker[TopicPartition] = OffsetTracker()
     tracker.assign([A, B])
     for partition in (A, B):
@@ -48,8 +49,10 @@ def given(done: int = 3) -> tuple[Commits, Broker, OffsetTracker[TopicPartition]
         for offset in range(done):
             tracker.finish(partition, epoch, offset)
     broker = Broker()
-    commits = Commits(tracker, broker, group="group", timeout=0.2)
-    commits.open()
+    commits = OffsetCommitter(
+        tracker, broker, group="group", timeout=0.2, progress=lambda _: progress or {}
+    )
+    commits.resume()
     return commits, broker, tracker
 
 
@@ -64,12 +67,8 @@ async def test_what_is_done_is_sent_once() -> None:
 
 async def test_what_the_client_has_passed_over_is_committed_with_what_is_done() -> None:
     """Rule 1: the marker of a transaction, behind its last record."""
-    commits, broker, tracker = given(done=10)
+    commits, broker, _ = given(done=10, progress={A: (0, 12)})
 
-    def catch_up() -> None:
-        tracker.advance(A, 0, 12)
-
-    commits.catch_up = catch_up
     await commits.commit("interval")
 
     assert broker.sent == [{A: 12, B: 10}]
@@ -101,7 +100,7 @@ async def test_nothing_is_sent_between_revocation_and_assignment() -> None:
     """Rule 5."""
     commits, broker, _ = given()
 
-    await commits.close()
+    await commits.suspend()
 
     with pytest.raises(CommitError, match="handed over"):
         await commits.commit("interval")
@@ -115,7 +114,7 @@ async def test_a_commit_in_flight_has_ended_when_close_returns() -> None:
     committing = asyncio.create_task(commits.commit("interval"))
     await eventually(lambda: broker.running)
 
-    await commits.close()
+    await commits.suspend()
 
     assert broker.running == 0
     with pytest.raises(CommitError):
@@ -285,7 +284,7 @@ async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_unco
 
 async def test_a_stop_ends_the_commits_also_where_a_layer_swallows_its_cancellation() -> None:
     """Rule 35: as asyncio.wait_for does before Python 3.12 when what it waits for is just done."""
-    commits, _, tracker = given()
+    commits, _, _tracker = given()
     commits._timeout = 60
     began = asyncio.Event()
 
@@ -304,7 +303,7 @@ async def test_a_stop_ends_the_commits_also_where_a_layer_swallows_its_cancellat
 
     member: Any = Member()
     commits.layers = swallow
-    loop = CommitLoop(commits, tracker, lambda: member, interval=0.01, only_gaps=False)
+    loop = CommitLoop(commits, lambda: member, interval=0.01, only_gaps=False)
     running = asyncio.create_task(loop.run())
     await began.wait()
 

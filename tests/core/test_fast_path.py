@@ -16,9 +16,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
 from kafkaesk_core import Application, Delivery, OutgoingMessage, hookimpl
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.intake import Intake, Route
+from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.handlers import ArgumentProviders, bind
 from kafkaesk_core.hooks import PublishCall
 from kafkaesk_core.offsets import OffsetTracker
@@ -139,13 +138,13 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
         known=ArgumentProviders(one={}, batch={}),
         claim=nothing,
     )
-    failures = Failures(subscription, stopped=nothing, blame=nothing)
+    failures = ErrorPolicy(subscription, stopped=nothing, blame=nothing)
     handling = MessageHandling(subscription, binding, tracker, failures, None)
     lanes: Lanes[Any] = Lanes(handling.run, concurrency=None if ordering == "partition" else 10)
-    route = Route(handling, lanes, Settings())
-    intake = Intake(tracker, [route], stream_of=lambda topic: topic, max_bytes=10**9)
+    pipeline = HandlerPipeline(handling, lanes, Settings())
+    dispatcher = Dispatcher(tracker, [pipeline], stream_of=lambda topic: topic, max_bytes=10**9)
     tracker.assign([PARTITION])
-    intake.is_open = True
+    dispatcher.is_open = True
     value = b'{"schema":"Content:1","data":{"number":1}}'
     offsets = iter(range(10 * MESSAGES))
     records = [
@@ -155,7 +154,7 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
 
     async def handle() -> None:
         taken, records[:] = records[:MESSAGES], records[MESSAGES:]
-        intake.take(PARTITION, taken)
+        dispatcher.take(PARTITION, taken)
         assert await lanes.wait_idle([PARTITION], 5)
 
     cost = await measured(handle)

@@ -6,9 +6,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.consumer.freshness import Freshness
-from kafkaesk_core.consumer.vitals import SILENCE
-from kafkaesk_core.consumer.watch import Watch
+from kafkaesk_core.consumer.health import SILENCE, Freshness, HealthTicker
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
@@ -74,20 +72,20 @@ class Member:
 
 
 class Group:
-    """Stands for a seat and its vitals."""
+    """Stands for a membership and its health."""
 
     def __init__(self, clock: Clock) -> None:
         self.member = Member()
         self.freshness = Freshness(clock)
 
 
-def watch_of(group: Group) -> Watch:
-    seat: Any = group
+def watch_of(group: Group) -> HealthTicker:
+    membership: Any = group
     topics: Any = None
-    return Watch(seat, [], topics, seat, patience=120, metadata_age=60)
+    return HealthTicker(membership, [], topics, membership, patience=120, metadata_age=60)
 
 
-def seconds(clock: Clock, watch: Watch, count: int) -> None:
+def seconds(clock: Clock, watch: HealthTicker, count: int) -> None:
     for _ in range(count):
         clock.now += 1
         watch._look_for_silence(clock.now)

@@ -10,9 +10,8 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.job import Holding, Job, Portion
+from kafkaesk_core.consumer.dispatch import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.message import IncomingMessage
@@ -33,16 +32,16 @@ class One:
         self.tracker.assign([PARTITION])
         epoch = self.tracker.register(PARTITION, [5], 0.0)
         self.stopped: list[Exception] = []
-        failures = Failures(subscription, stopped=self.stopped.append, blame=lambda _: None)
+        failures = ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda _: None)
         self.handling = MessageHandling(subscription, Binding(call), self.tracker, failures, None)
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())
         self.holding = Holding()
         self.holding.size = 205.0
         finish = self.tracker.finisher(PARTITION)
-        portion = Portion(
+        batch = FetchedBatch(
             PARTITION, epoch, "stream", finish=finish, holding=self.holding, room=205.0
         )
-        self.job = Job(record, portion)
+        self.job = FetchedMessage(record, batch)
 
     def run(self) -> Coroutine[Any, Any, HandlerResult]:
         return self.handling.run([self.job])
@@ -200,7 +199,7 @@ async def test_an_exit_in_a_group_is_no_failure() -> None:
 async def test_rule_21_what_a_handler_makes_of_its_cancellation_decides_nothing(
     error: BaseException, on_error: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A rebalance stopped the application, or said "skipped" of what comes again."""
+    """A rebalance stopped the application, or said "skipped" of what is redelivered."""
     started = asyncio.Event()
 
     async def call(message: IncomingMessage) -> None:

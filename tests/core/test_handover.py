@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.commits import Commits
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.intake import Intake, Route
-from kafkaesk_core.consumer.job import Job
+from kafkaesk_core.consumer.commits import OffsetCommitter
+from kafkaesk_core.consumer.dispatch import Dispatcher, FetchedMessage, HandlerPipeline
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.membership import Positions
 from kafkaesk_core.consumer.polling import Polling
-from kafkaesk_core.consumer.positions import Positions
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
 from kafkaesk_core.handlers import Binding
@@ -63,22 +61,28 @@ class Engine:
             subscription,
             Binding(self._handle),
             self.tracker,
-            Failures(subscription, stopped=self.stopped.append, blame=lambda error: None),
+            ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda error: None),
             None,
         )
-        self.lanes: Lanes[Job] = Lanes(self.handling.run)
-        self.intake = Intake(
+        self.lanes: Lanes[FetchedMessage] = Lanes(self.handling.run)
+        self.dispatcher = Dispatcher(
             self.tracker,
-            [Route(self.handling, self.lanes, Settings(max_uncommitted=100))],
+            [HandlerPipeline(self.handling, self.lanes, Settings(max_uncommitted=100))],
             stream_of=lambda topic: topic,
             max_bytes=1_000_000,
         )
-        self.commits = Commits(self.tracker, self._send, group="group", timeout=1.0)
+        self.commits = OffsetCommitter(
+            self.tracker,
+            self._send,
+            group="group",
+            timeout=1.0,
+            lost=lambda: self.dispatcher.give_up(list(self.tracker)),
+        )
         self.rebalance = Rebalance(
             "group",
             self.tracker,
             self.commits,
-            self.intake,
+            self.dispatcher,
             [self.lanes],
             limits=Limits(drain=0.5, grace=0.2, commit=1.0),
             commits_automatically=True,
@@ -103,7 +107,7 @@ class Engine:
         )
 
     def take(self, partition: TopicPartition, *offsets: int) -> None:
-        self.intake.take(partition, [record(partition, offset) for offset in offsets])
+        self.dispatcher.take(partition, [record(partition, offset) for offset in offsets])
 
 
 class Member:
@@ -146,14 +150,14 @@ class BrokenMember(Member):
         raise MemberBroken
 
 
-class Vitals:
+class GroupHealth:
     """Hears everything and keeps nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
 
 
-class Seat:
+class Membership:
     """Always the same member."""
 
     def __init__(self, member: Member) -> None:
@@ -169,16 +173,16 @@ class Seat:
 
 
 def polling(engine: Engine, member: Member) -> Polling:
-    seat: Any = Seat(member)
-    vitals: Any = Vitals()
+    membership: Any = Membership(member)
+    health: Any = GroupHealth()
     return Polling(
-        seat,
+        membership,
         engine.tracker,
-        engine.intake,
+        engine.dispatcher,
         engine.rebalance,
-        vitals,
-        vitals,
-        vitals,
+        health,
+        health,
+        health,
         request_timeout=1.0,
     )
 
@@ -344,7 +348,7 @@ async def test_lost_partitions_are_neither_waited_for_nor_committed() -> None:
     assert engine.events[-1].kind == "lost"
 
 
-async def test_a_zombies_completion_changes_nothing_after_the_partition_came_back() -> None:
+async def test_an_orphaned_completion_changes_nothing_after_the_partition_came_back() -> None:
     """Rules 3, 21."""
     engine = Engine()
     stubborn = asyncio.Event()
@@ -419,7 +423,7 @@ async def test_records_that_come_while_partitions_are_handed_over_are_not_taken(
     """U13: a batch that was fetched before the revocation."""
     engine = Engine()
     engine.rebalance.assigned(frozenset([A]))
-    engine.intake.is_open = False
+    engine.dispatcher.is_open = False
     member = Member({A: [record(A, 7)]})
 
     await run_until(polling(engine, member), lambda: member.sought)
@@ -457,12 +461,12 @@ async def test_back_pressure_counts_bytes_too() -> None:
     engine.rebalance.assigned(frozenset([A]))
     large = ConsumerRecord(*A, 0, 0, 0, None, b"." * 1_000_001, None, 0, 1_000_001, ())
 
-    engine.intake.take(A, [large])
-    assert engine.intake.wanted() == []
+    engine.dispatcher.take(A, [large])
+    assert engine.dispatcher.wanted() == []
     engine.release.set()
-    await eventually(lambda: engine.intake.wanted() == [A])
+    await eventually(lambda: engine.dispatcher.wanted() == [A])
 
-    assert engine.intake.buffered_bytes == 0
+    assert engine.dispatcher.buffered_bytes == 0
 
 
 async def test_a_stop_gives_up_handlers_that_outlive_the_drain_and_counts_them() -> None:
@@ -508,13 +512,13 @@ async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -
 
     await engine.commits.commit("interval")
 
-    assert engine.intake.wanted() == [A]
+    assert engine.dispatcher.wanted() == [A]
     engine.unknown = set()
     engine.take(A, 1)
     await eventually(lambda: engine.handled == [0, 1])
     await engine.rebalance.revoked(frozenset({A}), is_lost=False)
     assert engine.committed[-1] == {A: 2}
-    assert engine.intake.buffered_bytes == 0
+    assert engine.dispatcher.buffered_bytes == 0
 
 
 def positions(engine: Engine, member: Member, policy: str = "earliest") -> Positions:
@@ -543,7 +547,7 @@ async def test_a_seek_back_with_the_client_is_followed(caplog: Any) -> None:
     await engine.commits.commit("interval")
 
     assert engine.committed == [{A: 3}]
-    assert "topic[0] (group group): the client was told to go back; continues at 2" in caplog.text
+    assert "topic[0] (group group): the client was rewound; continues at 2" in caplog.text
 
 
 async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
@@ -636,7 +640,7 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
     engine.take(A, 0)
     await engine.lanes.wait_idle([A], 1.0)
 
-    assert engine.intake.buffered_bytes == 0
+    assert engine.dispatcher.buffered_bytes == 0
     assert engine.handling.counts == {"retry": 1, "done": 1}
     assert engine.tracker.stale_completions == 0
 
@@ -706,7 +710,7 @@ async def test_f6_an_error_of_the_client_out_of_a_handler_skips_no_record(
 
 
 async def test_f30_a_handler_that_ignores_its_cancellation_holds_up_only_its_partition() -> None:
-    """Rules 21, 30: others run, a stop is bounded, and the record comes again elsewhere."""
+    """Rules 21, 30: others run, a stop is bounded, and the record is redelivered elsewhere."""
     engine = Engine()
     stubborn = asyncio.Event()
     handled: list[TopicPartition] = []

@@ -17,7 +17,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
-from kafkaesk_core.consumer.intake import Intake
+from kafkaesk_core.consumer.dispatch import Dispatcher
 from kafkaesk_core.message import consumer_record
 from kafkaesk_testing import EmbeddedBroker, eventually
 
@@ -68,13 +68,13 @@ def test_a_record_made_later_is_the_one_that_the_client_makes(data: bytes) -> No
 def kinds(monkeypatch: pytest.MonkeyPatch) -> list[type]:
     """The types of all records that are taken in."""
     noted: list[type] = []
-    take = Intake.take
+    take = Dispatcher.take
 
-    def noting(self: Intake, partition: TopicPartition, records: Any) -> None:
+    def noting(self: Dispatcher, partition: TopicPartition, records: Any) -> None:
         noted.extend(map(type, records))
         take(self, partition, records)
 
-    monkeypatch.setattr(Intake, "take", noting)
+    monkeypatch.setattr(Dispatcher, "take", noting)
     return noted
 
 

@@ -15,7 +15,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core import Application
-from kafkaesk_core.consumer.seat import Seat
+from kafkaesk_core.consumer.membership import Membership
 from kafkaesk_core.errors import BrokerUnreachableError, NotRunningError
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken
 from kafkaesk_core.kafka.rebalancing import Listener
@@ -61,16 +61,16 @@ class Stubborn:
 @pytest.mark.parametrize("steps", range(12))
 async def test_a_replacement_ends_at_whichever_step_the_stop_comes(steps: int) -> None:
     Stubborn.started = Stubborn.running = 0
-    seat = Seat("group", _any(Stubborn), "^orders$", 5.0, pauses=(0, 0))
-    await seat.start(_any(object()), 1.0)
-    seat.joined()
-    replacing = asyncio.create_task(seat.replace(broken()))
+    membership = Membership("group", _any(Stubborn), "^orders$", 5.0, pauses=(0, 0))
+    await membership.start(_any(object()), 1.0)
+    membership.joined()
+    replacing = asyncio.create_task(membership.replace(broken()))
     for _ in range(steps):
         await asyncio.sleep(0)
 
-    seat.close()
+    membership.close()
     replacing.cancel()
-    await seat.stop(1.0)
+    await membership.stop(1.0)
     await asyncio.wait([replacing])
 
     # A member that was being started when it was stopped ends by itself.
@@ -85,12 +85,12 @@ async def test_a_pause_between_two_members_ends_with_the_stop() -> None:
         async def start(self, pattern: str, handler: Any, timeout: float) -> None:
             raise BrokerUnreachableError("away")
 
-    seat = Seat("group", _any(Unreachable), "^orders$", 5.0, pauses=(60,))
-    seat.joined()
-    replacing = asyncio.create_task(seat.replace(broken()))
+    membership = Membership("group", _any(Unreachable), "^orders$", 5.0, pauses=(60,))
+    membership.joined()
+    replacing = asyncio.create_task(membership.replace(broken()))
     await asyncio.sleep(0.05)
 
-    seat.close()
+    membership.close()
 
     async with asyncio.timeout(1):
         await replacing
@@ -118,12 +118,12 @@ async def test_nothing_of_a_replaced_member_is_left_after_a_stop(steps: int) -> 
         consuming = asyncio.create_task(app.consume_forever())
         await eventually(lambda: bool(app.status().groups) and app.status().groups[0].is_joined)
         runtime: Any = app._runtime
-        seat = runtime.consumption.groups[0]._seat
-        seat._pauses = (0.01, 0.01)
-        first = seat.member
+        membership = runtime.consumption.groups[0]._membership
+        membership._pauses = (0.01, 0.01)
+        first = membership.member
 
-        seat.member.break_off(BrokerUnreachableError("stuck"))
-        await eventually(lambda: seat._replaced == 1 or seat.member is not first)
+        membership.member.break_off(BrokerUnreachableError("stuck"))
+        await eventually(lambda: membership._replaced == 1 or membership.member is not first)
         for _ in range(steps):
             await asyncio.sleep(0)
         await app.stop()

@@ -70,13 +70,21 @@ PARTS = (
     Part(
         "offsets and scheduling",
         ("offsets.py", "scheduler.py"),
-        ("offsets", "lanes", "batches", "commits", "handover", "intake", "fast_path"),
+        ("offsets", "lanes", "batches", "commits", "handover", "dispatch", "fast_path"),
     ),
     Part(
         "consumer",
         ("consumer",),
         (
-            *("commits", "commit_loop", "commit_layers", "handling", "intake", "batches", "seat"),
+            *(
+                "commits",
+                "commit_loop",
+                "commit_layers",
+                "handling",
+                "dispatch",
+                "batches",
+                "broken_members",
+            ),
             *("handover", "freshness", "fast_path", "failed_poll", "member_stop", "new_partitions"),
             *("replacement", "worker_failures", "parsed_records", "missing_topics"),
         ),
@@ -96,7 +104,7 @@ PARTS = (
                 "topics",
             ),
             *("unreadable_records", "parsed_records", "failed_poll", "member_stop", "publisher"),
-            *("replacement", "seat", "optional_libraries", "stop_order"),
+            *("replacement", "broken_members", "optional_libraries", "stop_order"),
         ),
     ),
 )

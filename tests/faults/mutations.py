@@ -24,7 +24,7 @@ COMMITS = "tests/core/test_commits.py"
 COMMIT_LOOP = "tests/core/test_commit_loop.py"
 HANDLING = "tests/core/test_handling.py"
 HANDOVER = "tests/core/test_handover.py"
-INTAKE = "tests/core/test_intake.py"
+DISPATCH = "tests/core/test_dispatch.py"
 OFFSETS = "tests/core/test_offsets.py"
 MEMBER_STOP = "tests/core/test_member_stop.py"
 MEMBERSHIP = "tests/core/test_membership.py"
@@ -36,10 +36,10 @@ MUTATIONS = (
     Mutation(
         "U1",
         "a client's error out of a handler passes for a handled record",
-        "MessageHandling._failed",
-        "outcome = self.failures.decide(error, job)",
+        "MessageHandling._decide",
+        "outcome = self.error_policy.decide(error, message)",
         """
-        outcome = self.failures.decide(error, job)
+        outcome = self.error_policy.decide(error, message)
         if type(error).__module__ == "aiokafka.errors":
             outcome = DONE
         """,
@@ -49,11 +49,11 @@ MUTATIONS = (
         "U2",
         "an offset may be committed before its handler has ended",
         "MessageHandling.run",
-        "await self.layers(job)",
+        "await self.layers(message)",
         """
-        job.portion.finish(job.record.offset)
-        job.is_closed = True
-        await self.layers(job)
+        message.batch.finish(message.record.offset)
+        message.is_closed = True
+        await self.layers(message)
         """,
         tests=(HANDLING,),
     ),
@@ -92,12 +92,12 @@ MUTATIONS = (
         "U11",
         "a member without partitions is not polled",
         "Polling._poll",
-        "wanted = self._intake.wanted()",
+        "wanted = self._dispatcher.wanted()",
         """
         if not self._offsets and member.is_joined:
             await asyncio.sleep(0.05)
             return False
-        wanted = self._intake.wanted()
+        wanted = self._dispatcher.wanted()
         """,
         tests=(HANDOVER,),
     ),
@@ -123,7 +123,7 @@ MUTATIONS = (
     Mutation(
         "own 1",
         "commits go on between a revocation and the next assignment",
-        "Commits.close",
+        "OffsetCommitter.suspend",
         "self._is_open = False",
         "",
         tests=(HANDOVER,),
@@ -150,13 +150,13 @@ MUTATIONS = (
         "_KEYS",
         "_record_key",
         "_own_key",
-        tests=(INTAKE,),
+        tests=(DISPATCH,),
     ),
     Mutation(
         "own 5",
         "a revocation lets commits go on",
         "Rebalance._finish",
-        "await self._commits.close()",
+        "await self._commits.suspend()",
         "",
         tests=(HANDOVER,),
     ),
@@ -164,7 +164,7 @@ MUTATIONS = (
         "own 6",
         "a lost membership lets commits go on",
         "Rebalance._lose",
-        "await self._commits.close()",
+        "await self._commits.suspend()",
         "",
         tests=(HANDOVER,),
     ),
@@ -179,7 +179,7 @@ MUTATIONS = (
     Mutation(
         "own 8",
         "a commit that was not answered is taken for not stored",
-        "Commits._note",
+        "OffsetCommitter._note",
         "self._offsets.mark_uncertain(offsets)",
         "",
         tests=(COMMITS,),
@@ -187,7 +187,7 @@ MUTATIONS = (
     Mutation(
         "own 9",
         "a commit that was cancelled is taken for not stored",
-        "Commits.innermost",
+        "OffsetCommitter.innermost",
         "self._offsets.mark_uncertain(clamped)",
         "",
         tests=(COMMITS,),

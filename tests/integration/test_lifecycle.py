@@ -319,10 +319,10 @@ async def test_with_no_plugin_the_hot_path_calls_the_innermost_functions_themsel
         runtime = kafkaesk_app._runtime
         assert runtime is not None
         assert runtime.consumption is not None
-        (route,) = runtime.consumption.groups[0]._routes
+        (pipeline,) = runtime.consumption.groups[0]._pipelines
 
         assert runtime.publish == runtime.publisher.send
-        assert route.handling.layers is route.handling.innermost
+        assert pipeline.handling.layers is pipeline.handling.innermost
 
         await kafkaesk_app.stop()
         await consuming

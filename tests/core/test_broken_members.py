@@ -1,4 +1,4 @@
-"""A seat in a group is taken again when its member is broken, but not for ever (rule 33)."""
+"""A membership in a group is taken again when its member is broken, but not for ever (rule 33)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from kafkaesk_core.consumer.seat import Seat
+from kafkaesk_core.consumer.membership import Membership
 from kafkaesk_core.errors import AuthorizationError, BrokerUnreachableError
 from kafkaesk_core.kafka.consumer import MemberBroken
 
@@ -25,12 +25,12 @@ class Member:
         self.calls.append("stop")
 
 
-def seat_with(members: list[Member], pauses: tuple[float, ...] = (0, 0)) -> Seat:
+def seat_with(members: list[Member], pauses: tuple[float, ...] = (0, 0)) -> Membership:
     def new_member() -> Any:
         members.append(Member())
         return members[-1]
 
-    return Seat("group", new_member, "^orders$", 5.0, pauses=pauses)
+    return Membership("group", new_member, "^orders$", 5.0, pauses=pauses)
 
 
 def broken() -> MemberBroken:
@@ -42,32 +42,32 @@ def broken() -> MemberBroken:
 async def test_a_broken_member_is_stopped_and_another_one_started() -> None:
     """K53: a member that lost its right to the group never works again by itself."""
     members: list[Member] = []
-    seat = seat_with(members)
+    membership = seat_with(members)
     handler: Any = object()
-    await seat.start(handler, 1.0)
-    seat.joined()
+    await membership.start(handler, 1.0)
+    membership.joined()
 
-    await seat.replace(broken())
+    await membership.replace(broken())
 
     assert members[0].calls == ["start ^orders$", "stop"]
     assert members[1].calls == ["start ^orders$"]
-    present: Any = seat.member
+    present: Any = membership.member
     assert present is members[1]
 
 
 async def test_a_member_that_never_worked_stops_the_start_with_the_cause() -> None:
-    seat = seat_with([])
+    membership = seat_with([])
 
     with pytest.raises(AuthorizationError, match="group group: membership"):
-        await seat.replace(broken())
+        await membership.replace(broken())
 
 
 async def test_an_outage_while_a_member_is_replaced_is_one_more_try() -> None:
     members: list[Member] = []
-    seat = seat_with(members, pauses=(0, 0, 0))
+    membership = seat_with(members, pauses=(0, 0, 0))
     handler: Any = object()
-    await seat.start(handler, 1.0)
-    seat.joined()
+    await membership.start(handler, 1.0)
+    membership.joined()
     failures = [BrokerUnreachableError("away"), BrokerUnreachableError("still away")]
 
     class Unreachable(Member):
@@ -80,29 +80,29 @@ async def test_an_outage_while_a_member_is_replaced_is_one_more_try() -> None:
         members.append(Unreachable())
         return members[-1]
 
-    seat._new_member = new_member
+    membership._new_member = new_member
 
-    await seat.replace(broken())
+    await membership.replace(broken())
 
     assert [member.calls for member in members[1:]] == [["stop"], ["stop"], ["start ^orders$"]]
 
 
 async def test_after_too_many_members_in_a_row_the_application_stops() -> None:
-    seat = seat_with([])
-    seat.joined()
-    await seat.replace(broken())
-    await seat.replace(broken())
+    membership = seat_with([])
+    membership.joined()
+    await membership.replace(broken())
+    await membership.replace(broken())
 
     with pytest.raises(AuthorizationError):
-        await seat.replace(broken())
+        await membership.replace(broken())
 
 
 async def test_a_member_that_has_joined_starts_the_count_again() -> None:
     members: list[Member] = []
-    seat = seat_with(members)
+    membership = seat_with(members)
 
     for _ in range(5):
-        seat.joined()
-        await seat.replace(broken())
+        membership.joined()
+        await membership.replace(broken())
 
     assert len(members) == 6

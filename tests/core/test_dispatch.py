@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.failures import Failures
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.consumer.intake import QUEUE_HIGH, READ_AHEAD, Intake, Route
-from kafkaesk_core.consumer.job import Job
+from kafkaesk_core.consumer.dispatch import (
+    QUEUE_HIGH,
+    READ_AHEAD,
+    Dispatcher,
+    FetchedMessage,
+    HandlerPipeline,
+)
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Retry
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.message import IncomingMessage
@@ -39,18 +43,18 @@ class Reading:
         async def handler(data: bytes) -> None: ...
 
         subscription = Subscription("id", handler, "group", pattern="*", ordering=ordering)
-        failures = Failures(subscription, stopped=lambda _: None, blame=lambda _: None)
+        failures = ErrorPolicy(subscription, stopped=lambda _: None, blame=lambda _: None)
         handling = MessageHandling(
             subscription, Binding(self._handle), self.tracker, failures, None
         )
-        self.lanes: Lanes[Job] = Lanes(handling.run, concurrency=100)
-        self.intake = Intake(
+        self.lanes: Lanes[FetchedMessage] = Lanes(handling.run, concurrency=100)
+        self.dispatcher = Dispatcher(
             self.tracker,
-            [Route(handling, self.lanes, Settings(max_uncommitted=limit))],
+            [HandlerPipeline(handling, self.lanes, Settings(max_uncommitted=limit))],
             stream_of=lambda topic: topic,
             max_bytes=BUFFER,
         )
-        self.intake.is_open = True
+        self.dispatcher.is_open = True
         self._next = dict.fromkeys(partitions, 0)
 
     async def _handle(self, message: IncomingMessage) -> None:
@@ -63,7 +67,7 @@ class Reading:
         first = self._next[partition]
         self._next[partition] = first + count
         value: Any = b"." * (1_000 - 200 - len(key))
-        self.intake.take(
+        self.dispatcher.take(
             partition,
             [
                 ConsumerRecord(*partition, n, 0, 0, key, value, None, 3, 800, ())
@@ -80,35 +84,35 @@ async def test_a_partition_whose_head_waits_for_a_retry_is_read_ahead_a_little()
     reading.take(A, 1, b"late")
     await reading.parked(A)
 
-    assert reading.intake.wanted() == [A, B]
+    assert reading.dispatcher.wanted() == [A, B]
     reading.take(A, READ_AHEAD - 1)
-    assert reading.intake.wanted() == [B]
+    assert reading.dispatcher.wanted() == [B]
 
 
 async def test_a_partition_with_more_than_its_share_leaves_theirs_to_others() -> None:
     """It had the whole buffer, and the others stood still while it waited."""
     reading = Reading(A, B, C, D)
 
-    while A in reading.intake.wanted():
+    while A in reading.dispatcher.wanted():
         reading.take(A, 100)
 
-    assert reading.intake.buffered_bytes <= BUFFER / 2 + 100_000
+    assert reading.dispatcher.buffered_bytes <= BUFFER / 2 + 100_000
     for other in (B, C, D):
-        while other in reading.intake.wanted():
+        while other in reading.dispatcher.wanted():
             reading.take(other, 25)
         assert reading.lanes.size(other) >= BUFFER / 8 / 1_000
-    assert reading.intake.wanted() == []
-    assert reading.intake.buffered_bytes <= BUFFER * 1.1
+    assert reading.dispatcher.wanted() == []
+    assert reading.dispatcher.buffered_bytes <= BUFFER * 1.1
     assert await reading.lanes.stop(1) == 0
 
 
 async def test_who_is_alone_has_the_whole_buffer() -> None:
     reading = Reading(A)
 
-    while reading.intake.wanted():
+    while reading.dispatcher.wanted():
         reading.take(A, 100)
 
-    assert reading.intake.buffered_bytes == BUFFER
+    assert reading.dispatcher.buffered_bytes == BUFFER
     assert await reading.lanes.stop(1) == 0
 
 
@@ -118,29 +122,29 @@ async def test_others_go_on_when_they_have_room_again() -> None:
     reading.take(A, 600)
     await reading.parked(A)
     reading.take(B, 300)
-    assert reading.intake.wanted() == []
+    assert reading.dispatcher.wanted() == []
 
     reading.release.set()
     await eventually(lambda: len(reading.handled) == 300)
 
-    assert reading.intake.wanted() == [B]
+    assert reading.dispatcher.wanted() == [B]
 
 
 @pytest.mark.parametrize("ordering", ["key", "unordered"])
 async def test_one_key_that_waits_holds_up_no_other_key(ordering: Ordering) -> None:
     """What waits behind it does not count among what is read ahead."""
     reading = Reading(A, B, ordering=ordering, limit=50_000)
-    reading.intake._max_bytes = 1_000_000_000
+    reading.dispatcher._max_bytes = 1_000_000_000
     reading.take(A, QUEUE_HIGH + 1, b"late")
     await reading.parked(A)
     await eventually(lambda: reading.lanes.parked(A) == QUEUE_HIGH + 1)
 
-    assert reading.intake.wanted() == [A, B]
+    assert reading.dispatcher.wanted() == [A, B]
     reading.take(A, QUEUE_HIGH)
-    assert reading.intake.wanted() == [B]
+    assert reading.dispatcher.wanted() == [B]
     reading.release.set()
     await eventually(lambda: len(reading.handled) == QUEUE_HIGH)
-    assert reading.intake.wanted() == [A, B]
+    assert reading.dispatcher.wanted() == [A, B]
 
 
 async def test_rule_11_what_waits_behind_a_key_is_bounded_by_max_uncommitted() -> None:
@@ -151,7 +155,7 @@ async def test_rule_11_what_waits_behind_a_key_is_bounded_by_max_uncommitted() -
     reading.take(A, 49)
     await eventually(lambda: len(reading.handled) == 49)
 
-    assert reading.intake.wanted() == []
+    assert reading.dispatcher.wanted() == []
 
 
 @pytest.mark.parametrize(("ordering", "at_once"), [("partition", 1), ("key", 2), ("unordered", 4)])

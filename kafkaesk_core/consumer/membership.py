@@ -1,25 +1,136 @@
-"""Where to read on when the group has no committed offset, or one that the log no longer holds."""
+"""This application as a member of a group: joining, replacing a broken member, its positions."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.errors import BrokerError
-from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.errors import BrokerError, BrokerUnreachableError, KafkaeskError, NotRunningError
+from kafkaesk_core.kafka.commits import CommitResult
+from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused
+from kafkaesk_core.kafka.errors import translate
 from kafkaesk_core.kafka.new_partitions import NewPartitions
+from kafkaesk_core.kafka.rebalancing import RebalanceHandler
 from kafkaesk_core.offsets import OffsetTracker
 
-__all__ = ["Positions"]
+from .commits import Offsets
+
+__all__ = ["CLOSE_TIMEOUT", "LEAVE_TIMEOUT", "Membership", "Positions"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
+LEAVE_TIMEOUT, CLOSE_TIMEOUT = 3.0, 5.0
+PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
+"""Seconds before each new member; after the last one the application stops."""
+
+
+class Membership:
+    """Holds the present member, which subscribes to `pattern` and calls `handler`."""
+
+    def __init__(
+        self,
+        group: str,
+        new_member: Callable[[], GroupMember],
+        pattern: str,
+        start_timeout: float,
+        *,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self._group = group
+        self._new_member = new_member
+        self._pattern = pattern
+        self._start_timeout = start_timeout
+        self._pauses = pauses
+        self._handler: RebalanceHandler | None = None
+        self._replaced = 0  # since the group last gave us an assignment
+        self._was_joined = False
+        self._closed = asyncio.Event()
+        self.member = new_member()
+
+    async def start(self, handler: RebalanceHandler, timeout: float) -> None:
+        """Connect and ask to join.
+
+        Raises:
+            BrokerError: no broker answered in `timeout` seconds, or it refused us.
+        """
+        self._handler = handler
+        await self.member.start(self._pattern, handler, timeout)
+
+    def joined(self) -> None:
+        """The group has given us an assignment: the member works."""
+        self._was_joined = True
+        self._replaced = 0
+
+    async def replace(self, broken: MemberBroken) -> None:
+        """Become another member: this one never works again (rule 33).
+
+        Returns early once the membership is closed, which each step looks at: a cancellation may be
+        swallowed by the client, and what starts after a stop would be a member for ever.
+
+        Raises:
+            KafkaeskError: it never worked, or too many of them did not.
+        """
+        cause = self.reason(broken)
+        if not self._was_joined:
+            raise cause from broken.__cause__
+        while self._replaced < len(self._pauses):
+            pause = self._pauses[self._replaced]
+            self._replaced += 1
+            logger.error("%s; joining the group again in %g seconds", cause, pause)
+            await self.member.stop(LEAVE_TIMEOUT)
+            if await self._is_closed_within(pause):
+                return
+            self.member = self._new_member()
+            try:
+                await self._join()
+            except BrokerUnreachableError as error:
+                cause = error
+            except NotRunningError:
+                return
+            else:
+                return
+        raise cause from broken.__cause__
+
+    async def _is_closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        return self._closed.is_set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the group is being left for good."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Let no further member start."""
+        self._closed.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Close, and let the present member leave, in `timeout` seconds and a moment."""
+        self.close()
+        await self.member.stop(timeout)
+
+    async def _join(self) -> None:
+        if self._handler is not None:
+            await self.member.start(self._pattern, self._handler, self._start_timeout)
+
+    def reason(self, problem: MemberBroken | MemberRefused) -> KafkaeskError:
+        """Why a member does not work, as an error of ours."""
+        return translate(problem.__cause__ or problem, f"group {self._group}: membership")
+
+    async def commit(self, offsets: Offsets, timeout: float) -> CommitResult:
+        """Store offsets as the present member."""
+        return await self.member.commit(offsets, timeout)
+
 
 class Positions:
-    """Resolves positions by `auto_offset_reset`; every jump is counted and told, none is silent.
+    """Resolves positions by `auto_offset_reset`; every jump is counted and logged.
 
     `forget` drops what is queued or running of a partition that jumps back; `owes` is called when
     the group is to commit where it starts.
@@ -50,7 +161,7 @@ class Positions:
 
         Raises:
             BrokerError: the policy is "none".
-            TimeoutError: the broker did not tell the offsets in time.
+            TimeoutError: the broker did not answer in time.
         """
         epochs = {tp: self._offsets.epoch(tp) for tp in missing if tp in self._offsets}
         if not epochs:
@@ -102,7 +213,7 @@ class Positions:
         """Somebody has sought an earlier offset with the client: go on there, in a new epoch."""
         self.counts["sought"] += 1
         logger.warning(
-            "%s[%d] (group %s): the client was told to go back; continues at %d",
+            "%s[%d] (group %s): the client was rewound; continues at %d",
             *(partition.topic, partition.partition, self._group, offset),
         )
         self._forget(partition)
@@ -123,11 +234,11 @@ class Positions:
             self._owes()
 
     def _refusal(self, missing: Mapping[TopicPartition, int | None]) -> str:
-        told = ", ".join(
+        missed = ", ".join(
             f"{tp.topic}[{tp.partition}]" + ("" if lost is None else f"@{lost}")
             for tp, lost in missing.items()
         )
         return (
-            f"group {self._group} has no valid committed offset for {told} and "
+            f"group {self._group} has no valid committed offset for {missed} and "
             "auto_offset_reset is 'none'; set it to 'earliest' or 'latest', or commit an offset"
         )

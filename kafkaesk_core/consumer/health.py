@@ -1,0 +1,365 @@
+"""Whether a group makes progress: its health, a snapshot (rule 32), and what is watched for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Hashable, Sequence
+
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.errors import BrokerError
+from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.status import GroupStatus, PartitionStatus
+from kafkaesk_core.topics import Topics
+
+from .commits import OffsetCommitter
+from .dispatch import Dispatcher, HandlerPipeline
+from .membership import Membership
+from .rebalance import Rebalance
+
+__all__ = ["Freshness", "GroupHealth", "HealthTicker"]
+
+logger = logging.getLogger("kafkaesk.consumer")
+
+
+class Freshness:
+    """Notes when partitions were last heard of, on a clock of its own in seconds.
+
+    A broker that is cut off answers nothing, and the client reports nothing: its partitions stand
+    still until it is back. One with nothing new to give still answers, twice a second.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stamps: dict[TopicPartition, Hashable] = {}
+        self._heard: dict[TopicPartition, float] = {}
+
+    def look(
+        self,
+        partitions: Collection[TopicPartition],
+        wanted: Collection[TopicPartition],
+        stamp: Callable[[TopicPartition], Hashable],
+    ) -> None:
+        """Look at the client's stamps of the last answers; they count as new when they differ.
+
+        A partition of which no more is wanted is not fetched, so it is not waited for.
+        """
+        now = self._clock()
+        self._heard = {tp: at for tp, at in self._heard.items() if tp in partitions}
+        for partition in partitions:
+            last = stamp(partition)
+            is_new = partition not in self._heard or last != self._stamps.get(partition)
+            if is_new or partition not in wanted:
+                self._heard[partition] = now
+                self._stamps[partition] = last
+
+    def silent(self, seconds: float) -> list[TopicPartition]:
+        """Partitions not heard of for longer than this."""
+        limit = self._clock() - seconds
+        return sorted(tp for tp, at in self._heard.items() if at < limit)
+
+
+SILENCE = 10.0
+"""Seconds without an answer about a partition; brokers answer fetches twice a second."""
+
+POLL_AGE = 60.0
+LOOP_LAG = 1.0
+
+
+class GroupHealth:
+    """Watches one group; `member` is the present one, it may be replaced."""
+
+    def __init__(
+        self,
+        group: str,
+        offsets: OffsetTracker[TopicPartition],
+        dispatcher: Dispatcher,
+        commits: OffsetCommitter,
+        rebalance: Rebalance,
+        pipelines: Sequence[HandlerPipeline],
+        member: Callable[[], GroupMember],
+    ) -> None:
+        self._group = group
+        self._offsets = offsets
+        self._dispatcher = dispatcher
+        self._commits = commits
+        self._rebalance = rebalance
+        self._pipelines = pipelines
+        self._member = member
+        self._clock = asyncio.get_running_loop().time
+        self._polled = self._clock()
+        self.freshness = Freshness(self._clock)
+        self._trouble: str | None = None
+        self._loop_lag = 0.0
+        self._awaited: tuple[str, ...] = ()
+
+    # --- what the consumer reports
+
+    def polled(self) -> None:
+        """The client was asked for records and answered."""
+        self._polled = self._clock()
+
+    def report_trouble(self, reason: str | None) -> None:
+        """Something hinders the consumer, which goes on trying; None: no longer. Logged once."""
+        if reason is not None and reason != self._trouble:
+            logger.warning("group %s: %s; trying again", self._group, reason)
+        self._trouble = reason
+
+    def report_missing(self, topics: Sequence[str], patterns: Sequence[str]) -> None:
+        """Topics that do not exist, and patterns that match none, are waited for; logged once."""
+        before = self._awaited
+        self._awaited = (
+            *(
+                f"topic {topic} does not exist, or we are not authorized to see it"
+                for topic in topics
+            ),
+            *(f"no topic matches {pattern}" for pattern in patterns),
+        )
+        for awaited in self._awaited:
+            if awaited not in before:
+                logger.warning("group %s: %s; waiting for it", self._group, awaited)
+
+    def watch(self, lag: float) -> None:
+        """Look after handlers that overrun and brokers that are silent.
+
+        `lag` is how late the event loop was, in seconds.
+        """
+        self.freshness.look(
+            list(self._offsets), self._dispatcher.wanted(), self._member().last_answer
+        )
+        self._loop_lag = lag
+        for pipeline in self._pipelines:
+            seconds = pipeline.handling.subscription.timeout_seconds
+            if seconds is None:
+                continue
+            for message in pipeline.lanes.overdue(seconds + pipeline.settings.cancel_grace):
+                logger.error(
+                    "%s[%d]@%d (group %s, handler %s) ignored its cancellation after "
+                    "timeout_seconds=%g; its lane stays blocked, others continue",
+                    *(message.topic, message.partition, message.offset, self._group),
+                    *(pipeline.handling.subscription.handler_name, seconds),
+                )
+
+    # --- what others ask
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the group has given us our partitions, possibly none."""
+        return self._member().is_joined
+
+    def problems(self) -> list[str]:
+        """Why this group should be restarted: it makes no progress and will not by itself."""
+        now = self._clock()
+        problems = []
+        if now - self._polled > POLL_AGE and self._member().is_joined:
+            problems.append(f"not polled for {now - self._polled:.0f} s")
+        stuck = sum(pipeline.lanes.stuck for pipeline in self._pipelines)
+        if stuck:
+            problems.append(f"{stuck} handlers ignored their cancellation")
+        problems += self._overaged()
+        return [f"group {self._group}: {problem}" for problem in problems]
+
+    def hindrances(self) -> list[str]:
+        """What is degraded but may recover by itself."""
+        hindrances = []
+        if not self._member().is_joined:
+            hindrances.append("waiting for partitions (joining, or a rebalance)")
+        if self._trouble:
+            hindrances.append(self._trouble)
+        if self._commits.last_error:
+            hindrances.append(f"the last commit failed: {self._commits.last_error}")
+        hindrances += self._awaited
+        if silent := self.freshness.silent(SILENCE):
+            names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
+            hindrances.append(f"the brokers of {names} have not answered for {SILENCE:g} s")
+        hindrances += self._delayed()
+        if self._loop_lag > LOOP_LAG:
+            hindrances.append(f"the event loop was blocked for {self._loop_lag:.1f} s")
+        return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
+
+    def _overaged(self) -> list[str]:
+        """Partitions of which a record runs for longer than it may (rule 11).
+
+        One that waits for its retry does so on purpose, and a restart would begin anew with it.
+        """
+        ages = self._ages()
+        found = []
+        for partition in self._offsets:
+            age, limit = ages.get(partition, 0.0), self._max_age(partition)
+            if age > limit:
+                found.append(
+                    f"a record of {partition.topic}[{partition.partition}] is being handled for "
+                    f"{age:.0f} s, longer than max_record_age {limit:g} s"
+                )
+        return found
+
+    def _delayed(self) -> list[str]:
+        """Partitions of which records wait for a turn, and none has had one for long."""
+        ages, found, now = self._ages(), [], self._clock()
+        for partition in self._offsets:
+            limit, since = self._max_age(partition), self._offsets.state(partition).oldest_since
+            is_parked = self._dispatcher.pipeline(partition.topic)[0].lanes.parked(partition) > 0
+            is_waiting = partition not in ages and not is_parked
+            if is_waiting and since is not None and now - since > limit:
+                found.append(
+                    f"a record of {partition.topic}[{partition.partition}] has waited for "
+                    f"{now - since:.0f} s to be handled, longer than max_record_age {limit:g} s"
+                )
+        return found
+
+    def _ages(self) -> dict[Hashable, float]:
+        """For how long a record of each partition has been handled, in seconds."""
+        return {
+            tp: age for pipeline in self._pipelines for tp, age in pipeline.lanes.ages().items()
+        }
+
+    def _max_age(self, partition: TopicPartition) -> float:
+        return self._dispatcher.pipeline(partition.topic)[0].settings.max_record_age
+
+    def status(self) -> GroupStatus:
+        """A snapshot of the group."""
+        partitions = tuple(self._partition_status(p) for p in sorted(self._offsets))
+        counts: Counter[str] = Counter(stale_completions=self._offsets.stale_completions)
+        counts.update(self._commits.counts)
+        counts.update(self._rebalance.counts)
+        for pipeline in self._pipelines:
+            counts.update(pipeline.handling.counts)
+        return GroupStatus(
+            group=self._group,
+            is_joined=self._member().is_joined,
+            partitions=partitions,
+            running=sum(pipeline.lanes.running for pipeline in self._pipelines),
+            stuck=sum(pipeline.lanes.stuck for pipeline in self._pipelines),
+            uncommitted=sum(self._offsets.state(p).uncommitted for p in self._offsets),
+            buffered_bytes=self._dispatcher.buffered_bytes,
+            counts=dict(counts),
+        )
+
+    def _partition_status(self, partition: TopicPartition) -> PartitionStatus:
+        state, member = self._offsets.state(partition), self._member()
+        end = member.high_watermark(partition)
+        lanes = self._dispatcher.pipeline(partition.topic)[0].lanes
+        parked = lanes.parked(partition)
+        age = lanes.ages().get(partition)
+        if age is None and not parked and state.oldest_since is not None:
+            age = self._clock() - state.oldest_since
+        # Gaps at the end of the log are passed over by the client, and committed a little later.
+        position = member.position(partition)
+        position = state.position if position is None else position
+        # Before the first record the client stands where the group has committed.
+        start, _ = member.progress([partition]).get(partition, (position, position))
+        committed = start if state.committed is None else state.committed
+        known = end is not None and committed is not None
+        return PartitionStatus(
+            topic=partition.topic,
+            partition=partition.partition,
+            position=position,
+            committed=committed,
+            end=end,
+            lag=max((end or 0) - (committed or 0), 0) if known else None,
+            open=state.open,
+            oldest_open_age=age,
+            parked=parked,
+            next_due=lanes.next_retry(partition),
+        )
+
+
+TICK = 1.0
+REFRESH = 5.0
+"""Seconds between looks for a topic that does not exist yet."""
+
+FIRST_LOOK = 2.0
+"""Seconds from the start to the first of them: the group has joined by then, mostly."""
+
+
+class HealthTicker:
+    """Looks after one group, once a second.
+
+    A member that hears nothing of a partition for `patience` seconds, though brokers describe
+    the cluster every `metadata_age` seconds, is replaced: its client is stuck.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        pipelines: Sequence[HandlerPipeline],
+        topics: Topics,
+        health: GroupHealth,
+        *,
+        patience: float,
+        metadata_age: float,
+    ) -> None:
+        self._membership = membership
+        self._pipelines = pipelines
+        self._topics = topics
+        self._health = health
+        self._patience = patience
+        self._metadata_age = metadata_age
+        self._metadata = 0.0
+        self._answers: deque[float] = deque(maxlen=100)  # when brokers described the cluster
+
+    async def run(self) -> None:
+        """HealthTicker until cancelled."""
+        clock = asyncio.get_running_loop().time
+        looked = clock() - REFRESH + FIRST_LOOK
+        while True:
+            before = clock()
+            await asyncio.sleep(TICK)
+            now = clock()
+            self._health.watch(now - before - TICK)
+            if not self._membership.member.is_started:
+                continue  # it is being replaced
+            self._look_for_silence(now)
+            if now - looked >= REFRESH:
+                looked = now
+                self._look_for_missing_topics()
+
+    def _look_for_silence(self, now: float) -> None:
+        member = self._membership.member
+        if member.last_metadata != self._metadata:
+            self._metadata = member.last_metadata
+            self._answers.append(now)
+        silent = self._health.freshness.silent(self._patience)
+        if silent and self._brokers_answer(now):
+            names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
+            member.break_off(
+                BrokerError(
+                    f"no answer about {names} for {self._patience:g}s, though brokers answer"
+                )
+            )
+
+    def _brokers_answer(self, now: float) -> bool:
+        """Whether brokers have answered for a while, not only now that an outage has ended."""
+        silence_began = now - self._patience
+        is_settled = any(silence_began < at < now - SILENCE for at in self._answers)
+        return is_settled and now - self._answers[-1] < self._metadata_age + SILENCE
+
+    def _look_for_missing_topics(self) -> None:
+        member = self._membership.member
+        if not member.is_joined:
+            return
+        present = member.topics()
+        missing = [topic for topic in self._literal_topics() if topic not in present]
+        unmatched = self._unmatched_patterns(present)
+        self._health.report_missing(missing, unmatched)
+        if missing:
+            member.refresh_metadata()
+
+    def _literal_topics(self) -> list[str]:
+        return [
+            self._topics.topic_of(stream)
+            for pipeline in self._pipelines
+            for stream in pipeline.handling.subscription.literal_streams
+        ]
+
+    def _unmatched_patterns(self, present: Collection[str]) -> list[str]:
+        streams = [self._topics.stream_of(topic) for topic in present]
+        return [
+            self._topics.topic_of(subscription.pattern)
+            for subscription in (pipeline.handling.subscription for pipeline in self._pipelines)
+            if subscription.pattern and not subscription.literal_streams
+            if not any(stream is not None and subscription.matches(stream) for stream in streams)
+        ]
