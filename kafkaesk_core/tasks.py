@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
-__all__ = ["finish", "start_detached"]
+__all__ = ["finish", "retrieve_exception", "start_detached"]
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,7 @@ async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> 
         asyncio.CancelledError: the caller was cancelled; raised once the work has ended.
     """
     running = asyncio.ensure_future(work)
+    running.add_done_callback(retrieve_exception)
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
         try:
@@ -37,3 +38,13 @@ async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> 
     if cancelled is not None:
         raise cancelled
     return running.result()
+
+
+def retrieve_exception(task: asyncio.Future[Any]) -> None:
+    """Let asyncio not report that a task's exception was never retrieved; a done callback.
+
+    For a task whose waiters may all have been cancelled: with `asyncio.wait` nobody has looked
+    at its exception then, and nobody will.
+    """
+    if not task.cancelled():
+        task.exception()

@@ -15,6 +15,7 @@ from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.tasks import retrieve_exception
 
 __all__ = ["CommitLoop", "OffsetCommitter", "Reason"]
 
@@ -128,6 +129,7 @@ class OffsetCommitter:
             raise self._error("the partitions are being handed over")
         epochs = {partition: self._offsets.epoch(partition) for partition in clamped}
         sending = asyncio.ensure_future(self._send(clamped, self._timeout))
+        sending.add_done_callback(retrieve_exception)
         self._in_flight = sending
         try:
             await asyncio.wait([sending])

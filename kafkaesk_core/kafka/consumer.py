@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable
-from kafkaesk_core.tasks import finish
+from kafkaesk_core.tasks import finish, retrieve_exception
 
 from .closing import force_close, leave_parked
 from .commits import CommitClient, CommitResult, MemberIdentity
@@ -131,6 +131,7 @@ class GroupMember:
         # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
         # taken for ours.
         stopping = asyncio.create_task(consumer.stop())
+        stopping.add_done_callback(retrieve_exception)
         leaving = asyncio.create_task(leave_parked(consumer, stopping))
         try:
             await asyncio.wait([stopping], timeout=timeout)

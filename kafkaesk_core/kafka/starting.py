@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextvars import Context
 from typing import Any
 
 import aiokafka.errors as kafka
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+
+from kafkaesk_core.tasks import retrieve_exception, start_detached
 
 __all__ = ["start_client"]
 
@@ -31,7 +32,8 @@ async def start_client(
         kafka.KafkaConnectionError: it started and knows of no broker, as with an expired token.
         kafka.KafkaError: what the start raised.
     """
-    task = asyncio.get_running_loop().create_task(starting, context=Context())
+    task = start_detached(starting)
+    task.add_done_callback(retrieve_exception)  # nobody looks at it if we are cancelled
     try:
         await asyncio.wait([task], timeout=timeout)
     finally:

@@ -12,7 +12,7 @@ from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
 from kafkaesk_core.kafka.producer import Producer, room_for
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.schema.registry import SchemaRegistration
-from kafkaesk_core.tasks import start_detached
+from kafkaesk_core.tasks import retrieve_exception, start_detached
 from kafkaesk_core.topics import Topics
 
 from .partition import PartitionQueue
@@ -97,7 +97,7 @@ class Publisher:
             raise NotRunningError("the publisher was stopped and does not start again")
         if self._starting is None:
             self._starting = start_detached(self._start(timeout))
-            self._starting.add_done_callback(_retrieve_exception)
+            self._starting.add_done_callback(retrieve_exception)
         starting = self._starting
         await asyncio.wait([starting])
         if starting.cancelled():
@@ -264,9 +264,3 @@ class Publisher:
                 "raise send_buffer_bytes, or publish more slowly",
                 topic=topic,
             ) from error
-
-
-def _retrieve_exception(task: asyncio.Task[None]) -> None:
-    """Every caller that waited may have been cancelled: then nobody else retrieves it."""
-    if not task.cancelled():
-        task.exception()

@@ -82,3 +82,18 @@ async def test_finish_hands_on_results_and_errors() -> None:
     assert await finish(asyncio.sleep(0, "yes")) == "yes"
     with pytest.raises(ValueError, match="no"):
         await finish(fail())
+
+
+async def test_finish_leaves_no_exception_behind_that_nobody_has_looked_at() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        raise ValueError("no")
+
+    work = asyncio.ensure_future(fail())
+    waiting = asyncio.create_task(finish(work))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert not work._log_traceback  # what asyncio asks before it says so
