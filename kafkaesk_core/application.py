@@ -18,11 +18,10 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
-from .consumption import Consumption
+from .consumption import Consumption, Groups
 from .delivery import Delivery, PendingDeliveries
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
 from .event_loop import check_loop
-from .groups import Groups
 from .handlers import takes_batches
 from .message import (
     RAW_TYPES,

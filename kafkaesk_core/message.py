@@ -155,7 +155,7 @@ class IncomingMessage:
     @property
     def record(self) -> ConsumerRecord:
         """The record as aiokafka hands it out; its value is what came, whatever `value` is."""
-        return self._record  # type: ignore[return-value]  # a job, which holds another, overrides it
+        return self._record  # type: ignore[return-value]  # FetchedMessage overrides it
 
     @property
     def topic(self) -> str:

@@ -33,7 +33,7 @@ class Lanes(Generic[T]):
 
     `run` handles items of one lane in turn: it asks for the next when it has finished with one,
     and returns what became of the first that it has not finished with, else DONE. It may be
-    cancelled; whatever else it raises is a defect, told to `failed`. An item to be retried stays
+    cancelled; whatever else it raises is a defect, passed to `failed`. An item to be retried stays
     at the head of its lane, which holds no slot meanwhile.
     """
 
@@ -313,7 +313,7 @@ class Lanes(Generic[T]):
         return abandoned
 
     def overdue(self, seconds: float) -> list[T]:
-        """Items that have run longer than this; each is told once and loses its slot."""
+        """Items that have run longer than this; each is reported once and loses its slot."""
         limit = monotonic() - seconds
         late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
         items = [worker.lane.queue[0][1] for worker in late if worker.lane and worker.lane.queue]

@@ -35,7 +35,7 @@ class GroupStatus:
     """One consumer group of this process.
 
     `counts` are totals since the start: outcomes of handlers, commits, rebalances and what they
-    cost. After a crash at most `uncommitted` + `running` records come again.
+    cost. After a crash at most `uncommitted` + `running` records are redelivered.
     """
 
     group: str

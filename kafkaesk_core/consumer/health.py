@@ -302,7 +302,7 @@ class HealthTicker:
         self._answers: deque[float] = deque(maxlen=100)  # when brokers described the cluster
 
     async def run(self) -> None:
-        """HealthTicker until cancelled."""
+        """Watch until cancelled."""
         clock = asyncio.get_running_loop().time
         looked = clock() - REFRESH + FIRST_LOOK
         while True:

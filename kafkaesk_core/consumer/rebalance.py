@@ -100,7 +100,7 @@ class Rebalance:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
         owned = list(self._offsets)
         self._dispatcher.is_open = False
-        self._dispatcher.give_up(owned)  # before the first wait: an error meanwhile is not theirs
+        self._dispatcher.give_up(owned)  # before the first wait: failures are redelivered
         self._offsets.revoke(owned)
         await self._commits.suspend()
         self.forget(owned)

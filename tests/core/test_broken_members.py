@@ -1,4 +1,4 @@
-"""A membership in a group is taken again when its member is broken, but not for ever (rule 33)."""
+"""A broken member is replaced by another one, but not for ever (rule 33)."""
 
 from __future__ import annotations
 

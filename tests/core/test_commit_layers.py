@@ -1,4 +1,4 @@
-"""OffsetCommitter go through the layers of each subscription, which do not concern the others."""
+"""Commits go through the layers of each subscription, which do not concern the others."""
 
 from __future__ import annotations
 
