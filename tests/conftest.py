@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,32 @@ def broker(_one_node: KafkaCluster) -> KafkaCluster:
     """A cluster of one; it runs when a test begins, with the topics of earlier ones."""
     _one_node.heal()
     return _one_node
+
+
+@pytest.fixture(autouse=True)
+def _collect_what_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test leaves behind (a connection, a task) fails this test, not a later one."""
+    yield
+    if any(name.startswith(("kafka", "embedded")) for name in request.fixturenames):
+        gc.collect()
+
+
+PROMISES = {
+    "rule_": (41, "a rule of the engine"),
+    "s": (18, "a promise of the README"),
+    "f": (53, "a fault of the fault suite"),
+    "u": (44, "a defect of kafkaesk 0.8"),
+    "k": (69, "a fact about Apache Kafka or aiokafka"),
+    "d": (40, "a decision"),
+}
+"""What a test shows, as markers: `pytest -m rule_18`. docs/rules.md says what each one means."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the promises as markers."""
+    for letter, (last, kind) in PROMISES.items():
+        for number in range(1, last + 1):
+            config.addinivalue_line("markers", f"{letter}{number}: {kind}")
 
 
 # A busy machine may pause for longer than the deadline of an example.

@@ -28,6 +28,7 @@ LIMIT = 90.0
 JOBS = 3
 """Copies of the project that are tried at once: most of the time tests wait for timers."""
 
+TESTS = Path(__file__).parents[1]
 FAMILIES = (
     "AddNot",
     "ReplaceComparisonOperator",
@@ -47,7 +48,7 @@ FAMILIES = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some modules of the core, and the files of tests/core that stand for them."""
+    """Some modules of the core, and the test files that must catch what is wrong in them."""
 
     name: str
     modules: tuple[str, ...]
@@ -56,7 +57,8 @@ class Part:
     @property
     def paths(self) -> list[str]:
         """The files of its tests."""
-        return [f"tests/core/test_{name}.py" for name in self.tests]
+        found = {path.stem.removeprefix("test_"): path for path in TESTS.rglob("test_*.py")}
+        return [str(found[name].relative_to(TESTS.parent)) for name in self.tests]
 
     def files(self, root: Path) -> list[Path]:
         """The modules; a folder stands for all in it."""
@@ -96,7 +98,7 @@ PARTS = (
         (
             *(
                 "commit_client",
-                "membership",
+                "membership_identity",
                 "kafka_errors",
                 "admin",
                 "new_partitions",

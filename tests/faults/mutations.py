@@ -20,17 +20,17 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "
 LIMIT = 300.0
 """Seconds for the tests of one defect."""
 
-COMMITS = "tests/core/test_commits.py"
-COMMIT_LOOP = "tests/core/test_commit_loop.py"
-HANDLING = "tests/core/test_handling.py"
-HANDOVER = "tests/core/test_handover.py"
-DISPATCH = "tests/core/test_dispatch.py"
-OFFSETS = "tests/core/test_offsets.py"
-MEMBER_STOP = "tests/core/test_member_stop.py"
-MEMBERSHIP = "tests/core/test_membership.py"
-COMMIT_CLIENT = "tests/core/test_commit_client.py"
-POLL = "tests/core/test_failed_poll.py"
-PUBLISHER = "tests/core/test_publisher.py"
+COMMITS = "tests/commits/test_commits.py"
+COMMIT_LOOP = "tests/commits/test_commit_loop.py"
+HANDLING = "tests/consuming/test_handling.py"
+HANDOVER = "tests/rebalancing/test_handover.py"
+DISPATCH = "tests/consuming/test_dispatch.py"
+OFFSETS = "tests/commits/test_offsets.py"
+MEMBER_STOP = "tests/rebalancing/test_member_stop.py"
+MEMBERSHIP = "tests/rebalancing/test_membership_identity.py"
+COMMIT_CLIENT = "tests/commits/test_commit_client.py"
+POLL = "tests/consuming/test_failed_poll.py"
+PUBLISHER = "tests/publishing/test_publisher.py"
 
 MUTATIONS = (
     Mutation(

@@ -13,18 +13,18 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kafkaesk_testing import KafkaCluster
 
-from .rules import citing_tests, rules
+from .rules import fast_tests, rules
 from .scenario import Outcome, Scenario, play_on
 from .scenarios import SCENARIOS
 from .stage import brokers_of, entered, proxy_of
 
-__all__ = ["STEPS", "Step", "play_quickly", "standing_for", "timed_loosely"]
+__all__ = ["STEPS", "Step", "play_quickly", "timed_loosely"]
 
 LIMIT = 600.0
 """Seconds for all of it."""
@@ -86,16 +86,6 @@ def timed_loosely(scenario: Scenario) -> Scenario:
     return replace(scenario, limits=replace(limits, pause=pause, commit_pause=commit_pause))
 
 
-def standing_for(missing: Iterable[int]) -> dict[int, list[str]]:
-    """The tests that show rules: the fast ones, and where there are none all that cite it."""
-    cited = citing_tests()
-    found: dict[int, list[str]] = {}
-    for rule in missing:
-        named = cited.get(rule, [])
-        found[rule] = [test for test in named if test.startswith("tests/core/")] or named
-    return found
-
-
 def play_quickly(seed: int, say: Callable[[str], None]) -> list[str]:
     """Play the steps, run the tests, tell rule by rule what touched it; returns what is wrong."""
     began = time.monotonic()
@@ -110,7 +100,9 @@ def play_quickly(seed: int, say: Callable[[str], None]) -> list[str]:
             for rule in step.rules if outcome.strikes else ():
                 touched[rule].append(str(step))
         missing = [rule for rule, by in touched.items() if not by]
-        problems += _run_tests(standing_for(missing), touched, cluster.servers, say)
+        problems += _run_tests(
+            {rule: fast_tests(rule) for rule in missing}, touched, cluster.servers, say
+        )
     for rule, text in rules().items():
         say(f"rule {rule}: {text} TOUCHED BY: {', '.join(touched[rule]) or 'NOTHING'}")
     problems += [f"nothing touched rule {rule}" for rule, by in touched.items() if not by]

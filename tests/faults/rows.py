@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
+from .rules import marked_tests
 from .scenario import Scenario
 from .scenarios import SCENARIOS
 
@@ -76,12 +75,5 @@ def scenarios_of(row: str) -> list[Scenario]:
 
 
 def tests_of(row: str) -> list[str]:
-    """The tests of a row, as "path::name"; parameters are not told apart."""
-    return [f"{path.relative_to(TESTS.parent)}::{name}" for path, name in _tests(row)]
-
-
-def _tests(row: str) -> Iterator[tuple[Path, str]]:
-    pattern = re.compile(rf"^(?:async )?def (test_(?:\w*_)?{row.lower()}_\w+)", re.MULTILINE)
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for name in pattern.findall(path.read_text()):
-            yield path, name
+    """The tests that are marked with a row, as "path::name"; their parameters are not listed."""
+    return [test.name for test in marked_tests().get(row.lower(), ())]

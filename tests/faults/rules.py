@@ -1,4 +1,4 @@
-"""The rules of the engine, and the tests that cite them by number."""
+"""The rules of the engine, and the tests that are marked with them (`@pytest.mark.rule_18`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cited_in", "citing_tests", "rules"]
+__all__ = ["citing_tests", "fast_tests", "marked_tests", "rules"]
 
 TESTS = Path(__file__).parents[1]
 DOCUMENT = TESTS.parent / "docs" / "rules.md"
 HEADING = "## Rules of the engine"
+BROKERS = {"broker", "kafka", "kafka_cluster", "kafka_jars", "kafkaesk_app", "secured"}
+"""Fixtures that start real Apache Kafka, or find it."""
 
 
 def rules() -> dict[int, str]:
@@ -30,23 +33,41 @@ def _numbers(told: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
+def citing_tests(rule: int) -> list[str]:
+    """The tests of a rule, as "path::name"; their parameters are not listed."""
+    return [test.name for test in marked_tests().get(f"rule_{rule}", ())]
+
+
+def fast_tests(rule: int) -> list[str]:
+    """The tests of a rule that need no broker; where there are none, all of them."""
+    tests = marked_tests().get(f"rule_{rule}", ())
+    return [test.name for test in tests if not test.needs_broker] or citing_tests(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedTest:
+    """A test, as "path::name"."""
+
+    name: str
+    needs_broker: bool
+
+
 @cache
-def citing_tests() -> dict[int, list[str]]:
-    """The tests that cite each rule, as "path::name"; parameters are not told apart."""
-    found: dict[int, list[str]] = defaultdict(list)
+def marked_tests() -> dict[str, list[MarkedTest]]:
+    """The tests by marker: `rule_18`, `f12`."""
+    found: dict[str, list[MarkedTest]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if "pytest.mark." not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            if node.name.startswith("test_"):
-                name = f"{path.relative_to(TESTS.parent)}::{node.name}"
-                for rule in set(cited_in(node.name, ast.get_docstring(node) or "")):
-                    found[rule].append(name)
+            fixtures = {argument.arg for argument in node.args.args}
+            name = f"{path.relative_to(TESTS.parent)}::{node.name}"
+            test = MarkedTest(name, bool(fixtures & BROKERS))
+            for decorator in node.decorator_list:
+                source = ast.unparse(decorator)
+                if source.startswith("pytest.mark."):
+                    found[source.removeprefix("pytest.mark.")].append(test)
     return dict(found)
-
-
-def cited_in(name: str, text: str) -> Iterator[int]:
-    """In a test's name (`test_rule_9_...`) or in the text below it ("Rules 9, 18")."""
-    yield from map(int, re.findall(r"_rule_(\d+)_", name))
-    for numbers in re.findall(r"\b[Rr]ules? (\d+(?:(?:, | and )\d+)*)", text):
-        yield from map(int, re.findall(r"\d+", numbers))

@@ -7,6 +7,8 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
+import pytest
+
 from .evidence import Evidence
 from .judge import judged
 from .log import Log
@@ -124,8 +126,9 @@ def test_a_kill_costs_what_was_finished_and_not_committed(tmp_path: Path) -> Non
     assert verdict.kills_over_bound == 1
 
 
+@pytest.mark.d24
 def test_what_a_handover_costs_is_not_the_cost_of_a_later_kill(tmp_path: Path) -> None:
-    """D24: record 1, finished above one that waited for its retry, was handed over."""
+    """Record 1, finished above one that waited for its retry, was handed over."""
     run = Run(tmp_path, ordering="unordered")
     first = (f"assigned 10 {P}", handled(1, 20, 25), f"revoked 30 {P}", f"assigned 31 {P}")
     run.member(*first, "status 32 0 0", ended_at=40, ended_by=signal.SIGKILL)

@@ -56,7 +56,8 @@ async def test_what_a_scenario_promises_is_kept(
     assert len(outcome.strikes) >= scenario.quick
 
 
-async def test_f14_a_killed_leader_loses_doubles_and_reorders_nothing(
+@pytest.mark.f14
+async def test_a_killed_leader_loses_doubles_and_reorders_nothing(
     brokers: tuple[KafkaCluster, list[int]],
 ) -> None:
     """One kill, quicker than its scenario."""

@@ -274,8 +274,9 @@ async def test_the_end_does_not_wait_for_a_broker_that_is_away(
     assert [span.status.is_ok for span in spans] == [True] + [False] * 10
 
 
-async def test_s6_the_subscriber_carries_headers_on(kafka: Kafka) -> None:
-    """S6, with a real broker and the plugins as they are installed."""
+@pytest.mark.s6
+async def test_the_subscriber_carries_headers_on(kafka: Kafka) -> None:
+    """With a real broker and the plugins as they are installed."""
     from kafkaesk_testing.application import new_application
 
     template = new_application(kafka.servers).settings

@@ -26,7 +26,10 @@ DECLARED = PYTHONS[:3]
 
 TESTED = (
     "tests/plugins",
-    *(f"tests/core/test_{name}.py" for name in ("annotations", "binding", "schema", "settings")),
+    "tests/schemas/test_annotations.py",
+    "tests/schemas/test_schemas.py",
+    "tests/consuming/test_binding.py",
+    "tests/application/test_settings.py",
 )
 """The plugins, and what of the core depends on Python, pydantic and pluggy."""
 
@@ -188,7 +191,7 @@ def test_a_service_with_all_plugins_runs_and_the_tests_pass_on_the_lowest_declar
     assert {line.partition("==")[0] for line in kept} == floors
     constraints.write_text("\n".join(line for line in kept if not line.startswith("click")))
     install(python, "--constraints", str(constraints), *TEST_TOOLS, *of_tests())
-    passes_the_tests(python, "tests/core/test_round_trip.py")
+    passes_the_tests(python, "tests/schemas/test_round_trip.py")
 
 
 def lowest() -> set[str]:

@@ -220,8 +220,9 @@ async def test_a_publish_outside_of_handlers_inherits_nothing(start: Start, scop
     assert await service.sent() == [(B,)]
 
 
+@pytest.mark.d34
 async def test_the_application_inherits_only_where_the_scope_is_the_context(start: Start) -> None:
-    """D34: `app.publish` in a handler."""
+    """`app.publish` in a handler."""
     apps: list[Application] = []
     service = await start(of_context(apps), plugins=[plugin(scope="subscriber")])
     other = await start(of_context(apps_of_other := []), plugins=[plugin(scope="context")])
@@ -234,8 +235,9 @@ async def test_the_application_inherits_only_where_the_scope_is_the_context(star
     assert (await service.sent(), await other.sent()) == ([()], [(A,)])
 
 
+@pytest.mark.d34
 async def test_nothing_is_wrapped_around_handlers_but_with_the_scope_context() -> None:
-    """D34: the default costs consuming nothing."""
+    """The default costs consuming nothing."""
     quiet, wrapping = (Application(plugins=[plugin(scope=s)]) for s in ("subscriber", "context"))
 
     assert quiet.plugins.layers("wrap_consume") == []
@@ -322,8 +324,8 @@ class Owner:
     claimed_headers = frozenset({"traceparent"})
 
 
+@pytest.mark.d35
 async def test_what_another_plugin_owns_is_not_inherited(start: Start) -> None:
-    """D35"""
     service = await start(answer, plugins=[plugin(include=("*",), exclude=()), Owner()])
 
     await service.receive(("traceparent", b"stale"), A)

@@ -57,7 +57,8 @@ async def everything(node: KafkaNode, topic: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_s18_logs_with_models_reach_a_subscriber_of_their_stream(
+@pytest.mark.s18
+async def test_logs_with_models_reach_a_subscriber_of_their_stream(
     node: KafkaNode, logger: logging.Logger
 ) -> None:
     """Factory, handler, queue, worker; acceptance 22."""
@@ -108,7 +109,8 @@ class Flood:
         return self.took[int(len(self.took) * share)]
 
 
-async def test_f47_a_flood_while_the_broker_is_gone_slows_nothing_and_is_counted(
+@pytest.mark.f47
+async def test_a_flood_while_the_broker_is_gone_slows_nothing_and_is_counted(
     node: KafkaNode, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Acceptance 4 and 5."""
@@ -203,7 +205,8 @@ async def ended(process: subprocess.Popen[bytes], folder: Path) -> str:
     return (folder / "output").read_text()
 
 
-async def test_f47_sigterm_delivers_what_is_queued(node: KafkaNode, tmp_path: Path) -> None:
+@pytest.mark.f47
+async def test_sigterm_delivers_what_is_queued(node: KafkaNode, tmp_path: Path) -> None:
     with service(node, tmp_path) as process:
         await eventually((tmp_path / "logged").exists, within=30)
         output = await ended(process, tmp_path)
@@ -216,7 +219,8 @@ async def test_f47_sigterm_delivers_what_is_queued(node: KafkaNode, tmp_path: Pa
     ]
 
 
-async def test_f47_sigterm_while_the_broker_is_gone_ends_in_time_and_tells_what_is_lost(
+@pytest.mark.f47
+async def test_sigterm_while_the_broker_is_gone_ends_in_time_and_tells_what_is_lost(
     node: KafkaNode, tmp_path: Path
 ) -> None:
     """Acceptance 8; 7 of the plugins together."""

@@ -105,6 +105,7 @@ async def test_the_type_of_an_error_is_of_low_cardinality(
     assert len(process.events) == 1
 
 
+@pytest.mark.d38
 @pytest.mark.parametrize(
     ("disposition", "told"),
     [(Skip("why"), "skip"), (Retry(delay=0), "retry")],
@@ -113,7 +114,7 @@ async def test_the_type_of_an_error_is_of_low_cardinality(
 async def test_a_decision_is_no_error(
     sdk: Any, layers: Any, disposition: BaseException, told: str
 ) -> None:
-    """D38; what led to it is told in an event."""
+    """What led to it is told in an event."""
 
     async def handle(message: Any) -> None:
         try:
@@ -418,8 +419,8 @@ async def test_metrics_can_be_switched_off_and_need_no_tracer(sdk: Any, layers: 
     assert set(sdk.points()) == {"messaging.client.consumed.messages", "messaging.process.duration"}
 
 
+@pytest.mark.d40
 async def test_the_lag_of_consumers_is_shown(sdk: Any, trace_app: Trace) -> None:
-    """D40"""
     traced = trace_app(sdk.plugin(lag_interval=0.05), auto_commit_interval_ms=50)
     goes_on = asyncio.Event()
 

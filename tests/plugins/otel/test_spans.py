@@ -602,6 +602,7 @@ async def test_excluded_topics_and_suppressed_code_are_not_traced(
     assert message.headers == suppressed.headers == []
 
 
+@pytest.mark.d40
 @pytest.mark.parametrize("opt_in", ["", "messaging", "messaging/dup"])
 async def test_the_scope_names_the_convention(
     sdk: Any, layers: Any, monkeypatch: pytest.MonkeyPatch, opt_in: str

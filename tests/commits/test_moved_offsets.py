@@ -1,0 +1,341 @@
+"""Topics and offsets that others change: deleted, made again, moved by an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core import Application, PartitionStatus, Subscriber
+from kafkaesk_testing import Kafka, eventually
+
+
+async def publish(app: Application, stream: str, count: int) -> None:
+    deliveries = [await app.raw_publish(stream, b"value") for _ in range(count)]
+    await asyncio.gather(*deliveries)
+
+
+@asynccontextmanager
+async def operator(kafka: Kafka, group: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Who commits for a group that has no member."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.servers, group_id=group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.f37
+@pytest.mark.u9
+async def test_an_offset_that_an_operator_moved_is_followed(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """Back as well as on; what was committed before does not matter."""
+    app = kafkaesk_app
+    app.configure(partitions=1)
+    group = f"{app.settings.topic_prefix}moved"
+    partition = TopicPartition(f"{app.settings.topic_prefix}moved", 0)
+    got: list[int] = []
+
+    @app.subscribe("moved", group)
+    async def handle(record: ConsumerRecord) -> None:
+        got.append(record.offset)
+
+    async with app:
+        await publish(app, "moved", 10)
+        await app.consume_for(10, seconds=20)
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(partition) == 10
+            consumer.assign([partition])
+            await consumer.commit({partition: 3})
+        await app.consume_for(7, seconds=20)
+        await publish(app, "moved", 10)
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(partition) == 10
+            consumer.assign([partition])
+            await consumer.commit({partition: 15})
+        await app.consume_for(5, seconds=20)
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(partition) == 20
+
+    assert got == [*range(10), *range(3, 10), *range(15, 20)]
+
+
+@pytest.mark.f32
+@pytest.mark.k18
+async def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """A record of it ends when it is gone already; no commit hangs, the others go on."""
+    app = kafkaesk_app
+    app.configure(partitions=1, auto_commit_interval_ms=100)
+    app.configure(commit_timeout=10.0, drain_timeout=5.0)
+    prefix = app.settings.topic_prefix
+    kept, gone = f"{prefix}kept", f"{prefix}gone"
+    got: dict[str, list[int]] = {kept: [], gone: []}
+    is_deleted = asyncio.Event()
+
+    @app.subscribe("*", f"{prefix}readers")
+    async def handle(record: ConsumerRecord) -> None:
+        got[record.topic].append(record.offset)
+        if (record.topic, record.offset) == (gone, 5):
+            await is_deleted.wait()
+
+    def committed(topic: str) -> int:
+        partitions = (p for g in app.status().groups for p in g.partitions)
+        return next((p.committed or 0 for p in partitions if p.topic == topic), -1)
+
+    async def load() -> None:
+        while True:
+            await publish(app, "kept", 1)
+            await asyncio.sleep(0.005)
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await publish(app, "gone", 6)
+        await publish(app, "kept", 1)
+        loading = asyncio.create_task(load())
+        await eventually(lambda: committed(gone) == 5 and got[gone][-1] == 5, within=20)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+        await admin.start()
+        await admin.delete_topics([gone])
+        await admin.close()
+        is_deleted.set()
+        before = committed(kept)
+        await eventually(lambda: committed(kept) > before + 20, within=8)
+        await eventually(lambda: committed(gone) == -1, within=20)
+        await publish(app, "gone", 3)
+        await eventually(lambda: committed(gone) == 3, within=20)
+        loading.cancel()
+        await app.stop()
+        await consuming
+
+    assert got[gone] == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert got[kept] == list(range(len(got[kept])))
+
+
+# --- the end of the log is no record: markers, aborted and compacted records
+
+
+READ_COMMITTED = {
+    "isolation_level": "read_committed",
+    "heartbeat_interval_ms": 300,
+    "metadata_max_age_ms": 500,
+}
+
+
+async def transaction(
+    kafka: Kafka, topic: str, *values: bytes, name: str = "one", is_aborted: bool = False
+) -> None:
+    """Publish in a transaction of its own; its marker takes an offset."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, transactional_id=f"{topic}.{name}")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for value in values:
+            await producer.send(topic, value)
+        await (producer.abort_transaction() if is_aborted else producer.commit_transaction())
+    finally:
+        await producer.stop()
+
+
+def the_partition(app: Application) -> PartitionStatus | None:
+    """Where the one partition stands, once it is assigned."""
+    return next((p for group in app.status().groups for p in group.partitions), None)
+
+
+def stands_at(app: Application, offset: int) -> bool:
+    found = the_partition(app)
+    return found is not None and (found.position, found.end) == (offset, offset)
+
+
+def lag_is_over(app: Application, end: int) -> bool:
+    found = the_partition(app)
+    return found is not None and (found.committed, found.end, found.lag) == (end, end, 0)
+
+
+@pytest.mark.f38
+@pytest.mark.rule_1
+@pytest.mark.parametrize("auto_commit", [True, False])
+async def test_the_lag_ends_at_0_behind_markers_and_aborted_records(
+    kafkaesk_app: Application, kafka: Kafka, auto_commit: bool
+) -> None:
+    """What was committed stayed behind the last record, and the lag above 0."""
+    app = kafkaesk_app
+    app.configure(
+        partitions=1,
+        kafka_settings=READ_COMMITTED,
+        auto_commit=auto_commit,
+        auto_commit_interval_ms=100,
+    )
+    topic = group = f"{app.settings.topic_prefix}markers"
+    got: list[bytes] = []
+
+    @app.subscribe("markers", group)
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        got.append(data)
+        if not auto_commit:
+            await subscriber.consumer.commit()
+
+    async with app:
+        await (await app.raw_publish("markers", b"plain"))
+        await transaction(kafka, topic, b"1", b"2", b"3")
+        await transaction(kafka, topic, *[b"aborted"] * 6, is_aborted=True)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: lag_is_over(app, 12), within=20)
+        await transaction(kafka, topic, b"aborted", is_aborted=True)
+        await eventually(lambda: lag_is_over(app, 14), within=20)
+        await app.stop()
+        await consuming
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(TopicPartition(topic, 0)) == 14
+
+    assert got == [b"plain", b"1", b"2", b"3"]
+
+
+@pytest.mark.f38
+async def test_a_log_of_nothing_but_aborted_records_is_passed_over(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """From the committed offset to the end there is nothing to hand out."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings=READ_COMMITTED)
+    topic = group = f"{app.settings.topic_prefix}aborted"
+    partition = TopicPartition(topic, 0)
+
+    @app.subscribe("aborted", group)
+    async def handle(data: bytes) -> None: ...
+
+    async with app:
+        await (await app.raw_publish("aborted", b"first"))
+        await app.consume_for(1, seconds=20)
+        await transaction(kafka, topic, b"aborted", b"aborted", is_aborted=True)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, 4), within=20)
+        await app.stop()
+        await consuming
+        async with operator(kafka, group) as consumer:
+            assert await consumer.committed(partition) == 4
+
+
+@pytest.mark.f38
+async def test_latest_loses_nothing_when_the_log_expires_up_to_markers(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """The stored offset was behind the log's start: "latest" went on at its end, past a record."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings={**READ_COMMITTED, "auto_offset_reset": "latest"})
+    topic = group = f"{app.settings.topic_prefix}expired"
+    partition = TopicPartition(topic, 0)
+    got: list[bytes] = []
+
+    @app.subscribe("expired", group)
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async with app:
+        await (await app.raw_publish("expired", b"before the group"))
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, 1), within=20)
+        await transaction(kafka, topic, b"1", b"2")
+        await eventually(lambda: stands_at(app, 4), within=20)
+        await app.stop()
+        await consuming
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+        await admin.start()
+        await admin.delete_records({partition: RecordsToDelete(4)})
+        await admin.close()
+        await transaction(kafka, topic, b"3", b"4", name="two")
+        await app.consume_for(2, seconds=20)
+
+    assert got == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.rule_9
+async def test_latest_skips_nothing_twice_after_its_offset_expired(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """It went on at the end and committed nothing: the next start skipped what came meanwhile."""
+    app = kafkaesk_app
+    app.configure(partitions=1, kafka_settings={**READ_COMMITTED, "auto_offset_reset": "latest"})
+    topic = group = f"{app.settings.topic_prefix}expired"
+    got: list[bytes] = []
+
+    @app.subscribe("expired", group)
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async def start_and_stop(end: int) -> None:
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: stands_at(app, end), within=20)
+        await app.stop()
+        await consuming
+
+    async with app:
+        await publish(app, "expired", 1)
+        await start_and_stop(1)
+        await publish(app, "expired", 3)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(4)})
+        await admin.close()
+        await start_and_stop(4)
+        await (await app.raw_publish("expired", b"while it was away"))
+        await app.consume_for(1, seconds=20)
+
+    assert got == [b"while it was away"]
+
+
+# --- "latest", and topics that are created while the group consumes
+
+
+@pytest.mark.rule_25
+@pytest.mark.parametrize("has_begun_with_a_topic", [True, False])
+async def test_a_member_that_joins_later_reads_a_new_topic_from_its_beginning(
+    kafkaesk_app: Application, kafka: Kafka, has_begun_with_a_topic: bool
+) -> None:
+    """10 of the 20 were skipped: those of the partitions that went to the second member."""
+    first = kafkaesk_app
+    # The first one looks for topics once an hour: it finds the new one in the rebalance.
+    latest = {"heartbeat_interval_ms": 300, "auto_offset_reset": "latest"}
+    first.configure(partitions=4, kafka_settings={**latest, "metadata_max_age_ms": 3_600_000})
+    prefix, group = first.settings.topic_prefix, f"{first.settings.topic_prefix}latest"
+    options: dict[str, Any] = {"entry_points": False, "partitions": 4}
+    second = Application(kafka.servers, prefix, latest, **options)
+    publisher = Application(kafka.servers, prefix, **options)
+    got: list[tuple[Application, bytes]] = []
+
+    for app in (first, second):
+
+        @app.subscribe("orders.*", group)
+        async def handle(data: bytes, app: Any) -> None:
+            got.append((app, data))
+
+    async with publisher, first:
+        if has_begun_with_a_topic:
+            await publish(publisher, "orders.one", 20)
+        consuming = asyncio.create_task(first.consume_forever())
+        await eventually(lambda: first.is_consuming and first.health().is_ready, within=20)
+        deliveries = [
+            await publisher.raw_publish("orders.two", b"%d" % n, partition=n % 4) for n in range(20)
+        ]
+        await asyncio.gather(*deliveries)
+        async with second:
+            joining = asyncio.create_task(second.consume_forever())
+            await eventually(lambda: len(got) >= 20, within=20)
+            await second.stop()
+            await joining
+        await first.stop()
+        await consuming
+
+    assert sorted(data for _, data in got) == sorted(b"%d" % n for n in range(20))
+    assert len({app for app, _ in got}) == 2, "each had its partitions"

@@ -1,0 +1,415 @@
+"""Security settings reach the clients, and what is wrong with them is told in one line (S11).
+
+One broker with a listener per protocol and mechanism; K49 to K51.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import ssl
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka.admin
+import pytest
+from aiokafka.abc import AbstractTokenProvider
+
+from kafkaesk_core import (
+    Application,
+    AuthenticationError,
+    AuthorizationError,
+    BrokerUnreachableError,
+)
+from kafkaesk_core.errors import BrokerError, DeliveryFailedError
+from kafkaesk_testing import KafkaCluster, Listener, eventually
+
+PASSWORD = "alices-secret"
+MODULE = "org.apache.kafka.common.security"
+OAUTH = f"{MODULE}.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, a server's certificate of it, and another authority."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("ca", "other"):
+        openssl(
+            folder,
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}"),
+        )
+    openssl(
+        folder,
+        *("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key"),
+        *("-out", "server.csr", "-subj", "/CN=server"),
+    )
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    openssl(
+        folder,
+        *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+        *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "server.crt"),
+    )
+    key, certificate = (folder / "server.key").read_text(), (folder / "server.crt").read_text()
+    (folder / "server.pem").write_text(key + certificate)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secured(kafka_jars: Path, certificates: Path) -> Iterator[KafkaCluster]:
+    plain = f'{MODULE}.plain.PlainLoginModule required user_alice="{PASSWORD}" user_bob="bob-pw";'
+    scram = f"{MODULE}.scram.ScramLoginModule required;"
+    oauth = (
+        f"{MODULE}.oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="broker";'
+    )
+    tls = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(certificates / "server.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certificates / "ca.pem"),
+        "ssl.client.auth": "none",
+    }
+    properties = {
+        "listener.name.plain.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.plain.plain.sasl.jaas.config": plain,
+        "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.scram.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": scram,
+        "listener.name.oauth.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.oauth.oauthbearer.sasl.jaas.config": oauth,
+        "listener.name.oauth.oauthbearer.sasl.server.callback.handler.class": OAUTH,
+        **{f"listener.name.tls.{name}": value for name, value in tls.items()},
+        **{f"listener.name.both.{name}": value for name, value in tls.items()},
+        "listener.name.both.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.both.scram-sha-512.sasl.jaas.config": scram,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:alice",
+    }
+    listeners = [
+        Listener("PLAIN", "SASL_PLAINTEXT"),
+        Listener("SCRAM", "SASL_PLAINTEXT"),
+        Listener("OAUTH", "SASL_PLAINTEXT"),
+        Listener("TLS", "SSL"),
+        Listener("BOTH", "SASL_SSL"),
+    ]
+    with KafkaCluster(
+        properties=properties, listeners=listeners, scram_users={"alice": PASSWORD}
+    ) as cluster:
+        yield cluster
+
+
+class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """Unsecured tokens, as the broker's test validator takes them."""
+
+    async def token(self) -> str:
+        now = int(time.time())
+        claims = {"sub": "alice", "iat": now, "exp": now + 3600}
+        parts = ({"alg": "none"}, claims)
+        encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()) for part in parts)
+        return ".".join(part.decode().rstrip("=") for part in encoded) + "."
+
+
+def credentials(mechanism: str, password: str = PASSWORD, user: str = "alice") -> dict[str, Any]:
+    return {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": user,
+        "sasl_plain_password": password,
+    }
+
+
+def trusting(authority: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority))
+
+
+def application(
+    cluster: KafkaCluster, listener: str, kafka_settings: dict[str, Any]
+) -> Application:
+    return Application(
+        cluster.servers_of(listener) if listener else cluster.servers,
+        f"{uuid.uuid4().hex[:8]}.",
+        {"heartbeat_interval_ms": 300, **kafka_settings},
+        entry_points=False,
+        start_timeout=4.0,
+        partitions=1,
+    )
+
+
+Settings = Callable[[Path], dict[str, Any]]
+
+
+@pytest.mark.s11
+@pytest.mark.parametrize(
+    ("listener", "settings"),
+    [
+        ("PLAIN", lambda _: credentials("PLAIN")),
+        ("SCRAM", lambda _: credentials("SCRAM-SHA-256")),
+        ("SCRAM", lambda _: credentials("SCRAM-SHA-512")),
+        (
+            "OAUTH",
+            lambda _: {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "OAUTHBEARER",
+                "sasl_oauth_token_provider": Tokens(),
+            },
+        ),
+        (
+            "TLS",
+            lambda folder: {"security_protocol": "SSL", "ssl_context": trusting(folder / "ca.pem")},
+        ),
+        (
+            "BOTH",
+            lambda folder: {
+                **credentials("SCRAM-SHA-512"),
+                "security_protocol": "SASL_SSL",
+                "ssl_context": trusting(folder / "ca.pem"),
+            },
+        ),
+    ],
+    ids=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "SSL", "SASL_SSL"],
+)
+async def test_a_secured_broker_is_published_to_and_consumed_from(
+    secured: KafkaCluster, certificates: Path, listener: str, settings: Settings
+) -> None:
+    app = application(secured, listener, settings(certificates))
+    got: list[bytes] = []
+
+    @app.subscribe("secured", f"group-{uuid.uuid4().hex[:8]}")
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    async with app:
+        await (await app.raw_publish("secured", b"secret"))
+        await app.consume_for(1, seconds=20)
+
+    assert got == [b"secret"]
+
+
+@pytest.mark.f41
+@pytest.mark.k49
+@pytest.mark.parametrize(
+    ("listener", "settings", "error", "told"),
+    [
+        ("PLAIN", lambda _: credentials("PLAIN", "wrong-pw"), AuthenticationError, "credentials"),
+        (
+            "SCRAM",
+            lambda _: credentials("SCRAM-SHA-512", "wrong-pw"),
+            AuthenticationError,
+            "credentials",
+        ),
+        (
+            "PLAIN",
+            lambda _: credentials("PLAIN", user="nobody"),
+            AuthenticationError,
+            "credentials",
+        ),
+        (
+            "PLAIN",
+            lambda _: credentials("SCRAM-SHA-256"),
+            AuthenticationError,
+            "does not offer the SASL mechanism SCRAM-SHA-256",
+        ),
+        (
+            "TLS",
+            lambda folder: {
+                "security_protocol": "SSL",
+                "ssl_context": trusting(folder / "other.pem"),
+            },
+            AuthenticationError,
+            "certificate authority",
+        ),
+        ("TLS", lambda _: {}, BrokerUnreachableError, "security_protocol PLAINTEXT"),
+        ("PLAIN", lambda _: {}, BrokerUnreachableError, "security_protocol PLAINTEXT"),
+        (
+            "",
+            lambda folder: {"security_protocol": "SSL", "ssl_context": trusting(folder / "ca.pem")},
+            BrokerUnreachableError,
+            "security_protocol",
+        ),
+    ],
+    ids=[
+        "wrong password",
+        "wrong password, SCRAM",
+        "unknown user",
+        "unsupported mechanism",
+        "wrong CA",
+        "plain client, TLS port",
+        "plain client, SASL port",
+        "TLS client, plain port",
+    ],
+)
+async def test_what_is_wrong_is_told_in_one_line_and_never_the_password(
+    secured: KafkaCluster,
+    certificates: Path,
+    caplog: pytest.LogCaptureFixture,
+    listener: str,
+    settings: Settings,
+    error: type[BrokerError],
+    told: str,
+) -> None:
+    """Who is refused is told at once; a port that hangs up may be a broker that starts."""
+    app = application(secured, listener, settings(certificates))
+    is_refusal = error is AuthenticationError
+    app.configure(start_timeout=4.0 if is_refusal else 1.0)
+    caplog.set_level(logging.DEBUG, "kafkaesk")
+    started = time.monotonic()
+
+    with pytest.raises(error, match=told) as raised:
+        await app.initialize()
+
+    text = str(raised.value)
+    assert "\n" not in text
+    assert (secured.servers_of(listener) if listener else secured.servers)[0] in text
+    for secret in (PASSWORD, "wrong-pw"):
+        assert secret not in text + caplog.text
+    assert time.monotonic() - started < (3.0 if is_refusal else 6.0)
+
+
+@pytest.mark.f41
+@pytest.mark.k51
+async def test_a_group_that_may_not_be_read_stops_the_start(secured: KafkaCluster) -> None:
+    app = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+
+    @app.subscribe("forbidden", "a-group-of-others")
+    async def handle(data: bytes) -> None: ...
+
+    async with app:
+        with pytest.raises(AuthorizationError, match="a-group-of-others") as raised:
+            await app.consume_for(1, seconds=20)
+
+    assert raised.value.exit_code == 3
+
+
+@pytest.mark.f41
+@pytest.mark.k51
+async def test_who_may_not_write_is_told_what_to_grant(secured: KafkaCluster) -> None:
+    app = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+
+    async with app:
+        with pytest.raises(AuthorizationError, match="grant Write"):
+            await app.raw_publish("forbidden", b"anything")
+
+
+@pytest.mark.k51
+async def test_who_only_consumes_needs_no_right_to_write(secured: KafkaCluster) -> None:
+    app = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+
+    async with app:
+        assert app.health().reasons == ()
+
+
+class Rights:
+    """Gives bob rights to what begins with `prefix`, and takes them away."""
+
+    def __init__(self, cluster: KafkaCluster, prefix: str) -> None:
+        self._kafka: Any = confluent_kafka.admin  # says to type checkers that it exports little
+        self._admin = self._kafka.AdminClient({"bootstrap.servers": cluster.servers[0]})
+        self._prefix = prefix
+
+    def give(self, kind: str, operation: str) -> None:
+        self._await(self._admin.create_acls([self._right(self._kafka.AclBinding, kind, operation)]))
+
+    def take(self, kind: str, operation: str) -> None:
+        right = self._right(self._kafka.AclBindingFilter, kind, operation)
+        (taken,) = self._await(self._admin.delete_acls([right]))
+        assert len(taken) == 1
+
+    def _right(self, form: Any, kind: str, operation: str) -> Any:
+        kafka = self._kafka
+        return form(
+            *(kafka.ResourceType[kind], self._prefix, kafka.ResourcePatternType.PREFIXED),
+            *("User:bob", "*"),
+            *(kafka.AclOperation[operation], kafka.AclPermissionType.ALLOW),
+        )
+
+    @staticmethod
+    def _await(changes: dict[Any, Any]) -> list[Any]:
+        return [change.result(10) for change in changes.values()]
+
+
+@pytest.mark.f50
+@pytest.mark.rule_33
+@pytest.mark.k53
+async def test_a_group_that_may_be_read_again_is_read_again(secured: KafkaCluster) -> None:
+    """The client never asks again by itself; health says why meanwhile.
+
+    Who may not read the group may not leave it either: its session has to end.
+    """
+    alice = application(secured, "PLAIN", credentials("PLAIN"))
+    prefix = alice.settings.topic_prefix
+    settings = {**credentials("PLAIN", "bob-pw", "bob"), "session_timeout_ms": 2000}
+    bob = application(secured, "PLAIN", settings)
+    bob.configure(topic_prefix=prefix)
+    got: list[bytes] = []
+
+    @bob.subscribe("orders", f"{prefix}readers")
+    async def handle(data: bytes) -> None:
+        got.append(data)
+
+    rights = Rights(secured, prefix)
+    rights.give("TOPIC", "READ")
+    rights.give("GROUP", "READ")
+    async with alice, bob:
+        await (await alice.raw_publish("orders", b"before"))
+        consuming = asyncio.create_task(bob.consume_forever())
+        await eventually(lambda: got == [b"before"])
+        rights.take("GROUP", "READ")
+        await eventually(lambda: not bob.health().is_ready)
+        told = bob.health().reasons
+        rights.give("GROUP", "READ")
+        await (await alice.raw_publish("orders", b"meanwhile"))
+        await eventually(lambda: got[-1] == b"meanwhile", within=20)
+        await eventually(lambda: bob.health().is_ready and not bob.health().reasons)
+        await bob.stop()
+        await consuming
+
+    assert "GroupAuthorizationFailed" in str(told)
+    assert set(got) == {b"before", b"meanwhile"}
+
+
+async def until_refused(app: Application) -> int:
+    """Publish until the broker knows that a right was taken; returns how many it still wrote."""
+    for written in range(1000):
+        try:
+            await (await app.raw_publish("orders", b"still"))
+        except DeliveryFailedError:
+            return written
+    raise AssertionError("the right is still there")
+
+
+@pytest.mark.f41
+async def test_who_may_write_again_writes_again(secured: KafkaCluster) -> None:
+    """A31: each refused message is told, nothing is poisoned for later ones."""
+    alice = application(secured, "PLAIN", credentials("PLAIN"))
+    prefix = alice.settings.topic_prefix
+    bob = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+    bob.configure(topic_prefix=prefix)
+
+    rights = Rights(secured, prefix)
+    rights.give("TOPIC", "WRITE")
+    async with alice, bob:
+        await (await alice.raw_publish("orders", b"of alice"))
+        await (await bob.raw_publish("orders", b"before"))
+        rights.take("TOPIC", "WRITE")
+        written = 2 + await until_refused(bob)
+        refused = [await bob.raw_publish("orders", b"meanwhile") for _ in range(3)]
+        for delivery in refused:
+            with pytest.raises(DeliveryFailedError, match="TopicAuthorizationFailed"):
+                await delivery
+        rights.give("TOPIC", "WRITE")
+        after = await (await bob.raw_publish("orders", b"after"))
+        counts = bob.status().published
+
+    assert after.offset == written
+    assert (counts["acked"], counts["failed"], counts["replaced"]) == (written, 4, 0)
