@@ -90,7 +90,7 @@ class Groups:
                 topics=runtime.topics,
                 settings=_settings_of(group, bindings, runtime.settings),
                 servers=runtime.servers,
-                blame=self._plugins.raising_plugin,
+                raising_plugin=self._plugins.raising_plugin,
                 on_finished=on_finished,
             )
             for group, bindings in self._bindings.items()
@@ -221,7 +221,7 @@ class Consumption:
 
     async def _wait(self, seconds: float | None) -> None:
         requested = asyncio.ensure_future(self._requested.wait())
-        ends: list[asyncio.Future[Any]] = [requested, *(group.failed for group in self.groups)]
+        ends: list[asyncio.Future[Any]] = [requested, *(group.failure for group in self.groups)]
         try:
             await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -266,8 +266,8 @@ class Consumption:
     def failure(self) -> BaseException | None:
         """The error of the first group that has failed."""
         for group in self.groups:
-            if group.failed.done() and not group.failed.cancelled():
-                error = group.failed.exception()
+            if group.failure.done() and not group.failure.cancelled():
+                error = group.failure.exception()
                 if error is not None:
                     return error
         return None

@@ -21,7 +21,7 @@ TICK = 0.25
 
 LIMIT = 1.0
 QUIET = 60.0
-"""Seconds in which one culprit is told once: it may block the loop with each message."""
+"""Seconds in which one culprit is reported once: it may block the loop with each message."""
 
 _NOT_CULPRITS = ("asyncio", "kafkaesk_core", "contextlib")
 
@@ -32,7 +32,7 @@ class _Block:
 
     since: float
     culprit: str
-    is_told: bool
+    is_reported: bool
 
 
 class LoopWatch:
@@ -49,7 +49,7 @@ class LoopWatch:
         self._watched = 0  # the loop's thread
         self._beat = 0.0
         self._block: _Block | None = None
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def start(self) -> None:
         """Watch the running event loop."""
@@ -67,11 +67,11 @@ class LoopWatch:
             self._thread.join(timeout=1.0)
 
     def _live(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop runs: give a sign of life, and tell of a block that has ended."""
+        """The loop runs: give a sign of life, and report a block that has ended."""
         now = monotonic()
         self._beat = now
         block, self._block = self._block, None
-        if block is not None and block.is_told:
+        if block is not None and block.is_reported:
             logger.warning(
                 "the event loop runs again; %s blocked it for %.1f s",
                 block.culprit,
@@ -97,9 +97,9 @@ class LoopWatch:
         culprit = self._culprit(frame)
         if culprit is None or beat != self._beat:  # it has gone on by now
             return
-        is_new = now - self._told.get(culprit, -QUIET) >= QUIET
+        is_new = now - self._reported.get(culprit, -QUIET) >= QUIET
         if is_new:
-            self._told[culprit] = now
+            self._reported[culprit] = now
         self._block = _Block(beat, culprit, is_new)
         if is_new:
             logger.warning(

@@ -19,7 +19,7 @@ from .router import OnError
 
 __all__ = [
     "DONE",
-    "GIVEN_UP",
+    "RELEASED",
     "HandlerResult",
     "OffsetTracker",
     "PartitionOffsets",
@@ -297,11 +297,11 @@ class OffsetTracker(Generic[P]):
 class HandlerResult:
     """Done, skipped, to be retried after `delay` seconds, or the reason to stop.
 
-    "given up" means that the partition is being handed over, and its next owner handles the
+    "released" means that the partition is being handed over, and its next owner handles the
     record. `kept` lists the items of a batch, by index, that are not finished.
     """
 
-    kind: Literal["done", "skip", "retry", "stop", "given up"]
+    kind: Literal["done", "skip", "retry", "stop", "released"]
     error: BaseException | None = None
     delay: float = 0.0
     kept: Sequence[int] = ()
@@ -313,7 +313,7 @@ class HandlerResult:
 
 
 DONE = HandlerResult("done")
-GIVEN_UP = HandlerResult("given up")
+RELEASED = HandlerResult("released")
 
 
 def decide_result(

@@ -145,7 +145,7 @@ class Runtime:
         """Reach a broker, trying until `start_timeout` is over."""
         timeout = self.settings.start_timeout
         deadline = self.loop.time() + timeout
-        told = ""
+        reported = ""
         while True:
             admin = Admin(bootstrap.servers, self.settings.client.for_admin())
             left = max(deadline - self.loop.time(), 0.1)
@@ -157,9 +157,9 @@ class Runtime:
                         f"{error}; gave up after {timeout:g} s (start_timeout)",
                         servers=bootstrap.servers,
                     ) from error
-                if str(error) != told:
-                    told = str(error)
-                    logger.warning("%s; retrying for another %.0f seconds", told, left)
+                if str(error) != reported:
+                    reported = str(error)
+                    logger.warning("%s; retrying for another %.0f seconds", reported, left)
                 await asyncio.sleep(CONNECT_PAUSE)
             else:
                 return admin
@@ -267,7 +267,7 @@ class Runtime:
         """Live unless progress has stopped; ready once every group has its partitions."""
         groups = self.consumption.groups if self.consumption else ()
         problems = [problem for group in groups for problem in group.health.problems()]
-        problems += [f"{group.group}: failed" for group in groups if group.failed.done()]
+        problems += [f"{group.group}: failed" for group in groups if group.failure.done()]
         hindrances = [reason for group in groups for reason in group.health.hindrances()]
         is_joined = all(group.health.is_joined for group in groups)
         return Health(
@@ -289,12 +289,12 @@ class Runtime:
         try:
             await finish(report)
         finally:
-            self._tell_undelivered(report.result())
+            self._report_undelivered(report.result())
 
     async def _disconnect(self, admin: Admin) -> None:
         await finish(admin.close(min(CLOSE_TIMEOUT, self.shutdown.left("disconnect"))))
 
-    def _tell_undelivered(self, report: Undelivered) -> None:
+    def _report_undelivered(self, report: Undelivered) -> None:
         for topic, count in report.failed.items():
             logger.error("topic %s: %d messages were not delivered", topic, count)
         for topic, count in report.unknown.items():

@@ -32,9 +32,9 @@ class Lanes(Generic[T]):
     """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
 
     `run` handles items of one lane in turn: it asks for the next when it has finished with one,
-    and returns what became of the first that it has not finished with, else DONE. It may be
-    cancelled; whatever else it raises is a defect, passed to `failed`. An item to be retried stays
-    at the head of its lane, which holds no slot meanwhile.
+    and returns the result of the first item that it has not finished with, else DONE. It may be
+    cancelled; anything else that it raises is a defect and goes to `report_failure`. An item that
+    waits for its retry stays at the head of its lane, and the lane holds no slot meanwhile.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Lanes(Generic[T]):
         run: Callable[[Any], Awaitable[HandlerResult]],
         *,
         concurrency: int | None = None,
-        failed: Callable[[BaseException], None] = lambda _: None,
+        report_failure: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._run = run
-        self._failed = failed
+        self._report_failure = report_failure
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -54,13 +54,13 @@ class Lanes(Generic[T]):
         self._workers: set[Worker[T]] = set()
         self._slots_used = 0
         self._starting = 0  # workers that have not taken a lane yet
-        self._orphans: Counter[Hashable] = Counter()  # items of closed groups, still running
+        self._orphans: Counter[Hashable] = Counter()  # items of discarded groups, still running
         self._behind_orphans: dict[Hashable, list[Lane[T]]] = {}
         self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
 
     @property
     def running(self) -> int:
-        """How many items are being handled, those of closed groups included."""
+        """How many items are being handled, those of discarded groups included."""
         return sum(worker.lane is not None for worker in self._workers)
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
@@ -96,7 +96,7 @@ class Lanes(Generic[T]):
         """For how many seconds the longest running item of each group has run."""
         now, ages = monotonic(), dict[Hashable, float]()
         for worker in self._workers:
-            if worker.lane is not None and worker.lane.group.phase != "closed":
+            if worker.lane is not None and worker.lane.group.phase != "discarded":
                 key = worker.lane.group.key
                 ages[key] = max(now - worker.since, ages.get(key, 0.0))
         return ages
@@ -198,7 +198,7 @@ class Lanes(Generic[T]):
 
     def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
         group = lane.group
-        if group.phase == "closed":
+        if group.phase == "discarded":
             self._release_orphan(group, worker)
         elif result is DONE or result.is_terminal:
             lane.queue.popleft()
@@ -225,7 +225,7 @@ class Lanes(Generic[T]):
         lane, worker.lane = worker.lane, None
         if lane is not None:
             lane.give_up()
-            if lane.group.phase == "closed":
+            if lane.group.phase == "discarded":
                 self._release_orphan(lane.group, worker)
         self._release_slot(worker)
         self._dispatch()
@@ -233,7 +233,7 @@ class Lanes(Generic[T]):
             self._wake_waiters()
         if (error := worker.failure_of(task, is_amid=lane is not None)) is not None:
             logger.error("a worker failed; its lane is held until a restart", exc_info=error)
-            self._failed(error)
+            self._report_failure(error)
 
     def _release_slot(self, worker: Worker[T]) -> None:
         if worker.has_slot:
@@ -242,7 +242,7 @@ class Lanes(Generic[T]):
             self._dispatch()
 
     def _release_orphan(self, group: LaneGroup[T], worker: Worker[T]) -> None:
-        """An item of a closed group has ended; what waited for it may start."""
+        """An item of a discarded group has ended; what waited for it may start."""
         if worker.is_abandoned:
             return
         self._orphans[group.key] -= 1
@@ -280,7 +280,7 @@ class Lanes(Generic[T]):
                 worker.cancel()
         self._wake_waiters()
 
-    def close(self, groups: Collection[Hashable]) -> int:
+    def discard(self, groups: Collection[Hashable]) -> int:
         """Forget these groups; returns how many of their items still run.
 
         Until those end, or are abandoned, nothing starts in groups of the same names.
@@ -289,7 +289,7 @@ class Lanes(Generic[T]):
         for group in self._found(groups):
             del self._groups[group.key]
             self._behind_orphans.pop(group.key, None)
-            group.phase = "closed"
+            group.phase = "discarded"
             for lane in group.lanes.values():
                 is_running = lane.state == "running"
                 lane.hold()
@@ -299,11 +299,11 @@ class Lanes(Generic[T]):
         return orphans
 
     def abandon(self, groups: Collection[Hashable]) -> int:
-        """Wait no longer for items of closed groups that ignore their cancellation."""
+        """Wait no longer for items of discarded groups that ignore their cancellation."""
         abandoned = 0
         for worker in list(self._workers):
             lane = worker.lane
-            if lane is None or lane.group.phase != "closed" or lane.group.key not in groups:
+            if lane is None or lane.group.phase != "discarded" or lane.group.key not in groups:
                 continue
             if not worker.is_abandoned:
                 self._release_orphan(lane.group, worker)
@@ -348,7 +348,7 @@ class Lanes(Generic[T]):
 
     async def stop(self, grace: float) -> int:
         """Cancel everything and wait up to `grace` seconds; returns how many tasks remain."""
-        self.close(list(self._groups))
+        self.discard(list(self._groups))
         for worker in self._workers:
             worker.cancel()
         tasks = [worker.task for worker in self._workers if worker.task is not None]
@@ -373,9 +373,9 @@ class BatchLanes(Lanes[T]):
         size: int,
         timeout: float,
         concurrency: int | None = None,
-        failed: Callable[[BaseException], None] = lambda _: None,
+        report_failure: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        super().__init__(run, concurrency=concurrency, failed=failed)
+        super().__init__(run, concurrency=concurrency, report_failure=report_failure)
         self._size = size
         self._timeout = timeout
 
@@ -396,7 +396,7 @@ class BatchLanes(Lanes[T]):
         return self._run([item for _, item in entries])
 
     def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
-        if lane.group.phase != "closed":
+        if lane.group.phase != "discarded":
             self._drop_finished(lane, result)
         super()._settle(lane, result, worker)
 
@@ -483,7 +483,7 @@ class LaneGroup(Generic[T]):
         self.size = 0
         self.parked = 0
         self.top = -1
-        self.phase: Literal["open", "draining", "closed"] = "open"
+        self.phase: Literal["open", "draining", "discarded"] = "open"
 
 
 class Worker(Generic[T]):

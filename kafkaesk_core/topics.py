@@ -150,7 +150,7 @@ class Topics:
             raise copy_exception(error)
 
     async def close(self) -> None:
-        """End what is still being asked; those who wait for it are told."""
+        """End the requests that still run; their callers get an error."""
         running = list(self._running.values())
         for task in running:
             task.cancel()
@@ -285,7 +285,7 @@ class TopicSetup:
         is_final: Callable[[Result], bool] = lambda _: True,
     ) -> Result:
         """Ask again, with pauses, until the answer is final."""
-        loop, is_told = asyncio.get_running_loop(), False
+        loop, is_reported = asyncio.get_running_loop(), False
         backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
             last: Exception | None = None
@@ -302,8 +302,8 @@ class TopicSetup:
                 raise BrokerUnreachableError(
                     f"topic {self.topic} was not ready in time; the last answer was {state}"
                 ) from last
-            if backoff.pause >= _LONGEST_PAUSE_SECONDS and not is_told:
-                is_told = True
+            if backoff.pause >= _LONGEST_PAUSE_SECONDS and not is_reported:
+                is_reported = True
                 left = self.deadline - loop.time()
                 logger.warning(
                     "topic %s is not ready: %s; retrying for another %.0f seconds",

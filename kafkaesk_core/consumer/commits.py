@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from aiokafka.structs import TopicPartition
@@ -14,7 +14,10 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember
+from kafkaesk_core.message import App
 from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.plugins.manager import Plugins
+from kafkaesk_core.router import Subscription
 from kafkaesk_core.tasks import retrieve_exception
 
 __all__ = ["CommitLoop", "OffsetCommitter", "Reason"]
@@ -23,8 +26,9 @@ logger = logging.getLogger("kafkaesk.commits")
 loop_logger = logging.getLogger("kafkaesk.consumer")
 
 Reason = Literal["interval", "manual", "revoke", "stop"]
+REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
 Offsets = Mapping[TopicPartition, int]
-Layers = Callable[[Offsets, Reason], Awaitable[None]]
+Layers = Callable[[Offsets], Awaitable[None]]
 Progress = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, tuple[int, int]]]
 Send = Callable[[Offsets, float], Awaitable[CommitResult]]
 
@@ -32,9 +36,10 @@ Send = Callable[[Offsets, float], Awaitable[CommitResult]]
 class OffsetCommitter:
     """Commits watermarks, one at a time, only between an assignment and its revocation.
 
-    `layers` is the chain around a commit; it ends in `innermost`. `send` asks the broker. `lost`
-    is called when the answer is that the group has given our partitions to others. `progress` says
-    what the client has passed over, before offsets are chosen.
+    `send` asks the broker. `subscription_of` returns the subscription that a topic belongs to: its
+    layers are put around the commit. `lost` is called when the broker answers that the group has
+    given our partitions to others. `progress` returns what the client has passed over, before
+    offsets are chosen.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class OffsetCommitter:
         *,
         group: str,
         timeout: float,
+        subscription_of: Callable[[str], Subscription],
         progress: Progress = lambda _: {},
         lost: Callable[[], None] = lambda: None,
     ) -> None:
@@ -57,9 +63,27 @@ class OffsetCommitter:
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
         self._unknown: set[TopicPartition] = set()  # to the coordinator
-        self.layers: Layers = lambda offsets, _: self.innermost(offsets)
+        self._subscription_of = subscription_of
+        self._layers: dict[tuple[Subscription, Reason], Layers] = {}
+        self._name_failure: Callable[[Exception, str], Exception] = lambda error, _: error
         self.counts: Counter[str] = Counter()
         self.last_error: str | None = None
+
+    def compile(self, plugins: Plugins, app: App, subscriptions: Sequence[Subscription]) -> None:
+        """Build the chains of `wrap_commit` anew, one for each subscription and reason."""
+        self._name_failure = plugins.name_failure
+        self._layers = {
+            (subscription, reason): plugins.chain(
+                "wrap_commit",
+                self._send_offsets,
+                skip=subscription.skip_plugins,
+                reason=reason,
+                subscription=subscription,
+                app=app,
+            )
+            for subscription in subscriptions
+            for reason in REASONS
+        }
 
     def resume(self) -> None:
         """Partitions were assigned: commits may be sent."""
@@ -93,7 +117,7 @@ class OffsetCommitter:
                 offsets = self._offsets.propose(only_gaps=only_gaps)
                 if not offsets:
                     return
-                await self.layers(offsets, reason)
+                await self._commit_in_layers(offsets, reason)
                 self.last_error = None
         except TimeoutError as error:
             raise self._error(f"not finished within {self._timeout:g}s") from error
@@ -116,7 +140,36 @@ class OffsetCommitter:
                 reason,
             )
 
-    async def innermost(self, offsets: Offsets) -> None:
+    # --- one commit
+
+    async def _commit_in_layers(self, offsets: Offsets, reason: Reason) -> None:
+        """Commit through the layers of the subscription that each partition belongs to.
+
+        One that fails does not keep those of others from being committed.
+        """
+        by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
+        for partition, offset in offsets.items():
+            subscription = self._subscription_of(partition.topic)
+            by_subscription.setdefault(subscription, {})[partition] = offset
+        errors: list[Exception] = []
+        for subscription, part in by_subscription.items():
+            try:
+                await self._layers.get((subscription, reason), self._send_offsets)(part)
+            except Exception as error:
+                errors.append(self._name_layer(error))
+        if errors:
+            raise errors[0]
+
+    def _name_layer(self, error: Exception) -> Exception:
+        """The error of a commit; what a layer raised is the commit's failure (D4)."""
+        named = self._name_failure(error, "wrap_commit")
+        if named is error:
+            return error
+        commit_error = CommitError(f"group {self._group}: {named}")
+        commit_error.__cause__ = error
+        return commit_error
+
+    async def _send_offsets(self, offsets: Offsets) -> None:
         """Send what is done and owned of these offsets, and note what was acknowledged.
 
         Raises:

@@ -30,94 +30,25 @@ from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
 from kafkaesk_core.topics import Topics
 
-from .commits import CommitLoop, OffsetCommitter, Offsets, Reason
-from .dispatch import Dispatcher, FetchedMessage, HandlerPipeline
+from .commits import CommitLoop, OffsetCommitter
+from .dispatch import Dispatcher, HandlerPipeline
+from .fetched import FetchedMessage
 from .handling import BatchHandling, ErrorPolicy, MessageHandling
 from .health import GroupHealth, HealthTicker
 from .membership import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Membership, Positions
 from .polling import Polling
 from .rebalance import Limits, Rebalance
 
-__all__ = ["Chains", "GroupConsumer"]
+__all__ = ["GroupConsumer"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
-REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
-OBSERVERS = ("partitions_assigned", "partitions_revoked")
-
-
-class Chains:
-    """Compiles the chains around handling and committing, and notifies observers of rebalances."""
-
-    def __init__(
-        self, pipelines: Sequence[HandlerPipeline], dispatcher: Dispatcher, commits: OffsetCommitter
-    ) -> None:
-        self._pipelines = pipelines
-        self._dispatcher = dispatcher
-        self._commits = commits
-        self._commit_chains: dict[Subscription, dict[Reason, Callable[[Offsets], Any]]] = {}
-        self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
-        self._named: Callable[[Exception, str], Exception] = lambda error, _: error
-        commits.layers = self._commit
-
-    def compile(self, plugins: Plugins, app: App) -> None:
-        """Build all chains anew; what is in flight ends on the old ones."""
-        self._named = plugins.name_failure
-        observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
-        for pipeline in self._pipelines:
-            subscription = pipeline.handling.subscription
-            constants: dict[str, Any] = {"subscription": subscription, "app": app}
-            skip = subscription.skip_plugins
-            handling = pipeline.handling
-            handling.layers = plugins.chain(
-                handling.hook, handling.innermost, skip=skip, **constants
-            )
-            self._commit_chains[subscription] = {
-                reason: plugins.chain(
-                    "wrap_commit", self._commits.innermost, skip=skip, reason=reason, **constants
-                )
-                for reason in REASONS
-            }
-            for hook in OBSERVERS:
-                notifier = plugins.notifier(hook, **constants)
-                if notifier is not None:
-                    observers.setdefault(hook, []).append(notifier)
-        self._observers = observers
-
-    def notify(self, event: RebalanceEvent) -> None:
-        """Notify observers that partitions were assigned or revoked."""
-        hook = "partitions_assigned" if event.kind == "assigned" else "partitions_revoked"
-        for observer in self._observers.get(hook, ()):
-            observer(event)
-
-    def _commit_error(self, error: Exception, group: str) -> Exception:
-        """What a layer raised is the commit's failure (D4), with the plugin's name."""
-        named = self._named(error, "wrap_commit")
-        if named is error:
-            return error
-        commit_error = CommitError(f"group {group}: {named}")
-        commit_error.__cause__ = error
-        return commit_error
-
-    async def _commit(self, offsets: Offsets, reason: Reason) -> None:
-        """Commit through the layers of the subscription that each partition belongs to.
-
-        One that fails does not keep those of others from being committed.
-        """
-        by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
-        for partition, offset in offsets.items():
-            pipeline, _ = self._dispatcher.pipeline(partition.topic)
-            part = by_subscription.setdefault(pipeline.handling.subscription, {})
-            part[partition] = offset
-        errors: list[Exception] = []
-        for subscription, part in by_subscription.items():
-            try:
-                await self._commit_chains[subscription][reason](part)
-            except Exception as error:
-                errors.append(self._commit_error(error, subscription.group))
-        if errors:
-            raise errors[0]
-
+OBSERVERS = {
+    "assigned": "partitions_assigned",
+    "revoked": "partitions_revoked",
+    "lost": "partitions_revoked",
+}
+"""The hook of each kind of event."""
 
 DEFAULT_CONCURRENCY = 100
 PATIENCE = 3
@@ -127,8 +58,8 @@ PATIENCE = 3
 class GroupConsumer:
     """The application's member of one consumer group, and the handlers that share it (D18).
 
-    `failed` receives the first error that shall stop the application. `on_finished` is called
-    with the outcome of each record that is done or skipped.
+    `failure` receives the first error that stops the application. `on_finished` is called with the
+    result of each record that is done or skipped.
     """
 
     def __init__(
@@ -139,7 +70,7 @@ class GroupConsumer:
         topics: Topics,
         settings: Settings,
         servers: Sequence[str],
-        blame: Callable[[BaseException], str | None],
+        raising_plugin: Callable[[BaseException], str | None],
         on_finished: Callable[[HandlerResult], None] | None,
     ) -> None:
         self.group = group
@@ -147,11 +78,15 @@ class GroupConsumer:
         self._topics = topics
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
-        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self.failure: asyncio.Future[None] = self._loop.create_future()
         self._offsets: OffsetTracker[TopicPartition] = OffsetTracker()
         self._pipelines = [
             self._new_pipeline(
-                subscription, binding, ErrorPolicy(subscription, stopped=self._fail, blame=blame)
+                subscription,
+                binding,
+                ErrorPolicy(
+                    subscription, report_failure=self.report_failure, raising_plugin=raising_plugin
+                ),
             )
             for subscription, binding in bindings.items()
         ]
@@ -171,7 +106,7 @@ class GroupConsumer:
             interval=settings.auto_commit_interval_ms / 1000,
             only_gaps=not settings.auto_commit,  # records are committed by their handlers
         )
-        self._chains = Chains(self._pipelines, self._dispatcher, self._commits)
+        self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         self._rebalance = self._new_rebalance()
         self.health = self._new_health()
         self._polling = self._new_polling()
@@ -183,8 +118,9 @@ class GroupConsumer:
             self._membership.commit,
             group=self.group,
             timeout=self._settings.commit_timeout,
+            subscription_of=self._subscription_of,
             progress=lambda partitions: self._membership.member.progress(partitions),
-            lost=lambda: self._dispatcher.give_up(list(self._offsets)),
+            lost=lambda: self._dispatcher.release(list(self._offsets)),
         )
 
     def _new_rebalance(self) -> Rebalance:
@@ -197,7 +133,7 @@ class GroupConsumer:
             [pipeline.lanes for pipeline in self._pipelines],
             limits=Limits(settings.drain_timeout, settings.cancel_grace, settings.commit_timeout),
             commits_automatically=settings.auto_commit,
-            notify=self._chains.notify,
+            notify=self._notify,
         )
 
     def _new_health(self) -> GroupHealth:
@@ -237,20 +173,28 @@ class GroupConsumer:
         self, subscription: Subscription, binding: Binding | BatchBinding, error_policy: ErrorPolicy
     ) -> HandlerPipeline:
         settings = self._settings.with_overrides(subscription.overrides)
-        limit, finished = subscription.concurrency, self._on_finished
+        limit = subscription.concurrency
+        lanes: Lanes[FetchedMessage]
         if isinstance(binding, BatchBinding):
-            batches = BatchHandling(subscription, binding, self._offsets, error_policy, finished)
+            batches = BatchHandling(
+                subscription, binding, self._offsets, error_policy, self._on_finished
+            )
             size, timeout = subscription.batch_limits
-            lanes = BatchLanes[FetchedMessage](
-                batches.run, size=size, timeout=timeout, concurrency=limit, failed=self._fail
+            lanes = BatchLanes(
+                batches.run,
+                size=size,
+                timeout=timeout,
+                concurrency=limit,
+                report_failure=self.report_failure,
             )
             return HandlerPipeline(batches, lanes, settings)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
-        handling = MessageHandling(subscription, binding, self._offsets, error_policy, finished)
-        return HandlerPipeline(
-            handling, Lanes(handling.run, concurrency=limit, failed=self._fail), settings
+        handling = MessageHandling(
+            subscription, binding, self._offsets, error_policy, self._on_finished
         )
+        lanes = Lanes(handling.run, concurrency=limit, report_failure=self.report_failure)
+        return HandlerPipeline(handling, lanes, settings)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -265,9 +209,33 @@ class GroupConsumer:
     def _has_patterns(self) -> bool:
         return any(pipeline.handling.subscription.topics is None for pipeline in self._pipelines)
 
+    def _subscription_of(self, topic: str) -> Subscription:
+        pipeline, _ = self._dispatcher.pipeline(topic)
+        return pipeline.handling.subscription
+
+    # --- plugins
+
     def compile(self, plugins: Plugins, app: App) -> None:
-        """Build the chains of plugins anew."""
-        self._chains.compile(plugins, app)
+        """Build all chains anew; what is in flight ends on the old ones."""
+        observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
+        for pipeline in self._pipelines:
+            handling, subscription = pipeline.handling, pipeline.handling.subscription
+            constants: dict[str, Any] = {"subscription": subscription, "app": app}
+            skip = subscription.skip_plugins
+            handling.compile(partial(plugins.chain, handling.hook, skip=skip, **constants))
+            for hook in set(OBSERVERS.values()):
+                notifier = plugins.notifier(hook, **constants)
+                if notifier is not None:
+                    observers.setdefault(hook, []).append(notifier)
+        self._commits.compile(
+            plugins, app, [pipeline.handling.subscription for pipeline in self._pipelines]
+        )
+        self._observers = observers
+
+    def _notify(self, event: RebalanceEvent) -> None:
+        """Notify observers that partitions were assigned or revoked."""
+        for observer in self._observers.get(OBSERVERS[event.kind], ()):
+            observer(event)
 
     # --- start and run
 
@@ -317,14 +285,14 @@ class GroupConsumer:
         try:
             await work
         except Exception as error:
-            if self._membership.is_closed:  # the client was taken away under it
+            if self._membership.is_leaving:  # the client was taken away under it
                 logger.debug("group %s: ended by the stop", self.group, exc_info=True)
                 return
             if not isinstance(error, KafkaeskError):
                 logger.exception("group %s: the consumer failed", self.group)
-            self._fail(error)
+            self.report_failure(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """Stop the application; each failure is logged at once, as draining may take a while."""
         self._dispatcher.is_open = False
         logger.error(
@@ -332,9 +300,9 @@ class GroupConsumer:
             error,
             self._settings.drain_timeout,
         )
-        if not self.failed.done():
-            self.failed.set_exception(error)
-            self.failed.exception()  # asked for by the application, or not at all
+        if not self.failure.done():
+            self.failure.set_exception(error)
+            self.failure.exception()  # asked for by the application, or not at all
 
     def refresh(self, topic: str) -> None:
         """This process created a topic: if it is one of ours, look for it now."""
@@ -385,7 +353,7 @@ class GroupConsumer:
         """Drain, commit, leave the group, within what `shutdown` leaves of its time."""
         self.begin_drain()
         self._polling.is_ended = self._commit_loop.is_ended = True
-        self._membership.close()
+        self._membership.begin_leaving()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -395,7 +363,7 @@ class GroupConsumer:
                 async with asyncio.timeout(shutdown.left("cancel")):
                     await self._rebalance.stop(shutdown)
         finally:
-            await self._membership.stop(min(LEAVE_TIMEOUT, shutdown.left("leave")))
+            await self._membership.leave(min(LEAVE_TIMEOUT, shutdown.left("leave")))
             if self._tasks:  # one of them may be closing a member that was being replaced
                 left = max(shutdown.left("leave"), CLOSE_TIMEOUT)
                 await asyncio.wait(self._tasks, timeout=left)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
 
@@ -22,7 +22,7 @@ from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.offsets import (
     DONE,
-    GIVEN_UP,
+    RELEASED,
     HandlerResult,
     OffsetTracker,
     decide_result,
@@ -31,10 +31,9 @@ from kafkaesk_core.offsets import (
 )
 from kafkaesk_core.router import Subscription
 
-if TYPE_CHECKING:
-    from .dispatch import FetchedMessage
+from .fetched import FetchedMessage
 
-__all__ = ["BatchHandling", "ErrorPolicy", "Finished", "Handling", "MessageHandling"]
+__all__ = ["BatchHandling", "ErrorPolicy", "Handling", "MessageHandling", "OnFinished"]
 
 logger = logging.getLogger("kafkaesk.handler")
 
@@ -45,20 +44,20 @@ Messages = Sequence[IncomingMessage]
 class ErrorPolicy:
     """The failures of one subscription's messages.
 
-    `stopped` receives the errors that stop the application, `blame` names the plugin that raised
-    an error, `counts` counts outcomes.
+    `report_failure` receives the errors that stop the application, `raising_plugin` names the
+    plugin that raised an error, and `counts` counts the decisions.
     """
 
     def __init__(
         self,
         subscription: Subscription,
         *,
-        stopped: Callable[[HandlerError], None],
-        blame: Callable[[BaseException], str | None],
+        report_failure: Callable[[HandlerError], None],
+        raising_plugin: Callable[[BaseException], str | None],
     ) -> None:
         self._subscription = subscription
-        self._stopped = stopped
-        self._blame = blame
+        self._report_failure = report_failure
+        self._raising_plugin = raising_plugin
         self.counts: Counter[str] = Counter()
 
     def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
@@ -75,7 +74,7 @@ class ErrorPolicy:
             raise error
         return decide_result(error, self._subscription.on_error, message)
 
-    def give_up(self, error: BaseException, messages: Messages) -> HandlerResult:
+    def release(self, error: BaseException, messages: Messages) -> HandlerResult:
         """What becomes of messages that fail while their partition is taken from them.
 
         They are redelivered, so nothing is decided: most such errors come from a handler's reaction
@@ -93,7 +92,7 @@ class ErrorPolicy:
             "%s; interrupted when its partition was handed over, and will be redelivered: %s",
             *(self._label(messages), self._describe(error, messages)),
         )
-        return GIVEN_UP
+        return RELEASED
 
     def report(self, outcome: HandlerResult, messages: Messages) -> None:
         """Count and log one decision on these messages, or stop the application for it."""
@@ -109,9 +108,9 @@ class ErrorPolicy:
             )
         else:
             self.counts["stop"] += 1
-            self._stopped(self._handler_error(messages, outcome.error))
+            self._report_failure(self._handler_error(messages, outcome.error))
 
-    def limited(
+    def limit_time(
         self, call: Callable[[S], Awaitable[Any]], messages_of: Callable[[S], Messages]
     ) -> Callable[[S], Awaitable[Any]]:
         """Put the subscription's time limit, if it has one, around a call."""
@@ -136,7 +135,7 @@ class ErrorPolicy:
 
     def _handler_error(self, messages: Messages, cause: BaseException | None) -> HandlerError:
         place = self._place(messages[0])
-        plugin = self._blame(cause) if cause else None
+        plugin = self._raising_plugin(cause) if cause else None
         handler_error = HandlerError(
             f"{self._label(messages)}, schema {place['schema'] or 'unknown'}: "
             f"{self._describe(cause, messages)}{f', in plugin {plugin!r}' if plugin else ''}; "
@@ -208,15 +207,14 @@ def _describe(error: BaseException | None) -> str:
         return f"{type(error).__name__}, whose text cannot be shown"
 
 
-Finished = Callable[[HandlerResult], None]
+OnFinished = Callable[[HandlerResult], None]
 
 
 class Handling(Generic[S]):
     """Runs the handler of one subscription on a subject `S`, inside the layers around it.
 
-    `innermost` decodes and calls the handler; `layers` is the compiled chain of `hook` around it,
-    or `innermost` itself. `finished` is called with the outcome of each record
-    that is done or skipped.
+    `innermost` decodes and calls the handler. `on_finished` is called with the result of each
+    record that is done or skipped.
     """
 
     hook: ClassVar[str]
@@ -227,15 +225,19 @@ class Handling(Generic[S]):
         innermost: Callable[[S], Awaitable[Any]],
         offsets: OffsetTracker[TopicPartition],
         error_policy: ErrorPolicy,
-        finished: Finished | None,
+        on_finished: OnFinished | None,
     ) -> None:
         self.subscription = subscription
-        self.innermost = innermost
-        self.layers = innermost
+        self._innermost = innermost
+        self._layers = innermost
         self.error_policy = error_policy
         self._offsets = offsets
-        self._finished = finished
+        self._on_finished = on_finished
         self._done = 0
+
+    def compile(self, wrap: Callable[[Callable[[S], Awaitable[Any]]], Any]) -> None:
+        """Build the chain of `hook` anew: `wrap` puts layers around the innermost call."""
+        self._layers = wrap(self._innermost)
 
     @property
     def counts(self) -> Counter[str]:
@@ -255,8 +257,8 @@ class Handling(Generic[S]):
                 self._done += 1
             else:
                 self.error_policy.counts[outcome.kind] += 1
-            if self._finished is not None:
-                self._finished(outcome)
+            if self._on_finished is not None:
+                self._on_finished(outcome)
         # else: another member owns the partition by now; the offset tracker counts it
 
 
@@ -271,10 +273,10 @@ class MessageHandling(Handling[IncomingMessage]):
         binding: Binding,
         offsets: OffsetTracker[TopicPartition],
         error_policy: ErrorPolicy,
-        finished: Finished | None,
+        on_finished: OnFinished | None,
     ) -> None:
-        innermost = error_policy.limited(binding.call, lambda message: (message,))
-        super().__init__(subscription, innermost, offsets, error_policy, finished)
+        innermost = error_policy.limit_time(binding.call, lambda message: (message,))
+        super().__init__(subscription, innermost, offsets, error_policy, on_finished)
 
     async def run(self, messages: Iterable[FetchedMessage]) -> HandlerResult:
         """Handle records, each once, and close their offsets, until one is not finished with.
@@ -285,7 +287,7 @@ class MessageHandling(Handling[IncomingMessage]):
         for first in messages:
             message = first.current_attempt or first
             try:
-                await self.layers(message)
+                await self._layers(message)
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
@@ -299,8 +301,8 @@ class MessageHandling(Handling[IncomingMessage]):
         return DONE
 
     def _decide(self, error: BaseException, message: FetchedMessage) -> HandlerResult:
-        if message.batch.holding.is_given_up:
-            return self.error_policy.give_up(error, (message,))
+        if message.batch.holding.is_released:
+            return self.error_policy.release(error, (message,))
         outcome = self.error_policy.decide(error, message)
         self.error_policy.report(outcome, (message,))
         if outcome.is_terminal:
@@ -328,10 +330,10 @@ class BatchHandling(Handling[Messages]):
         binding: BatchBinding,
         offsets: OffsetTracker[TopicPartition],
         error_policy: ErrorPolicy,
-        finished: Finished | None,
+        on_finished: OnFinished | None,
     ) -> None:
-        innermost = error_policy.limited(self._handle, lambda messages: messages)
-        super().__init__(subscription, innermost, offsets, error_policy, finished)
+        innermost = error_policy.limit_time(self._handle, lambda messages: messages)
+        super().__init__(subscription, innermost, offsets, error_policy, on_finished)
         self._binding = binding
 
     async def run(self, fetched: Sequence[FetchedMessage]) -> HandlerResult:
@@ -342,7 +344,7 @@ class BatchHandling(Handling[Messages]):
         """
         messages = [one.current_attempt or one for one in fetched]
         try:
-            await self.layers(messages)
+            await self._layers(messages)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
@@ -391,8 +393,8 @@ class BatchHandling(Handling[Messages]):
     ) -> dict[IncomingMessage, HandlerResult]:
         """Decide on the messages that failed of an error; each decision is reported once."""
         errors = _errors(error, messages)
-        if messages[0].batch.holding.is_given_up:
-            return dict.fromkeys(errors, self.error_policy.give_up(error, list(errors)))
+        if messages[0].batch.holding.is_released:
+            return dict.fromkeys(errors, self.error_policy.release(error, list(errors)))
         outcomes = {message: self.error_policy.decide(e, message) for message, e in errors.items()}
         by_decision: dict[tuple[str, int], list[IncomingMessage]] = {}
         for message, outcome in outcomes.items():
@@ -435,8 +437,8 @@ class BatchHandling(Handling[Messages]):
                 first.begin_attempt_after(message)
         if not kept:
             return DONE
-        if GIVEN_UP in kept.values():
-            return HandlerResult("given up", kept=tuple(kept))
+        if RELEASED in kept.values():
+            return HandlerResult("released", kept=tuple(kept))
         stop = next((outcome for outcome in kept.values() if outcome.kind == "stop"), None)
         if stop is not None:
             return HandlerResult("stop", stop.error, kept=tuple(kept))

@@ -49,7 +49,7 @@ class Membership:
         self._handler: RebalanceHandler | None = None
         self._replaced = 0  # since the group last gave us an assignment
         self._was_joined = False
-        self._closed = asyncio.Event()
+        self._leaving = asyncio.Event()
         self.member = new_member()
 
     async def start(self, handler: RebalanceHandler, timeout: float) -> None:
@@ -69,7 +69,7 @@ class Membership:
     async def replace(self, broken: MemberBroken) -> None:
         """Become another member: this one never works again (rule 33).
 
-        Returns early once the membership is closed, which each step looks at: a cancellation may be
+        Returns early once the group is being left, which each step looks at: a cancellation may be
         swallowed by the client, and what starts after a stop would be a member for ever.
 
         Raises:
@@ -83,7 +83,7 @@ class Membership:
             self._replaced += 1
             logger.error("%s; joining the group again in %g seconds", cause, pause)
             await self.member.stop(LEAVE_TIMEOUT)
-            if await self._is_closed_within(pause):
+            if await self._leaves_within(pause):
                 return
             self.member = self._new_member()
             try:
@@ -96,24 +96,24 @@ class Membership:
                 return
         raise cause from broken.__cause__
 
-    async def _is_closed_within(self, seconds: float) -> bool:
+    async def _leaves_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._closed.wait()
-        return self._closed.is_set()
+                await self._leaving.wait()
+        return self._leaving.is_set()
 
     @property
-    def is_closed(self) -> bool:
+    def is_leaving(self) -> bool:
         """Whether the group is being left for good."""
-        return self._closed.is_set()
+        return self._leaving.is_set()
 
-    def close(self) -> None:
+    def begin_leaving(self) -> None:
         """Let no further member start."""
-        self._closed.set()
+        self._leaving.set()
 
-    async def stop(self, timeout: float) -> None:
-        """Close, and let the present member leave, in `timeout` seconds and a moment."""
-        self.close()
+    async def leave(self, timeout: float) -> None:
+        """Leave the group for good, in `timeout` seconds and a moment."""
+        self.begin_leaving()
         await self.member.stop(timeout)
 
     async def _join(self) -> None:

@@ -16,7 +16,8 @@ from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.shutdown import Shutdown
 
 from .commits import OffsetCommitter, Reason
-from .dispatch import Dispatcher, FetchedMessage
+from .dispatch import Dispatcher
+from .fetched import FetchedMessage
 
 __all__ = ["Limits", "Rebalance"]
 
@@ -100,7 +101,7 @@ class Rebalance:
         """Others may own the partitions by now: nothing is waited for, nothing committed."""
         owned = list(self._offsets)
         self._dispatcher.is_open = False
-        self._dispatcher.give_up(owned)  # before the first wait: failures are redelivered
+        self._dispatcher.release(owned)  # before the first wait: failures are redelivered
         self._offsets.revoke(owned)
         await self._commits.suspend()
         self.forget(owned)
@@ -111,10 +112,10 @@ class Rebalance:
 
         What ignores its cancellation keeps new records of its lane waiting for `grace` seconds.
         """
-        self._dispatcher.give_up(partitions)
+        self._dispatcher.release(partitions)
         for lanes in self._lanes:
             lanes.cancel(partitions)
-        self._close(partitions)
+        self._discard(partitions)
         self._loop.call_later(self._limits.grace, self._abandon, partitions)
 
     def _count_loss(self) -> None:
@@ -148,7 +149,7 @@ class Rebalance:
         finally:
             # Whatever went wrong: nothing of these partitions counts from here on.
             self._offsets.revoke(owned)
-            self._close(owned)
+            self._discard(owned)
             self._abandon(owned)
 
     async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
@@ -170,7 +171,7 @@ class Rebalance:
                 ),
             )
         await self._commit(reason)
-        self._dispatcher.give_up(owned)
+        self._dispatcher.release(owned)
         for lanes in self._lanes:
             lanes.cancel(owned)
         await self._wait_idle(owned, self._limits.grace)
@@ -197,10 +198,10 @@ class Rebalance:
         self.counts["redelivered_finished"] += finished
         self.counts["redelivered_running"] += running
 
-    def _close(self, owned: Collection[TopicPartition]) -> None:
+    def _discard(self, owned: Collection[TopicPartition]) -> None:
         self._dispatcher.forget(owned)
         for lanes in self._lanes:
-            self.counts["zombies"] += lanes.close(owned)
+            self.counts["zombies"] += lanes.discard(owned)
 
     def _abandon(self, owned: Collection[TopicPartition]) -> None:
         for lanes in self._lanes:

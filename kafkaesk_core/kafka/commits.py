@@ -74,11 +74,11 @@ class CommitClient:
         self._group = group
         self._node: int | None = None
         self._connecting: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._is_stopped = False
 
     def connect(self, node: int | None) -> None:
         """Connect to the coordinator beforehand: in an outage that blocks the whole client."""
-        if node is not None and node != self._node and not self._is_closed:
+        if node is not None and node != self._node and not self._is_stopped:
             self._node = node
             connecting = asyncio.create_task(self._connect(node))
             self._connecting.add(connecting)
@@ -88,12 +88,12 @@ class CommitClient:
         with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
             await self._client.ready(node, group=CONNECTION)
 
-    async def close(self) -> None:
-        """End what is being connected: what connects after the client's end stays open for ever.
+    async def stop_connecting(self) -> None:
+        """Let no connection be made: one that is made after the client's end stays open for ever.
 
         An assignment that arrives while the member stops connects no more.
         """
-        self._is_closed = True
+        self._is_stopped = True
         connecting = list(self._connecting)
         for task in connecting:
             task.cancel()

@@ -127,7 +127,7 @@ class GroupMember:
 
     async def _leave(self, consumer: AIOKafkaConsumer, timeout: float) -> None:
         if self._commits is not None:
-            await self._commits.close()
+            await self._commits.stop_connecting()
         # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
         # taken for ours.
         stopping = asyncio.create_task(consumer.stop())

@@ -43,7 +43,7 @@ async def test_nothing_connects_after_the_end() -> None:
     commits.connect(1)
     await asyncio.sleep(0)
 
-    await commits.close()
+    await commits.stop_connecting()
     commits.connect(2)
     client.answers.set()
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_a_coordinator_is_connected_to_once() -> None:
     await asyncio.sleep(0.01)
 
     assert client.connected == [1, 2]
-    await commits.close()
+    await commits.stop_connecting()
 
 
 @pytest.mark.rule_35
@@ -75,7 +75,7 @@ async def test_no_connection_to_a_coordinator_before_the_last_one_stays_in_the_m
     commits.connect(2)
     await asyncio.sleep(0)
 
-    await commits.close()
+    await commits.stop_connecting()
     client.answers.set()
     await asyncio.sleep(0.01)
 

@@ -9,8 +9,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.commits import OffsetCommitter
-from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
-from kafkaesk_core.consumer.group import Chains
+from kafkaesk_core.consumer.dispatch import HandlerPipeline
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.handlers import Binding
@@ -41,7 +40,9 @@ def pipeline_of(stream: str, tracker: OffsetTracker[TopicPartition]) -> HandlerP
     async def handle(message: Any) -> None: ...
 
     subscription = Subscription(stream, handler, "group", topics=[stream])
-    failures = ErrorPolicy(subscription, stopped=lambda _: None, blame=lambda _: None)
+    failures = ErrorPolicy(
+        subscription, report_failure=lambda _: None, raising_plugin=lambda _: None
+    )
     handling = MessageHandling(subscription, Binding(handle), tracker, failures, lambda *_: None)
     return HandlerPipeline(handling, Lanes(handling.run), Settings())
 
@@ -54,15 +55,19 @@ class Group:
         self.stored: list[dict[TopicPartition, int]] = []
         self.refused: set[TopicPartition] = set()
         pipelines = [pipeline_of(stream, self.tracker) for stream in ("a", "b")]
-        dispatcher = Dispatcher(
-            self.tracker, pipelines, stream_of=lambda topic: topic, max_bytes=1_000
+        subscriptions = [pipeline.handling.subscription for pipeline in pipelines]
+        self.commits = OffsetCommitter(
+            self.tracker,
+            self._send,
+            group="group",
+            timeout=1.0,
+            subscription_of=dict(zip(("a", "b"), subscriptions, strict=True)).__getitem__,
         )
-        self.commits = OffsetCommitter(self.tracker, self._send, group="group", timeout=1.0)
         registry: Any = Plugins()
         for plugin in plugins:
             registry.register(plugin)
         app: Any = None
-        Chains(pipelines, dispatcher, self.commits).compile(registry, app)
+        self.commits.compile(registry, app, subscriptions)
         self.tracker.assign([A, B])
         for partition in (A, B):
             epoch = self.tracker.register(partition, [0], now=0.0)

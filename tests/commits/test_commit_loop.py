@@ -12,9 +12,16 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.consumer.commits import CommitLoop, OffsetCommitter
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.router import Subscription
 from kafkaesk_testing import eventually
 
 A = TopicPartition("topic", 0)
+
+
+async def handle(data: bytes) -> None: ...
+
+
+SUBSCRIPTION = Subscription("topic", handle, "group", topics=["topic"])
 
 
 class Member:
@@ -42,6 +49,7 @@ class Group:
             self._send,
             group="group",
             timeout=1.0,
+            subscription_of=lambda _: SUBSCRIPTION,
             progress=lambda _: self.member.read,
         )
         self.commits.resume()

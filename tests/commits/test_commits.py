@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,11 +12,20 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.commits import CommitLoop, OffsetCommitter
 from kafkaesk_core.errors import CommitError
+from kafkaesk_core.hooks import hookimpl
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.offsets import OffsetTracker
+from kafkaesk_core.plugins.manager import Plugins
+from kafkaesk_core.router import Subscription
 from kafkaesk_testing import eventually
 
 A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
+
+
+async def handle(data: bytes) -> None: ...
+
+
+SUBSCRIPTION = Subscription("topic", handle, "group", topics=["topic"])
 
 
 class Broker:
@@ -50,10 +59,29 @@ def given(
             tracker.finish(partition, epoch, offset)
     broker = Broker()
     commits = OffsetCommitter(
-        tracker, broker, group="group", timeout=0.2, progress=lambda _: progress or {}
+        tracker,
+        broker,
+        group="group",
+        timeout=0.2,
+        subscription_of=lambda _: SUBSCRIPTION,
+        progress=lambda _: progress or {},
     )
     commits.resume()
     return commits, broker, tracker
+
+
+def put_around(commits: OffsetCommitter, layer: Callable[[Any, Any], Any]) -> None:
+    """Put one layer around all commits."""
+
+    class Plugin:
+        @hookimpl
+        async def wrap_commit(self, offsets: Any, call_next: Any) -> None:
+            await layer(offsets, call_next)
+
+    plugins = Plugins()
+    plugins.register(Plugin())
+    app: Any = None
+    commits.compile(plugins, app, [SUBSCRIPTION])
 
 
 async def test_what_is_done_is_sent_once() -> None:
@@ -202,10 +230,10 @@ async def test_only_one_commit_is_in_flight_and_waiting_ones_coalesce() -> None:
 async def test_a_layer_can_neither_run_ahead_nor_commit_what_is_not_owned() -> None:
     commits, broker, tracker = given()
 
-    async def greedy(offsets: Any, reason: str) -> None:
-        await commits.innermost({A: 99, TopicPartition("other", 0): 5})
+    async def greedy(offsets: Any, call_next: Any) -> None:
+        await call_next({A: 99, TopicPartition("other", 0): 5})
 
-    commits.layers = greedy
+    put_around(commits, greedy)
     await commits.commit("interval")
 
     assert broker.sent == [{A: 3}]
@@ -218,9 +246,9 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
 ) -> None:
     commits, broker, _ = given()
 
-    async def later(offsets: Any, reason: str) -> None: ...
+    async def later(offsets: Any, call_next: Any) -> None: ...
 
-    commits.layers = later
+    put_around(commits, later)
     await commits.commit("stop")
 
     assert broker.sent == []
@@ -233,10 +261,10 @@ async def test_a_layer_that_postpones_on_stop_is_told_and_counted(
 async def test_a_layer_that_hangs_is_bounded_by_commit_timeout() -> None:
     commits, _, tracker = given()
 
-    async def hang(offsets: Any, reason: str) -> None:
+    async def hang(offsets: Any, call_next: Any) -> None:
         await asyncio.sleep(60)
 
-    commits.layers = hang
+    put_around(commits, hang)
     with pytest.raises(CommitError, match="not finished"):
         await commits.commit("interval")
 
@@ -278,15 +306,15 @@ async def test_a_layer_that_sends_an_unanswered_commit_again_leaves_nothing_unco
     """Else the gaps behind it would count as records that their handler has not committed."""
     commits, broker, tracker = given(done=10)
 
-    async def again(offsets: Any, reason: str) -> None:
+    async def again(offsets: Any, call_next: Any) -> None:
         broker.is_silent = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.01):
-                await commits.innermost(offsets)
+                await call_next(offsets)
         broker.is_silent = False
-        await commits.innermost(offsets)
+        await call_next(offsets)
 
-    commits.layers = again
+    put_around(commits, again)
     await commits.commit("manual")
     tracker.advance(A, 0, 12)
 
@@ -301,7 +329,7 @@ async def test_a_stop_ends_the_commits_also_where_a_layer_swallows_its_cancellat
     commits._timeout = 60
     began = asyncio.Event()
 
-    async def swallow(offsets: Mapping[TopicPartition, int], reason: str) -> None:
+    async def swallow(offsets: Any, call_next: Any) -> None:
         if began.is_set():  # the next commit: none is to come
             raise asyncio.CancelledError
         began.set()
@@ -315,7 +343,7 @@ async def test_a_stop_ends_the_commits_also_where_a_layer_swallows_its_cancellat
             return {}
 
     member: Any = Member()
-    commits.layers = swallow
+    put_around(commits, swallow)
     loop = CommitLoop(commits, lambda: member, interval=0.01, only_gaps=False)
     running = asyncio.create_task(loop.run())
     await began.wait()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.dispatch import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedMessage, Holding
 from kafkaesk_core.consumer.handling import BatchHandling, ErrorPolicy
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
@@ -23,6 +23,7 @@ from kafkaesk_testing import eventually
 
 A = TopicPartition("topic", 0)
 Messages = Sequence[IncomingMessage]
+CallNext = Callable[[Messages], Awaitable[Any]]
 
 
 # --- gathering
@@ -129,7 +130,7 @@ async def test_a_drain_drops_a_batch_that_is_gathering() -> None:
     lanes.drain(["group"])
 
     assert await lanes.wait_idle(["group"], 0)
-    lanes.close(["group"])
+    lanes.discard(["group"])
     await asyncio.sleep(0.03)
     assert runs.batches == []
 
@@ -140,7 +141,7 @@ async def test_a_closed_partition_counts_a_running_batch_as_one_orphaned_run() -
     submit(lanes, 0, 1)
     await eventually(lambda: len(runs.ends) == 1)
 
-    assert lanes.close(["group"]) == 1
+    assert lanes.discard(["group"]) == 1
     submit(lanes, 2, 3)  # assigned again: waits for the orphaned run
     runs.ends[0].set_result(DONE)
     await eventually(lambda: len(runs.ends) == 2)
@@ -190,13 +191,15 @@ class Batch:
             subscription,
             BatchBinding(self._decode, handler),
             self.tracker,
-            ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda error: None),
+            ErrorPolicy(
+                subscription, report_failure=self.stopped.append, raising_plugin=lambda error: None
+            ),
             lambda outcome: self.finished.append((self.tracker.last_finished, outcome.kind)),
         )
         self.undecodable: set[int] = set()
         finish = self.tracker.finisher(A)
         batch = FetchedBatch(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
-        self.jobs = [FetchedMessage(self._record(n), batch) for n in range(count)]
+        self.fetched = [FetchedMessage(self._record(n), batch) for n in range(count)]
 
     @staticmethod
     def _record(offset: int) -> ConsumerRecord:
@@ -207,10 +210,14 @@ class Batch:
             raise ValueError(f"cannot decode {message.offset}")
         return int(message.value or b"")
 
+    def put_around(self, layer: Callable[[Messages, CallNext], Any]) -> None:
+        """Put a layer around the handler."""
+        self.handling.compile(lambda innermost: lambda messages: layer(messages, innermost))
+
     async def run(self) -> HandlerResult:
         """One turn, as the lane does it: what is kept stays."""
-        outcome = await self.handling.run(self.jobs)
-        self.jobs = [self.jobs[index] for index in outcome.kept]
+        outcome = await self.handling.run(self.fetched)
+        self.fetched = [self.fetched[index] for index in outcome.kept]
         return outcome
 
 
@@ -271,7 +278,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
 
     assert (outcome.kind, outcome.delay, outcome.kept) == ("retry", 2, (1, 2))
     assert batch.finished == [(0, "skip"), (3, "done")]
-    assert [(job.current_attempt or job).attempt for job in batch.jobs] == [2, 2]
+    assert [(first.current_attempt or first).attempt for first in batch.fetched] == [2, 2]
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
@@ -294,11 +301,11 @@ async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
 @pytest.mark.rule_21
 async def test_a_batch_whose_partition_was_given_up_decides_nothing() -> None:
     batch = Batch(raising(ConnectionError("instead of the cancellation")), on_error="skip")
-    batch.jobs[0].batch.holding.is_given_up = True
+    batch.fetched[0].batch.holding.is_released = True
 
     outcome = await batch.run()
 
-    assert (outcome.kind, outcome.kept) == ("given up", (0, 1, 2))
+    assert (outcome.kind, outcome.kept) == ("released", (0, 1, 2))
     assert batch.finished == []
     assert batch.handling.counts == {"given_up": 3}
 
@@ -364,7 +371,7 @@ async def test_what_cannot_be_decoded_fails_alone() -> None:
 
     first = await batch.run()
     assert (first.kind, first.delay, first.kept) == ("retry", 0, (1, 2))
-    assert batch.jobs[0].current_attempt is None, "it was not tried"
+    assert batch.fetched[0].current_attempt is None, "it was not tried"
     second = await batch.run()
     assert (second.kind, second.kept) == ("retry", (1,))
     assert await batch.run() == DONE
@@ -379,12 +386,11 @@ async def test_what_a_layer_leaves_out_is_skipped(caplog: pytest.LogCaptureFixtu
         got.append(data)
 
     batch = Batch(handle)
-    innermost = batch.handling.innermost
 
-    async def only_odd(messages: Messages) -> None:
-        await innermost([message for message in messages if message.offset % 2])
+    async def only_odd(messages: Messages, call_next: CallNext) -> None:
+        await call_next([message for message in messages if message.offset % 2])
 
-    batch.handling.layers = only_odd
+    batch.put_around(only_odd)
 
     with caplog.at_level(logging.WARNING):
         assert await batch.run() == DONE
@@ -395,12 +401,11 @@ async def test_what_a_layer_leaves_out_is_skipped(caplog: pytest.LogCaptureFixtu
 
 async def test_indexes_are_those_of_the_list_that_the_handler_was_given() -> None:
     batch = Batch(raising(BatchFailure({0: Retry(delay=0)})))
-    innermost = batch.handling.innermost
 
-    async def without_the_first(messages: Messages) -> None:
-        await innermost(messages[1:])
+    async def without_the_first(messages: Messages, call_next: CallNext) -> None:
+        await call_next(messages[1:])
 
-    batch.handling.layers = without_the_first
+    batch.put_around(without_the_first)
 
     outcome = await batch.run()
 
@@ -411,13 +416,12 @@ async def test_indexes_are_those_of_the_list_that_the_handler_was_given() -> Non
 @pytest.mark.d4
 async def test_a_layer_that_raises_after_the_handler_fails_the_batch() -> None:
     batch = Batch(raising())
-    innermost = batch.handling.innermost
 
-    async def broken(messages: Messages) -> None:
-        await innermost(messages)
+    async def broken(messages: Messages, call_next: CallNext) -> None:
+        await call_next(messages)
         raise RuntimeError("broken")
 
-    batch.handling.layers = broken
+    batch.put_around(broken)
 
     outcome = await batch.run()
 
@@ -428,11 +432,11 @@ async def test_a_layer_that_raises_after_the_handler_fails_the_batch() -> None:
 async def test_a_layer_may_name_messages() -> None:
     batch = Batch(raising())
 
-    async def refuse(messages: Messages) -> None:
-        await batch.handling.innermost(messages[:-1])
+    async def refuse(messages: Messages, call_next: CallNext) -> None:
+        await call_next(messages[:-1])
         raise BatchFailure({messages[-1]: Retry(delay=0)})
 
-    batch.handling.layers = refuse
+    batch.put_around(refuse)
 
     outcome = await batch.run()
 
@@ -483,13 +487,12 @@ async def test_a_layer_that_swallows_the_failure_of_a_decoding_ends_the_message(
     """Put off like those behind it, it would come first again, at once and for ever."""
     batch = Batch(raising())
     batch.undecodable = {0}
-    innermost = batch.handling.innermost
 
-    async def swallow(messages: Messages) -> None:
+    async def swallow(messages: Messages, call_next: CallNext) -> None:
         with contextlib.suppress(BatchFailure):
-            await innermost(messages)
+            await call_next(messages)
 
-    batch.handling.layers = swallow
+    batch.put_around(swallow)
 
     outcome = await batch.run()
 
@@ -501,22 +504,21 @@ async def test_a_layer_that_swallows_the_failure_of_a_decoding_ends_the_message(
 async def test_a_layer_that_raises_in_place_of_a_decoding_fails_the_message() -> None:
     batch = Batch(raising())
     batch.undecodable = {0}
-    innermost = batch.handling.innermost
 
-    async def translate(messages: Messages) -> None:
+    async def translate(messages: Messages, call_next: CallNext) -> None:
         try:
-            await innermost(messages)
+            await call_next(messages)
         except BatchFailure as failure:
             raise RuntimeError("translated") from failure
 
-    batch.handling.layers = translate
+    batch.put_around(translate)
 
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
     assert isinstance(outcome.error, RuntimeError)
-    assert batch.jobs[0].current_attempt is not None
-    assert batch.jobs[1].current_attempt is None, "it was not tried"
+    assert batch.fetched[0].current_attempt is not None
+    assert batch.fetched[1].current_attempt is None, "it was not tried"
 
 
 @pytest.mark.parametrize("is_left_out", [True, False])
@@ -529,15 +531,14 @@ async def test_a_layer_decides_anew_on_what_was_put_off(is_left_out: bool) -> No
     batch.undecodable = {1}
     await batch.run()
     assert batch.finished == [(0, "done")]
-    innermost = batch.handling.innermost
 
-    async def layer(messages: Messages) -> None:
+    async def layer(messages: Messages, call_next: CallNext) -> None:
         if not is_left_out:
             raise ConnectionError("the database is gone")
-        await innermost(messages[:1])
+        await call_next(messages[:1])
 
-    batch.handling.layers = layer
+    batch.put_around(layer)
     await batch.run()
 
     assert batch.finished[1:] == [(1, "skip"), (2, "skip")]
-    assert batch.jobs == []
+    assert batch.fetched == []

@@ -12,9 +12,9 @@ from kafkaesk_core.consumer.dispatch import (
     QUEUE_HIGH,
     READ_AHEAD,
     Dispatcher,
-    FetchedMessage,
     HandlerPipeline,
 )
+from kafkaesk_core.consumer.fetched import FetchedMessage
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Retry
 from kafkaesk_core.handlers import Binding
@@ -43,7 +43,9 @@ class Reading:
         async def handler(data: bytes) -> None: ...
 
         subscription = Subscription("id", handler, "group", pattern="*", ordering=ordering)
-        failures = ErrorPolicy(subscription, stopped=lambda _: None, blame=lambda _: None)
+        failures = ErrorPolicy(
+            subscription, report_failure=lambda _: None, raising_plugin=lambda _: None
+        )
         handling = MessageHandling(
             subscription, Binding(self._handle), self.tracker, failures, None
         )

@@ -10,7 +10,7 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.dispatch import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedMessage, Holding
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
@@ -32,7 +32,9 @@ class One:
         self.tracker.assign([PARTITION])
         epoch = self.tracker.register(PARTITION, [5], 0.0)
         self.stopped: list[Exception] = []
-        failures = ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda _: None)
+        failures = ErrorPolicy(
+            subscription, report_failure=self.stopped.append, raising_plugin=lambda _: None
+        )
         self.handling = MessageHandling(subscription, Binding(call), self.tracker, failures, None)
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())
         self.holding = Holding()
@@ -41,10 +43,10 @@ class One:
         batch = FetchedBatch(
             PARTITION, epoch, "stream", finish=finish, holding=self.holding, room=205.0
         )
-        self.job = FetchedMessage(record, batch)
+        self.message = FetchedMessage(record, batch)
 
     def run(self) -> Coroutine[Any, Any, HandlerResult]:
-        return self.handling.run([self.job])
+        return self.handling.run([self.message])
 
 
 @pytest.mark.f6
@@ -215,10 +217,10 @@ async def test_what_a_handler_makes_of_its_cancellation_decides_nothing(
     one = One(call, on_error)
     running = asyncio.create_task(one.run())
     await started.wait()
-    one.holding.is_given_up = True
+    one.holding.is_released = True
     running.cancel()
 
-    assert (await running).kind == "given up"
+    assert (await running).kind == "released"
     assert one.stopped == []
     assert one.tracker.watermark(PARTITION) == 5
     assert one.handling.counts == {"given_up": 1}

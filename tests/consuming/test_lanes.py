@@ -162,7 +162,7 @@ async def test_what_waits_for_a_retry_is_counted_until_its_turn() -> None:
     await lanes.stop(1)
 
 
-@pytest.mark.parametrize("ends", ["drain", "cancel", "close"])
+@pytest.mark.parametrize("ends", ["drain", "cancel", "discard"])
 async def test_what_is_given_up_waits_no_longer(ends: str) -> None:
     handler = Handler()
     lanes: Lanes[Item] = Lanes(in_turn(handler))
@@ -246,7 +246,7 @@ async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None
     submit(lanes, ("p", None, 1))
     await settle()
 
-    assert lanes.close(["p"]) == 1
+    assert lanes.discard(["p"]) == 1
     submit(lanes, ("p", None, 2))
     await settle()
     assert handler.started == [("p", None, 1)]
@@ -278,7 +278,7 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
     submit(lanes, ("p", None, 1))
     await settle()
     lanes.cancel(["p"])
-    lanes.close(["p"])
+    lanes.discard(["p"])
     submit(lanes, ("p", None, 2))
     await settle()
     assert started == [1]
@@ -444,7 +444,7 @@ class LanesMachine(RuleBasedStateMachine):
         group = data.draw(st.sampled_from(sorted(self.draining)))
         if is_cancelled:
             self.lanes.cancel([group])
-        self.lanes.close([group])
+        self.lanes.discard([group])
         del self.draining[group]
         self._settle()
 

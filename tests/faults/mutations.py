@@ -49,11 +49,11 @@ MUTATIONS = (
         "U2",
         "an offset may be committed before its handler has ended",
         "MessageHandling.run",
-        "await self.layers(message)",
+        "await self._layers(message)",
         """
         message.batch.finish(message.record.offset)
         message.is_closed = True
-        await self.layers(message)
+        await self._layers(message)
         """,
         tests=(HANDLING,),
     ),
@@ -187,7 +187,7 @@ MUTATIONS = (
     Mutation(
         "own 9",
         "a commit that was cancelled is taken for not stored",
-        "OffsetCommitter.innermost",
+        "OffsetCommitter._send_offsets",
         "self._offsets.mark_uncertain(clamped)",
         "",
         tests=(COMMITS,),

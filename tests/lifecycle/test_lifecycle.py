@@ -327,7 +327,7 @@ async def test_with_no_plugin_the_hot_path_calls_the_innermost_functions_themsel
         (pipeline,) = runtime.consumption.groups[0]._pipelines
 
         assert runtime.publish == runtime.publisher.send
-        assert pipeline.handling.layers is pipeline.handling.innermost
+        assert pipeline.handling._layers is pipeline.handling._innermost
 
         await kafkaesk_app.stop()
         await consuming

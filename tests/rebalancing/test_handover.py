@@ -11,7 +11,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.consumer.commits import OffsetCommitter
-from kafkaesk_core.consumer.dispatch import Dispatcher, FetchedMessage, HandlerPipeline
+from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
+from kafkaesk_core.consumer.fetched import FetchedMessage
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.consumer.membership import Positions
 from kafkaesk_core.consumer.polling import Polling
@@ -61,7 +62,9 @@ class Engine:
             subscription,
             Binding(self._handle),
             self.tracker,
-            ErrorPolicy(subscription, stopped=self.stopped.append, blame=lambda error: None),
+            ErrorPolicy(
+                subscription, report_failure=self.stopped.append, raising_plugin=lambda error: None
+            ),
             None,
         )
         self.lanes: Lanes[FetchedMessage] = Lanes(self.handling.run)
@@ -76,7 +79,8 @@ class Engine:
             self._send,
             group="group",
             timeout=1.0,
-            lost=lambda: self.dispatcher.give_up(list(self.tracker)),
+            subscription_of=lambda _: subscription,
+            lost=lambda: self.dispatcher.release(list(self.tracker)),
         )
         self.rebalance = Rebalance(
             "group",
@@ -225,7 +229,7 @@ async def test_a_handler_that_turns_its_cancellation_into_an_error_fails_nothing
         except asyncio.CancelledError:
             raise ConnectionError("the database went away") from None
 
-    engine.handling.layers = translate
+    engine.handling.compile(lambda _: translate)
     engine.rebalance.assigned(frozenset([A]))
     engine.take(A, 0, 1)
     await eventually(lambda: engine.lanes.running)
@@ -236,7 +240,7 @@ async def test_a_handler_that_turns_its_cancellation_into_an_error_fails_nothing
     assert engine.stopped == []
     assert engine.committed == []
     assert engine.handling.counts["skip"] == 0
-    engine.handling.layers = engine.handling.innermost
+    engine.handling.compile(lambda innermost: innermost)
     engine.release.set()
     engine.rebalance.assigned(frozenset([A]))
     engine.take(A, 0, 1)
@@ -260,7 +264,7 @@ async def test_a_commit_in_flight_is_finished_by_a_handover(
         await engine.commits.commit("manual")
         engine.handled.append(message.offset)
 
-    engine.handling.layers = commit_by_hand
+    engine.handling.compile(lambda _: commit_by_hand)
     engine.rebalance.assigned(frozenset([A]))
     engine.take(A, 0)
     await eventually(lambda: engine.committed)
@@ -324,7 +328,7 @@ async def test_a_commit_that_comes_too_late_is_no_failure_of_its_record() -> Non
             told.append(error)
             raise RuntimeError("cannot go on") from error
 
-    engine.handling.layers = commit_by_hand
+    engine.handling.compile(lambda _: commit_by_hand)
     engine.rebalance.assigned(frozenset([A]))
     engine.take(A, 0)
     await eventually(lambda: engine.handling.counts["given_up"])
@@ -368,7 +372,7 @@ async def test_an_orphaned_completion_changes_nothing_after_the_partition_came_b
             except asyncio.CancelledError:
                 continue
 
-    engine.handling.layers = ignore_cancellation
+    engine.handling.compile(lambda _: ignore_cancellation)
     engine.rebalance.assigned(frozenset([A]))
     engine.take(A, 0)
     await eventually(lambda: engine.lanes.running)
@@ -614,13 +618,13 @@ async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_begun_
             with contextlib.suppress(asyncio.CancelledError):
                 await stubborn.wait()
 
-    handle, engine.handling.layers = engine.handling.layers, ignore_cancellation
+    engine.handling.compile(lambda _: ignore_cancellation)
     engine.rebalance.assigned(frozenset({A}))
     engine.take(A, 5)
     await eventually(lambda: engine.lanes.running)
 
     await positions(engine, member).reset({A: 6}, timeout=1.0)
-    engine.handling.layers = handle
+    engine.handling.compile(lambda innermost: innermost)
     engine.release.set()
     engine.take(A, 0, 1)
 
@@ -657,7 +661,7 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
             message.is_closed = True
             raise Retry(delay=0)
 
-    engine.handling.layers = commits_first
+    engine.handling.compile(lambda _: commits_first)
     engine.rebalance.assigned(frozenset({A}))
     engine.take(A, 0)
     await engine.lanes.wait_idle([A], 1.0)
@@ -724,7 +728,7 @@ async def test_an_error_of_the_client_out_of_a_handler_skips_no_record(
             raise error("of the handler's own client")
 
     for engine in (stopping, retrying):
-        engine.handling.layers = fail_once
+        engine.handling.compile(lambda _: fail_once)
         engine.rebalance.assigned(frozenset([A]))
     stopping.take(A, 0, 1)
     await eventually(lambda: stopping.stopped)
@@ -753,7 +757,7 @@ async def test_a_handler_that_ignores_its_cancellation_holds_up_only_its_partiti
                 continue
         handled.append(TopicPartition(message.topic, message.partition))
 
-    engine.handling.layers = ignore_cancellation
+    engine.handling.compile(lambda _: ignore_cancellation)
     engine.rebalance.assigned(frozenset([A, B]))
     engine.take(A, 0, 1)
     engine.take(B, 0, 1)

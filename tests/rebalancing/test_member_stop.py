@@ -62,7 +62,7 @@ async def test_a_stop_waits_for_a_member_that_is_being_replaced() -> None:
         topics=Topics("", None, create_on_use=True),
         settings=Settings(),
         servers=[],
-        blame=nothing,
+        raising_plugin=nothing,
         on_finished=nothing,
     )
 

@@ -68,9 +68,9 @@ async def test_a_replacement_ends_at_whichever_step_the_stop_comes(steps: int) -
     for _ in range(steps):
         await asyncio.sleep(0)
 
-    membership.close()
+    membership.begin_leaving()
     replacing.cancel()
-    await membership.stop(1.0)
+    await membership.leave(1.0)
     await asyncio.wait([replacing])
 
     # A member that was being started when it was stopped ends by itself.
@@ -90,7 +90,7 @@ async def test_a_pause_between_two_members_ends_with_the_stop() -> None:
     replacing = asyncio.create_task(membership.replace(broken()))
     await asyncio.sleep(0.05)
 
-    membership.close()
+    membership.begin_leaving()
 
     async with asyncio.timeout(1):
         await replacing
