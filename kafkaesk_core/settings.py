@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -22,9 +22,11 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError, from_json
 
-from .client_options import ClientOptions
 from .errors import ConfigurationError, NotConfiguredError
 from .topic_names import LONGEST, TOPIC_NAME_RULE, invalid_character
+
+if TYPE_CHECKING:
+    from .client_options import ClientOptions
 
 __all__ = [
     "PluginChoice",
@@ -207,6 +209,9 @@ class Settings(BaseModel):
     @property
     def client(self) -> ClientOptions:
         """`kafka_settings`, checked and assigned to the clients."""
+        # It loads aiokafka, which `kafkaesk --help` does not need.
+        from .client_options import ClientOptions
+
         return ClientOptions(self.kafka_settings)
 
     def over(self, kafka_settings: Mapping[str, Any]) -> Settings:

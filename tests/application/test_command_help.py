@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,15 @@ def test_a_command_that_cannot_be_loaded_does_not_end_the_help(
     monkeypatch.syspath_prepend(str(tmp_path))
 
     assert re.search(r"broken +cannot be loaded: ModuleNotFoundError", help_text())
+
+
+def test_the_help_loads_neither_the_kafka_client_nor_the_engine() -> None:
+    """They cost more time than all the rest of `kafkaesk --help`."""
+    code = "import sys, kafkaesk_core.cli; print(*sorted(sys.modules))"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+    assert {"click", "pydantic", "kafkaesk_core.settings"} <= set(loaded)
+    assert {"aiokafka", "kafkaesk_core.application"}.isdisjoint(loaded)
