@@ -180,7 +180,7 @@ class _Signals:
         self._timeout = app.settings.shutdown_timeout
         self.work: asyncio.Task[None]
         self.has_cancelled = False
-        self.is_ending = False  # by itself: there is nothing to stop any more
+        self.is_ending = False  # consuming has ended
         self.shutdown: Shutdown | None = None
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -214,9 +214,14 @@ class _Signals:
         logger.info("%s: stopping; send it again to exit now", number.name)
         if self._app.is_consuming:
             self._stopping = asyncio.get_running_loop().create_task(self._app.stop())
-        elif not self.is_ending:
+        elif not self._ends_by_itself():
             self.has_cancelled = True
             self.work.cancel()
+
+    def _ends_by_itself(self) -> bool:
+        """Whether there is nothing to stop: consuming has ended, or a failed start is undone."""
+        shutdown = self._app.shutdown
+        return self.is_ending or (shutdown is not None and shutdown.is_running)
 
     def seconds_left(self) -> float:
         """What is left of `shutdown_timeout`."""

@@ -74,8 +74,14 @@ class Runtime:
         """
         try:
             await self._start()
-        except BaseException:
-            await self.stop()
+        except BaseException as error:
+            try:
+                await self.stop()
+            except asyncio.CancelledError:
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                # A caller that cancels a start that has failed still learns why it failed.
+                raise error  # noqa: B904
             raise
 
     async def _start(self) -> None:

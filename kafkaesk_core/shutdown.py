@@ -61,6 +61,11 @@ class Shutdown:
         if self._users == 0:
             self._spent += self._loop.time() - self._resumed_at
 
+    @property
+    def is_running(self) -> bool:
+        """Whether something is being stopped now."""
+        return self._users > 0
+
     def left(self, phase: Phase) -> float:
         """Seconds that this phase may still take, 0 or more."""
         running = self._loop.time() - self._resumed_at if self._users else 0.0

@@ -108,6 +108,7 @@ class GroupConsumer:
         )
         self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         self._rebalance = self._new_rebalance()
+        self._positions = self._new_positions()
         self.health = self._new_health()
         self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,30 +144,33 @@ class GroupConsumer:
             self._dispatcher,
             self._commits,
             self._rebalance,
+            self._positions,
             self._pipelines,
             lambda: self._membership.member,
         )
 
-    def _new_polling(self) -> Polling:
+    def _new_positions(self) -> Positions:
         client = self._settings.client
-        positions = Positions(
+        return Positions(
             lambda: self._membership.member,
             self._offsets,
             group=self.group,
             policy=client.auto_offset_reset,
+            timeout=client.number("request_timeout_ms") / 1000,
             new_partitions=self._new_partitions,
             forget=lambda partition: self._rebalance.forget([partition]),
             owes=self._commit_loop.hurry,
         )
+
+    def _new_polling(self) -> Polling:
         return Polling(
             self._membership,
             self._offsets,
             self._dispatcher,
             self._rebalance,
-            positions,
+            self._positions,
             self._new_partitions,
             self.health,
-            request_timeout=client.number("request_timeout_ms") / 1000,
         )
 
     def _new_pipeline(

@@ -17,7 +17,7 @@ from kafkaesk_core.topics import Topics
 
 from .commits import OffsetCommitter
 from .dispatch import Dispatcher, HandlerPipeline
-from .membership import Membership
+from .membership import Membership, Positions
 from .rebalance import Rebalance
 
 __all__ = ["Freshness", "GroupHealth", "HealthTicker"]
@@ -79,6 +79,7 @@ class GroupHealth:
         dispatcher: Dispatcher,
         commits: OffsetCommitter,
         rebalance: Rebalance,
+        positions: Positions,
         pipelines: Sequence[HandlerPipeline],
         member: Callable[[], GroupMember],
     ) -> None:
@@ -87,6 +88,7 @@ class GroupHealth:
         self._dispatcher = dispatcher
         self._commits = commits
         self._rebalance = rebalance
+        self._positions = positions
         self._pipelines = pipelines
         self._member = member
         self._clock = asyncio.get_running_loop().time
@@ -169,6 +171,7 @@ class GroupHealth:
             hindrances.append("waiting for partitions (joining, or a rebalance)")
         if self._trouble:
             hindrances.append(self._trouble)
+        hindrances += self._positions.problems
         if self._commits.last_error:
             hindrances.append(f"the last commit failed: {self._commits.last_error}")
         hindrances += self._awaited
@@ -225,6 +228,7 @@ class GroupHealth:
         counts: Counter[str] = Counter(stale_completions=self._offsets.stale_completions)
         counts.update(self._commits.counts)
         counts.update(self._rebalance.counts)
+        counts.update({f"positions_{name}": n for name, n in self._positions.counts.items()})
         for pipeline in self._pipelines:
             counts.update(pipeline.handling.counts)
         return GroupStatus(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import BrokerError, BrokerUnreachableError, KafkaeskError, NotRunningError
@@ -25,8 +26,11 @@ __all__ = ["CLOSE_TIMEOUT", "LEAVE_TIMEOUT", "Membership", "Positions"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 LEAVE_TIMEOUT, CLOSE_TIMEOUT = 3.0, 5.0
+LOOKUP_PAUSE = 0.5
 PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
 """Seconds before each new member; after the last one the application stops."""
+
+Epochs = Mapping[TopicPartition, int]
 
 
 class Membership:
@@ -132,8 +136,9 @@ class Membership:
 class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and logged.
 
-    `forget` drops what is queued or running of a partition that jumps back; `owes` is called when
-    the group is to commit where it starts.
+    The brokers are asked in a task, for `timeout` seconds at most, and again after a pause: other
+    partitions are read meanwhile. `forget` drops what is queued or running of a partition that
+    jumps back; `owes` is called when the group is to commit the offset that it starts at.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Positions:
         *,
         group: str,
         policy: str,
+        timeout: float,
         new_partitions: NewPartitions,
         forget: Callable[[TopicPartition], None],
         owes: Callable[[], None],
@@ -151,45 +157,109 @@ class Positions:
         self._offsets = offsets
         self._group = group
         self._policy = policy
+        self._timeout = timeout
         self._new_partitions = new_partitions
         self._forget = forget
         self._owes = owes
+        self._lookups: dict[asyncio.Task[None], Epochs] = {}
+        self._failures: dict[tuple[TopicPartition, int], str] = {}
+        self._defect: BaseException | None = None
         self.counts: Counter[str] = Counter()
 
-    async def reset(self, missing: Mapping[TopicPartition, int | None], *, timeout: float) -> None:
-        """Move partitions to the policy's position; the value is the offset that is out of range.
+    def reset(self, missing: Mapping[TopicPartition, int | None]) -> None:
+        """Look for the policy's positions; the value is the offset that is out of range.
 
         Raises:
             BrokerError: the policy is "none".
-            TimeoutError: the broker did not answer in time.
         """
-        epochs = {tp: self._offsets.epoch(tp) for tp in missing if tp in self._offsets}
+        epochs = {tp: e for tp in missing if (e := self._offsets.epoch(tp)) is not None}
         if not epochs:
             return
         if self._policy == "none":
             raise BrokerError(self._refusal(missing))
         self._new_partitions.begin()
-        found = await self._find(epochs, missing, timeout)
+        lookup = asyncio.create_task(self._reset(epochs, missing))
+        self._lookups[lookup] = epochs
+        lookup.add_done_callback(self._end_lookup)
+
+    def leave_out_unknown(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """The partitions whose positions are not being looked up.
+
+        Raises:
+            BaseException: what a lookup raised that was no answer, and no silence, of a broker.
+        """
+        if self._defect is not None:
+            raise self._defect
+        if not self._lookups:
+            return partitions
+        unknown = {place for epochs in self._lookups.values() for place in epochs.items()}
+        return [tp for tp in partitions if (tp, self._offsets.epoch(tp)) not in unknown]
+
+    @property
+    def problems(self) -> list[str]:
+        """The partitions whose positions could not be found yet, and why."""
+        return [text for (tp, epoch), text in self._failures.items() if self._is_in(tp, epoch)]
+
+    async def stop(self) -> None:
+        """End all lookups."""
+        lookups = list(self._lookups)
+        for lookup in lookups:
+            lookup.cancel()
+        if lookups:
+            await asyncio.wait(lookups)
+
+    def _is_in(self, partition: TopicPartition, epoch: int) -> bool:
+        return self._offsets.epoch(partition) == epoch
+
+    def _end_lookup(self, lookup: asyncio.Task[None]) -> None:
+        epochs = self._lookups.pop(lookup)
+        error = None if lookup.cancelled() else lookup.exception()
+        # Of partitions that were revoked meanwhile an error says nothing: the client was stopped.
+        if error is not None and any(self._is_in(*place) for place in epochs.items()):
+            self._defect = error
+
+    async def _reset(self, epochs: Epochs, missing: Mapping[TopicPartition, int | None]) -> None:
+        try:
+            found = await self._find(epochs, missing)
+        except TimeoutError:
+            await self._note_failure(epochs, f"no answer within {self._timeout:g} s")
+            return
+        except KafkaError as error:
+            await self._note_failure(epochs, repr(error))
+            return
         for partition, epoch in epochs.items():
-            is_ours = self._offsets.epoch(partition) == epoch
-            if is_ours and self._member().is_assigned(partition) and partition in found:
-                self._move(partition, missing[partition], found[partition])
+            self._failures.pop((partition, epoch), None)
+            member, lost = self._member(), missing[partition]
+            is_ours = self._is_in(partition, epoch) and member.is_assigned(partition)
+            # The position differs where somebody has sought another one with the client meanwhile.
+            if is_ours and partition in found and member.position(partition) == lost:
+                self._move(partition, lost, found[partition])
+
+    async def _note_failure(self, epochs: Epochs, why: str) -> None:
+        """Log a failure once, and let its partitions wait a little before they are tried again."""
+        self._failures = {
+            place: text for place, text in self._failures.items() if self._is_in(*place)
+        }
+        for partition, epoch in epochs.items():
+            name = f"{partition.topic}[{partition.partition}]"
+            text = f"cannot find the offset to start {name} from: {why}"
+            if self._is_in(partition, epoch) and self._failures.get((partition, epoch)) != text:
+                self._failures[partition, epoch] = text
+                logger.warning("group %s: %s; trying again", self._group, text)
+        await asyncio.sleep(min(LOOKUP_PAUSE, self._timeout))
 
     async def _find(
-        self,
-        partitions: Iterable[TopicPartition],
-        missing: Mapping[TopicPartition, int | None],
-        timeout: float,
+        self, epochs: Epochs, missing: Mapping[TopicPartition, int | None]
     ) -> dict[TopicPartition, int]:
-        """The offsets to go on from; what was created meanwhile is read from the beginning."""
+        """The offsets to continue from; what was created meanwhile is read from the beginning."""
         by_end: dict[bool, list[TopicPartition]] = {}
-        for partition in partitions:
+        for partition in epochs:
             is_new = missing[partition] is None and self._new_partitions.is_new(partition)
             at_end = self._policy == "latest" and not is_new
             by_end.setdefault(at_end, []).append(partition)
         found: dict[TopicPartition, int] = {}
         for at_end, several in by_end.items():
-            found |= await self._member().offsets(several, at_end=at_end, timeout=timeout)
+            found |= await self._member().offsets(several, at_end=at_end, timeout=self._timeout)
         return found
 
     def _move(self, partition: TopicPartition, lost: int | None, offset: int) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
-from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
@@ -44,8 +42,6 @@ class Polling:
         positions: Positions,
         new_partitions: NewPartitions,
         health: GroupHealth,
-        *,
-        request_timeout: float,
     ) -> None:
         self._membership = membership
         self._offsets = offsets
@@ -54,7 +50,6 @@ class Polling:
         self._positions = positions
         self._new_partitions = new_partitions
         self._health = health
-        self._request_timeout = request_timeout
         self.is_ended = False
         """To be set before it is cancelled: the client, or asyncio below 3.12, may swallow that."""
 
@@ -64,12 +59,19 @@ class Polling:
         Raises:
             KafkaeskError: an error that no further poll would fix.
         """
+        try:
+            await self._run()
+        finally:
+            await self._positions.stop()
+
+    async def _run(self) -> None:
         pause = FULL_PAUSE
         while not self.is_ended:
             try:
                 took = await self._poll()
             except PositionsMissing as missing:
-                await self._reset(missing.partitions)
+                self._positions.reset(missing.partitions)
+                await asyncio.sleep(0)
             except MemberBroken as broken:
                 self._health.report_trouble(str(self._membership.reason(broken)))
                 is_lost = not self._membership.member.is_stable
@@ -90,7 +92,7 @@ class Polling:
 
     async def _poll(self) -> bool:
         member = self._membership.member
-        wanted = self._dispatcher.wanted()
+        wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())
         timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
         if wanted and len(wanted) < len(self._offsets):
             timeout_ms = HELD_BACK_POLL_MS
@@ -111,10 +113,3 @@ class Polling:
                 # The client has the new assignment, the callback has not run yet: read them again.
                 member.seek(partition, records[0].offset)
         return bool(batch)
-
-    async def _reset(self, missing: Mapping[TopicPartition, int | None]) -> None:
-        try:
-            await self._positions.reset(missing, timeout=self._request_timeout)
-        except (TimeoutError, KafkaError) as error:
-            self._health.report_trouble(f"cannot find offsets to start from: {error!r}")
-            await asyncio.sleep(ERROR_PAUSE)

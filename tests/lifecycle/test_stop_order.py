@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kafkaesk_core import Application, HandlerError, run_app
+from kafkaesk_core import Application, ConfigurationError, HandlerError, hookimpl, run_app
 from kafkaesk_core.publisher.publisher import Undelivered
 from kafkaesk_core.runtime import Runtime
 from kafkaesk_core.settings import Settings
@@ -203,3 +208,91 @@ async def test_a_signal_to_what_ends_by_itself_interrupts_nothing() -> None:
         await run_app(app)
 
     assert finalized == ["all of it"]
+
+
+def app_whose_start_fails(undone: list[str], in_between: Any) -> Application:
+    """Its initialize handler raises; `in_between` is called while the start is being undone."""
+
+    class Plugin:
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self, app: Any) -> AsyncIterator[None]:
+            yield
+            in_between()
+            await asyncio.sleep(0.1)  # what was called is seen in a later step
+            undone.append("all of it")
+
+    async def initialize() -> None:
+        raise ConfigurationError("the start has failed")
+
+    app = Application("embedded://", plugins=[Plugin()], entry_points=False)
+    app.on("initialize", initialize)
+    return app
+
+
+@pytest.mark.rule_38
+async def test_a_signal_while_a_failed_start_is_undone_interrupts_nothing() -> None:
+    """It cancelled the undoing, and the failure went with it: the exit code was 0."""
+    undone: list[str] = []
+    app = app_whose_start_fails(undone, lambda: signal.raise_signal(signal.SIGTERM))
+
+    with pytest.raises(ConfigurationError, match="the start has failed"):
+        await run_app(app)
+
+    assert undone == ["all of it"]
+
+
+@pytest.mark.rule_38
+async def test_a_failed_start_that_is_cancelled_while_it_is_undone_says_why_it_failed() -> None:
+    undone: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+    app = app_whose_start_fails(undone, lambda: tasks[0].cancel())
+    tasks.append(asyncio.create_task(app.initialize()))
+
+    with pytest.raises(ConfigurationError, match="the start has failed"):
+        await tasks[0]
+
+    assert app.status().state == "stopped"
+
+
+@pytest.mark.rule_38
+@pytest.mark.parametrize("is_command", [False, True], ids=["run", "kafkaesk"])
+def test_a_signal_while_a_failed_start_is_undone_leaves_the_exit_code(
+    is_command: bool, tmp_path: Path
+) -> None:
+    service = tmp_path / "failing.py"
+    service.write_text(FAILING)
+    command = [sys.executable, str(service)]
+    if is_command:
+        command = [sys.executable, "-m", "kafkaesk_core", "failing:app"]
+
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == (2 if is_command else 1)
+    assert "the start has failed" in ended.stderr
+
+
+FAILING = """
+import asyncio, signal
+from contextlib import asynccontextmanager
+from kafkaesk_core import Application, ConfigurationError, hookimpl, run
+
+class Plugin:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app):
+        yield
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.1)
+
+async def initialize():
+    raise ConfigurationError("the start has failed")
+
+app = Application("embedded://", plugins=[Plugin()], entry_points=False)
+app.on("initialize", initialize)
+
+if __name__ == "__main__":
+    run(app)
+"""

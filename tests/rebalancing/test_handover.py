@@ -20,7 +20,7 @@ from kafkaesk_core.consumer.rebalance import Limits, Rebalance
 from kafkaesk_core.errors import CommitError, HandlerError, Retry
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.kafka.commits import CommitResult
-from kafkaesk_core.kafka.consumer import MemberBroken
+from kafkaesk_core.kafka.consumer import MemberBroken, PositionsMissing
 from kafkaesk_core.kafka.errors import known_errors
 from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
@@ -126,6 +126,7 @@ class Member:
         self.sought: list[tuple[TopicPartition, int]] = []
         self.polled: list[list[TopicPartition]] = []
         self.first, self.end = 0, 7  # offsets in the log
+        self.positions: dict[TopicPartition, int] = {}
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -139,6 +140,9 @@ class Member:
         self, partitions: list[TopicPartition], *, at_end: bool, timeout: float
     ) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, self.end if at_end else self.first)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        return self.positions.get(partition)
 
     def partitions(self) -> frozenset[TopicPartition]:
         return frozenset(self.assigned)
@@ -176,7 +180,7 @@ class Membership:
         await asyncio.sleep(60)
 
 
-def polling(engine: Engine, member: Member) -> Polling:
+def polling(engine: Engine, member: Member, *, timeout: float = 1.0) -> Polling:
     membership: Any = Membership(member)
     health: Any = GroupHealth()
     return Polling(
@@ -184,10 +188,9 @@ def polling(engine: Engine, member: Member) -> Polling:
         engine.tracker,
         engine.dispatcher,
         engine.rebalance,
+        positions(engine, member, timeout=timeout),
         health,
         health,
-        health,
-        request_timeout=1.0,
     )
 
 
@@ -544,17 +547,29 @@ async def test_a_partition_that_the_coordinator_does_not_know_yet_is_read_on() -
     assert engine.dispatcher.buffered_bytes == 0
 
 
-def positions(engine: Engine, member: Member, policy: str = "earliest") -> Positions:
+def positions(
+    engine: Engine, member: Member, policy: str = "earliest", *, timeout: float = 1.0
+) -> Positions:
     untyped: Any = member
     return Positions(
         lambda: untyped,
         engine.tracker,
         group="group",
         policy=policy,
+        timeout=timeout,
         new_partitions=NewPartitions(member.partitions),
         forget=lambda partition: engine.rebalance.forget([partition]),
         owes=lambda: engine.owed.append(engine.tracker.propose()),
     )
+
+
+async def reset(
+    positions: Positions, member: Member, missing: dict[TopicPartition, int | None]
+) -> None:
+    """Reset positions, and wait for the brokers' answers."""
+    member.positions = {tp: offset for tp, offset in missing.items() if offset is not None}
+    positions.reset(missing)
+    await eventually(lambda: positions.leave_out_unknown(list(missing)) == list(missing))
 
 
 @pytest.mark.rule_2
@@ -565,7 +580,6 @@ async def test_a_seek_back_with_the_client_is_followed(caplog: Any) -> None:
     engine.rebalance.assigned(frozenset([A]))
     engine.release.set()
     work = polling(engine, member)
-    work._positions = positions(engine, member)
 
     await run_until(work, lambda: 2 in engine.handled)
     await engine.commits.commit("interval")
@@ -581,7 +595,7 @@ async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> N
     await asyncio.sleep(0)
     member.first = 10
 
-    await positions(engine, member).reset({A: 3}, timeout=1.0)
+    await reset(positions(engine, member), member, {A: 3})
     engine.take(A, 10)
     engine.release.set()
     await eventually(lambda: engine.handled == [0, 1, 2, 10])
@@ -602,7 +616,7 @@ async def test_where_a_group_goes_on_after_its_offset_expired_is_committed(
     engine.rebalance.assigned(frozenset({A}))
     member.first = 5
 
-    await positions(engine, member, policy).reset({A: 4}, timeout=1.0)
+    await reset(positions(engine, member, policy), member, {A: 4})
 
     assert member.sought == [(A, offset)]
     assert engine.owed == [{A: offset}]
@@ -623,7 +637,7 @@ async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_begun_
     engine.take(A, 5)
     await eventually(lambda: engine.lanes.running)
 
-    await positions(engine, member).reset({A: 6}, timeout=1.0)
+    await reset(positions(engine, member), member, {A: 6})
     engine.handling.compile(lambda innermost: innermost)
     engine.release.set()
     engine.take(A, 0, 1)
@@ -643,7 +657,7 @@ async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     await asyncio.sleep(0)
     member.first = 2
 
-    await positions(engine, member).reset({A: 7}, timeout=1.0)
+    await reset(positions(engine, member), member, {A: 7})
     engine.take(A, 2)
     engine.release.set()
     await eventually(lambda: engine.handled == [2])
@@ -671,6 +685,110 @@ async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_b
     assert engine.tracker.stale_completions == 0
 
 
+class SlowLeader(Member):
+    """The broker that leads A answers no question about its offsets, until it is back."""
+
+    def __init__(self) -> None:
+        super().__init__({B: [record(B, 0)]}, {B: [record(B, 1)]})
+        self.is_back = False
+        self.asked = 0
+
+    async def poll(self, partitions: Any, **options: Any) -> Any:
+        if A in partitions and A not in self.positions:
+            raise PositionsMissing({A: None})
+        return await super().poll(partitions, **options)
+
+    async def offsets(
+        self, partitions: list[TopicPartition], *, at_end: bool, timeout: float
+    ) -> dict[TopicPartition, int]:
+        self.asked += 1
+        if not self.is_back:
+            async with asyncio.timeout(timeout):
+                await asyncio.sleep(60)
+        return await super().offsets(partitions, at_end=at_end, timeout=timeout)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        super().seek(partition, offset)
+        self.positions[partition] = offset
+
+
+@pytest.mark.rule_24
+async def test_a_partition_whose_position_is_looked_up_keeps_no_other_from_being_read() -> None:
+    """All of them waited, for as long as a request may take."""
+    engine, member = Engine(), SlowLeader()
+    engine.rebalance.assigned(frozenset({A, B}))
+    engine.release.set()
+    work = polling(engine, member, timeout=60)
+
+    await run_until(work, lambda: engine.handled == [0, 1])
+
+    assert member.sought == []
+    assert member.asked == 1, "one question at a time"
+    assert work._positions._lookups == {}, "the stop ends it"
+
+
+@pytest.mark.rule_38
+async def test_a_position_that_cannot_be_looked_up_is_reported_once_and_looked_up_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, member = Engine(), SlowLeader()
+    engine.rebalance.assigned(frozenset({A, B}))
+    work = polling(engine, member, timeout=0.01)
+    task = asyncio.create_task(work.run())
+
+    await eventually(lambda: member.asked > 2)
+
+    text = "cannot find the offset to start topic[0] from: no answer within 0.01 s"
+    assert work._positions.problems == [text]
+    assert caplog.text.count(f"group group: {text}; trying again") == 1
+    member.is_back = True
+    await eventually(lambda: member.sought == [(A, 0)])
+    assert work._positions.problems == []
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_lookup_changes_nothing_of_a_partition_that_was_assigned_again() -> None:
+    engine, member = Engine(), SlowLeader()
+    engine.rebalance.assigned(frozenset({A}))
+    of_a = positions(engine, member, timeout=0.05)
+    of_a.reset({A: None})
+    assert of_a.leave_out_unknown([A]) == []
+
+    engine.rebalance.assigned(frozenset({A}))
+
+    assert of_a.leave_out_unknown([A]) == [A]
+    await eventually(lambda: not of_a._lookups)
+    assert of_a.problems == []
+    assert member.sought == []
+
+
+async def test_a_lookup_gives_way_to_a_seek_with_the_client() -> None:
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    of_a = positions(engine, member)
+    of_a.reset({A: None})
+    member.positions[A] = 5
+
+    await eventually(lambda: not of_a._lookups)
+
+    assert member.sought == []
+
+
+async def test_an_error_of_a_lookup_that_is_no_answer_ends_the_polling() -> None:
+    class Defective(SlowLeader):
+        async def offsets(
+            self, partitions: list[TopicPartition], *, at_end: bool, timeout: float
+        ) -> dict[TopicPartition, int]:
+            raise RuntimeError("a defect")
+
+    engine, member = Engine(), Defective()
+    engine.rebalance.assigned(frozenset({A, B}))
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(polling(engine, member).run(), 5)
+
+
 @pytest.mark.rule_25
 async def test_what_is_created_while_we_consume_is_read_from_the_beginning() -> None:
     """Also with "latest": what was published before we noticed it would be skipped."""
@@ -678,11 +796,11 @@ async def test_what_is_created_while_we_consume_is_read_from_the_beginning() -> 
     member.assigned = {A}
     latest = positions(engine, member, "latest")
     engine.rebalance.assigned(frozenset({A}))
-    await latest.reset({A: None}, timeout=1.0)
+    await reset(latest, member, {A: None})
     member.assigned = {A, B}
     engine.rebalance.assigned(frozenset({A, B}))
 
-    await latest.reset({A: None, B: None}, timeout=1.0)
+    await reset(latest, member, {A: None, B: None})
 
     assert member.sought == [(A, 7), (A, 7), (B, 0)]
     assert engine.tracker.propose() == {A: 7, B: 0}, "a restart must find them"
