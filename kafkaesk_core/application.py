@@ -323,7 +323,11 @@ class Application(Router):
         )
         delivery = runtime.offer(message)
         if delivery is None:
-            delivery = await runtime.publish(message)
+            try:
+                delivery = await runtime.publish(message)
+            except Exception as error:
+                self.plugins.note_raiser(error)
+                raise
         return delivery or self._raise_no_result()
 
     async def publish_and_wait(
@@ -393,7 +397,11 @@ class Application(Router):
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
                 delivery = runtime.offer(message)
                 if delivery is None:
-                    delivery = await runtime.publish(message)
+                    try:
+                        delivery = await runtime.publish(message)
+                    except Exception as error:
+                        self.plugins.note_raiser(error)
+                        raise
                 deliveries.add(delivery or self._raise_no_result())
             deliveries.take_done()
             await asyncio.sleep(0)  # so that what is sent is not late
@@ -425,7 +433,11 @@ class Application(Router):
         message = OutgoingMessage(
             stream_id, topic, data, key, None, pairs, partition, timestamp_ms, origins, meta
         )
-        return await runtime.publish(message) or self._raise_no_result()
+        try:
+            return await runtime.publish(message) or self._raise_no_result()
+        except Exception as error:
+            self.plugins.note_raiser(error)
+            raise
 
     async def _ensure_publishing(self) -> Runtime:
         """Return the runtime, open and with a running publisher."""

@@ -60,8 +60,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "acks": ("all", -1, 0, 1),
 }
 
-_CODECS: Mapping[str, Callable[[], bool]] = {
-    "gzip": codec.has_gzip,
+_OPTIONAL_CODECS: Mapping[str, Callable[[], bool]] = {
     "snappy": codec.has_snappy,
     "lz4": codec.has_lz4,
     "zstd": codec.has_zstd,
@@ -147,8 +146,8 @@ class ClientOptions:
 
     def _check_libraries(self) -> None:
         """Optional libraries: without one, the first batch or the first connection would fail."""
-        compression = self._given.get("compression_type")
-        if compression is not None and not _CODECS[compression]():
+        compression = str(self._given.get("compression_type"))
+        if compression in _OPTIONAL_CODECS and not _OPTIONAL_CODECS[compression]():
             raise ConfigurationError(
                 f"compression_type={compression} needs a library that is not installed; "
                 f"pip install kafkaesk-core[{compression}]"

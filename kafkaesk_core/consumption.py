@@ -90,7 +90,7 @@ class Groups:
                 topics=runtime.topics,
                 settings=_settings_of(group, bindings, runtime.settings),
                 servers=runtime.servers,
-                raising_plugin=self._plugins.raising_plugin,
+                find_raiser=self._plugins.find_raiser,
                 on_finished=on_finished,
             )
             for group, bindings in self._bindings.items()

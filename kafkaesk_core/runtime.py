@@ -145,7 +145,7 @@ class Runtime:
         try:
             await self._activate(registration)
         except Exception as error:
-            raise self._plugins.name_failure(error, "wrap_schema")  # noqa: B904 - it has its cause
+            raise self._plugins.name_failure(error)  # noqa: B904 - it has its cause
 
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
         """Reach a broker, trying until `start_timeout` is over."""

@@ -65,7 +65,7 @@ class OffsetCommitter:
         self._unknown: set[TopicPartition] = set()  # to the coordinator
         self._subscription_of = subscription_of
         self._layers: dict[tuple[Subscription, Reason], Layers] = {}
-        self._name_failure: Callable[[Exception, str], Exception] = lambda error, _: error
+        self._name_failure: Callable[[Exception], Exception] = lambda error: error
         self.counts: Counter[str] = Counter()
         self.last_error: str | None = None
 
@@ -162,7 +162,7 @@ class OffsetCommitter:
 
     def _name_layer(self, error: Exception) -> Exception:
         """The error of a commit; what a layer raised is the commit's failure (D4)."""
-        named = self._name_failure(error, "wrap_commit")
+        named = self._name_failure(error)
         if named is error:
             return error
         commit_error = CommitError(f"group {self._group}: {named}")

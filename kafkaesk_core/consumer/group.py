@@ -22,7 +22,7 @@ from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
 from kafkaesk_core.message import App, IncomingMessage, RebalanceEvent
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
-from kafkaesk_core.plugins.chains import find_codes
+from kafkaesk_core.plugins.chains import Raiser, find_codes
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.scheduler import BatchLanes, Lanes
@@ -70,7 +70,7 @@ class GroupConsumer:
         topics: Topics,
         settings: Settings,
         servers: Sequence[str],
-        raising_plugin: Callable[[BaseException], str | None],
+        find_raiser: Callable[[BaseException], Raiser | None],
         on_finished: Callable[[HandlerResult], None] | None,
     ) -> None:
         self.group = group
@@ -85,7 +85,7 @@ class GroupConsumer:
                 subscription,
                 binding,
                 ErrorPolicy(
-                    subscription, report_failure=self.report_failure, raising_plugin=raising_plugin
+                    subscription, report_failure=self.report_failure, find_raiser=find_raiser
                 ),
             )
             for subscription, binding in bindings.items()

@@ -29,6 +29,7 @@ from kafkaesk_core.offsets import (
     flatten_group,
     unwrap_group,
 )
+from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.router import Subscription
 
 from .fetched import FetchedMessage
@@ -44,7 +45,7 @@ Messages = Sequence[IncomingMessage]
 class ErrorPolicy:
     """The failures of one subscription's messages.
 
-    `report_failure` receives the errors that stop the application, `raising_plugin` names the
+    `report_failure` receives the errors that stop the application, `find_raiser` names the
     plugin that raised an error, and `counts` counts the decisions.
     """
 
@@ -53,11 +54,11 @@ class ErrorPolicy:
         subscription: Subscription,
         *,
         report_failure: Callable[[HandlerError], None],
-        raising_plugin: Callable[[BaseException], str | None],
+        find_raiser: Callable[[BaseException], Raiser | None],
     ) -> None:
         self._subscription = subscription
         self._report_failure = report_failure
-        self._raising_plugin = raising_plugin
+        self._find_raiser = find_raiser
         self.counts: Counter[str] = Counter()
 
     def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
@@ -135,10 +136,10 @@ class ErrorPolicy:
 
     def _handler_error(self, messages: Messages, cause: BaseException | None) -> HandlerError:
         place = self._place(messages[0])
-        plugin = self._raising_plugin(cause) if cause else None
+        raiser = self._find_raiser(cause) if cause else None
         handler_error = HandlerError(
             f"{self._label(messages)}, schema {place['schema'] or 'unknown'}: "
-            f"{self._describe(cause, messages)}{f', in plugin {plugin!r}' if plugin else ''}; "
+            f"{self._describe(cause, messages)}{f', {raiser}' if raiser else ''}; "
             "the record is not committed and will be redelivered after a restart; "
             "to change this, set on_error= or raise Skip() or Retry()",
             **place,

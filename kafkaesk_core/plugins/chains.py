@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pluggy import HookImpl
 
@@ -17,14 +17,15 @@ from .failures import CountedFailures
 
 __all__ = [
     "F",
+    "Raiser",
     "adapt",
     "ask_once",
     "compile_chain",
     "compile_notifier",
     "find_codes",
+    "find_raiser",
     "make_no_result_error",
     "make_plugin_error",
-    "raising_plugin",
 ]
 
 # Any below: subject, result and arguments differ by hook; `contract.py` checked them.
@@ -165,18 +166,31 @@ def _defaults(implementation: HookImpl) -> dict[str, Any]:
     return {name: parameters[name].default for name in implementation.kwargnames}
 
 
-def raising_plugin(
-    error: BaseException, implementations: Iterable[HookImpl], terminals: Collection[CodeType]
-) -> str | None:
-    """Return the plugin whose hook frame is the deepest in the traceback of `error`.
+class Raiser(NamedTuple):
+    """The plugin that raised an error, and the hook in which it did."""
+
+    plugin: str
+    hook: str
+
+    def __str__(self) -> str:
+        return f"in {self.hook} of plugin {self.plugin!r}"
+
+
+def find_raiser(
+    error: BaseException,
+    implementations: Mapping[str, Iterable[HookImpl]],
+    terminals: Collection[CodeType],
+) -> Raiser | None:
+    """Return the plugin whose frame is the deepest in the traceback of `error`, and its hook.
 
     None if the innermost call of a chain (`terminals`) raised: the layers around it only let its
     error pass.
     """
-    owners: dict[CodeType, list[HookImpl]] = {}
-    for implementation in implementations:
-        for code in find_codes(implementation.function):
-            owners.setdefault(code, []).append(implementation)
+    owners: dict[CodeType, list[tuple[str, HookImpl]]] = {}
+    for hook, of_hook in implementations.items():
+        for implementation in of_hook:
+            for code in find_codes(implementation.function):
+                owners.setdefault(code, []).append((hook, implementation))
     culprit = None
     trace = error.__traceback__
     while trace is not None:
@@ -189,12 +203,12 @@ def raising_plugin(
     return culprit
 
 
-def _owner(frame: FrameType, candidates: list[HookImpl]) -> str:
+def _owner(frame: FrameType, candidates: list[tuple[str, HookImpl]]) -> Raiser:
     """Tell instances of one plugin class apart by the frame's first argument."""
     arguments = frame.f_code.co_varnames
     first = frame.f_locals.get(arguments[0]) if arguments else None
-    owner = next((c for c in candidates if c.plugin is first), candidates[0])
-    return owner.plugin_name
+    hook, owner = next((c for c in candidates if c[1].plugin is first), candidates[0])
+    return Raiser(owner.plugin_name, hook)
 
 
 def find_codes(function: Function | None) -> set[CodeType]:

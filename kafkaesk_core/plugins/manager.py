@@ -20,12 +20,13 @@ from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
     F,
+    Raiser,
     ask_once,
     compile_chain,
     compile_notifier,
     find_codes,
+    find_raiser,
     make_plugin_error,
-    raising_plugin,
 )
 from .contract import (
     SIGNATURES,
@@ -289,17 +290,22 @@ class Plugins:
         plugins = self._manager.get_plugins()
         return frozenset().union(*(getattr(p, "claimed_headers", ()) for p in plugins))
 
-    def raising_plugin(self, error: BaseException) -> str | None:
-        """Return the plugin that raised `error`, by its traceback; None if it was no plugin."""
-        everything = [i for hook in SIGNATURES for i in self._implementations(hook)]
-        return raising_plugin(error, everything, self._terminals)
+    def find_raiser(self, error: BaseException) -> Raiser | None:
+        """Return the plugin and the hook that raised `error`, by its traceback, if one did."""
+        everything = {hook: self._implementations(hook) for hook in SIGNATURES}
+        return find_raiser(error, everything, self._terminals)
 
-    def name_failure(self, error: Exception, hook: str) -> Exception:
-        """Return a PluginError if a plugin raised `error` in this hook, else the error itself."""
-        plugin = self.raising_plugin(error)
-        if plugin is None:
+    def note_raiser(self, error: Exception) -> None:
+        """Add a note to `error` that names the plugin and the hook that raised it, if one did."""
+        if raiser := self.find_raiser(error):
+            error.add_note(f"raised {raiser}")
+
+    def name_failure(self, error: Exception) -> Exception:
+        """Return a PluginError if a plugin raised `error`, else the error itself."""
+        raiser = self.find_raiser(error)
+        if raiser is None:
             return error
-        named = make_plugin_error(plugin, hook, error)
+        named = make_plugin_error(raiser.plugin, raiser.hook, error)
         named.__cause__ = error
         return named
 

@@ -40,9 +40,7 @@ def pipeline_of(stream: str, tracker: OffsetTracker[TopicPartition]) -> HandlerP
     async def handle(message: Any) -> None: ...
 
     subscription = Subscription(stream, handler, "group", topics=[stream])
-    failures = ErrorPolicy(
-        subscription, report_failure=lambda _: None, raising_plugin=lambda _: None
-    )
+    failures = ErrorPolicy(subscription, report_failure=lambda _: None, find_raiser=lambda _: None)
     handling = MessageHandling(subscription, Binding(handle), tracker, failures, lambda *_: None)
     return HandlerPipeline(handling, Lanes(handling.run), Settings())
 

@@ -192,7 +192,7 @@ class Batch:
             BatchBinding(self._decode, handler),
             self.tracker,
             ErrorPolicy(
-                subscription, report_failure=self.stopped.append, raising_plugin=lambda error: None
+                subscription, report_failure=self.stopped.append, find_raiser=lambda error: None
             ),
             lambda outcome: self.finished.append((self.tracker.last_finished, outcome.kind)),
         )

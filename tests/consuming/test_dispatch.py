@@ -44,7 +44,7 @@ class Reading:
 
         subscription = Subscription("id", handler, "group", pattern="*", ordering=ordering)
         failures = ErrorPolicy(
-            subscription, report_failure=lambda _: None, raising_plugin=lambda _: None
+            subscription, report_failure=lambda _: None, find_raiser=lambda _: None
         )
         handling = MessageHandling(
             subscription, Binding(self._handle), self.tracker, failures, None

@@ -33,7 +33,7 @@ class One:
         epoch = self.tracker.register(PARTITION, [5], 0.0)
         self.stopped: list[Exception] = []
         failures = ErrorPolicy(
-            subscription, report_failure=self.stopped.append, raising_plugin=lambda _: None
+            subscription, report_failure=self.stopped.append, find_raiser=lambda _: None
         )
         self.handling = MessageHandling(subscription, Binding(call), self.tracker, failures, None)
         record = ConsumerRecord(*PARTITION, 5, 0, 0, None, b"value", None, -1, 5, ())

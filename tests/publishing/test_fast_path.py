@@ -138,7 +138,7 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
         known=ArgumentProviders(one={}, batch={}),
         claim=nothing,
     )
-    failures = ErrorPolicy(subscription, report_failure=nothing, raising_plugin=nothing)
+    failures = ErrorPolicy(subscription, report_failure=nothing, find_raiser=nothing)
     handling = MessageHandling(subscription, binding, tracker, failures, None)
     lanes: Lanes[Any] = Lanes(handling.run, concurrency=None if ordering == "partition" else 10)
     pipeline = HandlerPipeline(handling, lanes, Settings())

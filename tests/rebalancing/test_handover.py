@@ -63,7 +63,7 @@ class Engine:
             Binding(self._handle),
             self.tracker,
             ErrorPolicy(
-                subscription, report_failure=self.stopped.append, raising_plugin=lambda error: None
+                subscription, report_failure=self.stopped.append, find_raiser=lambda error: None
             ),
             None,
         )

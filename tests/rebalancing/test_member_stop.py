@@ -62,7 +62,7 @@ async def test_a_stop_waits_for_a_member_that_is_being_replaced() -> None:
         topics=Topics("", None, create_on_use=True),
         settings=Settings(),
         servers=[],
-        raising_plugin=nothing,
+        find_raiser=nothing,
         on_finished=nothing,
     )
 

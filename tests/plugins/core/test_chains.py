@@ -16,6 +16,7 @@ import pytest
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.hooks import ConsumeCall, PublishCall, hookimpl
 from kafkaesk_core.message import App, OutgoingMessage
+from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.plugins.manager import Plugins
 
 # Any in this file: stand-ins for messages, which the chain only passes on.
@@ -511,12 +512,12 @@ def test_cancellation_passes_through_an_observer() -> None:
         notify("m", None, None)
 
 
-async def blamed(plugins: Plugins, terminal: Any) -> str | None:
+async def raiser_of_chain(plugins: Plugins, terminal: Any) -> Raiser | None:
     chain = plugins.chain("wrap_consume", terminal, **CONSTANTS)
     try:
         await chain("m")
     except Exception as error:
-        return plugins.raising_plugin(error)
+        return plugins.find_raiser(error)
     raise AssertionError("nothing was raised")
 
 
@@ -531,19 +532,19 @@ class Culprit:
         return await call_next(message)
 
 
-async def test_blame_names_the_plugin_that_raised_and_not_the_layers_around_it() -> None:
+async def test_the_plugin_that_raised_is_named_with_its_hook_and_not_the_layers_around_it() -> None:
     plugins = plugins_of(Trace("outer", [], "observe"), Culprit("faulty", "faulty"))
 
-    assert await blamed(plugins, echo) == "faulty"
+    assert await raiser_of_chain(plugins, echo) == ("faulty", "wrap_consume")
 
 
-async def test_blame_tells_two_plugins_of_one_class_apart() -> None:
+async def test_of_two_plugins_of_one_class_the_one_that_raised_is_named() -> None:
     plugins = plugins_of(Culprit("one", "two"), Culprit("two", "two"))
 
-    assert await blamed(plugins, echo) == "two"
+    assert await raiser_of_chain(plugins, echo) == ("two", "wrap_consume")
 
 
-async def test_blame_names_nobody_when_the_handler_raised() -> None:
+async def test_no_plugin_is_named_when_the_handler_raised() -> None:
     async def handle(message: Any) -> None:
         raise LookupError("a bug in the handler")
 
@@ -553,12 +554,12 @@ async def test_blame_names_nobody_when_the_handler_raised() -> None:
 
     plugins = plugins_of(Trace("outer", []))
 
-    assert await blamed(plugins, handle) is None
-    assert await blamed(plugins, Core().handle) is None
-    assert await blamed(plugins, functools.partial(handle)) is None
+    assert await raiser_of_chain(plugins, handle) is None
+    assert await raiser_of_chain(plugins, Core().handle) is None
+    assert await raiser_of_chain(plugins, functools.partial(handle)) is None
 
 
-async def test_blame_names_the_layer_that_replaced_the_handler_s_error() -> None:
+async def test_an_error_names_the_layer_that_replaced_the_handler_s_error() -> None:
     async def fail(message: Any) -> None:
         raise ValueError("inner")
 
@@ -572,10 +573,10 @@ async def test_blame_names_the_layer_that_replaced_the_handler_s_error() -> None
 
     plugins = plugins_of(Replace(), Trace("outer", [], "observe"))
 
-    assert await blamed(plugins, fail) == "replace"
+    assert await raiser_of_chain(plugins, fail) == ("replace", "wrap_consume")
 
 
-async def test_blame_names_a_publish_layer_below_a_handler() -> None:
+async def test_an_error_names_a_publish_layer_below_a_handler() -> None:
     class Refuse:
         @hookimpl
         async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Any:
@@ -587,8 +588,8 @@ async def test_blame_names_a_publish_layer_below_a_handler() -> None:
     async def handle(message: Any) -> None:
         await publish(message)
 
-    assert await blamed(plugins, handle) == "refuse"
+    assert await raiser_of_chain(plugins, handle) == ("refuse", "wrap_publish")
 
 
-def test_blame_of_an_error_that_was_never_raised_is_none() -> None:
-    assert plugins_of(Trace("a", [])).raising_plugin(ValueError()) is None
+def test_no_plugin_is_named_for_an_error_that_was_never_raised() -> None:
+    assert plugins_of(Trace("a", [])).find_raiser(ValueError()) is None

@@ -241,7 +241,7 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
 
     assert public == {
         "bind_parameter",
-        "raising_plugin",
+        "find_raiser",
         "chain",
         "claimed_headers",
         "declare_schema",
@@ -251,6 +251,7 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
         "name_failure",
         "list",
         "load_entry_points",
+        "note_raiser",
         "notifier",
         "observer_errors",
         "register",

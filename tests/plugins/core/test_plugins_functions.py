@@ -115,4 +115,4 @@ async def test_blame_names_a_function_plugin() -> None:
     with pytest.raises(LookupError) as caught:
         await chain("m")
 
-    assert plugins.raising_plugin(caught.value) == "faulty"
+    assert plugins.find_raiser(caught.value) == ("faulty", "wrap_consume")

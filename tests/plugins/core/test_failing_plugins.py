@@ -12,6 +12,7 @@ from kafkaesk_core import (
     Application,
     BrokerUnreachableError,
     ConfigurationError,
+    HandlerError,
     PluginError,
     SchemaConflictError,
     hookimpl,
@@ -163,3 +164,50 @@ def test_names_of_plugins_may_come_from_a_generator() -> None:
     app = Application(disable_plugins=(name for name in ["otel"]), entry_points=False)
 
     assert app.plugins.list() == []
+
+
+@pytest.mark.d4
+@pytest.mark.parametrize("publishes", ["publish", "publish_many", "raw_publish"])
+async def test_what_a_layer_raises_into_a_publisher_says_in_which_hook_of_which_plugin(
+    publishes: str,
+) -> None:
+    class Audit:
+        @hookimpl
+        async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+            raise RuntimeError("boom")
+
+    app = new_app(Audit())
+    app.schema("Order", streams=["orders"])({"type": "object"})
+    data: Any = {"publish": {}, "publish_many": [{}], "raw_publish": b""}[publishes]
+
+    async with app:
+        with pytest.raises(RuntimeError, match="boom") as raised:
+            await getattr(app, publishes)("orders", data)
+
+    assert raised.value.__notes__ == ["raised in wrap_publish of plugin 'audit'"]
+
+
+@pytest.mark.d4
+@pytest.mark.parametrize("annotation", [bytes, list[bytes]], ids=["one", "batch"])
+async def test_what_a_layer_raises_around_a_handler_is_named_with_its_hook(annotation: Any) -> None:
+    class Audit:
+        @hookimpl
+        async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+            raise RuntimeError("boom")
+
+        @hookimpl
+        async def wrap_consume_batch(self, messages: Any, call_next: Any) -> Any:
+            raise RuntimeError("boom")
+
+    app = new_app(Audit())
+
+    async def bill(order: Any) -> None: ...
+
+    bill.__annotations__["order"] = annotation
+    app.subscribe("orders", "billing")(bill)
+    hook = "wrap_consume" if annotation is bytes else "wrap_consume_batch"
+
+    async with app:
+        await app.raw_publish("orders", b"an order")
+        with pytest.raises(HandlerError, match=f"RuntimeError: boom, in {hook} of plugin 'audit'"):
+            await app.consume_forever()
