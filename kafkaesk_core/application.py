@@ -188,8 +188,10 @@ class Application(Router):
         Raises:
             PluginError: one cannot be loaded; the message says how to go on without it.
         """
+        choice = read_plugin_choice()
+        if choice.debug_hooks:
+            self.plugins.log_layers()
         if self._loads_entry_points:
-            choice = read_plugin_choice()
             self.plugins.load_entry_points(
                 allow=choice.plugins,
                 disabled=self._disabled_plugins.union(choice.disable_plugins),

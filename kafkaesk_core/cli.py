@@ -20,6 +20,8 @@ from .settings import Settings, describe_default
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from .application import Application
+    from .plugin_price import Price
     from .plugins.contract import PluginInfo
 
 __all__ = ["main"]
@@ -227,7 +229,8 @@ def run(app: str, log_level: str, log_format: str, **overrides: Any) -> None:
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--chain", is_flag=True, help="Also print the layers around each handler.")
-def plugins(app: str | None, as_json: bool, chain: bool) -> None:
+@click.option("--price", is_flag=True, help="Also time the hooks that are called per message.")
+def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
     """List the installed plugins, and those of APP: active, disabled or failed, and why."""
     from .app_finder import find_application
     from .application import Application
@@ -241,34 +244,56 @@ def plugins(app: str | None, as_json: bool, chain: bool) -> None:
     except KafkaeskError as error:
         problem = error
     chains = application.chains() if chain else {}
+    prices = _price(application) if price else []
     found = application.plugins.list()
     if as_json:
         described = [asdict(info) for info in found]
-        click.echo(json.dumps({"plugins": described, "chains": chains}, indent=2))
+        priced = [{**p._asdict(), "microseconds": round(p.microseconds, 3)} for p in prices]
+        click.echo(json.dumps({"plugins": described, "chains": chains, "prices": priced}, indent=2))
     else:
-        for line in _table(found):
+        for line in _plugin_table(found):
             click.echo(line)
         for name, layers in chains.items():
             click.echo(f"{name}: {' > '.join(layers)}")
+        for line in _price_table(prices) if price else ():
+            click.echo(line)
     if problem is not None:
         click.echo(f"kafkaesk: {problem}", err=True)
         sys.exit(problem.exit_code)
 
 
-def _table(found: Sequence[PluginInfo]) -> Iterator[str]:
-    """Rows in columns as wide as their widest entry."""
+def _price(application: Application) -> list[Price]:
+    """Time the hooks of an application that is not started."""
+    import asyncio
+
+    from .plugin_price import price_plugins
+
+    return asyncio.run(price_plugins(application.plugins, application.subscriptions, application))
+
+
+def _plugin_table(found: Sequence[PluginInfo]) -> Iterator[str]:
     rows = [("NAME", "VERSION", "FROM", "STATUS", "HOOKS", "")]
     for info in found:
         origin = f"{info.source} ({info.value})"
         hooks = ", ".join(info.hooks) or "-"
         rows.append((info.name, info.version, origin, info.status, hooks, info.reason))
-    if len(rows) == 1:
-        yield "no plugins are installed"
-        return
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    yield from _align(rows) if len(rows) > 1 else ["no plugins are installed"]
+
+
+def _price_table(prices: Sequence[Price]) -> Iterator[str]:
+    rows = [("HOOK", "PLUGIN", "MICROSECONDS PER CALL")]
+    for price in prices:
+        cost = f"not priced: {price.problem}" if price.problem else f"{price.microseconds:.2f}"
+        rows.append((price.hook, price.plugin, cost))
+    yield from _align(rows) if len(rows) > 1 else ["no plugin acts on messages"]
+
+
+def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lay rows out in columns as wide as their widest entry."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, row[5]]).rstrip()
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
 
 
 def _json_object(text: str) -> dict[str, Any]:

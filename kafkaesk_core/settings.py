@@ -385,6 +385,9 @@ class PluginChoice(BaseModel):
     plugin_order: tuple[str, ...] | None = Field(
         None, description="The order of plugins, outermost first, in place of `plugin_order`."
     )
+    debug_hooks: bool = Field(
+        False, description="Log what each layer does to a message, and how long it takes."
+    )
 
 
 def read_plugin_choice() -> PluginChoice:

@@ -34,14 +34,23 @@ F = TypeVar("F", bound=Function)
 
 
 def compile_chain(
-    implementations: Sequence[HookImpl], terminal: F, constants: Mapping[str, Any]
+    implementations: Sequence[HookImpl],
+    terminal: F,
+    constants: Mapping[str, Any],
+    around: Callable[[str, Function], Function] | None = None,
 ) -> F:
-    """Nest implementations, given outermost first, around `terminal`; none: it is `terminal`."""
+    """Nest implementations, given outermost first, around `terminal`; none: it is `terminal`.
+
+    `around`, if given, makes of each plugin's name and function the function that is called.
+    """
     call: Any = terminal
     for implementation in reversed(implementations):
         values = {**_defaults(implementation), **constants}
         extra = tuple(values[name] for name in _names(implementation)[2:])
-        call = _layer(implementation.function, call, extra)
+        function = implementation.function
+        if around is not None:
+            function = around(implementation.plugin_name, function)
+        call = _layer(function, call, extra)
     return call  # type: ignore[no-any-return]  # every layer has the shape of the terminal
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from inspect import Parameter
 from types import CodeType, TracebackType
 from typing import Any
@@ -37,6 +38,7 @@ from .contract import (
     describe_place,
     did_you_mean,
 )
+from .debug import log_layer
 from .failures import CountedFailures
 from .loading import (
     EntryPoint,
@@ -121,6 +123,7 @@ class Plugins:
         self._inactive: Infos = []
         self._declared: list[tuple[SchemaRegistration, App]] = []
         self._terminals: set[CodeType] = set()
+        self._logs_layers = False
 
     def register(self, plugin: object, name: str | None = None, *, source: str = "app") -> str:
         """Add a plugin under `name` (or its attribute `name`, or its class's) and return that.
@@ -232,18 +235,27 @@ class Plugins:
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
         self._terminals |= find_codes(terminal)
-        return compile_chain(self._sort_implementations(hook, skip), terminal, constants)
+        around = partial(log_layer, hook) if self._logs_layers else None
+        return compile_chain(self._sort_implementations(hook, skip), terminal, constants, around)
 
-    def notifier(self, hook: str, **constants: Any) -> Callable[..., None] | None:
+    def notifier(
+        self, hook: str, *, skip: Collection[str] = frozenset(), **constants: Any
+    ) -> Callable[..., None] | None:
         """Compile all observers of `hook` into one function; None if there are none.
 
+        `skip` names plugins to leave out.
         It takes the hook's arguments that are not `constants`, by position, in the
         specification's order. Errors are logged with the plugin's name and counted, never raised;
         cancellation passes.
         """
         arguments = [name for name in SIGNATURES[hook] if name not in constants]
-        found = self._sort_implementations(hook)
+        found = self._sort_implementations(hook, skip)
         return compile_notifier(hook, found, arguments, constants, self._failures)
+
+    def log_layers(self) -> None:
+        """Log each call of a layer (`KAFKAESK_DEBUG_HOOKS`) from the next compilation on."""
+        self._logs_layers = True
+        self._changed()
 
     def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
         """Return the names of the plugins that implement `hook`, outermost first."""

@@ -246,6 +246,7 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
         "claimed_headers",
         "declare_schema",
         "layers",
+        "log_layers",
         "get",
         "lifespans",
         "name_failure",
