@@ -20,6 +20,7 @@ from kafkaesk_core.errors import InvalidSchemaError
 
 from .problems import find_non_finite, invalid_message, list_problems
 from .round_trip import find_differences, find_obstacles, is_equal, is_exact
+from .type_check import make_type_check
 
 if TYPE_CHECKING:
     from .registry import SchemaRegistration
@@ -70,6 +71,7 @@ class ModelEncoder:
         "_may_hide_nan",
         "_model",
         "_prefix",
+        "_proves",
         "_to_json",
         "id",
         "key",
@@ -90,16 +92,20 @@ class ModelEncoder:
         validate = model.__pydantic_validator__.validate_json
         self._accept = validate if self._compares else fast_validator(model)
         self._may_hide_nan = not self._compares and may_hide_nan(model.__pydantic_core_schema__)
+        self._proves = None if self._compares else make_type_check(model)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; the serialized bytes are validated again.
 
         This finds instances that were changed after validation, or made without it. Where the
+        types of an instance's values prove that its bytes are valid, it is not needed. Where the
         types alone do not guarantee that the data arrives unchanged, it is compared with what
         would arrive.
         """
         if type(data) is not self._model and not isinstance(data, BaseModel):
             data, validate = self._instance(data, topic), self._compares
+        if validate and self._proves is not None and self._proves(data):
+            validate = False
         try:
             content = self._to_json(data, by_alias=True, warnings=False)
             read = self._accept(content) if validate else None
