@@ -21,7 +21,6 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 from .consumption import Consumption, Groups
 from .delivery import Delivery, PendingDeliveries
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
-from .event_loop import check_loop
 from .handlers import takes_batches
 from .message import (
     RAW_TYPES,
@@ -55,6 +54,7 @@ from .settings import (
 from .shutdown import Shutdown
 from .status import Health, Status
 from .structs import RecordMetadata
+from .tasks import check_loop
 
 __all__ = ["Application"]
 

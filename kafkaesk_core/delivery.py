@@ -8,8 +8,8 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from .event_loop import check_loop
 from .structs import RecordMetadata, TopicPartition
+from .tasks import check_loop
 
 __all__ = ["BatchResult", "Delivery", "PendingDeliveries", "RecordMark", "copy_exception"]
 

@@ -17,7 +17,7 @@ from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
 from .kafka.diagnose import diagnose
 from .kafka.errors import translate as translate_error
 from .message import IncomingMessage, copy_headers
-from .plugins.failures import CountedFailures
+from .plugins.chains import CountedFailures
 from .router import Subscription
 from .structs import RecordMetadata
 

@@ -1,13 +1,16 @@
-"""Tasks that do not depend on who starts them, or on who waits for them."""
+"""How asyncio is used here: tasks of their own, one event loop, pauses between attempts."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
-__all__ = ["finish", "retrieve_exception", "start_detached"]
+from .errors import NotRunningError
+
+__all__ = ["Backoff", "check_loop", "finish", "retrieve_exception", "start_detached"]
 
 Result = TypeVar("Result")
 
@@ -48,3 +51,63 @@ def retrieve_exception(task: asyncio.Future[Any]) -> None:
     """
     if not task.cancelled():
         task.exception()
+
+
+# --- one application, one event loop
+
+
+def check_loop(owner: asyncio.AbstractEventLoop | None, attempted: str) -> None:
+    """Check that the running event loop is the owner's; None has no owner.
+
+    Raises:
+        NotRunningError: it is another one; the error names both loops and the remedy.
+    """
+    running = asyncio.get_running_loop()
+    if owner is None or owner is running:
+        return
+    if owner.is_closed():
+        remedy = (
+            "end it with 'async with app' or await app.finalize() before its loop is closed, and "
+            "give fixtures and tests one loop (pytest-asyncio: the same loop_scope)"
+        )
+    else:
+        remedy = (
+            "use one application per event loop (pytest-asyncio: the same loop_scope for fixtures "
+            "and tests); in another thread, use asyncio.run_coroutine_threadsafe(..., app.loop)"
+        )
+    raise NotRunningError(
+        f"{attempted} was used on event loop {_name(running)}, but the application runs on event "
+        f"loop {_name(owner)}; {remedy}"
+    )
+
+
+def _name(loop: asyncio.AbstractEventLoop) -> str:
+    return f"{id(loop):#x}{' (closed)' if loop.is_closed() else ''}"
+
+
+# --- pauses
+
+_JITTER = 0.2
+"""Part of a pause by which it varies, so that many processes do not come back at once."""
+
+
+class Backoff:
+    """Pauses of `first` seconds, then twice as long each time, up to `longest`."""
+
+    __slots__ = ("_first", "_longest", "pause")
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first = first
+        self._longest = longest
+        self.pause = first
+        """Seconds that the next pause takes, give or take a fifth."""
+
+    async def wait(self) -> None:
+        """Pause."""
+        pause = self.pause
+        self.pause = min(2 * pause, self._longest)
+        await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+    def reset(self) -> None:
+        """Begin again with the first pause: an attempt has succeeded."""
+        self.pause = self._first

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import aiokafka.errors as kafka
 
-from .backoff import Backoff
 from .delivery import copy_exception
 from .errors import (
     AuthorizationError,
@@ -20,10 +19,10 @@ from .errors import (
     SchemaConflictError,
     TopicError,
 )
-from .kafka.admin import Admin, ConfigEntry, CreateResult, TopicState
+from .kafka.admin import Admin, CreateResult, TopicState
 from .kafka.errors import is_retryable, translate
 from .schema.registry import SchemaRegistration
-from .tasks import start_detached
+from .tasks import Backoff, start_detached
 from .topic_names import TOPIC_NAME_RULE, is_topic_name
 
 __all__ = ["TopicFacts", "Topics", "check_topic_name"]
@@ -228,7 +227,7 @@ class TopicSetup:
             was_created=was_created,
             retention_ms=_number(configs.get("retention.ms")),
             max_message_bytes=_number(configs.get("max.message.bytes")),
-            is_compacted="compact" in configs["cleanup.policy"].value if configs else False,
+            is_compacted="compact" in (configs.get("cleanup.policy") or ""),
         )
 
     async def _create(self) -> bool:
@@ -273,7 +272,7 @@ class TopicSetup:
     async def _describe(self, timeout: float) -> TopicState:
         return await self.admin.describe_topic(self.topic, timeout=timeout)
 
-    async def _describe_configs(self, timeout: float) -> Mapping[str, ConfigEntry]:
+    async def _describe_configs(self, timeout: float) -> Mapping[str, str | None]:
         try:
             return await self.admin.describe_topic_configs(self.topic, _CONFIGS, timeout=timeout)
         except kafka.IncompatibleBrokerVersion:
@@ -329,8 +328,8 @@ def _is_complete(state: TopicState) -> bool:
     return 0 < len(state.partitions) == len(state.led)
 
 
-def _number(entry: ConfigEntry | None) -> int | None:
-    return None if entry is None or entry.value is None else int(entry.value)
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def _warn_if_different(

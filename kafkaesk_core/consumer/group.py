@@ -16,7 +16,6 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import CommitError, KafkaeskError
-from kafkaesk_core.event_loop import check_loop
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
@@ -28,6 +27,7 @@ from kafkaesk_core.router import Subscription
 from kafkaesk_core.scheduler import BatchLanes, Lanes
 from kafkaesk_core.settings import Settings
 from kafkaesk_core.shutdown import Shutdown
+from kafkaesk_core.tasks import check_loop
 from kafkaesk_core.topics import Topics
 
 from .commits import CommitLoop, OffsetCommitter

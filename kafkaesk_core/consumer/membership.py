@@ -13,10 +13,9 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import BrokerError, BrokerUnreachableError, KafkaeskError, NotRunningError
 from kafkaesk_core.kafka.commits import CommitResult
-from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused
+from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
 from kafkaesk_core.kafka.errors import translate
 from kafkaesk_core.kafka.new_partitions import NewPartitions
-from kafkaesk_core.kafka.rebalancing import RebalanceHandler
 from kafkaesk_core.offsets import OffsetTracker
 
 from .commits import Offsets

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context
 from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,11 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
 
+from kafkaesk_core.tasks import start_detached
+
+from .clients import start_client
 from .diagnose import diagnose
 from .errors import translate
-from .starting import start_client
 
-__all__ = ["Admin", "ConfigEntry", "CreateResult", "TopicState"]
+__all__ = ["Admin", "CreateResult", "TopicState"]
 
 Result = TypeVar("Result")
 _ACCEPTED = frozenset(signature(AIOKafkaAdminClient).parameters) - {"loop", "api_version"}
@@ -42,13 +43,6 @@ class TopicState(NamedTuple):
     code: int
     partitions: Sequence[int]
     led: Sequence[int]
-
-
-class ConfigEntry(NamedTuple):
-    """One setting of a topic; `is_own` says that it was set on the topic itself."""
-
-    value: str
-    is_own: bool
 
 
 class Admin:
@@ -119,15 +113,14 @@ class Admin:
 
     async def describe_topic_configs(
         self, topic: str, names: Sequence[str], *, timeout: float = 30.0
-    ) -> dict[str, ConfigEntry]:
+    ) -> dict[str, str | None]:
         """Return these settings of a topic, or nothing if it or the right to see it is missing."""
         # The names go as a dict: a list of them raises AttributeError (K4).
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
         answers = await self._ask(self._client.describe_configs([resource]), timeout)
-        found: dict[str, ConfigEntry] = {}
+        found: dict[str, str | None] = {}
         for code, _, _, _, entries in answers[0].resources:
-            for name, value, _, source, *_ in entries if code == 0 else ():
-                found[name] = ConfigEntry(value, source == 1)
+            found.update({name: value for name, value, *_ in entries if code == 0})
         return found
 
     async def describe_topic(self, topic: str, *, timeout: float = 30.0) -> TopicState:
@@ -138,11 +131,6 @@ class Admin:
                 numbers = sorted(p[1] for p in partitions)
                 return TopicState(code, numbers, sorted(p[1] for p in partitions if p[2] != -1))
         return TopicState(kafka.UnknownTopicOrPartitionError.errno, (), ())
-
-    async def list_topics(self, *, timeout: float = 30.0) -> list[str]:
-        """Return the names of all topics that we may see."""
-        answer = await self._ask(self._metadata(None), timeout)
-        return sorted(name for code, name, *_ in answer.topics if code == 0)
 
     async def broker_count(self, *, timeout: float = 30.0) -> int:
         """Return how many brokers the cluster has now."""
@@ -160,8 +148,7 @@ class Admin:
         return await client.send(node, MetadataRequest(topics, False))
 
     async def _ask(self, request: Coroutine[Any, Any, Result], timeout: float) -> Result:
-        # In an empty context: a connection that is opened here outlives the caller.
-        task = asyncio.get_running_loop().create_task(request, context=Context())
+        task = start_detached(request)  # a connection that is opened here outlives the caller
         try:
             async with asyncio.timeout(timeout):
                 return await task

@@ -19,9 +19,9 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from kafkaesk_core.errors import AuthorizationError
 from kafkaesk_core.message import Header
 
+from .clients import start_client
 from .diagnose import diagnose
 from .errors import translate
-from .starting import start_client
 
 __all__ = [
     "BatchBuilder",

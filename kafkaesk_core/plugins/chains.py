@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -13,9 +15,8 @@ from pluggy import HookImpl
 
 from kafkaesk_core.errors import KafkaeskError, PluginError
 
-from .failures import CountedFailures
-
 __all__ = [
+    "CountedFailures",
     "F",
     "Raiser",
     "adapt",
@@ -232,3 +233,33 @@ def find_codes(function: Function | None) -> set[CodeType]:
             found.add(code)
         function = getattr(function, "__wrapped__", None)
     return found
+
+
+class CountedFailures:
+    """Counts failures by kind, and logs the 1st, 10th, 100th ... of each kind.
+
+    A plugin may fail for each message, and a log line for each would hide all others. `counts` has
+    the numbers. `consequence` says in the log what a failure means, as in "messages continue
+    without it".
+    """
+
+    def __init__(
+        self, logger: logging.Logger, consequence: str, *, level: int = logging.WARNING
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._logger = logger
+        self._consequence = consequence
+        self._level = level
+
+    def note(
+        self, kind: str, error: BaseException | None = None, *, subject: str | None = None
+    ) -> None:
+        """Count one failure; `subject` is what the log says in place of "<kind> failed"."""
+        self.counts[kind] += 1
+        count = self.counts[kind]
+        if str(count).rstrip("0") == "1":
+            times = "first failure" if count == 1 else f"{count} failures so far"
+            said = f"{kind} failed" if subject is None else subject
+            self._logger.log(
+                self._level, "%s (%s); %s", said, times, self._consequence, exc_info=error
+            )

@@ -20,6 +20,7 @@ from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
+    CountedFailures,
     F,
     Raiser,
     ask_once,
@@ -39,7 +40,6 @@ from .contract import (
     did_you_mean,
 )
 from .debug import log_layer
-from .failures import CountedFailures
 from .loading import (
     EntryPoint,
     InstalledPlugin,

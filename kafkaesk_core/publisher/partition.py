@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import aiokafka.errors as kafka
 
-from kafkaesk_core.backoff import Backoff
 from kafkaesk_core.delivery import BatchResult, Delivery, RecordMark
 from kafkaesk_core.errors import (
     DeliveryError,
@@ -26,15 +25,15 @@ from kafkaesk_core.kafka.errors import (
     is_retryable,
     is_too_large,
 )
-from kafkaesk_core.kafka.producer import BatchBuilder, Producer, Record, SentBatch, read_records
+from kafkaesk_core.kafka.producer import Producer, SentBatch
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.structs import RecordMetadata, TopicPartition
-from kafkaesk_core.tasks import start_detached
+from kafkaesk_core.tasks import Backoff, start_detached
 
+from .batch import Batch, BatchSettler
 from .producer_session import ProducerSession
-from .settler import BatchSettler
 
-__all__ = ["Batch", "BatchSender", "PartitionQueue"]
+__all__ = ["BatchSender", "PartitionQueue"]
 
 logger = logging.getLogger("kafkaesk.publisher")
 
@@ -219,59 +218,6 @@ class PartitionQueue:
         return bool(rest)
 
 
-class Batch:
-    """Records in aiokafka's form, and what became of them.
-
-    `bytes` is the room they take in the send buffer; `opened` and `deadline` are times of the
-    event loop's clock; `first` is the index that the first record had before batches were split.
-    `messages` and their records are kept only where an observer wants to see them.
-    """
-
-    __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
-
-    def __init__(
-        self, builder: BatchBuilder, result: BatchResult, *, opened: float, deadline: float
-    ) -> None:
-        self.builder = builder
-        self.result = result
-        self.opened = opened
-        self.deadline = deadline
-        self.bytes = 0
-        self.first = 0
-        self.messages: list[tuple[OutgoingMessage, RecordMark]] = []
-
-    @property
-    def count(self) -> int:
-        """How many records it has."""
-        return int(self.builder.record_count())
-
-    @property
-    def topic_partition(self) -> TopicPartition:
-        """Where it goes."""
-        return self.result.topic_partition
-
-    def repack(self, create_builder: Callable[[], BatchBuilder]) -> None:
-        """Pack the same records again: a builder cannot be sent twice."""
-        self.builder = _pack(create_builder(), read_records(self.builder))
-
-    def halves(self, create_builder: Callable[[], BatchBuilder]) -> tuple[Batch, Batch]:
-        """Split into two batches, which take over the deliveries; this one is of no more use."""
-        records = read_records(self.builder)
-        middle = len(records) // 2
-        results = self.result.split([middle, len(records) - middle])
-        first, second = (
-            Batch(_pack(create_builder(), part), result, opened=self.opened, deadline=self.deadline)
-            for part, result in zip((records[:middle], records[middle:]), results, strict=True)
-        )
-        first.bytes = self.bytes * middle // len(records)
-        second.bytes = self.bytes - first.bytes
-        first.first, second.first = self.first, self.first + middle
-        for message, record in self.messages:
-            half = first if record.offset < second.first else second
-            half.messages.append((message, record))
-        return first, second
-
-
 class BatchSender:
     """Sends one batch, again if it was certainly not written, and settles it once."""
 
@@ -415,15 +361,3 @@ class BatchSender:
 
 class _CannotBeSentError(Exception):
     """The producer will not take this batch, now or later."""
-
-
-def _pack(builder: BatchBuilder, records: list[Record]) -> BatchBuilder:
-    for record in records:
-        builder.append(
-            timestamp=record.timestamp_ms,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-        )
-    builder.close()
-    return builder

@@ -7,10 +7,9 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
-from kafkaesk_core.backoff import Backoff
 from kafkaesk_core.errors import KafkaeskError, NotRunningError
 from kafkaesk_core.kafka.producer import Producer
-from kafkaesk_core.tasks import start_detached
+from kafkaesk_core.tasks import Backoff, start_detached
 
 __all__ = ["ProducerSession", "ProducerSupervisor"]
 

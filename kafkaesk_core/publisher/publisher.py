@@ -15,10 +15,10 @@ from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.tasks import retrieve_exception, start_detached
 from kafkaesk_core.topics import Topics
 
+from .batch import BatchSettler, OnPublished, PublisherCounts, Undelivered
 from .partition import PartitionQueue
 from .producer_session import ProducerSupervisor
 from .send_buffer import SendBuffer
-from .settler import BatchSettler, OnPublished, PublisherCounts, Undelivered
 from .topic import TopicWriter, TopicWriters
 
 __all__ = ["Publisher", "PublisherCounts", "Undelivered"]

@@ -18,9 +18,9 @@ from kafkaesk_core.structs import TopicPartition
 from kafkaesk_core.tasks import start_detached
 from kafkaesk_core.topics import TopicFacts, Topics
 
+from .batch import BatchSettler
 from .partition import PartitionQueue
 from .send_buffer import WaitQueue
-from .settler import BatchSettler
 
 __all__ = ["TopicWriter", "TopicWriters"]
 

@@ -92,12 +92,12 @@ MUTATIONS = (
         "U11",
         "a member without partitions is not polled",
         "Polling._poll",
-        "wanted = self._dispatcher.wanted()",
+        "wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())",
         """
         if not self._offsets and member.is_joined:
             await asyncio.sleep(0.05)
             return False
-        wanted = self._dispatcher.wanted()
+        wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())
         """,
         tests=(HANDOVER,),
     ),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kafkaesk_core import Application, Delivery, NotRunningError
-from kafkaesk_core.event_loop import check_loop
+from kafkaesk_core.tasks import check_loop
 
 Use = Callable[[Application, Delivery], Awaitable[Any]]
 USES: dict[str, Use] = {

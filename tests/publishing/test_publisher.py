@@ -25,7 +25,7 @@ from kafkaesk_core.errors import (
     NotRunningError,
     TopicError,
 )
-from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
+from kafkaesk_core.kafka.admin import CreateResult, TopicState
 from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.publisher.publisher import Publisher
@@ -1183,7 +1183,7 @@ class SlowAdmin:
         raise AssertionError("nothing has to be created here")
 
     async def describe_topic_configs(self, topic: str, *_: Any, **__: Any) -> Any:
-        return {name: ConfigEntry(value, is_own=False) for name, value in self.configs.items()}
+        return dict(self.configs)
 
     async def cluster_id(self, *, timeout: float) -> str:
         return "a real one"

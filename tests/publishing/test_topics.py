@@ -21,7 +21,7 @@ from kafkaesk_core.errors import (
     SchemaConflictError,
     TopicError,
 )
-from kafkaesk_core.kafka.admin import ConfigEntry, CreateResult, TopicState
+from kafkaesk_core.kafka.admin import CreateResult, TopicState
 from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topics import Topics
 
@@ -80,7 +80,7 @@ class FakeAdmin:
 
     async def describe_topic_configs(
         self, topic: str, names: Sequence[str], *, timeout: float
-    ) -> Mapping[str, ConfigEntry]:
+    ) -> Mapping[str, str | None]:
         await self._next("configs")
         configs = {
             "retention.ms": "604800000",
@@ -88,7 +88,7 @@ class FakeAdmin:
             "cleanup.policy": "delete",
             **self.topics[topic][2],
         }
-        return {name: ConfigEntry(configs[name], name in self.topics[topic][2]) for name in names}
+        return {name: configs[name] for name in names}
 
     async def cluster_id(self, *, timeout: float) -> str:
         return "a real one"

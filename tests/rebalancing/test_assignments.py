@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core.kafka.closing import force_close
-from kafkaesk_core.kafka.rebalancing import await_settled
+from kafkaesk_core.kafka.clients import force_close
+from kafkaesk_core.kafka.consumer import await_settled
 
 PARTITION = TopicPartition("orders", 0)
 

@@ -9,8 +9,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.kafka.commits import CommitResult, MemberIdentity
-from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.kafka.rebalancing import Listener
+from kafkaesk_core.kafka.consumer import GroupMember, Listener
 
 A = TopicPartition("topic", 0)
 

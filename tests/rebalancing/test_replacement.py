@@ -17,8 +17,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core import Application
 from kafkaesk_core.consumer.membership import Membership
 from kafkaesk_core.errors import BrokerUnreachableError, NotRunningError
-from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken
-from kafkaesk_core.kafka.rebalancing import Listener
+from kafkaesk_core.kafka.consumer import GroupMember, Listener, MemberBroken
 from kafkaesk_testing import eventually
 
 

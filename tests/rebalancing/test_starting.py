@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.client import AIOKafkaClient
 
-from kafkaesk_core.kafka.starting import start_client
+from kafkaesk_core.kafka.clients import start_client
 
 API_VERSIONS, METADATA = 18, 3
 

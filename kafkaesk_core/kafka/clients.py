@@ -1,25 +1,82 @@
-"""How a consumer ends: it leaves its group while that rebalances, or is closed by force."""
+"""aiokafka's clients: started within a limit, and ended without leaving anything behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.group import LeaveGroupRequest
 
-__all__ = ["force_close", "leave_parked"]
+from kafkaesk_core.tasks import retrieve_exception, start_detached
+
+__all__ = ["force_close", "leave_parked", "start_client"]
 
 logger = logging.getLogger("kafkaesk.kafka")
 
+TIMEOUT = 2.0
+"""Seconds for tasks that were cancelled, and again for connections that were closed."""
+
+
+async def start_client(
+    starting: Coroutine[Any, Any, object], client: AIOKafkaClient, timeout: float
+) -> None:
+    """Run the start of an object that uses `client`, in an empty context: its tasks inherit none.
+
+    aiokafka keeps the connection that it asks for metadata in a local variable of `bootstrap()`.
+    A start that is cancelled, or that takes longer than `timeout` seconds, would leave it open for
+    ever, so it is closed here. The caller closes everything else that the client has.
+
+    Raises:
+        TimeoutError: the start took too long.
+        KafkaConnectionError: it started without knowing a broker, as with an expired token.
+        KafkaError: the error of the start.
+    """
+    task = start_detached(starting)
+    task.add_done_callback(retrieve_exception)  # if we are cancelled, nobody looks at its exception
+    try:
+        await asyncio.wait([task], timeout=timeout)
+    finally:
+        is_late = not task.done()
+        if is_late:
+            await _give_up(task)
+    if is_late:
+        raise TimeoutError
+    task.result()
+    if not client.cluster.brokers():
+        raise kafka_errors.KafkaConnectionError("no broker in the cluster's metadata")
+
+
+async def _give_up(task: asyncio.Task[object]) -> None:
+    connections = list(_connections(task.get_coro()))
+    task.cancel()
+    await asyncio.wait([task], timeout=TIMEOUT)
+    closed = [future for c in connections if (future := c.close()) is not None]
+    if closed:
+        await asyncio.wait(closed, timeout=TIMEOUT)
+
+
+def _connections(awaiting: Any) -> Iterator[AIOKafkaConnection]:
+    """The connections in the local variables of a suspended coroutine and those it awaits."""
+    while awaiting is not None:
+        frame = getattr(awaiting, "cr_frame", None)
+        for value in frame.f_locals.values() if frame is not None else ():
+            if isinstance(value, AIOKafkaConnection):
+                yield value
+        awaiting = getattr(awaiting, "cr_await", None)
+
+
 PATIENCE = 0.1
-"""Seconds for a stop, which takes milliseconds, before we leave the group ourselves."""
+"""Seconds that the client's own stop gets, which takes milliseconds, before we leave the group."""
 
 CONNECTION = "kafkaesk-leave"
-"""A connection of its own: on the coordination one it would wait behind the parked request."""
+"""A connection of its own: on the coordinator's it would wait behind the parked request."""
 
 
 async def leave_parked(consumer: AIOKafkaConsumer, stopping: asyncio.Future[Any]) -> None:
@@ -45,17 +102,14 @@ async def leave_parked(consumer: AIOKafkaConsumer, stopping: asyncio.Future[Any]
             logger.debug("left group %s while joining", coordinator.group_id)
 
 
-TIMEOUT = 2.0
-"""Seconds for the tasks, and again for the connections."""
-
 CANCELLATIONS = 4
 
 
 async def force_close(consumer: AIOKafkaConsumer) -> None:
     """End every task of a consumer and close its connections, whatever state it is in.
 
-    aiokafka's stop() marks itself done first and has no finally: failed once, it leaves its
-    fetcher, heartbeat and metadata tasks behind.
+    aiokafka's stop() marks the consumer as closed first and has no finally: a stop that fails
+    leaves the fetcher, heartbeat and metadata tasks behind, and a second one does nothing.
     """
     consumer._closed = True
     coordinator, fetcher = consumer._coordinator, consumer._fetcher

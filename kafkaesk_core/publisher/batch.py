@@ -1,4 +1,4 @@
-"""What the partitions of a publisher share: producer, send buffer, and the settling of batches."""
+"""Batches of records: how they are split, and how they are settled."""
 
 from __future__ import annotations
 
@@ -6,24 +6,74 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from aiokafka.structs import RecordMetadata
-
-from kafkaesk_core.delivery import BatchResult, copy_exception
+from kafkaesk_core.delivery import BatchResult, RecordMark, copy_exception
 from kafkaesk_core.errors import DeliveryError, DeliveryUnknownError
+from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
 from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.structs import RecordMetadata, TopicPartition
 
 from .producer_session import ProducerSupervisor
 from .send_buffer import SendBuffer
 
-if TYPE_CHECKING:
-    from .partition import Batch
-
-__all__ = ["BatchSettler", "OnPublished", "PublisherCounts", "Undelivered"]
+__all__ = ["Batch", "BatchSettler", "OnPublished", "PublisherCounts", "Undelivered"]
 
 logger = logging.getLogger("kafkaesk.publisher")
+
+
+class Batch:
+    """Records in aiokafka's form, and what became of them.
+
+    `bytes` is the room they take in the send buffer; `opened` and `deadline` are times of the
+    event loop's clock; `first` is the index that the first record had before batches were split.
+    `messages` and their records are kept only where an observer wants to see them.
+    """
+
+    __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
+
+    def __init__(
+        self, builder: BatchBuilder, result: BatchResult, *, opened: float, deadline: float
+    ) -> None:
+        self.builder = builder
+        self.result = result
+        self.opened = opened
+        self.deadline = deadline
+        self.bytes = 0
+        self.first = 0
+        self.messages: list[tuple[OutgoingMessage, RecordMark]] = []
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return int(self.builder.record_count())
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Where it goes."""
+        return self.result.topic_partition
+
+    def repack(self, create_builder: Callable[[], BatchBuilder]) -> None:
+        """Pack the same records again: a builder cannot be sent twice."""
+        self.builder = _pack(create_builder(), read_records(self.builder))
+
+    def halves(self, create_builder: Callable[[], BatchBuilder]) -> tuple[Batch, Batch]:
+        """Split into two batches, which take over the deliveries; this one is of no more use."""
+        records = read_records(self.builder)
+        middle = len(records) // 2
+        results = self.result.split([middle, len(records) - middle])
+        first, second = (
+            Batch(_pack(create_builder(), part), result, opened=self.opened, deadline=self.deadline)
+            for part, result in zip((records[:middle], records[middle:]), results, strict=True)
+        )
+        first.bytes = self.bytes * middle // len(records)
+        second.bytes = self.bytes - first.bytes
+        first.first, second.first = self.first, self.first + middle
+        for message, record in self.messages:
+            half = first if record.offset < second.first else second
+            half.messages.append((message, record))
+        return first, second
+
 
 OnPublished = Callable[[OutgoingMessage, RecordMetadata | None, BaseException | None], None]
 
@@ -125,3 +175,15 @@ class BatchSettler:
                 tell(message, metadata, None if error is None else copy_exception(error))
             except Exception:
                 logger.exception("an observer of the messages to %s failed", message.topic)
+
+
+def _pack(builder: BatchBuilder, records: list[Record]) -> BatchBuilder:
+    for record in records:
+        builder.append(
+            timestamp=record.timestamp_ms,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+        )
+    builder.close()
+    return builder
