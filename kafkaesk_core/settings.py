@@ -429,7 +429,13 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
 
 def list_variables() -> set[str]:
     """The names of all environment variables that the core reads."""
-    names = (*Settings.model_fields, *PluginChoice.model_fields, "log_level", "log_format")
+    names = (
+        *Settings.model_fields,
+        *PluginChoice.model_fields,
+        "log_level",
+        "log_format",
+        "gc_thresholds",
+    )
     return {f"{ENV_PREFIX}{name.upper()}" for name in names}
 
 

@@ -323,6 +323,24 @@ def test_c1_an_installed_plugin_acts_without_a_change_to_the_service(
     assert "shout" in command.output  # the start line names the plugins
 
 
+def test_the_garbage_collectors_thresholds_are_set(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "collected.py").write_text("import gc; raise SystemExit(str(gc.get_threshold()))")
+
+    by_option = run(start, "collected:app", "--gc-thresholds", "5000, 20,20")
+    by_variable = run(start, "collected:app", KAFKAESK_GC_THRESHOLDS="9000,5,5")
+
+    assert "(5000, 20, 20)" in by_option[1]
+    assert "(9000, 5, 5)" in by_variable[1]
+
+
+@pytest.mark.parametrize("wrong", ["1,2", "0,1,1", "a,b,c", "", "1,2,3,4", "-1,2,3"])
+def test_wrong_thresholds_are_refused_with_an_example(start: Start, wrong: str) -> None:
+    code, output = run(start, "service:app", f"--gc-thresholds={wrong}")
+
+    assert code == 2
+    assert f"{wrong!r} is not three positive numbers; write 5000,20,20" in output
+
+
 def test_plugins_are_listed_with_their_package_and_state(
     start: Start, tmp_path: Path, site: str
 ) -> None:
