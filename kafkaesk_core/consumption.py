@@ -1,4 +1,4 @@
-"""The consumer groups of an application: made, started, stopped."""
+"""The consumer groups of an application: how they are made, started and stopped."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Groups:
 
     Raises:
         ConfigurationError: settings of consumers contradict each other.
-        SubscriptionError: a handler's annotation cannot be resolved or its parameter not filled,
-            or a setting of its own contradicts another of the application's.
+        SubscriptionError: an annotation of a handler cannot be resolved, a parameter cannot be
+            filled, or a setting of the subscription contradicts one of the application.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Groups:
         return list(self._consumers.values())
 
     def _known(self, group: str) -> ArgumentProviders:
-        """What is filled in by the parameter's name."""
+        """The arguments that a handler gets by a parameter's name."""
         return ArgumentProviders(
             one={
                 "schema": lambda message: message.schema,
@@ -144,7 +144,7 @@ def _check_literals(subscription: Subscription, prefix: str) -> None:
 
 
 def _check_alone(subscription: Subscription, others: Iterable[Subscription]) -> None:
-    """In one group each stream has one handler: of two, each would get a part of it."""
+    """Refuse two handlers for one stream in a group: each would get a part of its records."""
     for other in others:
         stream = subscription.shared_with(other)
         if stream is not None:
@@ -156,7 +156,7 @@ def _check_alone(subscription: Subscription, others: Iterable[Subscription]) -> 
 
 
 def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Settings) -> Settings:
-    """The settings of one group, with the longest times that its subscriptions ask for."""
+    """The settings of one group: of each time limit, the longest among its subscriptions."""
     own = [settings.with_overrides(subscription.overrides) for subscription in subscriptions]
     longest = {
         name: max(getattr(one, name) for one in own)
@@ -169,7 +169,7 @@ def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Se
 
 
 class Consumption:
-    """Starts the groups, waits, and stops them all: what stops one stops all (D5)."""
+    """Starts the groups, waits, and stops them: an error that stops one stops all (D5)."""
 
     def __init__(self, groups: Sequence[GroupConsumer]) -> None:
         self.groups = tuple(groups)
@@ -180,11 +180,11 @@ class Consumption:
         self._stopping: asyncio.Task[None] | None = None
 
     async def run(self, *, start_timeout: float, seconds: float | None = None) -> None:
-        """Consume until `request_stop`, a failure, or the end of `seconds`; then drain and commit.
+        """Consume until `request_stop`, a failure, or the end of `seconds`; then take no more.
 
         Raises:
-            HandlerError: a handler failed and its subscription does not go on.
-            KafkaeskError: a group could not be started, or cannot go on.
+            HandlerError: a handler failed, and its subscription stops the application.
+            KafkaeskError: a group could not be started, or cannot continue.
         """
         self._watch.start()
         try:
@@ -201,7 +201,7 @@ class Consumption:
             await asyncio.wait([self._starting, requested], return_when=asyncio.FIRST_COMPLETED)
         finally:
             requested.cancel()
-            self._starting.cancel()  # nothing happens if it has ended
+            self._starting.cancel()  # no effect if it has ended
             await asyncio.wait([self._starting])
         is_cancelled = self._starting.cancelled()
         if self._requested.is_set() and not is_cancelled and (error := self._starting.exception()):
@@ -230,17 +230,17 @@ class Consumption:
                 group.begin_drain()
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether this task runs a handler: the stop waits for it."""
+        """Whether this task runs a handler, for which a stop waits."""
         return any(group.is_run_by(task) for group in self.groups)
 
     def request_stop(self) -> None:
-        """Take no more records; `run` goes on to drain."""
+        """Take no more records, and let `run` return."""
         for group in self.groups:
             group.begin_drain()
         self._requested.set()
 
     async def stop(self, shutdown: Shutdown) -> None:
-        """Drain, commit and leave the groups, within what `shutdown` leaves them.
+        """Drain, commit and leave the groups, within the time that `shutdown` leaves.
 
         Idempotent; concurrent calls wait for the same end.
         """
@@ -264,7 +264,7 @@ class Consumption:
                 logger.error("group %s: stopping failed", group.group, exc_info=result)
 
     def failure(self) -> BaseException | None:
-        """The error of the first group that has failed."""
+        """The error of the first group with a failure."""
         for group in self.groups:
             if group.failure.done() and not group.failure.cancelled():
                 error = group.failure.exception()

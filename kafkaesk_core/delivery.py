@@ -1,4 +1,4 @@
-"""What becomes of published messages: of one, of the batch that it is written with, of many."""
+"""The results of published messages: of one, of its batch, and of many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CREATE_TIME, _APPEND_TIME = 0, 1  # aiokafka: RecordMetadata.timestamp_type
 
 
 class RecordMark(Protocol):
-    """What a batch builder returns for a record."""
+    """The object that a batch builder returns for a record."""
 
     @property
     def offset(self) -> int:
@@ -36,10 +36,10 @@ class Delivery:
 
     Awaiting it gives aiokafka's `RecordMetadata`, or raises DeliveryFailedError (certainly not
     written) or DeliveryUnknownError (may have been written). It may be awaited any number of
-    times and by several tasks; each gets an error object of its own. Cancelling a task that
-    waits ends the wait, not the delivery. It may be given to `asyncio.wait`, `gather`, `wait_for`
-    and `shield`. It need not be awaited: a failure that nobody looks at is logged and counted.
-    `batch` is the result of the whole batch, for a caller that waits for many.
+    times and by several tasks; each gets an error object of its own. Cancelling a waiting task
+    ends its wait, not the delivery. A delivery may be passed to `asyncio.wait`, `gather`,
+    `wait_for` and `shield`. It need not be awaited: a failure that nobody looks at is logged and
+    counted. `batch` is the result of the whole batch, for callers that wait for many deliveries.
     """
 
     __slots__ = ("__weakref__", "_record", "batch")
@@ -49,11 +49,11 @@ class Delivery:
         self._record = record
 
     def done(self) -> bool:
-        """Say whether the message was acknowledged or has failed."""
+        """Return whether the message was acknowledged or has failed."""
         return self.batch.find(self._record.offset)[0].is_settled
 
     def cancelled(self) -> bool:
-        """Return False: what is buffered is published, it cannot be taken back."""
+        """Return False: a buffered message is published, and cannot be taken back."""
         return False
 
     def result(self) -> RecordMetadata:
@@ -62,7 +62,7 @@ class Delivery:
         Raises:
             DeliveryFailedError: it was certainly not written.
             DeliveryUnknownError: it may or may not have been written.
-            asyncio.InvalidStateError: neither is known yet.
+            asyncio.InvalidStateError: the delivery is not done.
         """
         batch, index = self._settled()
         if batch.error is not None:
@@ -74,7 +74,7 @@ class Delivery:
         """Return why the message was not acknowledged, or None if it was.
 
         Raises:
-            asyncio.InvalidStateError: neither is known yet.
+            asyncio.InvalidStateError: the delivery is not done.
         """
         batch, index = self._settled()
         if batch.error is None:
@@ -83,10 +83,10 @@ class Delivery:
         return copy_exception(batch.error)
 
     def peek(self) -> tuple[RecordMetadata | None, BaseException | None] | None:
-        """Return the metadata, or why there is none; None while neither is known.
+        """Return the metadata or the error; None while the delivery is not done.
 
-        Unlike `exception`, for observers: a failure counts as looked at by nobody. The error is
-        shared, so it must not be raised.
+        For observers: unlike with `exception`, a failure still counts as not looked at. The error
+        is shared, so it must not be raised.
         """
         batch, index = self.batch.find(self._record.offset)
         if not batch.is_settled:
@@ -102,14 +102,14 @@ class Delivery:
 
     @property
     def partition(self) -> int:
-        """The partition that the message goes to."""
+        """The number of the message's partition."""
         return int(self.batch.topic_partition.partition)
 
     @property
     def offset(self) -> int | None:
         """The message's offset once it is acknowledged, else None.
 
-        None also if the broker did not say (acks=0, or it had the batch already).
+        Also None if the broker did not report it (acks=0, or it had the batch already).
         """
         batch, index = self.batch.find(self._record.offset)
         if not batch.is_settled or batch.error is not None:
@@ -143,7 +143,7 @@ class Delivery:
             try:
                 yield from waiter
             except BaseException:
-                # the batch may have been split meanwhile
+                # The batch may have been split meanwhile.
                 self.batch.find(self._record.offset)[0].discard_waiter(waiter)
                 raise
         return self.result()
@@ -171,11 +171,11 @@ class _Callbacks:
 
 
 class BatchResult:
-    """What became of one batch; shared by the deliveries of its records.
+    """The result of one batch, which the deliveries of its records share.
 
-    Settled once, by `acknowledge`, `fail` or `split`. An batch that failed and of whose
-    deliveries nobody looked at some tells `on_unobserved` how many, once: when the last delivery
-    is dropped (as asyncio does with futures), or when `report` is called.
+    It is settled once, by `acknowledge`, `fail` or `split`. If the batch failed and some of its
+    deliveries were never looked at, `on_unobserved` is called with their number, once: when the
+    last delivery is garbage, as asyncio does with futures, or when `report` is called.
     """
 
     __slots__ = (
@@ -200,7 +200,7 @@ class BatchResult:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.topic_partition = topic_partition
-        self.loop = loop  # on which it is settled
+        self.loop = loop  # the event loop that settles it
         self.is_settled = False
         self.count = 0
         self.error: BaseException | None = None
@@ -214,19 +214,19 @@ class BatchResult:
     def acknowledge(self, metadata: RecordMetadata | None, count: int) -> None:
         """Settle: the broker wrote all `count` records, the first at the offset in `metadata`.
 
-        None for the metadata means that the broker was not asked to say (acks=0).
+        The metadata is None if the broker was not asked for it (acks=0).
         """
         self._metadata = metadata
         self._settle(count)
 
     def fail(self, error: BaseException, count: int) -> None:
         """Settle: none of the `count` records was acknowledged, for this reason."""
-        error.__traceback__ = None  # its frames would hold the batch, and so this batch
+        error.__traceback__ = None  # its frames refer to the batch, and so to this object
         self.error = error
         self._settle(count)
 
     def split(self, counts: Sequence[int]) -> list[BatchResult]:
-        """Hand the records on to new results, the first taking the first `counts[0]` of them."""
+        """Divide the records among new results; the first gets the first `counts[0]` of them."""
         parts, start = [], 0
         for count in counts:
             parts.append((start, BatchResult(self.topic_partition, self._on_unobserved, self.loop)))
@@ -244,7 +244,7 @@ class BatchResult:
         return [part for _, part in parts]
 
     def find(self, index: int) -> tuple[BatchResult, int]:
-        """Return the batch that decides on the record of this index, and the index in there."""
+        """Return the result that has the record of this index, and its index in that result."""
         batch = self
         while batch._parts:
             start, batch = next(p for p in reversed(batch._parts) if p[0] <= index)
@@ -258,16 +258,16 @@ class BatchResult:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether the broker wrote all records, and the batch as it was."""
+        """Whether the broker wrote all records, in one batch."""
         return self.is_settled and self.error is None
 
     def metadata(self, index: int, timestamp: int) -> RecordMetadata:
-        """Return the metadata of one record, `timestamp` being its own in milliseconds."""
+        """Return the metadata of one record; `timestamp` is the record's own, in milliseconds."""
         base, tp = self._metadata, self.topic_partition
         if base is None:
             return RecordMetadata(*tp, tp, -1, timestamp, _CREATE_TIME, None)
-        # aiokafka gives -1 as the offset of a batch that the broker had already, and as the
-        # timestamp unless the topic is configured to carry the time of append.
+        # aiokafka reports offset -1 for a batch that the broker had already. It reports timestamp
+        # -1 unless the topic is configured for the time of the append.
         offset = base.offset + index if base.offset >= 0 else -1
         kind = _CREATE_TIME
         if base.timestamp is not None and base.timestamp >= 0:
@@ -275,19 +275,19 @@ class BatchResult:
         return RecordMetadata(*tp, tp, offset, timestamp, kind, base.log_start_offset)
 
     def observe(self, index: int) -> None:
-        """Note that somebody has seen how this record failed."""
+        """Note that the failure of this record was looked at."""
         if self._observed is None:
             self._observed = set()
         self._observed.add(index)
 
     def report(self) -> None:
-        """Tell `on_unobserved` if this failed and not every delivery was looked at; once."""
-        tell, self._on_unobserved = self._on_unobserved, None
-        if tell is None or self.error is None:
+        """Call `on_unobserved`, once, if this failed and some deliveries were not looked at."""
+        notify, self._on_unobserved = self._on_unobserved, None
+        if notify is None or self.error is None:
             return
         unobserved = self.count - (0 if self._observed is None else len(self._observed))
         if unobserved > 0:
-            tell(self, unobserved)
+            notify(self, unobserved)
 
     def __del__(self) -> None:
         self.report()
@@ -299,7 +299,7 @@ class BatchResult:
         self._waiters[waiter] = index
 
     def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
-        """Forget a future whose owner no longer waits."""
+        """Forget a future that no task waits for any more."""
         if self._waiters is not None:
             self._waiters.pop(waiter, None)
 
@@ -335,7 +335,7 @@ class BatchResult:
 class PendingDeliveries:
     """Counts acknowledgements, and keeps only the deliveries that are not done.
 
-    They are kept by batch, since a batch is done at once.
+    They are kept by batch, because all records of a batch are done at the same time.
     """
 
     def __init__(self) -> None:
@@ -343,7 +343,7 @@ class PendingDeliveries:
         self._pending: dict[BatchResult, list[Delivery]] = {}
 
     def add(self, delivery: Delivery) -> None:
-        """Wait for this one too."""
+        """Add a delivery to wait for."""
         pending = self._pending.get(delivery.batch)
         if pending is None:
             self._pending[delivery.batch] = [delivery]
@@ -351,7 +351,7 @@ class PendingDeliveries:
             pending.append(delivery)
 
     def take_done(self) -> None:
-        """Count those of batches that are done, and forget them.
+        """Count the deliveries of batches that are done, and forget them.
 
         Raises:
             DeliveryError: one was not acknowledged.
@@ -382,10 +382,10 @@ class PendingDeliveries:
 
 
 def copy_exception(error: Error) -> Error:
-    """Return a copy of an error without its traceback, to be raised in its stead.
+    """Return a copy of an error without its traceback, to be raised in its place.
 
-    An error that several tasks share is never raised itself: each raise adds to its traceback,
-    and the frames in there would keep those tasks' locals, and through them the error, alive.
+    An error that several tasks share is never raised itself. Each raise would add frames to its
+    traceback, and they would keep the tasks' local variables alive, and so the error itself.
     """
     copied = type(error).__new__(type(error), *error.args)
     copied.args = error.args

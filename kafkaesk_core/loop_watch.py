@@ -1,4 +1,4 @@
-"""Noticing that the event loop stands still, and which handler keeps it from running."""
+"""A watch over the event loop: it names the handler that blocks it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["LoopWatch"]
 logger = logging.getLogger("kafkaesk.app")
 
 TICK = 0.25
-"""Seconds between two signs of life of the loop, and between two looks for them."""
+"""Seconds between two beats of the loop, and between two checks for them."""
 
 LIMIT = 1.0
 QUIET = 60.0
-"""Seconds in which one culprit is reported once: it may block the loop with each message."""
+"""Seconds in which one culprit is reported once: it may block the loop for each message."""
 
 _NOT_CULPRITS = ("asyncio", "kafkaesk_core", "contextlib")
 
 
 @dataclass(slots=True)
 class _Block:
-    """One time that the loop stood still."""
+    """One period in which the loop was blocked."""
 
     since: float
     culprit: str
@@ -36,9 +36,9 @@ class _Block:
 
 
 class LoopWatch:
-    """Looks at the event loop from a thread while handlers run; costs nothing per message.
+    """Watches the event loop from a thread while handlers run, at no cost per message.
 
-    `handlers` are the names of the handlers by the code that they run.
+    `handlers` has the names of the handlers by their code objects.
     """
 
     def __init__(self, handlers: Mapping[CodeType, str]) -> None:
@@ -59,7 +59,7 @@ class LoopWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; nothing happens if it was not started."""
+        """Stop watching; do nothing if it was not started."""
         self._ended.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -67,7 +67,7 @@ class LoopWatch:
             self._thread.join(timeout=1.0)
 
     def _live(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop runs: give a sign of life, and report a block that has ended."""
+        """Note that the loop runs, and report a block that has ended."""
         now = monotonic()
         self._beat = now
         block, self._block = self._block, None
@@ -85,7 +85,7 @@ class LoopWatch:
         looked = monotonic()
         while not self._ended.wait(TICK):
             now = monotonic()
-            if now - looked > LIMIT:  # this thread stood still too: the process was suspended
+            if now - looked > LIMIT:  # this thread did not run either: the process was suspended
                 self._beat = now
             looked = now
             beat = self._beat
@@ -95,7 +95,7 @@ class LoopWatch:
     def _found(self, beat: float, now: float) -> None:
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - it is documented
         culprit = self._culprit(frame)
-        if culprit is None or beat != self._beat:  # it has gone on by now
+        if culprit is None or beat != self._beat:  # the loop runs again by now
             return
         is_new = now - self._reported.get(culprit, -QUIET) >= QUIET
         if is_new:
@@ -109,7 +109,7 @@ class LoopWatch:
             )
 
     def _culprit(self, frame: FrameType | None) -> str | None:
-        """The innermost handler of the stack, else the innermost function that may block."""
+        """The innermost handler on the stack, else the innermost function of the service."""
         frames = list(_outwards(frame))
         for found in frames:
             if found.f_code in self._handlers:
@@ -122,7 +122,7 @@ class LoopWatch:
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    """What the loop runs now, the innermost first; nothing if it waits for events."""
+    """The frames that the loop runs now, the innermost first; none while it waits for events."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module == "selectors" or (module.startswith("asyncio.") and _is_of_loop(frame)):

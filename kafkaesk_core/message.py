@@ -1,6 +1,6 @@
-"""Messages on their way out and in: their fields, their records, the checks of what one is made of.
+"""Outgoing and incoming messages: their fields, their records, the checks of their arguments.
 
-Also the narrow view of the application that hooks receive.
+Also the part of the application that hooks may use.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Data = BaseModel | Mapping[str, Any] | Sequence[Any] | bytes | str | int | float
 """What may be published: a model, JSON-able data, or (raw) bytes."""
 
 RAW_TYPES = (bytes, bytearray, memoryview)
-"""What `raw_publish` is for."""
+"""Data for `raw_publish`, not for `publish`."""
 
 
 _ENVELOPE = core_schema.typed_dict_schema(
@@ -102,7 +102,7 @@ class OutgoingMessage:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """A place for plugins, and for what the caller tells them; made when first used."""
+        """Data of plugins, and of the caller for plugins; made when it is first read."""
         if self._meta is None:
             self._meta = {}
         return self._meta
@@ -119,12 +119,11 @@ class OutgoingMessage:
 class IncomingMessage:
     """One consumed record on its way to a handler; not yet decoded.
 
-    `value` is the raw bytes (None: a tombstone) and may be replaced by a layer of `wrap_consume`,
-    say to decrypt it; everything else of the record is read through it. `attempt` starts at 1
-    and counts the tries of this process. `epoch` is the time of owning its partition in which it
-    was delivered; `is_closed` says that the handler committed it before it returned;
-    `known_schema` is what decoding found, or None. `turn` says, in a batch, whether the message
-    has been handed to the handler, or put off to the next batch.
+    `value` is the raw bytes (None: a tombstone); a layer of `wrap_consume` may replace it, for
+    example to decrypt it. `attempt` starts at 1 and counts the attempts of this process. `epoch` is
+    the period of owning its partition in which it was delivered. `is_closed` says that the handler
+    committed it before it returned. `known_schema` is the schema that decoding found, or None.
+    `turn` says, in a batch, whether the handler got the message, or it waits for the next batch.
     """
 
     __slots__ = (
@@ -154,7 +153,7 @@ class IncomingMessage:
 
     @property
     def record(self) -> ConsumerRecord:
-        """The record as aiokafka hands it out; its value is what came, whatever `value` is."""
+        """The record in aiokafka's form, with the value that was read."""
         return self._record  # type: ignore[return-value]  # FetchedMessage overrides it
 
     @property
@@ -184,12 +183,12 @@ class IncomingMessage:
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970, of creation or of append, as the topic is configured."""
+        """Milliseconds since 1970, of creation or of append, depending on the topic."""
         return self.record.timestamp
 
     @property
     def meta(self) -> dict[str, Any]:
-        """A place for plugins, made when first used."""
+        """Data of plugins; made when it is first read."""
         if self._meta is None:
             self._meta = {}
         return self._meta
@@ -225,7 +224,7 @@ class IncomingMessage:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceEvent:
-    """Partitions came or went; `kind` "lost" means taken away without a chance to commit."""
+    """Partitions were assigned or revoked; "lost" ones were taken without a chance to commit."""
 
     kind: Literal["assigned", "revoked", "lost"]
     partitions: frozenset[TopicPartition]
@@ -233,7 +232,7 @@ class RebalanceEvent:
 
 
 class App(Protocol):
-    """What hooks may ask of the application."""
+    """The part of the application that hooks may use."""
 
     @property
     def claimed_headers(self) -> frozenset[str]:
@@ -241,10 +240,10 @@ class App(Protocol):
 
     @property
     def servers(self) -> Sequence[str]:
-        """The brokers that were asked first, as "host:port"; empty while it does not run."""
+        """The brokers to connect to first, as "host:port"; empty while it is not running."""
 
     def status(self) -> Status:
-        """Return a snapshot of the groups, their partitions and what was published."""
+        """Return a snapshot of the groups, their partitions and the published messages."""
 
     async def publish(
         self,
@@ -253,7 +252,7 @@ class App(Protocol):
         key: bytes | None = None,
         headers: Iterable[Header] | None = None,
     ) -> Delivery:
-        """Publish one message; returns once it is buffered."""
+        """Publish one message; return once it is buffered."""
 
     async def raw_publish(
         self,
@@ -274,16 +273,16 @@ class App(Protocol):
         headers: Iterable[Header] | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Publish a whole envelope on the plugin's own account, past all plugins."""
+        """Publish a whole envelope of the plugin itself, without layers and observers."""
 
     @property
     def schemas(self) -> Mapping[str, Any]:
-        """The schemas that are registered, by name: "Content:1"."""
+        """The registered schemas, by name: "Content:1"."""
 
     def schema(
         self, _id: str | None = None, *, version: int | None = None, retention: int | None = None
     ) -> Callable[[type[BaseModel]], type[BaseModel]]:
-        """Register a model of the plugin's own as a schema; its `retention` is in seconds."""
+        """Register a model of the plugin as a schema; its `retention` is in seconds."""
 
     async def flush(self) -> None:
         """Wait until everything buffered was acknowledged or has failed."""
@@ -291,12 +290,12 @@ class App(Protocol):
 
 # --- records
 #
-# The client's parser makes records of its own. A ConsumerRecord of aiokafka, a frozen dataclass of
-# eleven fields, is made of one only when it is asked for: that takes about as long as parsing one.
+# The client's parser has records of its own. aiokafka's ConsumerRecord, a frozen dataclass with
+# eleven fields, is made only when it is read: making one takes as long as parsing the record.
 
 
 class ParsedRecord(Protocol):
-    """What the parser's records of each message format and ConsumerRecord have in common."""
+    """The fields that ConsumerRecord and the parser's records of all formats have in common."""
 
     @property
     def offset(self) -> int:
@@ -308,7 +307,7 @@ class ParsedRecord(Protocol):
 
     @property
     def timestamp_type(self) -> int | None:
-        """0: when it was made, 1: when it was appended."""
+        """0 for the time of creation, 1 for that of the append."""
 
     @property
     def key(self) -> bytes | None:
@@ -324,14 +323,14 @@ class ParsedRecord(Protocol):
 
     @property
     def checksum(self) -> int | None:
-        """Of the two older formats alone."""
+        """Only in the two older formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What is there in place of a record that cannot be read; the rest is what could be.
+    """Stands for a record, or a whole batch, that cannot be read.
 
-    `error` is what its handling fails of. It may stand for a whole batch.
+    Its handling fails with `error`; the other fields have the parts that could be read.
     """
 
     topic: str
@@ -347,11 +346,11 @@ class Unreadable:
 
 
 class PartlyUnreadable(list[ParsedRecord]):
-    """Records among which are unreadable ones: nothing else has to look for them."""
+    """Records that include unreadable ones; other lists need not be searched for them."""
 
 
 def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:
-    """Return what aiokafka makes of a record of this partition."""
+    """Return a record of this partition in aiokafka's form."""
     if isinstance(parsed, ConsumerRecord):
         return parsed
     key, value = parsed.key, parsed.value
@@ -376,14 +375,14 @@ _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
 
 def check_address(stream: object, key: object, partition: object, timestamp_ms: object) -> None:
-    """Check where a message shall go.
+    """Check where a message is sent.
 
     Raises:
         TypeError: one of them has the wrong type; it is named.
         ValueError: the stream has no name, or a number is negative.
     """
     if type(stream) is str and stream and key is partition is timestamp_ms is None:
-        return  # what most messages are
+        return  # as for most messages
     if not isinstance(stream, str):
         raise TypeError(f"the stream is {stream!r} of type {type(stream).__name__}, not str")
     if not stream:
@@ -395,7 +394,7 @@ def check_address(stream: object, key: object, partition: object, timestamp_ms: 
 
 
 def check_options(schema: object, origins: object, meta: object) -> None:
-    """Check what a message may be given beside its address.
+    """Check the other arguments of a message.
 
     Raises:
         TypeError: one of them has the wrong type; it is named.
@@ -409,7 +408,7 @@ def check_options(schema: object, origins: object, meta: object) -> None:
 
 
 def check_many(stream: str, data: object, key: object, schema: str | None) -> None:
-    """Check that many messages can be taken, and what makes their keys.
+    """Check that `data` has many messages, and that `key` can make their keys.
 
     Raises:
         InvalidMessageError: `data` is one message.

@@ -1,9 +1,9 @@
-"""What became of each record, and which offsets may be committed. Pure: no Kafka, no asyncio.
+"""The result of each record, and which offsets may be committed. Pure: no Kafka, no asyncio.
 
 Terms. An *epoch* is one uninterrupted time of following one partition: assign, revoke, seek and
-reset start another. An offset is *open* from `register` until `finish`. The *watermark* is the
-lowest open offset, or the position up to which everything was delivered. Only delivered offsets
-count: gaps (compaction, aborted transactions, transaction markers) are never waited for.
+reset start another one. An offset is *open* from `register` until `finish`. The *watermark* is the
+lowest open offset, or the position if nothing is open. Only delivered offsets count: nothing waits
+for gaps (compaction, aborted transactions, transaction markers).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P = TypeVar("P", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class PartitionOffsets:
-    """A snapshot of one partition; times as given to `register`, in seconds."""
+    """A snapshot of one partition; times are those given to `register`, in seconds."""
 
     epoch: int
     position: int | None
@@ -63,16 +63,16 @@ class _PartitionTracker:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.position: int | None = None  # everything below it was registered, or is a gap
-        self.open: deque[int] = deque()  # ascending; finished ones in the middle stay, see done
+        self.position: int | None = None  # all offsets below it were registered, or are gaps
+        self.open: deque[int] = deque()  # ascending; those in `done` are finished
         self.done: set[int] = set()  # finished above the watermark
         self.marks: deque[tuple[int, float]] = deque()  # (last offset of a registration, when)
-        self.committed: int | None = None  # acknowledged, or where we started
-        self.taken = 0  # offsets registered; those not in `open` are finished below the watermark
-        self.covered = 0  # how many of these an acknowledged commit covers
-        self.proposed = 0  # and the last proposal, of the offset `proposed_at`
+        self.committed: int | None = None  # acknowledged, or the first position
+        self.taken = 0  # offsets registered; those that left `open` are finished
+        self.covered = 0  # how many of them an acknowledged commit covers
+        self.proposed = 0  # how many the last proposal covers, of `proposed_at`
         self.proposed_at = -1
-        self.is_uncertain = False  # something else may be stored than `committed`
+        self.is_uncertain = False  # the broker may have stored another offset
 
     @property
     def watermark(self) -> int | None:
@@ -117,11 +117,11 @@ class _PartitionTracker:
 
     @property
     def has_only_gaps(self) -> bool:
-        """Whether a commit of the watermark would be of no record that is not committed yet."""
+        """Whether every record below the watermark is committed already."""
         return not self.open and self.closed == self.covered
 
     def _prune(self) -> None:
-        """Forget the times of registrations of which nothing is open."""
+        """Forget the times of registrations that have no open offset."""
         low, marks = self.watermark, self.marks
         while marks and low is not None and marks[0][0] < low:
             marks.popleft()
@@ -164,20 +164,20 @@ class OffsetTracker(Generic[P]):
             self._trackers[partition] = _PartitionTracker(self._last_epoch)
 
     def revoke(self, partitions: Iterable[P]) -> None:
-        """Stop following partitions: whatever still runs of them no longer counts."""
+        """Stop following partitions: completions that arrive later do not count."""
         for partition in partitions:
             self._end(partition)
 
     def _end(self, partition: P) -> None:
         tracker = self._trackers.pop(partition, None)
         if tracker is not None:
-            tracker.open.clear()  # a finisher of it closes nothing from now on
+            tracker.open.clear()  # so that its finisher closes nothing any more
 
     def start_at(self, partition: P, position: int, *, commit: bool = False) -> None:
         """Follow a partition from another position, in a new epoch (seek, reset, truncation).
 
-        With `commit` the position itself is to be committed: what a group that starts at the end
-        of a topic owes, or a restart before its first commit would skip records (rule 9).
+        With `commit` the position itself is committed. A group that starts at the end of a topic
+        needs that: a restart before its first commit would skip records (rule 9).
         """
         self.assign([partition])
         tracker = self._trackers[partition]
@@ -185,17 +185,17 @@ class OffsetTracker(Generic[P]):
         tracker.committed = None if commit else position
 
     def epoch(self, partition: P) -> int | None:
-        """The present epoch of a partition, None if it is not followed."""
+        """The current epoch of a partition, None if it is not followed."""
         tracker = self._trackers.get(partition)
         return tracker.epoch if tracker else None
 
     def is_behind(self, partition: P, offset: int) -> bool:
-        """Whether this offset was passed already, in the present epoch."""
+        """Whether this offset is below the position, in the current epoch."""
         position = self._trackers[partition].position
         return position is not None and offset < position
 
     def register(self, partition: P, offsets: Sequence[int], now: float) -> int:
-        """Open delivered offsets, ascending; returns the epoch that their completions carry.
+        """Open delivered offsets, ascending; return the epoch that their completions carry.
 
         Raises:
             KeyError: the partition is not followed.
@@ -206,9 +206,10 @@ class OffsetTracker(Generic[P]):
         return tracker.epoch
 
     def advance(self, partition: P, start: int, position: int) -> None:
-        """Nothing is left to deliver below `position`, of what was read from `start` on.
+        """Note that everything from `start` up to `position` was delivered.
 
-        What lies behind the last delivered offset is a gap: once nothing is open it is passed over.
+        Offsets behind the last delivered one are gaps: the watermark passes over them once no
+        offset is open.
         """
         self._trackers[partition].advance(start, position)
 
@@ -221,9 +222,10 @@ class OffsetTracker(Generic[P]):
         return False
 
     def finisher(self, partition: P) -> Callable[[int], bool]:
-        """What closes one offset of the present epoch; False, without effect, once that is over.
+        """Return a faster `finish` for one partition and its current epoch.
 
-        For who closes many; `finish` is to be called with what it refuses, for the count.
+        It returns False and has no effect once the epoch is over. Call `finish` with such an
+        offset, so that it is counted.
         """
         return self._trackers[partition].finish
 
@@ -232,13 +234,13 @@ class OffsetTracker(Generic[P]):
         return self._trackers[partition].watermark
 
     def open_count(self, partition: P) -> int:
-        """How far the position is ahead of the watermark, in records (finished ones included)."""
+        """How many records lie between the watermark and the position, finished ones included."""
         return len(self._trackers[partition].open)
 
     def propose(self, *, only_gaps: bool = False) -> dict[P, int]:
-        """Watermarks that are worth a commit: above what was acknowledged, or uncertain.
+        """Return the watermarks that differ from the acknowledged commit, or are uncertain.
 
-        With `only_gaps` those alone that commit no record: gaps, and first positions.
+        With `only_gaps`, only those that commit no further record: gaps, and first positions.
         """
         proposal: dict[P, int] = {}
         for partition, tracker in self._trackers.items():
@@ -251,9 +253,10 @@ class OffsetTracker(Generic[P]):
         return proposal
 
     def clamp(self, offsets: Mapping[P, int]) -> dict[P, int]:
-        """Cut offsets down to the watermark (rule 1).
+        """Lower offsets to the watermark (rule 1).
 
-        Left out: what is not followed (rule 4), and what would move a commit back (rule 2).
+        Left out are partitions that are not followed (rule 4), and offsets below the acknowledged
+        commit (rule 2).
         """
         clamped = {}
         for partition, offset in offsets.items():
@@ -266,7 +269,10 @@ class OffsetTracker(Generic[P]):
         return clamped
 
     def acknowledge(self, partition: P, epoch: int | None, offset: int) -> None:
-        """The broker stored this offset; if its epoch is over, that of the present one is due."""
+        """Note that the broker stored this offset.
+
+        If its epoch is over, the offset of the current epoch is committed again.
+        """
         tracker = self._trackers.get(partition)
         if tracker is None:
             return
@@ -279,7 +285,7 @@ class OffsetTracker(Generic[P]):
             tracker.covered = tracker.proposed
 
     def mark_uncertain(self, partitions: Iterable[P]) -> None:
-        """A commit of these was not answered: it may have been stored, commit again (rule 6)."""
+        """Note that a commit got no answer: it may be stored, so it is sent again (rule 6)."""
         for partition in partitions:
             tracker = self._trackers.get(partition)
             if tracker is not None:
@@ -290,14 +296,14 @@ class OffsetTracker(Generic[P]):
         return self._trackers[partition].state()
 
 
-# --- what became of a record
+# --- the result of a record
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerResult:
     """Done, skipped, to be retried after `delay` seconds, or the reason to stop.
 
-    "released" means that the partition is being handed over, and its next owner handles the
+    "released" means that the partition is being handed over, and that its next owner handles the
     record. `kept` lists the items of a batch, by index, that are not finished.
     """
 
@@ -319,10 +325,10 @@ RELEASED = HandlerResult("released")
 def decide_result(
     error: BaseException, on_error: OnError, message: IncomingMessage
 ) -> HandlerResult:
-    """Turn what a handler, or a layer around it, raised into a result.
+    """Turn the exception of a handler, or of a layer around it, into a result.
 
-    A disposition is its own decision. `on_error` decides on everything else; an `on_error`
-    callable that raises, or returns no disposition, stops the application.
+    A disposition is its own decision. `on_error` decides on all other exceptions; an `on_error`
+    callable that raises, or does not return a disposition, stops the application.
     """
     error = unwrap_group(error)
     if isinstance(error, Disposition):
@@ -344,7 +350,7 @@ def decide_result(
 
 
 def flatten_group(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, and in the groups in it; an error that is no group is its own."""
+    """Yield the errors in a group and in its inner groups; or the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from flatten_group(inner)
@@ -353,10 +359,10 @@ def flatten_group(error: BaseException) -> Iterator[BaseException]:
 
 
 def unwrap_group(error: BaseException) -> BaseException:
-    """The disposition that a group stands for, as a TaskGroup raises it; else the error itself.
+    """Return the disposition that a group of errors, as of a TaskGroup, stands for.
 
-    One Stop stops. Several Skip, or several Retry (the longest delay), agree; anything else is
-    ambiguous.
+    One Stop is enough. If all are Skip, or all are Retry (the longest delay counts), they agree.
+    Everything else is ambiguous: the error itself is returned.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

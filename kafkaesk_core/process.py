@@ -1,6 +1,6 @@
-"""Running an application as a process: signals, and an end that is bounded whatever still runs.
+"""Running an application as a process: signals, and an end within a time limit.
 
-The package exports the function `run`, so no module has this name: an import of the module would
+The package exports the function `run`. No module has that name, because importing the module would
 replace the function.
 """
 
@@ -38,26 +38,26 @@ __all__ = [
 logger = logging.getLogger("kafkaesk.app")
 
 ECHO = 0.3
-"""Seconds in which more signals are the same one: a supervisor signals the whole process group, and
-what it started us with (`uv run`, a shell, an init) passes its own on to us."""
+"""Seconds in which further signals count as the same one. A supervisor signals the whole process
+group, and the program that started us (`uv run`, a shell, an init) passes its own signal on."""
 
 THREADS = "kafkaesk-worker"
 EXIT_SECONDS = 2.0
-"""For exit functions of the process, if stopping has taken all of `shutdown_timeout`."""
+"""For the exit functions of the process, if the stop has used up `shutdown_timeout`."""
 CANCEL_SECONDS = 0.5
-"""For tasks that are left when the application has stopped, which has cancelled its own before."""
+"""For tasks that remain when the application has stopped and cancelled its own."""
 
 
 def run(app: Application) -> None:
     """Start an application, consume until SIGINT or SIGTERM, and stop it.
 
-    Stopping drains: handlers finish, offsets are committed, buffered messages are delivered. All
-    of it takes `shutdown_timeout` at most, also with a handler that ignores its cancellation or
-    waits for a thread. A signal ends the process one second after that even if the event loop is
-    blocked. A second signal, more than 0.3 s after the first one, exits at once.
+    A stop drains: handlers finish, offsets are committed, buffered messages are delivered. It takes
+    `shutdown_timeout` at most, also if a handler ignores its cancellation or waits for a thread.
+    After a signal the process ends one second later at the latest, even if the event loop is
+    blocked. A second signal, more than 0.3 s after the first one, ends it at once.
 
     Raises:
-        KafkaeskError: why it could not start, or not go on.
+        KafkaeskError: why it could not start, or had to stop.
         ShutdownIncompleteError: it stopped, but tasks or threads still run.
     """
     watchdog = Watchdog()
@@ -68,10 +68,10 @@ def run(app: Application) -> None:
 
 
 def run_until_exit(app: Application) -> None:
-    """As `run`, for a process that does nothing else: its exit does not take longer, either.
+    """Do the same as `run` in a process that does nothing else: its exit has the same time limit.
 
     Raises:
-        KafkaeskError: why it could not start, or not go on.
+        KafkaeskError: why it could not start, or had to stop.
         ShutdownIncompleteError: it stopped, but tasks or threads still run.
     """
     watchdog = Watchdog()
@@ -94,8 +94,8 @@ def _run(app: Application, signals: _Signals) -> None:
     try:
         loop.run_until_complete(_run_app(app, app.consume_forever(), signals))
     except BaseException:
-        for what in _close(loop, executor, signals.seconds_left()):
-            logger.error("the application has stopped, but %s", what)
+        for still_runs in _close(loop, executor, signals.seconds_left()):
+            logger.error("the application has stopped, but %s", still_runs)
         raise
     if still_running := _close(loop, executor, signals.seconds_left()):
         raise ShutdownIncompleteError(still_running)
@@ -106,7 +106,7 @@ def _close(
 ) -> list[str]:
     """End the remaining tasks and threads; return those that did not end within `seconds`.
 
-    As `asyncio.run` does it, but for its waits, which have no limit.
+    This is what `asyncio.run` does, but its waits have no limit.
     """
     still_running = []
     tasks = asyncio.all_tasks(loop)
@@ -140,7 +140,7 @@ def _has_ended(thread: Thread, timeout: float) -> bool:
 
 
 def run_app(app: Application) -> Coroutine[Any, Any, None]:
-    """The same as `run`, in an event loop of your own; it ends no process that does not end."""
+    """Do the same as `run` in your own event loop; never end the process by force."""
     return _run_app(app, app.consume_forever(), _Signals(app))
 
 
@@ -184,16 +184,16 @@ class _Signals:
         self.shutdown: Shutdown | None = None
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """React to SIGINT and SIGTERM from here on."""
+        """Handle SIGINT and SIGTERM from here on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_signal, number)
             if self._watchdog is not None:
-                # Runs also while a handler blocks the event loop: Python calls it between two
-                # steps of whatever the main thread does. The loop is woken as before.
+                # Python calls this function between two steps of the main thread, also while a
+                # handler blocks the event loop. The loop is still woken, too.
                 signal.signal(number, self._arm_watchdog)
 
     def ignore(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Leave signals to others again."""
+        """Handle signals no longer."""
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -202,7 +202,7 @@ class _Signals:
             self._watchdog.arm(self._timeout + 1)
 
     def handle_signal(self, number: signal.Signals) -> None:
-        """React to one signal, in the event loop."""
+        """Handle one signal, in the event loop."""
         now = asyncio.get_running_loop().time()
         if self._first is not None:
             if now - self._first < ECHO:
@@ -219,36 +219,36 @@ class _Signals:
             self.work.cancel()
 
     def _ends_by_itself(self) -> bool:
-        """Whether there is nothing to stop: consuming has ended, or a failed start is undone."""
+        """Whether nothing is left to stop: consuming has ended, or a failed start is undone."""
         shutdown = self._app.shutdown
         return self.is_ending or (shutdown is not None and shutdown.is_running)
 
     def seconds_left(self) -> float:
-        """What is left of `shutdown_timeout`."""
+        """The seconds left of `shutdown_timeout`."""
         return self._timeout if self.shutdown is None else self.shutdown.left("disconnect")
 
 
 # --- the end of a process that does not end by itself
 
 FLUSH_SECONDS = 2.0
-"""For log handlers and exit functions, which may hang as well."""
+"""For log handlers and exit functions, which may hang, too."""
 
 
 RUNS_THREADS = ("/threading.py", "/concurrent/futures/thread.py")
 
 
 class Watchdog:
-    """Ends the process after a while, unless disarmed; a thread of its own once it is armed."""
+    """Ends the process after some time, unless it is disarmed; once armed it has its own thread."""
 
     def __init__(self) -> None:
         self.exit_code = 5
-        """The exit code: the one that the process would have ended with, where that is known."""
+        """The exit code; that of the application's end once it is known."""
         self._changed = threading.Condition()
         self._deadline: float | None = None
         self._is_disarmed = False
 
     def arm(self, seconds: float) -> None:
-        """End the process in `seconds`, or earlier if it was armed for an earlier time."""
+        """End the process in `seconds`, or earlier if it was armed with an earlier time."""
         with self._changed:
             is_first = self._deadline is None
             self._deadline = min(self._deadline or inf, monotonic() + seconds)
@@ -257,7 +257,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="kafkaesk-watchdog", daemon=True).start()
 
     def disarm(self) -> None:
-        """Let the process live; it can be armed no more."""
+        """Let the process live, for good."""
         with self._changed:
             self._is_disarmed = True
             self._changed.notify()
@@ -277,8 +277,8 @@ class Watchdog:
 
 
 def exit_now(code: int, report: Callable[[], object] = lambda: None) -> None:
-    """End the process whatever still runs; reports and exit functions get 2 seconds each."""
-    # In threads of their own: each of them may wait for a lock that what hangs has taken.
+    """End the process, whatever still runs; reports and exit functions get 2 seconds each."""
+    # Each in a thread of its own: it may wait for a lock that the hanging code holds.
     for work in (report, atexit._run_exitfuncs, logging.shutdown):  # noqa: SLF001
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -292,7 +292,7 @@ def threads_named(prefix: str) -> list[threading.Thread]:
 
 
 def describe_thread(thread: threading.Thread) -> str:
-    """What a thread runs: the innermost Python function, and where it is in it."""
+    """Describe where a thread is: the innermost Python function, its file and line."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
     stack = [] if frame is None else traceback.extract_stack(frame)
     own = [place for place in stack if not place.filename.endswith(RUNS_THREADS)]
@@ -306,12 +306,12 @@ def describe_thread(thread: threading.Thread) -> str:
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:
-    """Where a suspended task waits: the innermost function that it awaits."""
+    """Describe where a suspended task waits: the innermost function that it awaits."""
     awaiting: Any = task.get_coro()
     place = ""
     while (frame := getattr(awaiting, "cr_frame", None)) is not None:
         code = frame.f_code
-        # A line inside asyncio, such as that of a sleep, says less than the line that called it.
+        # A line inside asyncio, such as a sleep, says less than the line that called it.
         if not place or "/asyncio/" not in code.co_filename:
             place = f" {code.co_qualname}(), at {code.co_filename}:{frame.f_lineno}"
         awaiting = awaiting.cr_await

@@ -1,4 +1,4 @@
-"""What exists only while an application runs: connections, chains, topics, and their order."""
+"""One run of an application: its connections, chains and topics, started and stopped in order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLOSE_TIMEOUT = 3.0
 
 
 class Runtime:
-    """One run of an application, from start to stop; what was started is undone in reverse."""
+    """One run of an application, from start to stop; a stop goes through the parts in reverse."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class Runtime:
         self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
         self.is_open = False
-        self.is_stop_requested = False  # while it starts
+        self.is_stop_requested = False  # during the start
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
         self.offer: Callable[[OutgoingMessage], Delivery | None]
-        """As `publish`, but None if the message would have to wait, or goes through layers."""
+        """Publishes like `publish`; None if the message would wait, or goes through layers."""
 
     # --- start
 
@@ -70,7 +70,7 @@ class Runtime:
         """Connect, enter lifespans, activate schemas, call the "initialize" handlers.
 
         Raises:
-            KafkaeskError: something of it failed; what had been started is undone.
+            KafkaeskError: a step failed; the steps before it are undone.
         """
         try:
             await self._start()
@@ -80,7 +80,7 @@ class Runtime:
             except asyncio.CancelledError:
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                # A caller that cancels a start that has failed still learns why it failed.
+                # The start has failed before its caller cancelled it: report the failure.
                 raise error  # noqa: B904
             raise
 
@@ -121,7 +121,7 @@ class Runtime:
         await self._open()
 
     async def _open(self) -> None:
-        """Enter the plugins' lifespans; from here on messages may move."""
+        """Enter the plugins' lifespans; from here on messages may be published."""
         for lifespan in self._plugins.lifespans(self._app):
             await lifespan.__aenter__()
             what = f"the lifespan of plugin {lifespan.plugin!r}"
@@ -148,7 +148,7 @@ class Runtime:
             raise self._plugins.name_failure(error)  # noqa: B904 - it has its cause
 
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
-        """Reach a broker, trying until `start_timeout` is over."""
+        """Connect to a broker; try until `start_timeout` is over."""
         timeout = self.settings.start_timeout
         deadline = self.loop.time() + timeout
         reported = ""
@@ -179,16 +179,16 @@ class Runtime:
         self._stack.push_async_callback(leave)
 
     async def start_publisher(self) -> None:
-        """Connect a producer, with the first message: who only consumes needs no right to write.
+        """Connect a producer, for the first message: consuming alone needs no Write permission.
 
         Raises:
-            BrokerError: no broker could be reached within `start_timeout`, or it refuses us.
+            BrokerError: no broker could be reached within `start_timeout`, or it refused us.
         """
         await self.publisher.start(self.settings.start_timeout)
         self.can_publish = True
 
     def compile(self) -> None:
-        """Build all chains from the plugins as they are now."""
+        """Build all chains from the current plugins."""
         plugins, app = self._plugins, self._app
         publisher = self.publisher
         self.publish = plugins.chain("wrap_publish", publisher.send, app=app)
@@ -217,10 +217,12 @@ class Runtime:
         """Prepare consuming with these groups.
 
         Raises:
-            NotRunningError: the application consumes already.
+            NotRunningError: the application is already consuming.
         """
         if self.consumption is not None:
-            raise NotRunningError("this application consumes already; one run at a time")
+            raise NotRunningError(
+                "this application is already consuming; it consumes once at a time"
+            )
         self.consumption = Consumption(groups)
         self.shutdown.reset()
         if self.is_stop_requested:
@@ -231,10 +233,10 @@ class Runtime:
         return self.consumption
 
     async def stop_consuming(self) -> None:
-        """Drain, commit and leave all groups; nothing happens if there are none.
+        """Drain, commit and leave all groups; do nothing if there are none.
 
-        A caller that is cancelled, however often, waits for the end all the same: it is bounded,
-        and handlers may publish until then.
+        A caller that is cancelled, however often, still waits for the end, which has a time limit:
+        handlers may publish until then.
         """
         consumption = self.consumption
         if consumption is not None:
@@ -247,7 +249,7 @@ class Runtime:
     async def stop(self) -> None:
         """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer.
 
-        What `stop_consuming` has taken of that time is gone.
+        The time that `stop_consuming` has taken counts.
         """
         with self.shutdown:
             try:
@@ -304,18 +306,18 @@ class Runtime:
         for topic, count in report.failed.items():
             logger.error("topic %s: %d messages were not delivered", topic, count)
         for topic, count in report.unknown.items():
-            logger.error("topic %s: %d messages may or may not be delivered", topic, count)
+            logger.error("topic %s: %d messages may or may not have been delivered", topic, count)
 
     async def _bounded(self, what: str, phase: Phase, work: Awaitable[Any]) -> None:
-        """Wait for the end of something that must not keep the rest from ending."""
+        """Wait for one part of a stop, within its time, and log its failure."""
         seconds = self.shutdown.left(phase)
         try:
             async with asyncio.timeout(seconds):
                 await work
         except TimeoutError:
             logger.exception(
-                "%s did not end within %.1f seconds; the stop goes on, which shutdown_timeout "
-                "limits to %g seconds",
+                "%s did not end within %.1f seconds; the stop continues, within a shutdown_timeout "
+                "of %g seconds",
                 what,
                 seconds,
                 self.shutdown.timeout,
@@ -325,4 +327,4 @@ class Runtime:
 
 
 def _no_offer(_: OutgoingMessage) -> None:
-    """What is offered goes through layers first."""
+    """Offer no message: all of them go through layers."""

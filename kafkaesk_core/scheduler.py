@@ -1,8 +1,9 @@
-"""Scheduling of handlers: what may run at the same time, and what waits for what. No Kafka.
+"""Scheduling of handlers: which items may run at the same time, and in which order. No Kafka.
 
-A *group* is what comes and goes together (a partition); a *lane* is what keeps its order inside
-it: the group itself, a key, or a single item. A lane runs one item at a time. Workers are tasks
-that take turns on the lanes that are ready; nothing waits for another lane.
+A *group* is a set of items that are added and discarded together: those of a partition. A *lane*
+is a sequence of items inside a group that run in order: all of the group, those of one key, or a
+single item. A lane runs one item at a time. Workers are tasks that take turns on the lanes that
+are ready. No lane waits for another one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
-"""Seconds that a worker may go on without suspending before it lets others run."""
+"""Seconds that a worker may run without a suspension before it lets other tasks run."""
 
 
 class Lanes(Generic[T]):
@@ -54,7 +55,7 @@ class Lanes(Generic[T]):
         self._workers: set[Worker[T]] = set()
         self._slots_used = 0
         self._starting = 0  # workers that have not taken a lane yet
-        self._orphans: Counter[Hashable] = Counter()  # items of discarded groups, still running
+        self._orphans: Counter[Hashable] = Counter()  # running items of discarded groups
         self._behind_orphans: dict[Hashable, list[Lane[T]]] = {}
         self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
 
@@ -83,17 +84,17 @@ class Lanes(Generic[T]):
         return self._groups[group].size if group in self._groups else 0
 
     def parked(self, group: Hashable) -> int:
-        """How many items of a group wait for a retry, or behind one that does."""
+        """How many items of a group wait for a retry, or behind an item that does."""
         return self._groups[group].parked if group in self._groups else 0
 
     def next_retry(self, group: Hashable) -> float | None:
-        """In how many seconds the next retry of a group is due; None where none is."""
+        """The seconds until the next retry of a group; None if no item waits for one."""
         lanes = self._groups[group].lanes.values() if group in self._groups else ()
         due = [lane.timer.when() for lane in lanes if lane.state == "parked" and lane.timer]
         return max(min(due) - self._loop.time(), 0.0) if due else None
 
     def ages(self) -> dict[Hashable, float]:
-        """For how many seconds the longest running item of each group has run."""
+        """How long the longest running item of each group has run, in seconds."""
         now, ages = monotonic(), dict[Hashable, float]()
         for worker in self._workers:
             if worker.lane is not None and worker.lane.group.phase != "discarded":
@@ -104,7 +105,7 @@ class Lanes(Generic[T]):
     # --- items in
 
     def submit(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
-        """Queue positions and their items in one lane; positions ascend within a lane."""
+        """Queue items with their positions in one lane; positions ascend within a lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = LaneGroup(group)
@@ -121,7 +122,7 @@ class Lanes(Generic[T]):
             self._arrived(lane)
 
     def _arrived(self, lane: Lane[T]) -> None:
-        """Items came into a lane where none runs."""
+        """Schedule a lane that received items and runs none."""
         self._make_ready(lane)
 
     def _make_ready(self, lane: Lane[T]) -> None:
@@ -133,7 +134,7 @@ class Lanes(Generic[T]):
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Start workers for the lanes that are ready, as far as there are slots."""
+        """Start workers for the lanes that are ready, up to the number of free slots."""
         slots = self._concurrency
         while self._starting < len(self._ready) and (slots is None or self._slots_used < slots):
             worker = Worker[T]()
@@ -142,7 +143,8 @@ class Lanes(Generic[T]):
             self._workers.add(worker)
             task = self._loop.create_task(self._work(worker), context=self._context.copy())
             worker.task = task
-            # Not a `finally` in the task: one that is cancelled before its first step runs nothing.
+            # Not a `finally` in the task: a task that is cancelled before its first step runs
+            # none of its code.
             task.add_done_callback(partial(self._leave, worker))
 
     def _next_lane(self) -> Lane[T] | None:
@@ -173,11 +175,11 @@ class Lanes(Generic[T]):
                 worker.slice_end = monotonic() + SLICE
 
     def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[HandlerResult]:
-        """Run a lane's head, and what may follow it at once."""
+        """Run the head of a lane, and the items behind it that may run in the same turn."""
         return self._run(self._turn(lane, worker))
 
     def _turn(self, lane: Lane[T], worker: Worker[T]) -> Iterator[T]:
-        """Items of a lane, until others are to have a turn; the last one stays at its head."""
+        """Yield items of a lane until other lanes get a turn; the last item stays at the head."""
         group, queue = lane.group, lane.queue
         now = monotonic()
         while True:
@@ -189,7 +191,7 @@ class Lanes(Generic[T]):
             now = monotonic()
             if len(queue) == 1 or group.phase != "open":
                 return
-            if len(self._ready) > self._starting:  # somebody waits for a slot
+            if len(self._ready) > self._starting:  # another lane waits for a slot
                 return
             if now > worker.slice_end or worker.is_cancelled or not worker.has_slot:
                 return
@@ -220,7 +222,7 @@ class Lanes(Generic[T]):
         self._make_ready(lane)
 
     def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
-        """A worker's task has ended; if in the middle of an item, that one is given up."""
+        """Clean up after the task of a worker; an item that it was running is given up."""
         self._workers.discard(worker)
         lane, worker.lane = worker.lane, None
         if lane is not None:
@@ -242,7 +244,7 @@ class Lanes(Generic[T]):
             self._dispatch()
 
     def _release_orphan(self, group: LaneGroup[T], worker: Worker[T]) -> None:
-        """An item of a discarded group has ended; what waited for it may start."""
+        """Count the end of an orphaned item, and start the lanes that waited for it."""
         if worker.is_abandoned:
             return
         self._orphans[group.key] -= 1
@@ -256,8 +258,8 @@ class Lanes(Generic[T]):
     def drain(self, groups: Collection[Hashable]) -> None:
         """Start nothing above the highest started position of each group.
 
-        What lies below it still runs, so that nothing finished ends up above the watermark.
-        Items that wait for a retry are given up, with what waits behind them.
+        Items below that position still run, so that no finished item lies above the watermark.
+        Items that wait for a retry are given up, and so are the items behind them.
         """
         for group in self._found(groups):
             group.phase = "draining"
@@ -269,7 +271,7 @@ class Lanes(Generic[T]):
         self._wake_waiters()
 
     def cancel(self, groups: Collection[Hashable]) -> None:
-        """Cancel what runs in these groups and start nothing more of them."""
+        """Cancel the running items of these groups, and start no others."""
         for group in self._found(groups):
             group.phase = "draining"
             group.top = -1
@@ -281,9 +283,9 @@ class Lanes(Generic[T]):
         self._wake_waiters()
 
     def discard(self, groups: Collection[Hashable]) -> int:
-        """Forget these groups; returns how many of their items still run.
+        """Forget these groups; return how many of their items still run: these are orphaned.
 
-        Until those end, or are abandoned, nothing starts in groups of the same names.
+        Until they end, or are abandoned, nothing starts in groups of the same names.
         """
         orphans = 0
         for group in self._found(groups):
@@ -299,7 +301,7 @@ class Lanes(Generic[T]):
         return orphans
 
     def abandon(self, groups: Collection[Hashable]) -> int:
-        """Wait no longer for items of discarded groups that ignore their cancellation."""
+        """Stop waiting for orphaned items, which ignore their cancellation."""
         abandoned = 0
         for worker in list(self._workers):
             lane = worker.lane
@@ -313,7 +315,7 @@ class Lanes(Generic[T]):
         return abandoned
 
     def overdue(self, seconds: float) -> list[T]:
-        """Items that have run longer than this; each is reported once and loses its slot."""
+        """Return items that have run longer than this, each once; their workers lose the slot."""
         limit = monotonic() - seconds
         late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
         items = [worker.lane.queue[0][1] for worker in late if worker.lane and worker.lane.queue]
@@ -322,7 +324,7 @@ class Lanes(Generic[T]):
         return items
 
     async def wait_idle(self, groups: Collection[Hashable], timeout: float) -> bool:
-        """Wait until nothing of these groups waits or runs; False if the time is over."""
+        """Wait until no item of these groups waits or runs; False if that takes too long."""
         if self._is_idle(groups):
             return True
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -347,7 +349,7 @@ class Lanes(Generic[T]):
         return [self._groups[key] for key in groups if key in self._groups]
 
     async def stop(self, grace: float) -> int:
-        """Cancel everything and wait up to `grace` seconds; returns how many tasks remain."""
+        """Cancel everything and wait up to `grace` seconds; return how many tasks remain."""
         self.discard(list(self._groups))
         for worker in self._workers:
             worker.cancel()
@@ -359,11 +361,11 @@ class Lanes(Generic[T]):
 
 
 class BatchLanes(Lanes[T]):
-    """Runs what a lane has gathered, up to `size` items at a time.
+    """Runs the items that a lane has gathered, up to `size` at a time.
 
-    An idle lane waits for `size` items, `timeout` seconds at most. One that was busy goes on at
-    once with what has come in meanwhile, so batches grow with the load. Of a batch that is not
-    finished with, the items that the result keeps stay at the head of the lane.
+    An idle lane waits for `size` items, but at most `timeout` seconds. A lane that was busy
+    continues at once with the items that arrived meanwhile, so batches grow with the load. The
+    items of a batch that are not finished stay at the head of the lane.
     """
 
     def __init__(
@@ -402,7 +404,7 @@ class BatchLanes(Lanes[T]):
 
     @staticmethod
     def _drop_finished(lane: Lane[T], result: HandlerResult) -> None:
-        """Leave at the head what is not finished with, or one item that stands for all."""
+        """Leave the unfinished items at the head; if all are finished, one that stands for them."""
         taken = [lane.queue.popleft() for _ in range(lane.taken)]
         kept = taken[-1:] if result.is_terminal else [taken[index] for index in result.kept]
         lane.queue.extendleft(reversed(kept))
@@ -411,9 +413,9 @@ class BatchLanes(Lanes[T]):
 
 
 class Lane(Generic[T]):
-    """Items in their order; the head stays in the queue while it runs or waits for a retry.
+    """Items in order; the head stays in the queue while it runs or waits for a retry.
 
-    `taken` is how many items the head is: one, or a batch.
+    `taken` is the number of items in the head: one, or those of a batch.
     """
 
     __slots__ = ("group", "key", "queue", "state", "taken", "timer")
@@ -427,13 +429,13 @@ class Lane(Generic[T]):
         self.timer: asyncio.TimerHandle | None = None
 
     def rest(self) -> None:
-        """Be forgotten until the next item comes, unless held."""
+        """Leave the group until the next item arrives, unless the lane is held."""
         if self.state != "held":
             self.state = "idle"
             self.group.lanes.pop(self.key, None)
 
     def drop(self, *, above: int = -1) -> None:
-        """Forget the waiting items at positions above `above`; a running head stays."""
+        """Forget the items at positions above `above`, except a running head."""
         keep = self.taken if self.state == "running" else 0
         before = len(self.queue)
         while len(self.queue) > keep and self.queue[-1][0] > above:
@@ -444,24 +446,24 @@ class Lane(Generic[T]):
             self.group.parked -= dropped
 
     def park(self, timer: asyncio.TimerHandle) -> None:
-        """Let the head wait for its retry, and what is behind it too."""
+        """Let the head wait for its retry, and the items behind it wait for the head."""
         self.state = "parked"
         self.timer = timer
         self.group.parked += len(self.queue)
 
     def unpark(self) -> None:
-        """The time of waiting is over, for a retry or for more items."""
+        """End the wait for a retry, or for more items."""
         self.timer = None
         if self.state == "parked":
             self.group.parked -= len(self.queue)
 
     def give_up(self) -> None:
-        """The head has ended and is not finished with; start nothing more here."""
+        """Hold the lane after its head has ended without being finished."""
         self.state = "idle"
         self.hold()
 
     def hold(self) -> None:
-        """Start nothing more here; a running head stays in the queue."""
+        """Start no more items; a running head stays in the queue."""
         self.drop()
         self.state = "held"
         if self.timer is not None:
@@ -470,9 +472,10 @@ class Lane(Generic[T]):
 
 
 class LaneGroup(Generic[T]):
-    """The lanes of one partition; `size` counts items waiting or running, `top` was started.
+    """The lanes of one partition.
 
-    `parked` counts those of them that wait for a retry, or behind one that does.
+    `size` counts the items that wait or run, `parked` those of them that wait for a retry or behind
+    one that does. `top` is the highest position that was started.
     """
 
     __slots__ = ("key", "lanes", "parked", "phase", "size", "top")
@@ -493,21 +496,21 @@ class Worker(Generic[T]):
 
     def __init__(self) -> None:
         self.lane: Lane[T] | None = None  # while an item runs
-        self.since = 0.0  # when that was started
-        self.slice_end = 0.0  # until when it may go on without letting others run
+        self.since = 0.0  # when it was started
+        self.slice_end = 0.0  # until when it may run without letting other tasks run
         self.has_slot = True
         self.is_abandoned = False
         self.is_cancelled = False
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """End what runs; start nothing more."""
+        """Cancel the running item; start no other."""
         self.is_cancelled = True
         if self.task is not None:
             self.task.cancel()
 
     def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
-        """What its task failed of; to be cancelled by us, or between two items, is no failure."""
+        """The error of its task; a cancellation by us, or between two items, is not an error."""
         if not task.cancelled():
             return task.exception()
         if self.is_cancelled or not is_amid:

@@ -1,4 +1,4 @@
-"""The one deadline of a stop, and what each of its phases may use of it."""
+"""The deadline of a stop, and the time that each of its phases may take."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _RESERVED: dict[Phase, float] = {
     "flush": 2.0,
     "disconnect": 1.0,
 }
-"""Seconds kept for each phase, in their order, of a stop that may take 25 seconds or more."""
+"""Seconds reserved for each phase, in order, of a stop that may take 25 seconds or more."""
 
 
 class Shutdown:
-    """A stop that may take `timeout` seconds, however many calls it consists of.
+    """The time limit of a stop, however many calls it consists of.
 
-    Its clock runs while the object is entered, by one task or by several: what an application
-    does between `stop()` and `finalize()` is not counted. A phase may use all that is left but
-    for the seconds that are kept for those after it, so a phase that hangs takes nothing from
-    the delivery of published messages, which comes last.
+    The clock runs while the object is entered, by one task or by several: the time between
+    `stop()` and `finalize()` does not count. A phase may use the remaining time except the seconds
+    that are reserved for later phases. So a phase that hangs takes no time from the last one, the
+    delivery of published messages.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -46,7 +46,7 @@ class Shutdown:
         self._reserved_after["drain"] = reserved
 
     def reset(self) -> None:
-        """Give the whole time again: the application goes on, and may be stopped anew."""
+        """Restore the whole time, for the next stop."""
         if not self._users:
             self._spent = 0.0
 
@@ -63,10 +63,10 @@ class Shutdown:
 
     @property
     def is_running(self) -> bool:
-        """Whether something is being stopped now."""
+        """Whether a stop is in progress."""
         return self._users > 0
 
     def left(self, phase: Phase) -> float:
-        """Seconds that this phase may still take, 0 or more."""
+        """The seconds that this phase may still take, 0 or more."""
         running = self._loop.time() - self._resumed_at if self._users else 0.0
         return max(self.timeout - self._spent - running - self._reserved_after[phase], 0.0)

@@ -16,19 +16,19 @@ Result = TypeVar("Result")
 
 
 def start_detached(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-    """Start a task in an empty context.
+    """Start a task in an empty context, for work that outlives its caller.
 
-    For what outlives its caller: with a copy of the caller's context, the context variables of one
-    handler would stay with a connection or a producer, and show up in what others do with it.
+    With a copy of the caller's context, the context variables of one handler would stay with a
+    connection or a producer, and be seen by other users of it.
     """
     return asyncio.get_running_loop().create_task(work, context=Context())
 
 
 async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> Result:
-    """Wait for work that is bounded by itself to its end, however often the waiting is cancelled.
+    """Wait for the end of work that has its own time limit, however often the wait is cancelled.
 
     Raises:
-        asyncio.CancelledError: the caller was cancelled; raised once the work has ended.
+        asyncio.CancelledError: the caller was cancelled; it is raised once the work has ended.
     """
     running = asyncio.ensure_future(work)
     running.add_done_callback(retrieve_exception)
@@ -44,10 +44,10 @@ async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> 
 
 
 def retrieve_exception(task: asyncio.Future[Any]) -> None:
-    """Let asyncio not report that a task's exception was never retrieved; a done callback.
+    """Keep asyncio from reporting a task's exception as never retrieved; a done callback.
 
-    For a task whose waiters may all have been cancelled: with `asyncio.wait` nobody has looked
-    at its exception then, and nobody will.
+    For tasks whose waiters may all have been cancelled: with `asyncio.wait` no waiter has looked at
+    the exception then.
     """
     if not task.cancelled():
         task.exception()
@@ -88,7 +88,7 @@ def _name(loop: asyncio.AbstractEventLoop) -> str:
 # --- pauses
 
 _JITTER = 0.2
-"""Part of a pause by which it varies, so that many processes do not come back at once."""
+"""The part of a pause by which it varies, so that many processes do not retry at once."""
 
 
 class Backoff:
@@ -109,5 +109,5 @@ class Backoff:
         await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
 
     def reset(self) -> None:
-        """Begin again with the first pause: an attempt has succeeded."""
+        """Begin again with the first pause, after an attempt that succeeded."""
         self.pause = self._first

@@ -42,7 +42,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What was found out about an existing topic; None where it may not be seen."""
+    """The facts about an existing topic; None for those that we may not see."""
 
     partitions: int
     was_created: bool = False
@@ -54,9 +54,9 @@ class TopicFacts:
 class Topics:
     """All topics of an application.
 
-    With `create=False` nothing is created and a missing topic is an error. `create_on_use` is
-    for clusters that make topics by themselves when they are first used and cannot be asked to:
-    there `ensure` does nothing. `timeout` bounds one `ensure`, in seconds.
+    With `create=False` no topic is created, and a missing topic is an error. `create_on_use` is for
+    clusters that create topics only on their first use: there `ensure` does nothing. `timeout` is
+    the limit of one `ensure`, in seconds.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Topics:
         self._running: dict[str, asyncio.Task[TopicFacts]] = {}
         self._schemas: dict[str, str] = {}
         self.schema_of: Callable[[str], str | None] = self._schemas.get
-        """The id of the schema that was claimed for a topic."""
+        """The id of the schema that the topic carries."""
         self._compared: set[str] = set()
 
     def topic_of(self, stream: str) -> str:
-        """Return the broker's name of a stream."""
+        """Return the name of a stream's topic."""
         return self.prefix + stream
 
     def stream_of(self, topic: str) -> str | None:
@@ -110,7 +110,7 @@ class Topics:
             )
 
     def facts(self, topic: str) -> TopicFacts | None:
-        """Return what was found out when the topic was last ensured."""
+        """Return the facts that the last `ensure` of the topic found."""
         return self._facts.get(topic)
 
     def invalidate(self, topic: str) -> None:
@@ -118,14 +118,14 @@ class Topics:
         self._facts.pop(topic, None)
 
     async def ensure(self, topic: str, schema: SchemaRegistration | None = None) -> None:
-        """Make sure that a topic exists, with the partitions and retention that the schema asks.
+        """Make sure that a topic exists, with the partitions and retention of its schema.
 
-        Asked for once per topic, whoever waits; remembered until `invalidate`. An existing topic
-        is never altered; if it differs from the schema one warning says how.
+        The brokers are asked once per topic, however many callers wait; the answer is kept until
+        `invalidate`. An existing topic is never altered: one warning says how it differs.
 
         Raises:
-            TopicError: its name is invalid; it cannot be created, with Kafka's own words; or it
-                is missing and may not be created.
+            TopicError: the name is invalid; the topic cannot be created, with Kafka's reason; or it
+                does not exist and may not be created.
             AuthorizationError: we may neither see nor create it.
             BrokerUnreachableError: no broker gave a final answer within the timeout.
         """
@@ -140,7 +140,7 @@ class Topics:
             task = start_detached(work)
             self._running[topic] = task
             task.add_done_callback(lambda task: self._forget(topic, task))
-        # A waiter that is cancelled leaves the others their answer.
+        # A cancelled caller does not cancel the request of the others.
         await asyncio.wait([task])
         if task.cancelled():
             raise NotRunningError(f"topic {topic} was not looked up: the application stopped")
@@ -192,7 +192,7 @@ class Topics:
 
 @dataclass(slots=True)
 class TopicSetup:
-    """One run of making sure that a topic exists, within a deadline of the event loop's clock.
+    """One attempt to make sure that a topic exists, up to a deadline of the event loop's clock.
 
     `replication_factor` None means one replica per broker, three at most.
     """
@@ -209,7 +209,7 @@ class TopicSetup:
         """Return the topic's facts once it exists and its metadata shows all partitions.
 
         Raises:
-            TopicError: it cannot be created, with Kafka's own words, or does not exist and may
+            TopicError: it cannot be created, with Kafka's reason, or it does not exist and may
                 not be created.
             AuthorizationError: we may neither see nor create it.
             BrokerUnreachableError: no broker gave a final answer in time.
@@ -231,7 +231,7 @@ class TopicSetup:
         )
 
     async def _create(self) -> bool:
-        """Create the topic; return whether it was us and not another."""
+        """Create the topic; return whether we created it, and not another process."""
         if not self.may_create:
             raise TopicError(
                 f"topic {self.topic} does not exist and may not be created by this application; "
@@ -259,7 +259,7 @@ class TopicSetup:
             raise
 
     async def _refuse_mock_cluster(self, timeout: float) -> None:
-        """Say at once what asking again would not: librdkafka's mock creates topics on use only."""
+        """Refuse librdkafka's mock cluster at once: it creates topics only on their first use."""
         if (await self.admin.cluster_id(timeout=timeout)).startswith(_MOCK_CLUSTER):
             raise TopicError(
                 f"topic {self.topic} cannot be created: the broker is the mock cluster of "
@@ -347,10 +347,10 @@ def _warn_if_different(
 
 
 def check_topic_name(topic: str) -> None:
-    """Refuse what Kafka would refuse.
+    """Refuse a name that Kafka would refuse.
 
     Raises:
-        TopicError: with Kafka's rule.
+        TopicError: the name and Kafka's rule.
     """
     if not is_topic_name(topic):
         raise TopicError(

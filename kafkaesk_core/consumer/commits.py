@@ -1,4 +1,4 @@
-"""The commits of one group: when they are sent, and what the answers mean."""
+"""The commits of one group: when they are sent, through which layers, and what answers mean."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class OffsetCommitter:
         self._lock = asyncio.Lock()
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
-        self._unknown: set[TopicPartition] = set()  # to the coordinator
+        self._unknown: set[TopicPartition] = set()  # partitions that the coordinator does not know
         self._subscription_of = subscription_of
         self._layers: dict[tuple[Subscription, Reason], Layers] = {}
         self._name_failure: Callable[[Exception], Exception] = lambda error: error
@@ -86,14 +86,14 @@ class OffsetCommitter:
         }
 
     def resume(self) -> None:
-        """Partitions were assigned: commits may be sent."""
+        """Allow commits: partitions were assigned."""
         self._is_open = True
         self._unknown.clear()
 
     async def suspend(self) -> None:
-        """Partitions are being released: start no commit, and leave none running on return.
+        """Allow no commit: partitions are being released. None is running when this returns.
 
-        A commit still in flight then could be applied after the next owner's, and move the
+        A commit that is still in flight could be applied after one of the next owner, and move the
         group back.
         """
         self._is_open = False
@@ -103,13 +103,12 @@ class OffsetCommitter:
             await asyncio.wait([running])
 
     async def commit(self, reason: Reason, *, only_gaps: bool = False) -> None:
-        """Commit what is done and not yet acknowledged, in `commit_timeout` seconds at most.
+        """Commit finished records that are not committed yet, within `commit_timeout` seconds.
 
-        With `only_gaps` no record is committed that was not before: positions alone move on.
+        With `only_gaps` no further record is committed: only positions behind gaps are.
 
         Raises:
-            CommitError: something that should have been committed was not acknowledged.
-            Exception: what a layer around the commit raised.
+            CommitError: a broker did not acknowledge a commit, or a layer raised an error.
         """
         try:
             async with asyncio.timeout(self._timeout), self._lock:
@@ -124,7 +123,8 @@ class OffsetCommitter:
         self._report_postponed(reason, only_gaps)
 
     def _catch_up(self) -> None:
-        # Always true between two steps: what getmany hands out is registered in the same one.
+        # Between two steps of the event loop the client's position is right: records that getmany
+        # returns are registered in the same step.
         for partition, (start, position) in self._progress(self._offsets).items():
             self._offsets.advance(partition, start, position)
 
@@ -143,9 +143,9 @@ class OffsetCommitter:
     # --- one commit
 
     async def _commit_in_layers(self, offsets: Offsets, reason: Reason) -> None:
-        """Commit through the layers of the subscription that each partition belongs to.
+        """Commit each partition through the layers of its subscription.
 
-        One that fails does not keep those of others from being committed.
+        An error of one subscription's layers does not keep the others from committing.
         """
         by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
         for partition, offset in offsets.items():
@@ -161,7 +161,7 @@ class OffsetCommitter:
             raise errors[0]
 
     def _name_layer(self, error: Exception) -> Exception:
-        """The error of a commit; what a layer raised is the commit's failure (D4)."""
+        """Turn the error of a layer into that of the commit (D4)."""
         named = self._name_failure(error)
         if named is error:
             return error
@@ -170,10 +170,10 @@ class OffsetCommitter:
         return commit_error
 
     async def _send_offsets(self, offsets: Offsets) -> None:
-        """Send what is done and owned of these offsets, and note what was acknowledged.
+        """Send these offsets, lowered to the watermarks, and note which were acknowledged.
 
         Raises:
-            CommitError: the partitions are no longer ours, or the broker refused or kept silent.
+            CommitError: the partitions are no longer ours, or the broker refused or did not answer.
         """
         clamped = self._offsets.clamp(offsets)
         if not clamped:
@@ -187,7 +187,7 @@ class OffsetCommitter:
         try:
             await asyncio.wait([sending])
         finally:
-            # Cancelled from outside, in the middle: it may have been stored.
+            # If this task was cancelled meanwhile, the commit may have been stored.
             if not sending.done():
                 sending.cancel()
                 self._offsets.mark_uncertain(clamped)
@@ -217,11 +217,11 @@ class OffsetCommitter:
         self.counts["commits"] += 1
 
     def _note_unknown(self, result: CommitResult) -> None:
-        """Keep following topics that the coordinator does not know, and log each once.
+        """Log topics that the coordinator does not know, each once, and keep following them.
 
-        A deleted topic is revoked soon. But the topic may be so new that the coordinator has not
-        heard of it, or may exist again: if it were dropped here, nobody would read it before the
-        next rebalance.
+        The partitions of a deleted topic are revoked soon. But the topic may be so new that the
+        coordinator does not know it yet, or it may exist again: if it were dropped here, no member
+        would read it before the next rebalance.
         """
         names = {partition.topic for partition in result.gone - self._unknown}
         self._unknown = (self._unknown - result.stored) | result.gone
@@ -238,7 +238,7 @@ class OffsetCommitter:
 
 
 class CommitLoop:
-    """Commits every `interval` seconds; with `only_gaps`, no record that handlers are to commit."""
+    """Commits every `interval` seconds; with `only_gaps`, only what handlers need not commit."""
 
     def __init__(
         self,
@@ -254,7 +254,8 @@ class CommitLoop:
         self._only_gaps = only_gaps
         self._is_due = asyncio.Event()
         self.is_ended = False
-        """To be set before it is cancelled: a layer, or asyncio below 3.12, may swallow that."""
+        """Set it before the task is cancelled: a layer, or asyncio before Python 3.12, may swallow
+        the cancellation."""
 
     def hurry(self) -> None:
         """Commit now rather than at the next interval."""
@@ -271,5 +272,5 @@ class CommitLoop:
                 try:
                     await self._commits.commit("interval", only_gaps=self._only_gaps)
                 except Exception as error:
-                    # What a layer raised is the commit's failure, never the consumer's (D4).
+                    # An error of a layer fails the commit, never the consumer (D4).
                     loop_logger.warning("%s; trying again in %g seconds", error, self._interval)

@@ -1,4 +1,4 @@
-"""From fetched records to the lanes that handle them, and how many more are wanted."""
+"""Back-pressure: which records are taken from the client, and in which lane each is handled."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["Dispatcher", "HandlerPipeline"]
 
 
 QUEUE_HIGH = 2_000
-"""Records of one partition that wait or run before no more of it are taken; again at half.
+"""At so many waiting or running records of a partition no more are taken, until half are left.
 
-Those that wait for a retry, or behind one, are not counted where others may overtake them.
+Records that wait for a retry, or behind one, do not count where others may overtake them.
 """
 
 READ_AHEAD = 100
-"""Records of a partition in order that are held while its head waits for a retry."""
+"""With `ordering="partition"`: records that are taken while the first one waits for a retry."""
 
 RECORD_OVERHEAD = 200
-"""Bytes that a record costs beside its key and value, roughly."""
+"""Bytes that a record takes in addition to its key and value, roughly."""
 
 
 class HandlerPipeline:
-    """A handling, the lanes in which its records run, and the settings that hold for it."""
+    """A subscription's handling, the lanes in which its records run, and its settings."""
 
     __slots__ = ("handling", "lanes", "ordering", "settings")
 
@@ -49,7 +49,7 @@ class HandlerPipeline:
 
 
 class Dispatcher:
-    """Registers and queues records, bounded in number and in bytes."""
+    """Registers records and queues them in lanes, within limits of number and of bytes."""
 
     def __init__(
         self,
@@ -71,19 +71,19 @@ class Dispatcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether partitions are assigned and no more of any of them is wanted now."""
+        """Whether partitions are assigned, and none of them has room for more records."""
         return self.is_open and len(self._offsets) > 0 and not self.wanted()
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of the records that wait or run, roughly."""
+        """Bytes of the waiting and running records, roughly."""
         return round(sum(one.size for one in self._holdings.values()))
 
     def pipeline(self, topic: str) -> tuple[HandlerPipeline, str]:
         """The pipeline that handles a topic, and the name of its stream.
 
         Raises:
-            SubscriptionError: two handlers of the group match it; each would get half of it.
+            SubscriptionError: two handlers of the group match it; each would get a part of it.
         """
         found = self._by_topic.get(topic)
         if found is None:
@@ -106,14 +106,14 @@ class Dispatcher:
             )
         return matches[0], stream
 
-    # --- how much more
+    # --- room
 
     def wanted(self) -> list[TopicPartition]:
-        """Partitions of which more records may be taken now."""
+        """The partitions that have room for more records now."""
         if not self.is_open or not self._offsets:
             return []
-        # One half is for whoever comes first; of the other, each partition has a share that no
-        # other can take: one that waits, or is slow, keeps nobody from reading.
+        # Half of the bytes are shared by all partitions. Of the other half each partition has a
+        # share of its own, so that a slow partition keeps no other from being read.
         count = len(self._offsets)
         common = self._max_bytes / 2 if count > 1 else self._max_bytes
         share = common / count
@@ -145,10 +145,10 @@ class Dispatcher:
             return False
         return True
 
-    # --- in
+    # --- records
 
     def take(self, partition: TopicPartition, records: Sequence[ParsedRecord]) -> None:
-        """Register and queue records of one partition, without a wait in between (rule 20)."""
+        """Register and queue records of one partition, without an await in between (rule 20)."""
         pipeline, stream = self.pipeline(partition.topic)
         offsets = [record.offset for record in records]
         epoch = self._offsets.register(partition, offsets, self._clock())
@@ -180,13 +180,13 @@ class Dispatcher:
             pipeline.lanes.submit(partition, key, of_lane)
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Records of these partitions are redelivered: their handling can no longer fail."""
+        """Note that the records of these partitions are redelivered: no failure counts any more."""
         for partition in partitions:
             if partition in self._holdings:
                 self._holdings[partition].is_released = True
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop these partitions, with all that is queued of them."""
+        """Forget these partitions and their records."""
         self.release(partitions)
         for partition in partitions:
             self._holdings.pop(partition, None)
@@ -198,7 +198,7 @@ def _own_key(record: ParsedRecord) -> Hashable:
 
 
 def _record_key(record: ParsedRecord) -> Hashable:
-    # A record without a key has no order to keep: a lane of its own.
+    # A record without a key is in no order: it has a lane of its own.
     key: bytes | None = record.key
     return int(record.offset) if key is None else key
 

@@ -13,10 +13,10 @@ __all__ = ["FetchedBatch", "FetchedMessage", "Holding", "UnreadableMessage"]
 
 
 class Holding:
-    """The records of one partition that wait or run, in one time of owning it.
+    """The waiting and running records of one partition, for as long as this member owns it.
 
-    `size` is how many bytes they take, roughly. `is_released` says that they are redelivered,
-    here or elsewhere, whatever becomes of them: their errors no longer matter.
+    `size` is the number of bytes that they take, roughly. `is_released` says that they will be
+    redelivered, here or elsewhere, so that their errors no longer matter.
     """
 
     __slots__ = ("is_released", "size")
@@ -27,10 +27,10 @@ class Holding:
 
 
 class FetchedBatch:
-    """What records have in common that were taken together.
+    """The data that records fetched together have in common.
 
-    `epoch` is the one in which their partition delivered them, `finish` closes their offsets in
-    it; `room` is what each of them takes of the `holding`, on average, in bytes.
+    `epoch` is the epoch in which they were delivered, and `finish` closes their offsets in it.
+    `room` is the number of bytes that each of them takes of the `holding`, on average.
     """
 
     __slots__ = ("epoch", "finish", "holding", "partition", "room", "stream")
@@ -54,18 +54,18 @@ class FetchedBatch:
 
 
 class FetchedMessage(IncomingMessage):
-    """A record to be handled: the message of one attempt, and the batch that it came with.
+    """A record to be handled: the message of one attempt, and the batch that it was fetched in.
 
-    Layers may change the message, so each attempt has its own. A lane keeps the first one,
-    whose `current_attempt` is the message of the present attempt, once that is a later one.
+    Layers may change the message, so each attempt has one of its own. A lane keeps the message of
+    the first attempt; its `current_attempt` is the message of a later one.
     """
 
     __slots__ = ("batch", "current_attempt", "offset")
 
-    offset: int  # an attribute here, for it is read for each record
+    offset: int  # an attribute and not a property: it is read for each record
 
     def __init__(self, record: ParsedRecord, batch: FetchedBatch, attempt: int = 1) -> None:
-        # As the class above does, without calling it: this is made for each record.
+        # The same as in the base class, without a call: an object is made for each record.
         self._record = record
         self.offset = record.offset
         self.value = record.value
@@ -81,7 +81,7 @@ class FetchedMessage(IncomingMessage):
 
     @property
     def record(self) -> ConsumerRecord:
-        """The record as aiokafka hands it out; made when it is first asked for."""
+        """The record in aiokafka's form, made when it is first read."""
         record = self._record = consumer_record(self.batch.partition, self._record)
         return record
 
@@ -96,34 +96,34 @@ class FetchedMessage(IncomingMessage):
         return self.batch.partition.partition  # type: ignore[no-any-return]  # aiokafka is untyped
 
     def begin_attempt_after(self, message: FetchedMessage) -> None:
-        """Note that the attempt with this message is over and another one is to come."""
+        """Make the message of the next attempt, after the one with this message has failed."""
         self.current_attempt = type(self)(self._record, self.batch, message.attempt + 1)
         self.current_attempt.is_closed = message.is_closed  # by the handler itself
 
 
 class UnreadableMessage(FetchedMessage):
-    """The place of a record that cannot be read: its handling fails where it is decoded."""
+    """Stands for a record that cannot be read: its handling fails when it is decoded."""
 
     __slots__ = ()
 
     @property
     def value(self) -> bytes | None:
-        """Never there.
+        """Always raise.
 
         Raises:
             DecodeError: why the record cannot be read.
-            Stop: it could be with a library that is not installed.
+            Stop: it can be read only with a library that is not installed.
         """
         assert isinstance(self._record, Unreadable)
         raise self._record.error
 
     @value.setter
     def value(self, value: bytes | None) -> None:
-        """Nothing can be put in its place."""
+        """Ignore the value: nothing replaces an unreadable one."""
 
     @property
     def record(self) -> ConsumerRecord:
-        """Not there either, as `value`."""
+        """Always raise, as `value` does."""
         return self.value
 
     def _parse_schema(self) -> str:
@@ -131,5 +131,5 @@ class UnreadableMessage(FetchedMessage):
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970, where they could be read, else 0."""
+        """Milliseconds since 1970; 0 if they cannot be read."""
         return self._record.timestamp or 0

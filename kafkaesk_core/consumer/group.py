@@ -1,4 +1,4 @@
-"""One consumer group of the application: fetch, dispatch, commit, rebalance, drain."""
+"""One consumer group of the application: its parts, put together, started and stopped."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class GroupConsumer:
             self._commits,
             lambda: self._membership.member,
             interval=settings.auto_commit_interval_ms / 1000,
-            only_gaps=not settings.auto_commit,  # records are committed by their handlers
+            only_gaps=not settings.auto_commit,  # handlers commit the records
         )
         self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         self._rebalance = self._new_rebalance()
@@ -220,7 +220,7 @@ class GroupConsumer:
     # --- plugins
 
     def compile(self, plugins: Plugins, app: App) -> None:
-        """Build all chains anew; what is in flight ends on the old ones."""
+        """Build all chains anew; messages in flight finish on the old ones."""
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for pipeline in self._pipelines:
             handling, subscription = pipeline.handling, pipeline.handling.subscription
@@ -262,7 +262,7 @@ class GroupConsumer:
         self._tasks = [asyncio.create_task(self._guard(work)) for work in works]
 
     def _pattern(self) -> str:
-        """One anchored expression over topics, also for literal names (D20)."""
+        """One anchored regular expression over topics, also for literal names (D20)."""
         streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._pipelines)
         return f"^{re.escape(self._topics.prefix)}(?:{streams})"
 
@@ -289,7 +289,7 @@ class GroupConsumer:
         try:
             await work
         except Exception as error:
-            if self._membership.is_leaving:  # the client was taken away under it
+            if self._membership.is_leaving:  # its client is closed by now
                 logger.debug("group %s: ended by the stop", self.group, exc_info=True)
                 return
             if not isinstance(error, KafkaeskError):
@@ -297,19 +297,19 @@ class GroupConsumer:
             self.report_failure(error)
 
     def report_failure(self, error: BaseException) -> None:
-        """Stop the application; each failure is logged at once, as draining may take a while."""
+        """Stop the application. Each failure is logged at once, as draining may take a while."""
         self._dispatcher.is_open = False
         logger.error(
-            "%s; stopping: what else runs may take up to drain_timeout %g seconds to finish",
+            "%s; stopping: running handlers may take up to drain_timeout %g seconds to finish",
             error,
             self._settings.drain_timeout,
         )
         if not self.failure.done():
             self.failure.set_exception(error)
-            self.failure.exception()  # asked for by the application, or not at all
+            self.failure.exception()  # the application may not look at it
 
     def refresh(self, topic: str) -> None:
-        """This process created a topic: if it is one of ours, look for it now."""
+        """Refresh the metadata if the group reads this topic, which this process just created."""
         stream = self._topics.stream_of(topic)
         if stream is not None and any(
             pipeline.handling.subscription.matches(stream) for pipeline in self._pipelines
@@ -319,10 +319,10 @@ class GroupConsumer:
     # --- committing
 
     async def commit_through(self, messages: Sequence[IncomingMessage]) -> None:
-        """Mark a handler's own messages as done and commit, as `subscriber.consumer.commit()`.
+        """Mark a handler's own messages as done, and commit; see `subscriber.consumer.commit()`.
 
         Raises:
-            CommitError: it was not stored.
+            CommitError: the commit was not stored.
         """
         check_loop(self._loop, "subscriber.consumer.commit()")
         for message in messages:
@@ -342,19 +342,19 @@ class GroupConsumer:
 
     @property
     def raw(self) -> AIOKafkaConsumer:
-        """The client's own consumer; using it can lose records."""
+        """The consumer of aiokafka; using it directly can lose records."""
         return self._membership.member.raw
 
     # --- stop
 
     def begin_drain(self) -> None:
-        """Take no more records, and start no more handlers than a clean handover needs."""
+        """Take no more records, and start only the handlers that a clean handover needs."""
         self._dispatcher.is_open = False
         for pipeline in self._pipelines:
             pipeline.lanes.drain(list(self._offsets))
 
     async def stop(self, shutdown: Shutdown) -> None:
-        """Drain, commit, leave the group, within what `shutdown` leaves of its time."""
+        """Drain, commit and leave the group, within the time that `shutdown` leaves."""
         self.begin_drain()
         self._polling.is_ended = self._commit_loop.is_ended = True
         self._membership.begin_leaving()
@@ -368,7 +368,7 @@ class GroupConsumer:
                     await self._rebalance.stop(shutdown)
         finally:
             await self._membership.leave(min(LEAVE_TIMEOUT, shutdown.left("leave")))
-            if self._tasks:  # one of them may be closing a member that was being replaced
+            if self._tasks:  # one of them may be stopping a member that was being replaced
                 left = max(shutdown.left("leave"), CLOSE_TIMEOUT)
                 await asyncio.wait(self._tasks, timeout=left)
             for pipeline in self._pipelines:

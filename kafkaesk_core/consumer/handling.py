@@ -1,4 +1,4 @@
-"""One subscription at work: from a record, or a batch, to an outcome, and what an error means."""
+"""How a record or a batch is handled, and what an error means: skip, retry or stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Messages = Sequence[IncomingMessage]
 
 
 class ErrorPolicy:
-    """The failures of one subscription's messages.
+    """Decides and reports the failures of one subscription's messages.
 
     `report_failure` receives the errors that stop the application, `find_raiser` names the
     plugin that raised an error, and `counts` counts the decisions.
@@ -62,11 +62,11 @@ class ErrorPolicy:
         self.counts: Counter[str] = Counter()
 
     def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
-        """What becomes of a message whose handling raised `error`.
+        """Return the result of a message whose handling raised `error`.
 
         Raises:
-            BaseException: the error itself, if it is the cancellation of the running task or an
-                exit: no failure, and the message is not done.
+            BaseException: the error itself, if it is the cancellation of the running task, or an
+                exit of the process. Neither is a failure, and the message is not done.
         """
         error = unwrap_group(error)
         if _is_cancelled(error) or not all(
@@ -76,10 +76,10 @@ class ErrorPolicy:
         return decide_result(error, self._subscription.on_error, message)
 
     def release(self, error: BaseException, messages: Messages) -> HandlerResult:
-        """What becomes of messages that fail while their partition is taken from them.
+        """Return the result of messages that fail while their partition is handed over.
 
-        They are redelivered, so nothing is decided: most such errors come from a handler's reaction
-        to its cancellation, or from a commit that came too late.
+        They are redelivered, so nothing is decided. Most such errors are a handler's reaction to
+        its cancellation, or a commit that was too late.
 
         Raises:
             BaseException: as `decide` does.
@@ -96,7 +96,7 @@ class ErrorPolicy:
         return RELEASED
 
     def report(self, outcome: HandlerResult, messages: Messages) -> None:
-        """Count and log one decision on these messages, or stop the application for it."""
+        """Count and log one decision on these messages, or stop the application."""
         if outcome.kind == "skip":
             logger.warning(
                 "%s; skipped: %s", self._label(messages), self._reason(outcome, messages)
@@ -114,7 +114,7 @@ class ErrorPolicy:
     def limit_time(
         self, call: Callable[[S], Awaitable[Any]], messages_of: Callable[[S], Messages]
     ) -> Callable[[S], Awaitable[Any]]:
-        """Put the subscription's time limit, if it has one, around a call."""
+        """Limit a call to the subscription's `timeout_seconds`, if it has one."""
         seconds = self._subscription.timeout_seconds
         if seconds is None:
             return call
@@ -154,7 +154,7 @@ class ErrorPolicy:
         return self._describe(error, messages)
 
     def _describe(self, error: BaseException | None, messages: Messages) -> str:
-        """Name and text of an error, without the place, which the text around it names."""
+        """Name and text of an error, without the record, which the text around it names."""
         first = messages[0]
         text = _describe(error).replace(f"{self._label(messages)}: ", "")
         return text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
@@ -179,11 +179,12 @@ class ErrorPolicy:
 
 
 FAILURES = (Exception, Disposition, asyncio.CancelledError)
-"""What makes a message fail; also a cancellation, of something that the handler awaited."""
+"""Exceptions that fail a message; a cancellation is one if something that the handler awaited was
+cancelled."""
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether it is the cancellation of the task that runs the handler."""
+    """Whether the error is the cancellation of the task that runs the handler."""
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()
@@ -198,7 +199,7 @@ def _schema_of(message: IncomingMessage) -> str | None:
 
 
 def _describe(error: BaseException | None) -> str:
-    """Name and text. A text that raises itself would leave its record without an outcome."""
+    """Name and text. If the text itself raises, its record still needs a result."""
     try:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, BaseExceptionGroup):
@@ -242,11 +243,11 @@ class Handling(Generic[S]):
 
     @property
     def counts(self) -> Counter[str]:
-        """Outcomes since the start."""
+        """The number of results of each kind since the start."""
         return self.error_policy.counts + Counter(done=self._done)
 
     def finish(self, message: FetchedMessage, outcome: HandlerResult) -> None:
-        """Close the offset of a record that is finished with."""
+        """Close the offset of a finished record."""
         batch, offset = message.batch, message.offset
         if (
             message.is_closed
@@ -260,7 +261,7 @@ class Handling(Generic[S]):
                 self.error_policy.counts[outcome.kind] += 1
             if self._on_finished is not None:
                 self._on_finished(outcome)
-        # else: another member owns the partition by now; the offset tracker counts it
+        # else: its epoch is over; the offset tracker has counted the completion
 
 
 class MessageHandling(Handling[IncomingMessage]):
@@ -280,7 +281,7 @@ class MessageHandling(Handling[IncomingMessage]):
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
 
     async def run(self, messages: Iterable[FetchedMessage]) -> HandlerResult:
-        """Handle records, each once, and close their offsets, until one is not finished with.
+        """Handle records, each once, and close their offsets, until one is not finished.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; its record is not done.
@@ -312,15 +313,16 @@ class MessageHandling(Handling[IncomingMessage]):
 
 
 PUT_OFF = HandlerResult("retry")
-"""Not tried yet: it comes first in the next batch."""
+"""The message was not tried yet: the next batch begins with it."""
 
 
 class BatchHandling(Handling[Messages]):
     """Runs the handler on batches of one partition.
 
-    An exception fails the whole batch; a BatchFailure those that it names, and the others are
-    done. A message that cannot be decoded fails alone: those before it are handled as a batch of
-    their own, those behind it come with the next one. What a layer leaves out is skipped.
+    An exception fails the whole batch. A BatchFailure fails the messages that it names, and the
+    others are done. A message that cannot be decoded fails alone: the messages before it are
+    handled as a batch of their own, and those behind it in the next one. A message that a layer
+    leaves out is skipped.
     """
 
     hook = "wrap_consume_batch"
@@ -338,7 +340,7 @@ class BatchHandling(Handling[Messages]):
         self._binding = binding
 
     async def run(self, fetched: Sequence[FetchedMessage]) -> HandlerResult:
-        """Handle a batch once, and close the offsets of the records that are finished with.
+        """Handle a batch once, and close the offsets of the finished records.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
@@ -364,7 +366,7 @@ class BatchHandling(Handling[Messages]):
     async def _handle(self, messages: Messages) -> Any:
         data, undecoded = self._decode(messages)
         handed = messages[: len(data)]
-        tried = max(len(data), 1)  # one that cannot be decoded has had its turn when it is first
+        tried = max(len(data), 1)  # an undecodable first message has had its turn
         for index, message in enumerate(messages):
             message.turn = "handed" if index < tried else "put off"
         if undecoded is not None and not handed:
@@ -378,7 +380,7 @@ class BatchHandling(Handling[Messages]):
             raise _named(failure, handed) from error
 
     def _decode(self, messages: Messages) -> tuple[list[Any], Exception | None]:
-        """The data of the messages up to the first that cannot be decoded, and why it cannot."""
+        """The data of the messages up to the first undecodable one, and its error."""
         decode, data = self._binding.decode, []
         for message in messages:
             try:
@@ -387,12 +389,12 @@ class BatchHandling(Handling[Messages]):
                 return data, error
         return data, None
 
-    # --- what became of each
+    # --- the result of each message
 
     def _decide_each(
         self, error: BaseException, messages: Sequence[FetchedMessage]
     ) -> dict[IncomingMessage, HandlerResult]:
-        """Decide on the messages that failed of an error; each decision is reported once."""
+        """Decide on the messages that failed; each decision is reported once."""
         errors = _errors(error, messages)
         if messages[0].batch.holding.is_released:
             return dict.fromkeys(errors, self.error_policy.release(error, list(errors)))
@@ -424,7 +426,7 @@ class BatchHandling(Handling[Messages]):
         messages: Sequence[FetchedMessage],
         outcomes: Mapping[IncomingMessage, HandlerResult],
     ) -> HandlerResult:
-        """Close what is finished with; the lane keeps the rest, until its longest delay is over."""
+        """Close the finished messages; the lane keeps the others for the longest delay."""
         kept: dict[int, HandlerResult] = {}
         for index, (first, message) in enumerate(zip(fetched, messages, strict=True)):
             outcome = outcomes[message]
@@ -458,7 +460,7 @@ def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, B
 
 
 def _batch_failure(error: BaseException) -> BatchFailure | None:
-    """What says which messages failed: the error, or all of a TaskGroup's together."""
+    """Return the error if it names messages, or a TaskGroup's errors if all of them do."""
     named: dict[Any, BaseException] = {}
     for one in flatten_group(error):
         if not isinstance(one, BatchFailure):
@@ -468,10 +470,10 @@ def _batch_failure(error: BaseException) -> BatchFailure | None:
 
 
 def _named(failure: BatchFailure, messages: Messages) -> BatchFailure:
-    """The same with messages in place of their indexes.
+    """Replace indexes by their messages.
 
     Raises:
-        ValueError: it names what is not in the batch.
+        ValueError: it names something that is not in the batch.
     """
     known: dict[Any, IncomingMessage] = {**dict(enumerate(messages)), **{m: m for m in messages}}
     for name in failure.errors:

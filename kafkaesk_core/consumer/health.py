@@ -1,4 +1,4 @@
-"""Whether a group makes progress: its health, a snapshot (rule 32), and what is watched for it."""
+"""Whether a group makes progress: its health, its status, its ticker (rule 32)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger("kafkaesk.consumer")
 
 
 class Freshness:
-    """Notes when partitions were last heard of, on a clock of its own in seconds.
+    """Notes when brokers last answered about each partition.
 
-    A broker that is cut off answers nothing, and the client reports nothing: its partitions stand
-    still until it is back. One with nothing new to give still answers, twice a second.
+    When a broker is cut off, the client reports nothing: its partitions stand still until the
+    broker is back. A broker that has no new records still answers twice a second.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -43,9 +43,9 @@ class Freshness:
         wanted: Collection[TopicPartition],
         stamp: Callable[[TopicPartition], Hashable],
     ) -> None:
-        """Look at the client's stamps of the last answers; they count as new when they differ.
+        """Compare the client's stamps of the last answers with those seen before.
 
-        A partition of which no more is wanted is not fetched, so it is not waited for.
+        A partition that is not wanted is not fetched, so nothing is expected of its broker.
         """
         now = self._clock()
         self._heard = {tp: at for tp, at in self._heard.items() if tp in partitions}
@@ -57,7 +57,7 @@ class Freshness:
                 self._stamps[partition] = last
 
     def silent(self, seconds: float) -> list[TopicPartition]:
-        """Partitions not heard of for longer than this."""
+        """The partitions without an answer for longer than this."""
         limit = self._clock() - seconds
         return sorted(tp for tp, at in self._heard.items() if at < limit)
 
@@ -70,7 +70,7 @@ LOOP_LAG = 1.0
 
 
 class GroupHealth:
-    """Watches one group; `member` is the present one, it may be replaced."""
+    """The health and the status of one group; `member` returns the current member."""
 
     def __init__(
         self,
@@ -98,20 +98,20 @@ class GroupHealth:
         self._loop_lag = 0.0
         self._awaited: tuple[str, ...] = ()
 
-    # --- what the consumer reports
+    # --- reports of the consumer
 
     def polled(self) -> None:
-        """The client was asked for records and answered."""
+        """Note that a poll has returned."""
         self._polled = self._clock()
 
     def report_trouble(self, reason: str | None) -> None:
-        """Something hinders the consumer, which goes on trying; None: no longer. Logged once."""
+        """Note, and log once, what hinders the consumer, which tries again; None: nothing does."""
         if reason is not None and reason != self._trouble:
             logger.warning("group %s: %s; trying again", self._group, reason)
         self._trouble = reason
 
     def report_missing(self, topics: Sequence[str], patterns: Sequence[str]) -> None:
-        """Topics that do not exist, and patterns that match none, are waited for; logged once."""
+        """Note, and log once, topics that do not exist, and patterns that match no topic."""
         before = self._awaited
         self._awaited = (
             *(
@@ -125,7 +125,7 @@ class GroupHealth:
                 logger.warning("group %s: %s; waiting for it", self._group, awaited)
 
     def watch(self, lag: float) -> None:
-        """Look after handlers that overrun and brokers that are silent.
+        """Look for handlers that ignored their cancellation, and for silent brokers.
 
         `lag` is how late the event loop was, in seconds.
         """
@@ -145,15 +145,15 @@ class GroupHealth:
                     *(pipeline.handling.subscription.handler_name, seconds),
                 )
 
-    # --- what others ask
+    # --- answers
 
     @property
     def is_joined(self) -> bool:
-        """Whether the group has given us our partitions, possibly none."""
+        """Whether the group has given us our partitions, possibly none of them."""
         return self._member().is_joined
 
     def problems(self) -> list[str]:
-        """Why this group should be restarted: it makes no progress and will not by itself."""
+        """Why the process should be restarted: the group makes no progress, and will make none."""
         now = self._clock()
         problems = []
         if now - self._polled > POLL_AGE and self._member().is_joined:
@@ -165,7 +165,7 @@ class GroupHealth:
         return [f"group {self._group}: {problem}" for problem in problems]
 
     def hindrances(self) -> list[str]:
-        """What is degraded but may recover by itself."""
+        """What hinders the group for now; it may recover by itself."""
         hindrances = []
         if not self._member().is_joined:
             hindrances.append("waiting for partitions (joining, or a rebalance)")
@@ -184,9 +184,10 @@ class GroupHealth:
         return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
 
     def _overaged(self) -> list[str]:
-        """Partitions of which a record runs for longer than it may (rule 11).
+        """Partitions with a record that has run for too long (rule 11).
 
-        One that waits for its retry does so on purpose, and a restart would begin anew with it.
+        A record that waits for its retry is not one of them: it waits on purpose, and a restart
+        would handle it again from the start.
         """
         ages = self._ages()
         found = []
@@ -200,7 +201,7 @@ class GroupHealth:
         return found
 
     def _delayed(self) -> list[str]:
-        """Partitions of which records wait for a turn, and none has had one for long."""
+        """Partitions whose records have waited for too long, while none of them runs."""
         ages, found, now = self._ages(), [], self._clock()
         for partition in self._offsets:
             limit, since = self._max_age(partition), self._offsets.state(partition).oldest_since
@@ -214,7 +215,7 @@ class GroupHealth:
         return found
 
     def _ages(self) -> dict[Hashable, float]:
-        """For how long a record of each partition has been handled, in seconds."""
+        """How long the oldest running record of each partition has been handled, in seconds."""
         return {
             tp: age for pipeline in self._pipelines for tp, age in pipeline.lanes.ages().items()
         }
@@ -250,10 +251,10 @@ class GroupHealth:
         age = lanes.ages().get(partition)
         if age is None and not parked and state.oldest_since is not None:
             age = self._clock() - state.oldest_since
-        # Gaps at the end of the log are passed over by the client, and committed a little later.
+        # The client passes over gaps at the end of the log; they are committed a little later.
         position = member.position(partition)
         position = state.position if position is None else position
-        # Before the first record the client stands where the group has committed.
+        # Before the first record the client's position is the group's committed offset.
         start, _ = member.progress([partition]).get(partition, (position, position))
         committed = start if state.committed is None else state.committed
         known = end is not None and committed is not None
@@ -273,17 +274,17 @@ class GroupHealth:
 
 TICK = 1.0
 REFRESH = 5.0
-"""Seconds between looks for a topic that does not exist yet."""
+"""Seconds between two checks for topics that do not exist yet."""
 
 FIRST_LOOK = 2.0
-"""Seconds from the start to the first of them: the group has joined by then, mostly."""
+"""Seconds from the start to the first check: by then the group has usually joined."""
 
 
 class HealthTicker:
-    """Looks after one group, once a second.
+    """Watches one group, once a second.
 
-    A member that hears nothing of a partition for `patience` seconds, though brokers describe
-    the cluster every `metadata_age` seconds, is replaced: its client is stuck.
+    A member that gets no answer about a partition for `patience` seconds, although brokers
+    describe the cluster every `metadata_age` seconds, is replaced: its client is stuck.
     """
 
     def __init__(
@@ -303,7 +304,7 @@ class HealthTicker:
         self._patience = patience
         self._metadata_age = metadata_age
         self._metadata = 0.0
-        self._answers: deque[float] = deque(maxlen=100)  # when brokers described the cluster
+        self._answers: deque[float] = deque(maxlen=100)  # when brokers described it
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -331,12 +332,12 @@ class HealthTicker:
             names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
             member.break_off(
                 BrokerError(
-                    f"no answer about {names} for {self._patience:g}s, though brokers answer"
+                    f"no answer about {names} for {self._patience:g} s, although brokers answer"
                 )
             )
 
     def _brokers_answer(self, now: float) -> bool:
-        """Whether brokers have answered for a while, not only now that an outage has ended."""
+        """Whether brokers have answered for a while, and not only since an outage ended."""
         silence_began = now - self._patience
         is_settled = any(silence_began < at < now - SILENCE for at in self._answers)
         return is_settled and now - self._answers[-1] < self._metadata_age + SILENCE

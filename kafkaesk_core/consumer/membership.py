@@ -1,4 +1,4 @@
-"""This application as a member of a group: joining, replacing a broken member, its positions."""
+"""The application as a member of a group: joining, replacing a broken member, positions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Epochs = Mapping[TopicPartition, int]
 
 
 class Membership:
-    """Holds the present member, which subscribes to `pattern` and calls `handler`."""
+    """The current member of the group, which subscribes to `pattern`; a broken one is replaced."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Membership:
         self._start_timeout = start_timeout
         self._pauses = pauses
         self._handler: RebalanceHandler | None = None
-        self._replaced = 0  # since the group last gave us an assignment
+        self._replaced = 0  # times since the last assignment
         self._was_joined = False
         self._leaving = asyncio.Event()
         self.member = new_member()
@@ -65,18 +65,18 @@ class Membership:
         await self.member.start(self._pattern, handler, timeout)
 
     def joined(self) -> None:
-        """The group has given us an assignment: the member works."""
+        """Note that the group gave us an assignment: the member works."""
         self._was_joined = True
         self._replaced = 0
 
     async def replace(self, broken: MemberBroken) -> None:
-        """Become another member: this one never works again (rule 33).
+        """Join the group as a new member: this one will never work again (rule 33).
 
-        Returns early once the group is being left, which each step looks at: a cancellation may be
-        swallowed by the client, and what starts after a stop would be a member for ever.
+        Each step checks whether the group is being left and returns early then: the client may
+        swallow a cancellation, and a member that starts after the stop would stay for ever.
 
         Raises:
-            KafkaeskError: it never worked, or too many of them did not.
+            KafkaeskError: this member never worked, or too many new ones did not.
         """
         cause = self.reason(broken)
         if not self._was_joined:
@@ -107,15 +107,15 @@ class Membership:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the group is being left for good."""
+        """Whether the application is leaving the group for good."""
         return self._leaving.is_set()
 
     def begin_leaving(self) -> None:
-        """Let no further member start."""
+        """Allow no new member."""
         self._leaving.set()
 
     async def leave(self, timeout: float) -> None:
-        """Leave the group for good, in `timeout` seconds and a moment."""
+        """Leave the group for good, within `timeout` seconds and a moment."""
         self.begin_leaving()
         await self.member.stop(timeout)
 
@@ -124,11 +124,11 @@ class Membership:
             await self.member.start(self._pattern, self._handler, self._start_timeout)
 
     def reason(self, problem: MemberBroken | MemberRefused) -> KafkaeskError:
-        """Why a member does not work, as an error of ours."""
+        """Translate the reason why a member does not work."""
         return translate(problem.__cause__ or problem, f"group {self._group}: membership")
 
     async def commit(self, offsets: Offsets, timeout: float) -> CommitResult:
-        """Store offsets as the present member."""
+        """Store offsets as the current member."""
         return await self.member.commit(offsets, timeout)
 
 
@@ -185,7 +185,7 @@ class Positions:
         """The partitions whose positions are not being looked up.
 
         Raises:
-            BaseException: what a lookup raised that was no answer, and no silence, of a broker.
+            BaseException: a lookup failed for another reason than a broker's answer or silence.
         """
         if self._defect is not None:
             raise self._defect
@@ -213,7 +213,7 @@ class Positions:
     def _end_lookup(self, lookup: asyncio.Task[None]) -> None:
         epochs = self._lookups.pop(lookup)
         error = None if lookup.cancelled() else lookup.exception()
-        # Of partitions that were revoked meanwhile an error says nothing: the client was stopped.
+        # An error means nothing if the partitions were revoked meanwhile: the client was stopped.
         if error is not None and any(self._is_in(*place) for place in epochs.items()):
             self._defect = error
 
@@ -230,7 +230,7 @@ class Positions:
             self._failures.pop((partition, epoch), None)
             member, lost = self._member(), missing[partition]
             is_ours = self._is_in(partition, epoch) and member.is_assigned(partition)
-            # The position differs where somebody has sought another one with the client meanwhile.
+            # The position differs if another offset was sought with the client meanwhile.
             if is_ours and partition in found and member.position(partition) == lost:
                 self._move(partition, lost, found[partition])
 
@@ -250,7 +250,7 @@ class Positions:
     async def _find(
         self, epochs: Epochs, missing: Mapping[TopicPartition, int | None]
     ) -> dict[TopicPartition, int]:
-        """The offsets to continue from; what was created meanwhile is read from the beginning."""
+        """The offsets to continue from; new partitions are read from the beginning."""
         by_end: dict[bool, list[TopicPartition]] = {}
         for partition in epochs:
             is_new = missing[partition] is None and self._new_partitions.is_new(partition)
@@ -275,11 +275,11 @@ class Positions:
             )
         if lost is None or self._goes_back(partition, offset):
             self._start_anew(partition, offset, is_first=lost is None)
-        # else: what was fetched before is at hand, though not in the log any more
+        # else: records below the new offset were fetched before and are still handled
         self._member().seek(partition, offset)
 
     def rewound(self, partition: TopicPartition, offset: int) -> None:
-        """Somebody has sought an earlier offset with the client: go on there, in a new epoch."""
+        """Continue at an earlier offset that was sought with the client, in a new epoch."""
         self.counts["sought"] += 1
         logger.warning(
             "%s[%d] (group %s): the client was rewound; continues at %d",
@@ -294,9 +294,9 @@ class Positions:
 
     def _start_anew(self, partition: TopicPartition, offset: int, *, is_first: bool) -> None:
         self._forget(partition)
-        # A group that starts at the end owes a commit of that position: without it, a restart
-        # before the first commit would skip what came in between (rule 9). The same holds where
-        # what it had committed is not in the log any more.
+        # A group that starts at the end commits that position at once: a restart before its first
+        # commit would skip the records published in between (rule 9). The same holds for a group
+        # whose committed offset is no longer in the log.
         is_owed = self._policy == "latest" or not is_first
         self._offsets.start_at(partition, offset, commit=is_owed)
         if is_owed:

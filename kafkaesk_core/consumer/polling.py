@@ -1,4 +1,4 @@
-"""The poll loop: it never waits for a handler, and never runs one (rule 24, D21)."""
+"""The poll loop: it neither runs handlers nor waits for them (rule 24, D21)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .rebalance import Rebalance
 __all__ = ["Polling"]
 
 MAX_RECORDS = 500
-"""Records taken from the client's buffers at once; independent of concurrency."""
+"""Records taken from the client's buffers at once, whatever the concurrency."""
 
 POLL_MS = 200
 UNASSIGNED_POLL_MS = 50
 HELD_BACK_POLL_MS = 20
-"""Where of some partitions no more is wanted just now: they are soon to be asked for again."""
+"""While some partitions have no room: they are polled again soon."""
 FULL_PAUSE = 0.005
 ERROR_PAUSE = 0.5
 
 
 class Polling:
-    """Takes records as there is room for them, and keeps the membership alive."""
+    """Takes records while there is room for them, and keeps the membership alive."""
 
     def __init__(
         self,
@@ -51,13 +51,14 @@ class Polling:
         self._new_partitions = new_partitions
         self._health = health
         self.is_ended = False
-        """To be set before it is cancelled: the client, or asyncio below 3.12, may swallow that."""
+        """Set it before the task is cancelled: the client, or asyncio before 3.12, may swallow the
+        cancellation."""
 
     async def run(self) -> None:
-        """Poll until it is ended or cancelled, whatever is assigned or running.
+        """Poll until this is ended or cancelled, whatever is assigned or running.
 
         Raises:
-            KafkaeskError: an error that no further poll would fix.
+            KafkaeskError: an error that polling again does not fix.
         """
         try:
             await self._run()
@@ -75,7 +76,7 @@ class Polling:
             except MemberBroken as broken:
                 self._health.report_trouble(str(self._membership.reason(broken)))
                 is_lost = not self._membership.member.is_stable
-                # A stop that cancels us waits for the handover: it commits what is finished.
+                # A stop that cancels this task waits for the handover, which commits.
                 await finish(self._rebalance.revoked(frozenset(self._offsets), is_lost=is_lost))
                 await self._membership.replace(broken)
             except MemberRefused as refused:
@@ -87,7 +88,7 @@ class Polling:
                 await asyncio.sleep(ERROR_PAUSE)
             else:
                 pause = FULL_PAUSE if took else min(pause * 2, POLL_MS / 1000)
-                # Buffered records are returned without a suspension: let others run.
+                # A poll of buffered records does not suspend: let other tasks run.
                 await asyncio.sleep(pause if self._dispatcher.is_full else 0)
 
     async def _poll(self) -> bool:
@@ -110,6 +111,7 @@ class Polling:
                     self._positions.rewound(partition, records[0].offset)
                 self._dispatcher.take(partition, records)
             elif member.is_assigned(partition):
-                # The client has the new assignment, the callback has not run yet: read them again.
+                # The client has its new assignment, but the callback has not run yet. Read these
+                # records again later.
                 member.seek(partition, records[0].offset)
         return bool(batch)

@@ -1,4 +1,4 @@
-"""Taking partitions over and handing them on (rules 18 to 23)."""
+"""Rebalances: taking partitions over, and handing them over to other members (rules 18 to 23)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["Limits", "Rebalance"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 LOSSES, LOSS_WINDOW = 3, 120.0
-"""So many losses within so many seconds look like two processes with one instance id."""
+"""So many losses within so many seconds suggest two processes with the same instance id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a handover may take, in seconds per phase."""
+    """The seconds that each phase of a handover may take."""
 
     drain: float
     grace: float
@@ -37,10 +37,11 @@ class Limits:
 
 
 class Rebalance:
-    """Reacts to the group's coordinator; it reacts first and notifies observers afterwards.
+    """Reacts to assignments and revocations, and then notifies the observers.
 
-    A handover is one sequence: take no more, let what was started finish, commit, cancel the
-    rest, forget. It runs once at a time: a stop waits for the revocation in progress.
+    A handover is one sequence: take no more records, let the running handlers finish, commit,
+    cancel those that still run, forget the partitions. Only one handover runs at a time: a stop
+    waits for a revocation in progress.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Rebalance:
     # --- from the coordinator
 
     def assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """Start with partitions; no await: no heartbeat is sent meanwhile (rule 20)."""
+        """Start with partitions, without an await: no heartbeat is sent meanwhile (rule 20)."""
         if self._is_stopping:
             return
         self._offsets.revoke(list(self._offsets))
@@ -84,7 +85,7 @@ class Rebalance:
         self._notify(RebalanceEvent("assigned", partitions, self._group))
 
     async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
-        """Give partitions up before others get them, or note that others already have them."""
+        """Hand partitions over before other members get them; if they are lost, forget them."""
         if not partitions:
             return
         async with self._lock:
@@ -98,19 +99,20 @@ class Rebalance:
         self._notify(event)
 
     async def _lose(self) -> None:
-        """Others may own the partitions by now: nothing is waited for, nothing committed."""
+        """Forget partitions that others may own by now, without waiting and without a commit."""
         owned = list(self._offsets)
         self._dispatcher.is_open = False
-        self._dispatcher.release(owned)  # before the first wait: failures are redelivered
+        self._dispatcher.release(owned)  # before the first await: failures no longer count
         self._offsets.revoke(owned)
         await self._commits.suspend()
         self.forget(owned)
         self._count_loss()
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is queued of partitions, and cancel what runs: it counts for nothing.
+        """Drop the queued records of partitions and cancel the running ones; none of them counts.
 
-        What ignores its cancellation keeps new records of its lane waiting for `grace` seconds.
+        A handler that ignores its cancellation keeps new records of its lane waiting for `grace`
+        seconds.
         """
         self._dispatcher.release(partitions)
         for lanes in self._lanes:
@@ -147,14 +149,14 @@ class Rebalance:
         try:
             await self._finish(owned, reason, drain)
         finally:
-            # Whatever went wrong: nothing of these partitions counts from here on.
+            # Also after an error: from here on no completion of these partitions counts.
             self._offsets.revoke(owned)
             self._discard(owned)
             self._abandon(owned)
 
     async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
-        # Commits go on: those that handlers ask for are part of finishing. The next commit waits
-        # for one in flight, within its time.
+        # Commits stay allowed: handlers that commit by hand need them to finish. The commit below
+        # waits for one that is in flight, within its own time limit.
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
@@ -192,7 +194,7 @@ class Rebalance:
             )
 
     def _count_redelivered(self, owned: Collection[TopicPartition]) -> None:
-        """Rule 10: what a next owner handles again, as far as this member knows."""
+        """Count the records that the next owner handles again, as far as this member knows."""
         finished = sum(self._offsets.state(partition).uncommitted for partition in owned)
         running = sum(lanes.size(partition) for lanes in self._lanes for partition in owned)
         self.counts["redelivered_finished"] += finished

@@ -1,1 +1,1 @@
-"""The one package that speaks to aiokafka clients."""
+"""The only package that uses aiokafka's clients."""

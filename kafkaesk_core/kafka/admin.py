@@ -1,4 +1,4 @@
-"""The adapter on aiokafka's admin client: topics, every call bounded."""
+"""Topics: requests through aiokafka's admin client, each within a time limit."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _CLOSE_SECONDS = 2.0
 
 
 class CreateResult(NamedTuple):
-    """Kafka's answer to one CreateTopics: its code (0: created) and its text."""
+    """Kafka's answer to a CreateTopics request: its code (0: created) and its text."""
 
     code: int
     text: str
 
 
 class TopicState(NamedTuple):
-    """What metadata says about a topic; `code` is 0 if it exists and 3 if not.
+    """A topic in the cluster's metadata; `code` is 0 if it exists and 3 if it does not.
 
-    `partitions` are all of them, `led` those that have a leader.
+    `partitions` are all of its partitions, `led` those that have a leader.
     """
 
     code: int
@@ -46,10 +46,10 @@ class TopicState(NamedTuple):
 
 
 class Admin:
-    """One aiokafka admin client; of `options` it takes those that it knows.
+    """One aiokafka admin client; it takes the options that it knows.
 
-    Requests raise aiokafka's errors when no broker can be asked; what a broker refuses is in the
-    answer. None of them creates a topic as a side effect.
+    Requests raise aiokafka's errors if no broker can be asked. A broker's refusal is in the answer.
+    No request creates a topic as a side effect.
     """
 
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
@@ -59,11 +59,11 @@ class Admin:
         self._client = AIOKafkaAdminClient(bootstrap_servers=self._servers, **self._options)
 
     async def start(self, timeout: float) -> None:
-        """Connect; a failed start is cleaned up, and this object is then of no more use.
+        """Connect. A failed start is cleaned up, and this object must not be used again.
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            AuthenticationError: the brokers refused who we are, or we refused who they are.
+            AuthenticationError: the brokers refused our credentials, or we their certificate.
         """
         try:
             await start_client(self._client.start(), self._client._client, timeout)
@@ -78,10 +78,10 @@ class Admin:
             raise
 
     async def close(self, timeout: float) -> None:
-        """Disconnect, within `timeout` seconds whatever the brokers do."""
+        """Disconnect, within `timeout` seconds in any case."""
         for connection in self._client._client._conns.values():
             if connection._writer is not None:
-                connection._writer.transport.abort()  # nothing of ours waits for an answer
+                connection._writer.transport.abort()  # no request waits for an answer
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._client.close()
@@ -99,7 +99,7 @@ class Admin:
         if self._client._client.cluster.controller is None:
             await self._ask(self._refresh(), timeout)
         if self._client._client.cluster.controller is None:
-            raise kafka.NodeNotReadyError("the cluster names no controller, which creates topics")
+            raise kafka.NodeNotReadyError("the cluster has no controller, which creates topics")
         topic = NewTopic(name, partitions, replication_factor, topic_configs=dict(configs or {}))
         request = self._client.create_topics([topic], timeout_ms=max(1, int(timeout * 1000)))
         answer = await self._ask(request, timeout)
@@ -107,15 +107,15 @@ class Admin:
         return CreateResult(code, text or "")
 
     async def cluster_id(self, *, timeout: float = 30.0) -> str:
-        """Return what the cluster calls itself; "" if it does not say."""
+        """Return the id of the cluster; "" if it has none."""
         answer = await self._ask(self._client.describe_cluster(), timeout)
         return str(answer.get("cluster_id") or "")
 
     async def describe_topic_configs(
         self, topic: str, names: Sequence[str], *, timeout: float = 30.0
     ) -> dict[str, str | None]:
-        """Return these settings of a topic, or nothing if it or the right to see it is missing."""
-        # The names go as a dict: a list of them raises AttributeError (K4).
+        """Return these settings of a topic; empty if it does not exist, or we may not see it."""
+        # The names are passed as a dict: a list of them raises AttributeError (K4).
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
         answers = await self._ask(self._client.describe_configs([resource]), timeout)
         found: dict[str, str | None] = {}
@@ -124,7 +124,7 @@ class Admin:
         return found
 
     async def describe_topic(self, topic: str, *, timeout: float = 30.0) -> TopicState:
-        """Return what the cluster's metadata says about a topic, without creating it."""
+        """Return a topic from the cluster's metadata, without creating it."""
         answer = await self._ask(self._metadata([topic]), timeout)
         for code, name, _, partitions in answer.topics:
             if name == topic:
@@ -133,7 +133,7 @@ class Admin:
         return TopicState(kafka.UnknownTopicOrPartitionError.errno, (), ())
 
     async def broker_count(self, *, timeout: float = 30.0) -> int:
-        """Return how many brokers the cluster has now."""
+        """Return the number of brokers in the cluster."""
         answer = await self._ask(self._metadata([]), timeout)
         return len(answer.brokers)
 

@@ -63,7 +63,7 @@ async def _give_up(task: asyncio.Task[object]) -> None:
 
 
 def _connections(awaiting: Any) -> Iterator[AIOKafkaConnection]:
-    """The connections in the local variables of a suspended coroutine and those it awaits."""
+    """The connections in the local variables of a suspended coroutine and of those it awaits."""
     while awaiting is not None:
         frame = getattr(awaiting, "cr_frame", None)
         for value in frame.f_locals.values() if frame is not None else ():
@@ -96,7 +96,7 @@ async def leave_parked(consumer: AIOKafkaConsumer, stopping: asyncio.Future[Any]
         if stopping.done() or not is_known or coordinator._group_instance_id is not None:
             continue
         request = LeaveGroupRequest(coordinator.group_id, member_id)
-        with contextlib.suppress(kafka_errors.KafkaError, OSError):  # the loop retries it
+        with contextlib.suppress(kafka_errors.KafkaError, OSError):  # the next turn tries again
             await consumer._client.send(node, request, group=CONNECTION)
             left_as = member_id
             logger.debug("left group %s while joining", coordinator.group_id)
@@ -124,7 +124,7 @@ async def force_close(consumer: AIOKafkaConsumer) -> None:
         fetcher._closed = True
         tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
     pending = {task for task in tasks if task is not None and not task.done()}
-    for _ in range(CANCELLATIONS):  # aiokafka may swallow one
+    for _ in range(CANCELLATIONS):  # aiokafka may swallow a cancellation
         for task in pending:
             task.cancel()
         if pending:

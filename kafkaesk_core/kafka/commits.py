@@ -25,8 +25,8 @@ __all__ = ["CommitClient", "CommitResult", "MemberIdentity"]
 logger = logging.getLogger("kafkaesk.kafka")
 
 CONNECTION = "kafkaesk-commit"
-"""Commits have a connection of their own: on the coordination one they wait behind a parked
-JoinGroup, on the default one behind a parked fetch. Any hashable names a connection."""
+"""Commits have a connection of their own: on the coordinator's they wait behind a parked JoinGroup,
+and on the default one behind a parked fetch. Any hashable object names a connection."""
 
 RETRY_PAUSE = 0.1
 RETRIED = (7, 14, 15, 16)
@@ -39,7 +39,7 @@ UNKNOWN_TOPIC = 3
 
 
 class MemberIdentity(NamedTuple):
-    """Who we are in the group; the broker refuses commits of any other generation or member."""
+    """Our identity in the group: the broker refuses commits of other generations and members."""
 
     generation: int
     member_id: str
@@ -55,7 +55,7 @@ class CommitResult:
     is_lost: bool = False
 
     def note(self, partition: TopicPartition, code: int) -> None:
-        """Sort the broker's answer for one partition."""
+        """Note the broker's answer for one partition."""
         if code == 0:
             self.stored.add(partition)
         elif code in LOST:
@@ -77,7 +77,7 @@ class CommitClient:
         self._is_stopped = False
 
     def connect(self, node: int | None) -> None:
-        """Connect to the coordinator beforehand: in an outage that blocks the whole client."""
+        """Connect to the coordinator in advance: in an outage that blocks the whole client."""
         if node is not None and node != self._node and not self._is_stopped:
             self._node = node
             connecting = asyncio.create_task(self._connect(node))
@@ -89,9 +89,9 @@ class CommitClient:
             await self._client.ready(node, group=CONNECTION)
 
     async def stop_connecting(self) -> None:
-        """Let no connection be made: one that is made after the client's end stays open for ever.
+        """Make no more connections, and cancel those being made.
 
-        An assignment that arrives while the member stops connects no more.
+        A connection that is made after the end of the client would stay open for ever.
         """
         self._is_stopped = True
         connecting = list(self._connecting)
@@ -106,15 +106,15 @@ class CommitClient:
         """Store next-to-read offsets as this member of this generation.
 
         Raises:
-            CommitError: not answered in `timeout` seconds; it may have been stored.
+            CommitError: no answer within `timeout` seconds; the offsets may have been stored.
         """
         try:
             async with asyncio.timeout(timeout):
                 return await self._send_all(identity, offsets)
         except TimeoutError:
             raise CommitError(
-                f"group {self._group}: the commit of {len(offsets)} partitions was not answered "
-                f"within {timeout:g}s; it may have been stored, and is sent again"
+                f"group {self._group}: the commit of {len(offsets)} partitions got no answer "
+                f"within {timeout:g} s; it may have been stored, and is sent again"
             ) from None
 
     async def _send_all(

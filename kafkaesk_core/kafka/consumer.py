@@ -1,7 +1,4 @@
-"""One member of one consumer group: aiokafka's consumer, bounded, with our own commits.
-
-Facts about aiokafka and Apache Kafka that the code depends on stand where they are used.
-"""
+"""A member of a consumer group: aiokafka's consumer, within time limits, with our own commits."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ __all__ = [
 logger = logging.getLogger("kafkaesk.kafka")
 
 NOBODY = TopicPartition("", -1)
-"""A partition that is never assigned: polling it keeps the membership alive and takes nothing."""
+"""A partition that is never assigned: polling it keeps the membership and takes no records."""
 
 REFUSALS = (
     kafka_errors.InconsistentGroupProtocolError,
@@ -48,7 +45,7 @@ REFUSALS = (
 
 
 class PositionsMissing(Exception):
-    """Partitions have nowhere to read from; the value is an offset that is out of range."""
+    """Partitions without a position; the value is the offset that is out of range, if one is."""
 
     def __init__(self, partitions: Mapping[TopicPartition, int | None]) -> None:
         super().__init__(partitions)
@@ -56,11 +53,11 @@ class PositionsMissing(Exception):
 
 
 class MemberBroken(Exception):
-    """This member never works again by itself; another one may. The cause is `__cause__`."""
+    """This member will never work again; a new one may. The reason is in `__cause__`."""
 
 
 class MemberRefused(Exception):
-    """The group will not have us with these settings. The cause is `__cause__`."""
+    """The group refuses members with these settings. The reason is in `__cause__`."""
 
 
 class RebalanceHandler(Protocol):
@@ -102,16 +99,16 @@ class GroupMember:
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            AuthenticationError: the brokers refused who we are, or we refused who they are.
-            NotRunningError: it was stopped, before or meanwhile.
+            AuthenticationError: the brokers refused our credentials, or we their certificate.
+            NotRunningError: the member was stopped, before or during the start.
         """
         consumer = AIOKafkaConsumer(
             bootstrap_servers=list(self._servers), group_id=self._group, **self._options
         )
         await_settled(consumer)
         try:
-            # Unsubscribed: with a subscription, start() waits for the first assignment, however
-            # long another member takes to give its partitions up.
+            # Without a subscription: with one, start() waits for the first assignment, however
+            # long another member takes to release its partitions.
             await start_client(consumer.start(), consumer._client, timeout)
             if self._is_stopped:
                 raise NotRunningError(f"group {self._group}: the member was stopped as it started")
@@ -128,9 +125,9 @@ class GroupMember:
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     async def stop(self, timeout: float) -> None:
-        """Leave the group and close all connections, in `timeout` seconds and a moment.
+        """Leave the group and close all connections, within `timeout` seconds and a moment.
 
-        A start in progress ends with an error, and one that comes later too.
+        A start in progress fails, and so does a later one.
         """
         self._is_stopped = True
         consumer, self._consumer = self._consumer, None
@@ -144,8 +141,8 @@ class GroupMember:
     async def _leave(self, consumer: AIOKafkaConsumer, timeout: float) -> None:
         if self._commits is not None:
             await self._commits.stop_connecting()
-        # stop() may raise a CancelledError of its own fetcher; as a task it cannot be
-        # taken for ours.
+        # stop() may raise a CancelledError of its own fetcher. In a task of its own it cannot be
+        # mistaken for a cancellation of this one.
         stopping = asyncio.create_task(consumer.stop())
         stopping.add_done_callback(retrieve_exception)
         leaving = asyncio.create_task(leave_parked(consumer, stopping))
@@ -164,7 +161,7 @@ class GroupMember:
 
     @property
     def is_stable(self) -> bool:
-        """Whether we still are the member we were when partitions were assigned."""
+        """Whether we are still the member that got the last assignment."""
         return self._identity is not None and self._identity == self._present_identity()
 
     @property
@@ -179,13 +176,13 @@ class GroupMember:
         return MemberIdentity(coordinator.generation, coordinator.member_id)
 
     def note_membership(self) -> None:
-        """Remember who we are: partitions have just been assigned."""
+        """Remember our identity: partitions have just been assigned."""
         self._identity = self._present_identity()
         if self._commits is not None:
             self._commits.connect(self.raw._coordinator.coordinator_id)
 
     def forget_membership(self) -> None:
-        """Partitions were released: nothing may be committed until the next assignment."""
+        """Forget our identity: nothing may be committed until the next assignment."""
         self._identity = None
 
     # --- records
@@ -195,14 +192,14 @@ class GroupMember:
     ) -> dict[TopicPartition, list[ParsedRecord]]:
         """Take records of these partitions; those of others stay buffered in the client.
 
-        Blocks while the group rebalances, whatever the timeout. Draining the buffers and
-        returning is one step of the event loop, so what is returned is of the present assignment.
+        This blocks while the group rebalances, whatever the timeout. The buffers are drained and
+        returned in one step of the event loop, so the records belong to the current assignment.
 
         Raises:
             PositionsMissing: partitions have no committed offset, or one that is out of range.
-            MemberBroken: the membership cannot recover.
-            MemberRefused: nor would another one.
-            KafkaeskError: anything else; polling again may succeed.
+            MemberBroken: this member cannot recover.
+            MemberRefused: the group would refuse a new member, too.
+            KafkaeskError: any other error; polling again may succeed.
         """
         wanted = partitions or (NOBODY,)
         self._check_tasks()
@@ -217,7 +214,7 @@ class GroupMember:
         except kafka_errors.OffsetOutOfRangeError as error:
             raise PositionsMissing(error.args[0]) from error
         except kafka_errors.GroupAuthorizationFailedError as error:
-            # The dead heartbeat task is reported for ever, also when the right is given back.
+            # The client reports its dead heartbeat task for ever, also when permission is restored.
             raise MemberBroken from error
         except REFUSALS as error:
             raise MemberRefused from error
@@ -250,11 +247,11 @@ class GroupMember:
             raise MemberBroken from self._is_broken_off
 
     def break_off(self, reason: KafkaeskError) -> None:
-        """Let the next poll say that this member is broken: it stands still without an error."""
+        """Let the next poll raise MemberBroken: the client is stuck and reports no error."""
         self._is_broken_off = reason
 
     def _positions(self, partitions: Iterable[TopicPartition]) -> dict[Any, int | None]:
-        """Positions by aiokafka's states, which are new ones after a rebalance."""
+        """Positions by aiokafka's state objects, of which a rebalance makes new ones."""
         subscription = self.raw._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         states = [] if assignment is None else map(assignment.state_value, partitions)
@@ -263,11 +260,11 @@ class GroupMember:
     def _rewind(
         self, partitions: Collection[TopicPartition], before: Mapping[Any, int | None]
     ) -> None:
-        """Restore the positions that a failed poll has moved on.
+        """Restore the positions that a failed poll has advanced.
 
-        getmany drains one partition after the other. When one raises (a broken checksum, a codec
-        that is not installed), the records drained of others by then are lost, but their
-        positions stay moved on: they would be skipped, and the commits would pass over them.
+        getmany drains one partition after the other. If one raises (a wrong checksum, a codec that
+        is not installed), the records that it has drained from the others are lost, but their
+        positions stay advanced: the records would be skipped, and commits would pass over them.
         """
         subscription, fetcher = self.raw._subscription.subscription, self.raw._fetcher
         for partition in filter(self.is_assigned, partitions):
@@ -277,7 +274,7 @@ class GroupMember:
                 continue
             if position is not None:
                 self.seek(partition, position)
-            else:  # it started in this very poll: start again, from the committed offset
+            else:  # this poll set its first position: start again from the committed offset
                 fetcher._records.pop(partition, None)
                 state.await_reset(None)
 
@@ -286,36 +283,36 @@ class GroupMember:
         return partition in self.raw.assignment()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on from another offset; what is buffered of the partition is dropped."""
+        """Continue from another offset; the partition's buffered records are dropped."""
         self.raw.seek(partition, offset)
 
     async def offsets(
         self, partitions: Collection[TopicPartition], *, at_end: bool, timeout: float
     ) -> dict[TopicPartition, int]:
-        """The first or the next offsets of partitions."""
+        """The first offsets of partitions, or those at the end of their logs."""
         find = self.raw.end_offsets if at_end else self.raw.beginning_offsets
         async with asyncio.timeout(timeout):
             found: dict[TopicPartition, int] = await find(list(partitions))
         return found
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
-        """The next offset of the log as the last fetch saw it."""
+        """The end of the log, as the last fetch saw it."""
         state = self._state(partition)
         return None if state is None else state.highwater
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset that the client reads next, None while it does not know."""
+        """The offset that the client reads next; None while it does not know."""
         state = self._state(partition)
         return None if state is None else state._position
 
     def progress(
         self, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Where partitions were read from since they were assigned, and the offset to read next.
+        """For each partition, the first offset read in this assignment and the next one to read.
 
-        Between the two everything was handed out, but for what no consumer is given: markers of
-        transactions, aborted records, records that compaction has removed. Left out: partitions
-        of which nothing was fetched yet.
+        Every record between the two was returned, except those that no consumer gets: transaction
+        markers, aborted records, records that compaction has removed. Partitions of which nothing
+        was fetched yet are left out.
         """
         subscription = self._consumer and self._consumer._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
@@ -332,10 +329,10 @@ class GroupMember:
         return found
 
     def _handed_out_up_to(self, state: Any) -> int | None:
-        """The offset up to which everything was returned by `poll`, and so registered.
+        """The offset up to which `poll` has returned everything, so that it is registered.
 
-        The client's position, as draining and returning are one step. Not if somebody has wrapped
-        getmany: a wrapper may wait, or be cancelled, between the two. Then it is the position at
+        It is the client's position, because draining and returning are one step. If getmany is
+        wrapped, the wrapper may wait or be cancelled between the two. Then it is the position at
         the end of the last poll, or an earlier one that was sought since.
         """
         if not is_wrapped():
@@ -344,7 +341,7 @@ class GroupMember:
         return None if returned is None else min(returned, state._position)
 
     def last_answer(self, partition: TopicPartition) -> int | None:
-        """A stamp of the last answered fetch; only good to be compared with another one."""
+        """A stamp of the last answered fetch; it can only be compared with another one."""
         state = self._state(partition)
         return None if state is None else state.timestamp
 
@@ -355,13 +352,13 @@ class GroupMember:
 
     @property
     def last_metadata(self) -> float:
-        """A stamp of the last answer about the cluster; only good to be compared."""
+        """A stamp of the last metadata; it can only be compared with another one."""
         stamp: float = self.raw._client.cluster._last_successful_refresh_ms
         return stamp
 
     @property
     def is_started(self) -> bool:
-        """Whether there is a client: not before the start, nor after a stop or a failed start."""
+        """Whether there is a client: there is none before the start and after the stop."""
         return self._consumer is not None
 
     def topics(self) -> frozenset[str]:
@@ -380,17 +377,17 @@ class GroupMember:
         )
 
     def refresh_metadata(self) -> None:
-        """Ask for the cluster's metadata now, if started: a topic was created."""
+        """Request the cluster's metadata now, if the member is started: a topic was created."""
         if self._consumer is not None:
             self._consumer._client.force_metadata_update()
 
     # --- commit
 
     async def commit(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
-        """Store next-to-read offsets with the membership of the last assignment.
+        """Store next-to-read offsets as the member that got the last assignment.
 
         Raises:
-            CommitError: not answered in `timeout` seconds; it may have been stored.
+            CommitError: no answer within `timeout` seconds; the offsets may have been stored.
         """
         identity, commits = self._identity, self._commits
         if identity is None or commits is None or not self.is_stable:
@@ -402,7 +399,7 @@ class GroupMember:
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Logs all exceptions but process exits: one that escaped would end aiokafka's coordination."""
+    """Passes rebalances on, and logs exceptions: a raised one would end aiokafka's coordination."""
 
     def __init__(self, member: GroupMember, handler: RebalanceHandler) -> None:
         self._member = member
@@ -412,7 +409,7 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         """Report the revocation before the group gives the partitions to other members."""
         if not self._member.is_started:
             return
-        # aiokafka also calls this after the session has expired; the generation shows which it is.
+        # aiokafka also calls this after the session has expired; the generation tells which it is.
         is_lost = not self._member.is_stable
         try:
             await self._handler.revoked(frozenset(revoked), is_lost=is_lost)
@@ -439,11 +436,11 @@ def _keep(error: BaseException) -> None:
 
 
 def await_settled(consumer: AIOKafkaConsumer) -> None:
-    """Let a consumer that is not started yet keep waiting when an assignment is withdrawn.
+    """Let a consumer that is not started yet keep waiting if an assignment is withdrawn.
 
-    A new topic changes what a pattern matches, and so withdraws an assignment that has just been
-    made. aiokafka's fetcher was woken for that assignment and runs one step of the loop later: it
-    takes a missing assignment for impossible, and ends for good.
+    A new topic that the pattern matches withdraws an assignment that has just been made. aiokafka's
+    fetcher was woken for that assignment and runs one step of the event loop later. It does not
+    expect a missing assignment, and would end for good.
     """
     consumer._subscription = _Settled()
 

@@ -1,4 +1,4 @@
-"""Why no broker could be used: aiokafka says it in its log only (K49, K50)."""
+"""Why no broker could be used: aiokafka reports it only in its log (K49, K50)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MISMATCH = (
 
 
 class Finding(NamedTuple):
-    """What one server did; the highest rank says most about what is wrong."""
+    """The behaviour of one server; the finding with the highest rank says most."""
 
     rank: int
     reason: str

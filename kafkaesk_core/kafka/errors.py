@@ -1,4 +1,4 @@
-"""What aiokafka's errors mean: as errors of ours, for the next attempt, for a failed batch.
+"""The meaning of aiokafka's errors: which of ours they are, and whether to try again.
 
 Codes: https://kafka.apache.org/protocol.html#protocol_error_codes
 """
@@ -170,14 +170,14 @@ def known_errors() -> Iterator[type[Exception]]:
 
 
 def kind_of(error: BaseException) -> type[KafkaeskError]:
-    """Return the class of ours that a foreign error is translated to."""
+    """Return the class of this library that an error of aiokafka is translated to."""
     if isinstance(error, (OSError, TimeoutError)):
         return BrokerUnreachableError
     return TABLE.get(type(error), BrokerError) if isinstance(error, Exception) else BrokerError
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Say whether the same call may succeed later."""
+    """Whether the same call may succeed later."""
     if isinstance(error, BrokerError):
         return error.retryable
     if isinstance(error, kafka.KafkaError):
@@ -186,7 +186,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """Return one line about a foreign error: its class, Kafka's code and its text."""
+    """Return one line about an error of aiokafka: its class, Kafka's code and its text."""
     text = error.args[0].strip() if error.args and isinstance(error.args[0], str) else ""
     code = getattr(error, "errno", None)
     is_answer = isinstance(error, kafka.BrokerResponseError)

@@ -1,7 +1,7 @@
-"""Which partitions were created after a group began; its members inform those that join later.
+"""Which partitions were created after a group began; members inform those that join later.
 
 A group that starts at the end of its topics must read partitions that are created while it consumes
-from their beginning. Its members know which partitions existed at first; a later member does not.
+from their beginning. Its first members know which partitions existed then; later ones do not.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from aiokafka.structs import TopicPartition
 __all__ = ["Assignor", "NewPartitions"]
 
 MARK = b"kafkaesk-newcomers:"
-"""Begins what we put into the user data of the group's protocol, which other clients ignore."""
+"""The prefix of our user data in the group's protocol; other clients ignore it."""
 
 
 class NewPartitions:
     """Knows how many partitions each topic had when the group began, as far as members know.
 
-    `partitions` are those that there are now. New partitions have the highest numbers.
+    `partitions` returns the current ones. New partitions have the highest numbers.
     """
 
     def __init__(self, partitions: Callable[[], Collection[TopicPartition]]) -> None:
@@ -37,15 +37,15 @@ class NewPartitions:
         self._reported: dict[str, int] = {}
 
     def begin(self) -> None:
-        """Take what there is now for old, once, except what other members have reported."""
+        """Consider the current partitions old, once, except those that members reported as new."""
         if self._old is None:
             self._old = self._counts()
             self.learn(self._reported)
 
     def begin_to_join(self) -> None:
-        """Begin before the first join, which takes seconds, if the client has seen the cluster.
+        """Begin before the first join, if the client knows the cluster: joining takes seconds.
 
-        What is created while the group forms is new: its members had begun to consume by then.
+        A partition that is created while the group forms is new.
         """
         if self._counts():
             self.begin()
@@ -60,11 +60,11 @@ class NewPartitions:
             return {}
         old, present = self._old, self._counts()
         for topic in [topic for topic in old if present and not present[topic]]:
-            del old[topic]  # deleted; if it is there again, it is new
+            del old[topic]  # deleted; if it exists again, it is new
         return {topic: old[topic] for topic in topics if present[topic] > old[topic]}
 
     def learn(self, first_new: Mapping[str, int]) -> None:
-        """Take over what members that joined earlier report as new."""
+        """Adopt the partitions that members which joined earlier report as new."""
         if self._old is None:
             self._reported = dict(first_new)
             return
@@ -86,7 +86,7 @@ class Assignor:
         self._new_partitions = new_partitions
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """What this member joins with."""
+        """The metadata with which this member joins."""
         topics = list(topics)
         self._new_partitions.begin_to_join()
         metadata = self._strategy.metadata(topics)
@@ -100,7 +100,7 @@ class Assignor:
     def assign(
         self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """What the leader gives to each member, and what all of them know."""
+        """The leader's assignment for each member, with all known new partitions."""
         first_new: dict[str, int] = {}
         for metadata in members.values():
             for topic, number in _decode(metadata.user_data).items():
@@ -120,7 +120,7 @@ class Assignor:
         }
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """What the leader has given us."""
+        """Learn the new partitions from the leader's assignment."""
         self._new_partitions.learn(_decode(assignment.user_data))
         self._strategy.on_assignment(assignment)
 
@@ -136,7 +136,7 @@ def _encode(first_new: Mapping[str, int]) -> bytes:
 
 
 def _decode(user_data: bytes | None) -> dict[str, int]:
-    """What a member reports; nothing if it is another client's, or of a version to come."""
+    """The report of a member; empty if it is another client's, or of a later version."""
     if not user_data or not user_data.startswith(MARK):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""The adapter on aiokafka's producer: batches of records in, results out, every call bounded."""
+"""aiokafka's producer: it sends batches of records; every call has a time limit."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 
 
 
 class SentBatch:
-    """A batch in aiokafka's hands; `future` gives the metadata of its first record."""
+    """A batch that aiokafka sends; `future` returns the metadata of its first record."""
 
     __slots__ = ("_entry", "future")
 
     def __init__(self, entry: Any) -> None:
         self._entry = entry  # aiokafka's MessageBatch
-        # Not the shielded one that aiokafka returns: that is a turn of the event loop later.
+        # Not the shielded future that aiokafka returns: it is done one turn of the loop later.
         self.future: asyncio.Future[RecordMetadata | None] = entry.future
 
     @property
     def attempts(self) -> int:
-        """How many produce requests it was put into (or would have been, had it a leader)."""
+        """The number of produce requests for it, including those that had no leader to go to."""
         return int(self._entry.retry_count)
 
 
 class Producer:
     """One aiokafka producer: idempotent and acks=all unless `options` say otherwise.
 
-    `options` reach AIOKafkaProducer whole. It starts once and is closed once. Its tasks start in
-    an empty context: else what a handler has in its context variables would stay with them.
+    AIOKafkaProducer gets all of `options`. It starts once and is closed once. Its tasks start in
+    an empty context: otherwise they would keep the context variables of a handler.
     """
 
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
@@ -74,18 +74,18 @@ class Producer:
             self._options.setdefault("enable_idempotence", True)
         self._partitioner = self._options.get("partitioner", DefaultPartitioner())
         self.is_sticky = isinstance(self._partitioner, DefaultPartitioner)
-        """Whether the partitioner is aiokafka's own, which leaves keyless records to us."""
+        """Whether it has aiokafka's partitioner: then we choose partitions for keyless records."""
         self._client = AIOKafkaProducer(bootstrap_servers=self._servers, **self._options)
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def max_request_size(self) -> int:
-        """The largest record that may be handed over, in bytes, before compression."""
+        """The size of the largest record that may be sent, in bytes, before compression."""
         return int(self._client._max_request_size)
 
     @property
     def is_compressing(self) -> bool:
-        """Say whether batches shrink on their way out."""
+        """Whether batches are compressed."""
         return self._options.get("compression_type") is not None
 
     @property
@@ -95,32 +95,32 @@ class Producer:
 
     @property
     def is_alive(self) -> bool:
-        """Say whether the task that sends is running.
+        """Whether the task that sends is running.
 
-        aiokafka does not watch it: once it ended, batches are taken and never sent (aiokafka#1039).
+        aiokafka does not watch it: after its end batches are taken and never sent (aiokafka#1039).
         """
         task = self._client._sender.sender_task
         return task is not None and not task.done() and not self._closed.done()
 
     async def start(self, timeout: float) -> None:
-        """Connect; a failed start is cleaned up, and this object is then of no more use.
+        """Connect. A failed start is cleaned up, and this object must not be used again.
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            AuthenticationError: the brokers refused who we are, or we refused who they are.
-            AuthorizationError: idempotent writing is forbidden.
+            AuthenticationError: the brokers refused our credentials, or we their certificate.
+            AuthorizationError: idempotent writing is not authorized.
         """
         try:
             await start_client(self._client.start(), self._client.client, timeout)
         except BaseException as error:
             await self.force_close()
-            # Why no broker could be used stands in aiokafka's log only: ask again.
+            # aiokafka reports the reason only in its log: find it out again.
             if isinstance(error, (kafka.KafkaConnectionError, TimeoutError)):
                 raise await diagnose(self._servers, self._options) from error
             if isinstance(error, kafka.ClusterAuthorizationFailedError):
                 raise AuthorizationError(
-                    "starting the producer failed: idempotent writing is forbidden; grant Write on "
-                    "a topic, or set enable_idempotence to false"
+                    "starting the producer failed: idempotent writing is not authorized; grant "
+                    "Write on a topic, or set enable_idempotence to false"
                 ) from error
             if isinstance(error, kafka.KafkaError):
                 raise translate(error, "starting the producer", servers=self._servers) from error
@@ -135,9 +135,9 @@ class Producer:
         return sorted(await self._unless_closed(self._client.partitions_for(topic)))
 
     def known_partitions(self, topic: str) -> Sequence[int] | None:
-        """Return the topic's partitions by the metadata at hand.
+        """Return the topic's partitions from the metadata that was fetched last.
 
-        Empty if the metadata does not have the topic, None if nobody has asked for it yet.
+        It is empty if the topic does not exist, and None if the topic was not requested yet.
         """
         client = self._client.client
         known = client.cluster.partitions_for_topic(topic)
@@ -146,27 +146,27 @@ class Producer:
         return sorted(known)
 
     def available_partitions(self, topic: str) -> Sequence[int]:
-        """Return those of the topic's known partitions that have a leader."""
+        """Return the topic's known partitions that have a leader."""
         return list(self._client.client.cluster.available_partitions_for_topic(topic) or ())
 
     def partition_for(
         self, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
     ) -> int:
-        """Return the one of the partitions that the partitioner chooses for this key."""
+        """Return the partition that the partitioner chooses for this key."""
         return int(self._partitioner(key, list(partitions), list(available)))
 
     def create_batch(self) -> BatchBuilder:
-        """Return an empty batch; works also after this producer was closed."""
+        """Return an empty batch; this also works after this producer was closed."""
         return self._client.create_batch()
 
     async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> SentBatch:
-        """Hand over a batch that is not empty; at most one per partition at a time.
+        """Send a batch that is not empty; at most one per partition at a time.
 
-        Several would be queued behind one another, and what is queued behind a refused batch
-        is lost (K32, K33). A batch may be handed over again if it was never sent.
+        Several would be queued behind one another, and batches behind a refused one are lost
+        (K32, K33). A batch that was never sent may be passed again.
 
         Raises:
-            kafka.KafkaError: the batch was not taken; nothing of it will be written.
+            kafka.KafkaError: the batch was not taken, and none of it will be written.
         """
         if self._closed.done():
             raise kafka.ProducerClosed
@@ -178,13 +178,13 @@ class Producer:
         tp = TopicPartition(topic, partition)
         self._wrap_sequence(tp)
         shielded = await self._client.send_batch(batch, topic, partition=partition)
-        shielded.cancel()  # not used, see SentBatch; nobody would look at its exception
+        shielded.cancel()  # not used, see SentBatch: nobody looks at its exception
         return SentBatch(self._client._message_accumulator._batches[tp][-1])
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.
 
-        Without it the broker refuses all that follows in the partition (K33).
+        Otherwise the broker refuses all later batches of the partition (K33).
         """
         manager = self._client._txn_manager
         if manager is not None:
@@ -198,7 +198,7 @@ class Producer:
             manager._sequence_numbers[tp] %= _SEQUENCES
 
     async def close(self, timeout: float) -> None:
-        """Send what was handed over and disconnect; by force after `timeout` seconds."""
+        """Send the batches that were passed, and disconnect; by force after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._client.stop()
@@ -208,18 +208,18 @@ class Producer:
             await self.force_close()
 
     async def force_close(self) -> None:
-        """Stop sending now: every future fails, and what was not yet sent never will be.
+        """Stop sending now: every future fails, and batches that were not sent never will be.
 
-        What a broker has received may still be written. Bounded. The order matters
-        (K40): first the sender, or it would go on with what is queued; the client last.
+        A batch that a broker has received may still be written. The order matters (K40): the sender
+        is first, because it would continue with queued batches; the client is last.
         """
         if self._closed.done():
             return
         self._closed.set_result(None)
         await self._stop_sending()
         accumulator = self._client._message_accumulator
-        # A batch that waits for its retry is in none of aiokafka's sets of pending ones, and the
-        # callback of its future would raise KeyError for that.
+        # A batch that waits for its retry is in none of aiokafka's sets of pending batches, so that
+        # the callback of its future would raise KeyError.
         retried = (b for waiting in accumulator._batches.values() for b in waiting if b.retry_count)
         accumulator._pending_batches.update(retried)
         batches = [b for waiting in accumulator._batches.values() for b in waiting]
@@ -241,7 +241,7 @@ class Producer:
         sender = self._client._sender
         if sender.sender_task is None:
             return
-        sender.sender_task.cancel()  # it then waits for the requests that are on their way
+        sender.sender_task.cancel()  # it then waits for the requests in flight
         done, _ = await asyncio.wait([sender.sender_task], timeout=_PATIENCE_SECONDS)
         if not done:
             # They wait for a broker that does not answer. aiokafka keeps them in a local variable.
@@ -251,7 +251,7 @@ class Producer:
             await asyncio.wait([sender.sender_task, *requests], timeout=_PATIENCE_SECONDS)
 
     async def _unless_closed(self, work: Coroutine[Any, Any, Result]) -> Result:
-        # What waits for metadata in aiokafka would wait for ever once the client is closed.
+        # aiokafka's waits for metadata never end once the client is closed.
         task = asyncio.get_running_loop().create_task(work)
         try:
             waiting: list[asyncio.Future[Any]] = [task, self._closed]
@@ -294,9 +294,9 @@ def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[Heade
 
 
 def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
-    """Return about how many bytes a message takes in memory; never less than `record_bytes`.
+    """Return roughly how many bytes a message takes in memory; never less than `record_bytes`.
 
-    Quick. Names of headers that are not ASCII may take more.
+    It is fast. Header names that are not ASCII may take more.
     """
     size = _RECORD_OVERHEAD_BYTES
     if value is not None:

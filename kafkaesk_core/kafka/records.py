@@ -1,4 +1,4 @@
-"""What was fetched, as records, readable or not."""
+"""Fetched records: how they are parsed, and those that cannot be read."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ __all__ = ["Fetched", "Salvage", "is_wrapped", "leave_parsed"]
 logger = logging.getLogger("kafkaesk.kafka")
 
 FRAME, MAGIC_AT = struct.Struct(">qi"), 16
-"""Of a batch: its first offset and the length of the rest; the position of its format byte."""
+"""Of a batch: its first offset and the length of its rest; the position of the format byte."""
 
 TRIES = 3
-"""Fetches of a batch with a wrong checksum before it is taken for damaged on the broker's disk."""
+"""Fetches of a batch with a wrong checksum before it is considered damaged on the broker."""
 
 CODECS = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 
 
 class Salvage:
-    """Reads on where the client's parser has failed; each client has one.
+    """Continues where the client's parser has failed; each client has one.
 
-    The parser raises for a whole fetch, and again whenever the fetch is repeated: the records
+    The parser raises for a whole fetch, and again each time the fetch is repeated. The records
     around the bad one, and all partitions drained with it, would be lost or stand still. Here the
-    bad record takes its place among the others, as an Unreadable that fails where it is handled.
+    bad record becomes an Unreadable among the others, and fails when it is handled.
     """
 
     def __init__(self) -> None:
         self.found: set[TopicPartition] = set()
-        """Partitions of which unreadable records were handed out since this was emptied."""
+        """Partitions with unreadable records that were returned since this set was emptied."""
         self._suspects: dict[TopicPartition, tuple[int, int]] = {}  # offset and fetches so far
 
     def records(self, partition: TopicPartition, parsed: Any) -> Iterator[Any]:
@@ -66,7 +66,7 @@ class Salvage:
                 return
 
     def too_large(self, partition: TopicPartition, offset: int) -> Unreadable:
-        """A batch that is longer than what was fetched; no fetch returns more than that."""
+        """Stand for a batch that is longer than a whole fetch: no fetch returns more of it."""
         return self._unreadable(partition, offset, offset, "its batch is cut off, or damaged")
 
     def _suspect(
@@ -88,10 +88,10 @@ class Salvage:
         yield self._unreadable(partition, offset, last, f"its batch is damaged: {error}")
 
     def _read(self, partition: TopicPartition, parsed: Any, data: memoryview) -> Iterator[Any]:
-        """The rest of one batch whose checksum is right."""
+        """The remaining records of one batch whose checksum is right."""
         batch = _DefaultRecordBatchPy(data)
         offset, end = parsed.next_fetch_offset, batch.next_offset
-        if batch.is_control_batch:  # never handed out
+        if batch.is_control_batch:  # never returned
             logger.warning(
                 "%s[%d]@%d: a transaction's marker cannot be read",
                 *(partition.topic, partition.partition, offset),
@@ -101,7 +101,7 @@ class Salvage:
         try:
             batch._maybe_uncompress()
         except kafka_errors.UnsupportedCodecError as error:
-            why = f"its batch has compression codec {batch.compression_type}, which nobody knows"
+            why = f"its batch has compression codec {batch.compression_type}, which is unknown"
             codec = CODECS.get(batch.compression_type)
             stop = None if codec is None else _remedy(partition, codec, error)
             parsed.next_fetch_offset = end
@@ -168,7 +168,7 @@ class Salvage:
 
 
 class _Reader:
-    """Reads one record, as far as it can be read; `problem` says what cannot."""
+    """Reads one record, as far as possible; `problem` says which part cannot be read."""
 
     def __init__(self, data: bytes, batch: _DefaultRecordBatchPy) -> None:
         self._data = data
@@ -182,7 +182,7 @@ class _Reader:
         self.problem: str | None = None
 
     def read(self) -> None:
-        """Read all of it, or until it cannot be read."""
+        """Read the record, up to the first part that cannot be read."""
         try:
             since = self._number()
             if self._batch.timestamp_type == self._batch.CREATE_TIME:
@@ -198,7 +198,7 @@ class _Reader:
                 self.problem = f"it has {len(self._data) - self._at} bytes too many"
 
     def record(self) -> _DefaultRecordPy:
-        """The record, as the client's parser would have made it."""
+        """The record in the form of the client's parser."""
         return _DefaultRecordPy(
             self.offset,
             self._timestamp,
@@ -218,7 +218,7 @@ class _Reader:
             return None
         start, self._at = self._at, self._at + size
         if self._at > len(self._data):
-            raise ValueError(f"a field of {size} bytes does not fit into it")
+            raise ValueError(f"a field of {size} bytes does not fit into the record")
         return self._data[start : self._at]
 
     def _header(self) -> Header:
@@ -243,7 +243,7 @@ def _remedy(partition: TopicPartition, codec: str, error: Exception) -> Stop:
 
 
 def _batch_at(parsed: Any) -> memoryview | None:
-    """The batch that has the next offset to hand out; None where nothing tells where it is."""
+    """The batch with the next offset to return; None if its place is unknown."""
     data, at = memoryview(_data_of(parsed._records)), 0
     while at + FRAME.size <= len(data):
         base, length = FRAME.unpack_from(data, at)
@@ -259,7 +259,7 @@ def _batch_at(parsed: Any) -> memoryview | None:
 
 
 def _data_of(records: Any) -> bytes:
-    """What was fetched, out of the parser: its pickled state has it, in C as in Python."""
+    """The fetched bytes of a parser; its pickled state has them, in C as in Python."""
     data = getattr(records, "_buffer", None)
     if data is None:
         parts = (part for state in records.__reduce__()[1:] if state for part in _flat(state))
@@ -286,7 +286,7 @@ def _last_delta(batch: memoryview) -> int:
 
 
 def _last_offset(batch: memoryview, offset: int) -> int:
-    """The last offset of a damaged batch, if what it says can be; else the one we are at."""
+    """The last offset of a damaged batch, if its header is plausible; else the current offset."""
     damaged = _DefaultRecordBatchPy(batch)
     count, last = damaged._num_records, damaged.next_offset - 1
     is_plausible = damaged.base_offset <= offset <= last and count - 1 == damaged.last_offset_delta
@@ -294,17 +294,17 @@ def _last_offset(batch: memoryview, offset: int) -> int:
 
 
 def leave_parsed(consumer: AIOKafkaConsumer) -> Fetched:
-    """Have a consumer hand out records without making a ConsumerRecord of each.
+    """Let a consumer return parsed records, without making a ConsumerRecord of each.
 
-    It must be started, and subscribed to nothing yet. Where somebody has wrapped `getmany`, as
-    instrumentations do, ConsumerRecords are made: what comes out of it is theirs to read.
+    It must be started, without a subscription yet. If `getmany` is wrapped, as instrumentations do,
+    it still makes ConsumerRecords, because the wrapper reads them.
     """
     consumer._fetcher._records = fetched = Fetched(consumer)
     return fetched
 
 
 class Fetched(OrderedDict[TopicPartition, Any]):
-    """What was fetched and not yet taken: as aiokafka keeps it, parsed when it is taken."""
+    """The fetched records that were not taken yet, in aiokafka's form; parsed when taken."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ class Fetched(OrderedDict[TopicPartition, Any]):
         self._starts: dict[TopicPartition, tuple[Any, int]] = {}
 
     def start(self, partition: TopicPartition, assignment: Any) -> int | None:
-        """Where the first fetch of a partition in this assignment began, if it brought anything."""
+        """The offset at which the first fetch of a partition in this assignment began, if any."""
         of, offset = self._starts.get(partition, (None, None))
         return offset if of is assignment else None
 
@@ -349,9 +349,9 @@ class _Unparsed:
 
 
 def is_wrapped() -> bool:
-    """Whether somebody has replaced the client's `getmany`, as instrumentations do."""
+    """Whether the client's `getmany` was replaced, as instrumentations do."""
     getmany = AIOKafkaConsumer.getmany
-    # Wrappers may look like what they wrap, but for their type, or their globals.
+    # A wrapper may look like the wrapped function, but has another type, or other globals.
     is_plain = type(getmany) is FunctionType
     return not is_plain or getmany.__globals__["__name__"] != AIOKafkaConsumer.__module__
 

@@ -1,4 +1,4 @@
-"""Compiled hooks: nested calls for `wrap_*`, one plain function for the observers of an event."""
+"""Compiled hooks: nested calls for `wrap_*` hooks, one function for the observers of an event."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def compile_notifier(
 ) -> Callable[..., None] | None:
     """Make one function of all observers, called with `arguments`; None if there are none.
 
-    What one raises goes to `failures`, and the next one is called; cancellation passes.
+    An exception of one observer goes to `failures`, and the next one is called. A cancellation is
+    raised.
     """
     observers = [(i.plugin_name, adapt(i, arguments, constants)) for i in implementations]
     if not observers:
@@ -105,7 +106,7 @@ def compile_notifier(
 def adapt(
     implementation: HookImpl, arguments: Sequence[str], constants: Mapping[str, Any]
 ) -> Function:
-    """Make an implementation, which may want a subset in any order, callable with `arguments`."""
+    """Make an implementation, which may take a subset in any order, callable with `arguments`."""
     function, names = implementation.function, _names(implementation)
     if names == list(arguments):
         return function
@@ -127,10 +128,12 @@ def ask_once(
     expected: tuple[str, Callable[[Any], bool]],
     **values: Any,
 ) -> Any:
-    """Call an implementation that is asked once, at start, and check its answer.
+    """Call an implementation once, at the start, and check its answer.
+
+    `expected` has the name of the expected answer, and a test of it.
 
     Raises:
-        PluginError: it raised, or its answer is not the expected one (its name, and its test).
+        PluginError: it raised, or returned another answer.
     """
     plugin = implementation.plugin_name
     what, is_expected = expected
@@ -147,8 +150,7 @@ def ask_once(
 def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
     """Make the error for a plugin that raised; `doing` says when, if the hook does not.
 
-    It has the exit code of what was raised: a broker that a plugin cannot reach is not a broken
-    plugin.
+    It has the exit code of the error: a plugin that cannot reach a broker is not broken.
     """
     text = f"plugin {plugin!r} failed {doing or f'in {hook}'}: {type(error).__name__}: {error}"
     failed = PluginError(text, plugin=plugin, hook=hook)
@@ -171,7 +173,7 @@ def _names(implementation: HookImpl) -> list[str]:
 
 
 def _defaults(implementation: HookImpl) -> dict[str, Any]:
-    """Return what optional arguments get that this core does not have."""
+    """Return the defaults of optional arguments, which the hook may not have."""
     parameters = inspect.signature(implementation.function).parameters
     return {name: parameters[name].default for name in implementation.kwargnames}
 
@@ -193,8 +195,8 @@ def find_raiser(
 ) -> Raiser | None:
     """Return the plugin whose frame is the deepest in the traceback of `error`, and its hook.
 
-    None if the innermost call of a chain (`terminals`) raised: the layers around it only let its
-    error pass.
+    None if the innermost call of a chain (`terminals`) raised: the error only passed through the
+    layers around it.
     """
     owners: dict[CodeType, list[tuple[str, HookImpl]]] = {}
     for hook, of_hook in implementations.items():
@@ -236,11 +238,10 @@ def find_codes(function: Function | None) -> set[CodeType]:
 
 
 class CountedFailures:
-    """Counts failures by kind, and logs the 1st, 10th, 100th ... of each kind.
+    """Counts failures by kind in `counts`, and logs the 1st, 10th, 100th ... of each kind.
 
-    A plugin may fail for each message, and a log line for each would hide all others. `counts` has
-    the numbers. `consequence` says in the log what a failure means, as in "messages continue
-    without it".
+    A plugin may fail for each message, and a log line for each failure would hide all others. The
+    log line ends with `consequence`, for example "messages continue without it".
     """
 
     def __init__(
@@ -254,7 +255,7 @@ class CountedFailures:
     def note(
         self, kind: str, error: BaseException | None = None, *, subject: str | None = None
     ) -> None:
-        """Count one failure; `subject` is what the log says in place of "<kind> failed"."""
+        """Count one failure; the log says `subject` in place of "<kind> failed"."""
         self.counts[kind] += 1
         count = self.counts[kind]
         if str(count).rstrip("0") == "1":

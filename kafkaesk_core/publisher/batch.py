@@ -23,11 +23,11 @@ logger = logging.getLogger("kafkaesk.publisher")
 
 
 class Batch:
-    """Records in aiokafka's form, and what became of them.
+    """Records in aiokafka's form, and their result.
 
-    `bytes` is the room they take in the send buffer; `opened` and `deadline` are times of the
-    event loop's clock; `first` is the index that the first record had before batches were split.
-    `messages` and their records are kept only where an observer wants to see them.
+    `bytes` is the room that they take in the send buffer. `opened` and `deadline` are times of the
+    event loop's clock. `first` is the index that the first record had before the batch was split.
+    `messages` and their records are kept only if an observer wants them.
     """
 
     __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
@@ -45,20 +45,20 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """How many records it has."""
+        """The number of records."""
         return int(self.builder.record_count())
 
     @property
     def topic_partition(self) -> TopicPartition:
-        """Where it goes."""
+        """The partition that the batch is sent to."""
         return self.result.topic_partition
 
     def repack(self, create_builder: Callable[[], BatchBuilder]) -> None:
-        """Pack the same records again: a builder cannot be sent twice."""
+        """Pack the same records into a new builder: a builder cannot be sent twice."""
         self.builder = _pack(create_builder(), read_records(self.builder))
 
     def halves(self, create_builder: Callable[[], BatchBuilder]) -> tuple[Batch, Batch]:
-        """Split into two batches, which take over the deliveries; this one is of no more use."""
+        """Split the batch into two, which take over its deliveries; it must not be used again."""
         records = read_records(self.builder)
         middle = len(records) // 2
         results = self.result.split([middle, len(records) - middle])
@@ -80,7 +80,7 @@ OnPublished = Callable[[OutgoingMessage, RecordMetadata | None, BaseException | 
 
 @dataclass(slots=True)
 class PublisherCounts:
-    """Messages by outcome, failures that were never awaited, and producers that were replaced."""
+    """Messages by result, failures that were never awaited, and producers that were replaced."""
 
     acked: int = 0
     failed: int = 0
@@ -91,7 +91,7 @@ class PublisherCounts:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """What a stop could not deliver: messages per topic, by what is known of them."""
+    """The messages that a stop could not deliver, by topic: certainly not written, or unknown."""
 
     failed: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Undelivered:
 
 
 class BatchSettler:
-    """Settles batches: counts their messages, frees their room, notifies observers."""
+    """Settles batches: counts their messages, releases their room, notifies observers."""
 
     def __init__(
         self, supervisor: ProducerSupervisor, buffer: SendBuffer, delivery_timeout: float
@@ -118,7 +118,7 @@ class BatchSettler:
     def settle(
         self, batch: Batch, metadata: RecordMetadata | None, error: DeliveryError | None
     ) -> None:
-        """Note that a batch was acknowledged, or why it was not."""
+        """Settle a batch: it was acknowledged, or `error` says why it was not."""
         count = batch.count
         if error is None:
             self.counts.acked += count
@@ -129,7 +129,7 @@ class BatchSettler:
             self._failures.add(batch.result)
         self.buffer.release(batch.bytes)
         if batch.messages:
-            self._tell(batch, error)
+            self._notify(batch, error)
 
     def note_unobserved(self, result: BatchResult, count: int) -> None:
         """Log and count failures that were never awaited."""
@@ -143,17 +143,17 @@ class BatchSettler:
         )
 
     def report_failures(self) -> None:
-        """Do so now for the failures whose deliveries are still held by somebody."""
+        """Log and count unobserved failures whose deliveries still exist."""
         for result in list(self._failures):
             result.report()
 
     def start_report(self) -> None:
-        """Count what is undelivered from here on."""
+        """Count undelivered messages from here on."""
         self._failed.clear()
         self._unknown.clear()
 
     def report(self) -> Undelivered:
-        """Return what was not delivered since `start_report`."""
+        """Return the messages that were not delivered since `start_report`."""
         return Undelivered(failed=dict(self._failed), unknown=dict(self._unknown))
 
     def _count_failure(self, error: DeliveryError, topic: str, count: int) -> None:
@@ -164,15 +164,15 @@ class BatchSettler:
             self.counts.failed += count
             self._failed[topic] += count
 
-    def _tell(self, batch: Batch, error: DeliveryError | None) -> None:
-        tell = self.on_published
-        for message, record in batch.messages if tell is not None else ():
+    def _notify(self, batch: Batch, error: DeliveryError | None) -> None:
+        observe = self.on_published
+        for message, record in batch.messages if observe is not None else ():
             metadata = None
             if error is None:
                 metadata = batch.result.metadata(record.offset - batch.first, record.timestamp)
             try:
-                assert tell is not None
-                tell(message, metadata, None if error is None else copy_exception(error))
+                assert observe is not None
+                observe(message, metadata, None if error is None else copy_exception(error))
             except Exception:
                 logger.exception("an observer of the messages to %s failed", message.topic)
 

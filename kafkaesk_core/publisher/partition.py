@@ -1,4 +1,4 @@
-"""One partition's messages on their way: in order, in batches, one batch at a time."""
+"""The messages of one partition: queued in order, and sent one batch at a time."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ __all__ = ["BatchSender", "PartitionQueue"]
 
 logger = logging.getLogger("kafkaesk.publisher")
 
-_ANSWER_SECONDS = 5.0  # what a batch gets at least, if it was sent late
+_ANSWER_SECONDS = 5.0  # the least that a batch waits for its answer, if it was sent late
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
 class PartitionQueue:
     """The messages of one partition.
 
-    A message goes into the open batch. That is sealed on the loop's next tick (or after
-    `linger_seconds`), or when it is full, or when the batch before it was answered: exactly one
-    batch is in the producer's hands, so nothing is ever queued behind a refused one.
+    A message goes into the open batch. The batch is sealed on the event loop's next tick (or after
+    `linger_seconds`), when it is full, or when the batch before it was answered. The producer has
+    one batch at a time, so that no batch is queued behind a refused one.
     """
 
     __slots__ = (
@@ -87,24 +87,24 @@ class PartitionQueue:
 
     @property
     def backlog(self) -> int:
-        """How many batches are in front of a new one."""
+        """How many batches are sent before a new one."""
         return len(self._sealed) + (self._sending is not None)
 
     @property
     def oldest(self) -> float | None:
-        """When the first message that is not settled was published, by the loop's clock."""
+        """When the first unsettled message was published, by the loop's clock."""
         batch = self._sending or (self._sealed[0] if self._sealed else self._open)
         return None if batch is None else batch.opened
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """What sends, while there is anything to send."""
+        """The task that sends, while there is anything to send."""
         return self._task
 
     def append(
         self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
     ) -> Delivery:
-        """Add a message to the open batch; `size` is the room that it has in the send buffer.
+        """Add a message to the open batch; `size` is the room that it takes in the send buffer.
 
         Raises:
             TypeError: the key, the value or a header is of a type that cannot be sent.
@@ -140,12 +140,12 @@ class PartitionQueue:
             self._hurry.set()
         self._open = batch
         if self._task is None:
-            # Its first step is the next tick: what is published until then goes into this batch.
+            # Its first step is the next tick: messages published until then go into this batch.
             self._task = start_detached(self._send_all())
         return batch, record
 
     def flushed(self) -> asyncio.Future[None]:
-        """Return a future for the end of all that was published before; nothing lingers on."""
+        """Return a future that is done when all messages so far are settled; end the lingering."""
         self._hurry.set()
         future = self._loop.create_future()
         if self.settled >= self.appended:
@@ -155,7 +155,7 @@ class PartitionQueue:
         return future
 
     def _note_settled(self, count: int) -> None:
-        """Count records whose result is known, and wake the flushes that wait for them."""
+        """Count settled records, and wake the flushes that wait for them."""
         self.settled += count
         while self._flushes and self._flushes[0][0] <= self.settled:
             _, future = self._flushes.pop(0)
@@ -172,7 +172,7 @@ class PartitionQueue:
                 self._sending = None
         finally:
             self._sending = None
-            self._task = None  # no await since the queue was empty: nothing was added
+            self._task = None  # no await since the queue was empty: it is still empty
 
     async def _next(self) -> Batch | None:
         if not self._sealed and self._open is not None:
@@ -196,12 +196,12 @@ class PartitionQueue:
         return batch
 
     async def _send(self, batch: Batch) -> bool:
-        """Send a batch; return whether its halves are sent instead."""
+        """Send a batch; return whether its halves were queued instead."""
         sender = BatchSender(batch, self._settler)
         try:
             rest = await sender.run()
         except Exception as error:
-            # A defect of ours: no delivery stays open for it.
+            # A defect of this library: its deliveries end all the same.
             logger.exception("sending to %s[%d] failed", *self.topic_partition)
             topic, partition = self.topic_partition
             unknown = DeliveryUnknownError(
@@ -212,7 +212,7 @@ class PartitionQueue:
             if not batch.result.is_settled:
                 self._settler.settle(batch, None, unknown)
             return False
-        if sender.was_too_large:  # so the next ones are made smaller at once
+        if sender.was_too_large:  # so that the next batches are smaller
             self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
         self._sealed.extendleft(reversed(rest))
         return bool(rest)
@@ -229,7 +229,7 @@ class BatchSender:
         self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._trouble: Exception | None = None
         self.was_too_large = False
-        """Whether the broker takes no batch of this size."""
+        """Whether the broker refuses batches of this size."""
 
     async def run(self) -> tuple[Batch, ...]:
         """Settle the batch, or return the halves to send instead."""
@@ -249,7 +249,7 @@ class BatchSender:
 
     async def _in_time(self) -> tuple[ProducerSession, SentBatch]:
         if asyncio.get_running_loop().time() >= self._batch.deadline:
-            raise TimeoutError  # asyncio.timeout_at lets pass what does not have to wait
+            raise TimeoutError  # asyncio.timeout_at does not interrupt code that does not wait
         async with asyncio.timeout_at(self._batch.deadline):
             return await self._hand_to_producer()
 
@@ -279,7 +279,7 @@ class BatchSender:
         try:
             return await sent.future, None
         except Exception as error:
-            error.__traceback__ = None  # it leads to this frame, and so to the batch
+            error.__traceback__ = None  # it refers to this frame, and so to the batch
             self._trouble = error
             return None, error
         finally:
@@ -337,12 +337,12 @@ class BatchSender:
         reason = explain(trouble)
         if is_too_large(error):
             kind = MessageTooLargeError
-            reason += "; raise max.message.bytes of the topic, or publish less at once"
+            reason += "; raise max.message.bytes of the topic, or publish smaller messages"
         elif isinstance(error, TimeoutError):
-            reason = f"no broker took it within {self._settler.delivery_timeout:g} seconds"
-            reason += f", the last trouble was {explain(trouble)}" if self._trouble else ""
+            reason = f"no broker accepted it within {self._settler.delivery_timeout:g} seconds"
+            reason += f"; the last error was {explain(trouble)}" if self._trouble else ""
         elif isinstance(error, NotRunningError):
-            reason = "the publisher was stopped before"
+            reason = "the publisher was stopped first"
         text = f"publishing {self._subject} failed, nothing was written: {reason}"
         self._settle(kind(text, topic=topic, partition=partition), trouble)
 
@@ -360,4 +360,4 @@ class BatchSender:
 
 
 class _CannotBeSentError(Exception):
-    """The producer will not take this batch, now or later."""
+    """The producer takes this batch neither now nor later."""

@@ -1,4 +1,4 @@
-"""The producer in use: one at a time, replaced when it can no longer be trusted."""
+"""The current producer, which is replaced when it can no longer be trusted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ProducerSession", "ProducerSupervisor"]
 logger = logging.getLogger("kafkaesk.publisher")
 
 _START_SECONDS = 30.0
-_GRACE_SECONDS = 5.0  # for the batches of healthy partitions, when another partition is in doubt
+_GRACE_SECONDS = 5.0  # for the other batches of a producer that is replaced
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _RECENT_SECONDS = 60.0
 
 
 class ProducerSession:
-    """One producer, and the deadlines of the batches in its hands."""
+    """One producer, and the deadlines of its batches in flight."""
 
     __slots__ = ("_changed", "_in_flight", "_shutting", "closed", "producer", "reason")
 
@@ -40,16 +40,16 @@ class ProducerSession:
         self._in_flight[owner] = deadline
 
     def remove_in_flight(self, owner: Hashable) -> None:
-        """Note that it is not any more."""
+        """Note that no batch of this owner is in flight any more."""
         self._in_flight.pop(owner, None)
         self._changed.set()
 
     def is_overdue(self, now: float) -> bool:
-        """Say whether a batch has passed its deadline."""
+        """Whether a batch has passed its deadline."""
         return any(deadline <= now for deadline in self._in_flight.values())
 
     async def settle_down(self, seconds: float) -> None:
-        """Wait until nothing is in flight but what is overdue, at most so long."""
+        """Wait until only overdue batches are in flight, but at most `seconds`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while healthy := [d for d in self._in_flight.values() if d > loop.time()]:
@@ -61,7 +61,7 @@ class ProducerSession:
                 return
 
     async def shut(self) -> None:
-        """Make sure that nothing more is written, then tell those who wait for that."""
+        """Close the producer by force, so that it writes nothing more, and then set `closed`."""
         if self._shutting is None:
             work = self.producer.force_close()
             self._shutting = start_detached(work)
@@ -70,7 +70,7 @@ class ProducerSession:
 
 
 class ProducerSupervisor:
-    """Gives out the session in use, and replaces it."""
+    """Hands out the current session, and replaces it."""
 
     def __init__(self, producer_factory: Callable[[], Producer]) -> None:
         self._factory = producer_factory
@@ -84,10 +84,10 @@ class ProducerSupervisor:
         self._replaced_at = float("-inf")
         self.replaced = 0
         self.producer: Producer
-        """The latest producer, open or not; there is one once `start` has returned."""
+        """The latest producer, open or closed; set once `start` has returned."""
 
     async def start(self, timeout: float) -> None:
-        """Start the first producer, within `timeout` seconds as all that may follow.
+        """Start the first producer, within `timeout` seconds, like all later ones.
 
         Raises:
             BrokerError: why it did not start.
@@ -98,14 +98,14 @@ class ProducerSupervisor:
 
     @property
     def session(self) -> ProducerSession | None:
-        """The session in use; None while there is none."""
+        """The current session; None while there is none."""
         return self._session
 
     async def wait_for_session(self) -> ProducerSession:
-        """Return the session in use, once there is one.
+        """Return the current session, once there is one.
 
         Raises:
-            NotRunningError: there will be none.
+            NotRunningError: the publisher is stopped.
         """
         while self._session is None:
             if self._is_stopped:
@@ -114,7 +114,7 @@ class ProducerSupervisor:
         return self._session
 
     def check(self, now: float) -> None:
-        """Replace the producer if it has died or owes an answer for too long."""
+        """Replace the producer if its sending task has ended, or a batch got no answer in time."""
         session = self._session
         if session is None:
             return
@@ -124,10 +124,10 @@ class ProducerSupervisor:
             self.retire(session, "a batch was not answered in time")
 
     def retire(self, session: ProducerSession, reason: str) -> None:
-        """Give out this session no more, and have it replaced.
+        """Stop handing out this session, and replace it.
 
-        Nothing of it is reported as unknown before it is shut: what is still queued in there
-        would else be written after the report, and after newer messages (K39).
+        None of its batches is reported as unknown before it is closed: a batch that is still queued
+        in it could be written after the report, and after newer messages (K39).
         """
         if session is not self._session or self._is_stopped:
             return
@@ -141,7 +141,7 @@ class ProducerSupervisor:
         self._replacing = start_detached(work)
 
     async def stop(self, timeout: float, *, is_drained: bool) -> None:
-        """Close what there is, gracefully if nothing is in flight; give out nothing more."""
+        """Close the producer, gracefully if nothing is in flight, and hand out no session."""
         self._is_stopped = True
         if self._replacing is not None:
             self._replacing.cancel()
@@ -155,9 +155,11 @@ class ProducerSupervisor:
         self._usable.set()
 
     def health(self, now: float) -> list[str]:
-        """Return what is wrong, if anything."""
+        """Return the problems, one line each."""
         if self._session is None:
-            return [f"no producer works: {self._reason} (replaced {self.replaced} times)"]
+            return [
+                f"there is no working producer: {self._reason} (replaced {self.replaced} times)"
+            ]
         if not self._session.producer.is_alive:
             return ["the producer's sending task has ended"]
         if now - self._replaced_at < _RECENT_SECONDS:
@@ -171,7 +173,7 @@ class ProducerSupervisor:
         while self._session is None:
             try:
                 self._session = await self._open()
-            except Exception as error:  # else there would never be another one
+            except Exception as error:  # whatever it is, another producer is needed
                 self._reason = str(error) if isinstance(error, KafkaeskError) else repr(error)
                 logger.warning(
                     "no new producer: %s; retrying in %.1f seconds", self._reason, backoff.pause

@@ -1,4 +1,4 @@
-"""The publisher: a message to bytes, to its partition's batch, to a delivery."""
+"""The publisher: encodes a message, puts it into the batch of its partition, returns a delivery."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _CLOSE_SECONDS = 1.0
 class Publisher:
     """Publishes messages in batches, in the order of the calls for each partition.
 
-    `encode` gives the bytes of a message, None for a tombstone; `registration_of` the schema
-    that says how a message's topic is created. A message waits for its topic, for room, and then
-    for its acknowledgement, at most `delivery_timeout` seconds each. What was published and is
-    not yet acknowledged takes at most `send_buffer_bytes`.
+    `encode` returns the bytes of a message, None for a tombstone; `registration_of` returns the
+    schema with which the topic of a message is created. A message waits for its topic, for room
+    in the send buffer, and for its acknowledgement, at most `delivery_timeout` seconds each. The
+    messages that are not acknowledged yet take at most `send_buffer_bytes`.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Publisher:
         self._settler = BatchSettler(self._supervisor, self._buffer, delivery_timeout)
         self._writers = TopicWriters(topics, self._settler)
         self._accepts = False  # new messages
-        self._appends = False  # also those that wait since before a stop
+        self._appends = False  # also messages that have waited since before a stop
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Undelivered] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @property
     def on_published(self) -> OnPublished | None:
-        """Told of each message once, with its metadata or its error; None to keep no messages."""
+        """Called once for each message, with its metadata or its error; None keeps no messages."""
         return self._settler.on_published
 
     @on_published.setter
@@ -73,22 +73,22 @@ class Publisher:
 
     @property
     def counts(self) -> PublisherCounts:
-        """Messages by outcome, and producers replaced, since this object was made."""
+        """The messages by result, and the replaced producers, since this object was made."""
         self._settler.counts.replaced = self._supervisor.replaced
         return self._settler.counts
 
     @property
     def is_running(self) -> bool:
-        """Say whether messages may be published."""
+        """Whether messages may be published."""
         return self._accepts
 
     async def start(self, timeout: float = 30.0) -> None:
-        """Start the producer; once, whoever calls. A failed start may be tried again.
+        """Start the producer, once, however many tasks call this; it may be called after a failure.
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            AuthenticationError: the brokers refused who we are, or we refused who they are.
-            AuthorizationError: idempotent writing is forbidden.
+            AuthenticationError: the brokers refused our credentials, or we their certificate.
+            AuthorizationError: idempotent writing is not authorized.
             NotRunningError: the publisher is stopped; it does not start again.
         """
         if self._accepts:
@@ -115,12 +115,12 @@ class Publisher:
         self._watching = start_detached(self._watch())
 
     async def send(self, message: OutgoingMessage) -> Delivery:
-        """Put a message into its partition's batch; wait only for a new topic, or for room.
+        """Put a message into the batch of its partition; wait only for a new topic, or for room.
 
         Raises:
             NotRunningError: the publisher is not running.
             MessageTooLargeError: the message is larger than the producer or the topic allows.
-            DeliveryFailedError: no room in time, no such partition, or no key on a compacted topic.
+            DeliveryFailedError: no room in time, no such partition, or no key for a compacted one.
             TopicError: the topic cannot be created or used.
         """
         if not self._accepts:
@@ -138,7 +138,7 @@ class Publisher:
         return self._append(message, value, size, writer)
 
     def offer(self, message: OutgoingMessage) -> Delivery | None:
-        """As `send`, if nothing has to be waited for; else None, and nothing was done.
+        """Do the same as `send` if it would not wait; else do nothing and return None.
 
         Raises:
             MessageTooLargeError: as with `send`.
@@ -161,7 +161,7 @@ class Publisher:
     def _append(
         self, message: OutgoingMessage, value: bytes | None, size: int, writer: TopicWriter
     ) -> Delivery:
-        """Put a message, for which there is room, into its partition's batch."""
+        """Put a message whose room is taken into the batch of its partition."""
         try:
             if not self._appends:
                 raise NotRunningError("nothing was published: the publisher was stopped")
@@ -173,7 +173,7 @@ class Publisher:
             raise
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Wait until all that is in the buffer now was acknowledged or has failed.
+        """Wait until every message in the buffer was acknowledged or has failed.
 
         Raises:
             TimeoutError: that took longer than `timeout` seconds.
@@ -186,21 +186,21 @@ class Publisher:
             raise TimeoutError(f"{len(pending)} partitions were not flushed in {timeout} seconds")
 
     def health(self) -> list[str]:
-        """Return what is wrong, one line each; empty if nothing is."""
+        """Return the problems, one line each."""
         if not self._accepts:
             return ["the publisher is not running"]
         now = asyncio.get_running_loop().time()
         reasons = self._supervisor.health(now)
         age = now - min((queue.oldest or now for queue in self._queues()), default=now)
         if age > min(_LATE_SECONDS, self._delivery_timeout / 2):
-            reasons.append(f"the oldest message that was not acknowledged is {age:.0f} seconds old")
+            reasons.append(f"the oldest unacknowledged message is {age:.0f} seconds old")
         return reasons
 
     async def stop(self, timeout: float = 10.0) -> Undelivered:
-        """Deliver what is buffered within `timeout` seconds, then close, whatever brokers do.
+        """Deliver the buffered messages within `timeout` seconds, then close in any case.
 
-        What could not be delivered fails: as unknown if it was on its way, else as not written.
-        Idempotent; a second call gets the same report. The publisher does not start again.
+        Messages that could not be delivered fail: as unknown if they were in flight, else as not
+        written. Idempotent; a second call gets the same report. The publisher does not start again.
         """
         if self._stopping is None:
             self._stopping = start_detached(self._stop(timeout))
@@ -223,12 +223,12 @@ class Publisher:
         sending = [queue.task for queue in self._queues() if queue.task is not None]
         if sending:
             await asyncio.wait(sending, timeout=_CLOSE_SECONDS)
-        await asyncio.sleep(0)  # those who wait for a delivery look at it now
+        await asyncio.sleep(0)  # tasks that wait for a delivery look at it now
         self._settler.report_failures()
         return self._settler.report()
 
     async def _drain(self, timeout: float) -> bool:
-        """Wait until nothing is left to send; return whether that is so."""
+        """Wait until nothing is left to send; return whether nothing is."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, timeout)):
                 while self._is_busy:
@@ -258,9 +258,9 @@ class Publisher:
             await self._buffer.enter(size, self._delivery_timeout)
         except TimeoutError as error:
             raise DeliveryFailedError(
-                f"publishing {size} bytes to {topic} was given up after "
+                f"publishing {size} bytes to {topic} failed after "
                 f"{self._delivery_timeout:g} seconds: {self._buffer.used} of "
-                f"{self._buffer.limit} bytes of the send buffer wait for acknowledgement; "
+                f"{self._buffer.limit} bytes of the send buffer still wait for acknowledgement; "
                 "raise send_buffer_bytes, or publish more slowly",
                 topic=topic,
             ) from error

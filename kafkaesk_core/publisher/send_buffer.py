@@ -1,4 +1,4 @@
-"""Room for what was published and is not acknowledged, and waiting for it in order."""
+"""Room for messages that are not acknowledged yet, and the queue of those that wait for it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class _Waiter:
 class WaitQueue:
     """Callers that wait, in the order of their arrival.
 
-    A caller that finds the queue not empty must join it, even if there is room: a waiter that was
-    admitted but has not run yet is still in the queue, so that nobody overtakes it.
+    A caller that finds the queue not empty must join it, even if there is room. A waiter that was
+    admitted but has not run yet is still in the queue, so that no other caller overtakes it.
     """
 
     __slots__ = ("_give_back", "waiting")
@@ -41,7 +41,7 @@ class WaitQueue:
 
         Raises:
             TimeoutError: that took longer than `timeout` seconds.
-            Exception: what `refuse` was given.
+            Exception: the error that was passed to `refuse`.
         """
         waiter = _Waiter(size)
         self.waiting.append(waiter)
@@ -56,7 +56,7 @@ class WaitQueue:
             self.waiting.remove(waiter)
 
     def admit(self, may_enter: Callable[[int], bool] = lambda _: True) -> None:
-        """Admit from the front until one may not enter; asked with the size it came with."""
+        """Admit waiters from the front until one may not enter, by the size that it waits for."""
         for waiter in self.waiting:
             if waiter.admitted.done():
                 continue
@@ -72,9 +72,9 @@ class WaitQueue:
 
 
 class SendBuffer:
-    """Room for what was published and is not acknowledged, in bytes; first come, first served.
+    """Room for messages that are not acknowledged yet, in bytes; first come, first served.
 
-    One message larger than all the room may enter when it is empty.
+    A message that is larger than all of the room may enter while the buffer is empty.
     """
 
     __slots__ = ("limit", "queue", "used", "waiting")
@@ -83,26 +83,26 @@ class SendBuffer:
         self.limit = limit
         self.used = 0
         self.queue = WaitQueue(self.release)
-        self.waiting = self.queue.waiting  # asked for each message
+        self.waiting = self.queue.waiting  # read for each message
 
     def take(self, size: int) -> bool:
-        """Take room if there is some now and nobody waits for it; say whether."""
+        """Take room if there is enough and no caller waits; return whether it was taken."""
         if self.waiting or (self.used and self.used + size > self.limit):
             return False
         self.used += size
         return True
 
     async def enter(self, size: int, timeout: float) -> None:
-        """Take room, waiting for it if need be.
+        """Take room, and wait for it if necessary.
 
         Raises:
-            TimeoutError: there was none within `timeout` seconds.
+            TimeoutError: there was no room within `timeout` seconds.
         """
         if not self.take(size):
             await self.queue.wait(size, timeout)
 
     def release(self, size: int) -> None:
-        """Give room back."""
+        """Return room to the buffer."""
         self.used -= size
         if self.queue:
             self.queue.admit(self._admit)

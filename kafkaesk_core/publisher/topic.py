@@ -1,4 +1,4 @@
-"""The topics that a publisher writes to: ready, being created, or gone; and their partitions."""
+"""The topics that a publisher writes to, their limits, and the partition of each message."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _CACHED_KEYS = 10_000
 _CANDIDATES = 3
 _TOPIC_LIMIT = "the topic's max.message.bytes"
 _PAUSE_SECONDS = 0.5
-_LIMITS_SECONDS = 10.0  # after which a topic's limit is asked for again, if a message exceeds it
+_LIMITS_SECONDS = 10.0  # before the limit of a topic that a message exceeds is looked up again
 _MISSED_TO_BE_GONE = 2  # metadata refreshes in a row without the topic
 
 
 class TopicWriters:
-    """The writers of a publisher: opened on first use, closed when their topic disappears."""
+    """A publisher's writers: each is opened on first use, and closed when its topic is gone."""
 
     def __init__(self, topics: Topics, settler: BatchSettler) -> None:
         self._topics = topics
@@ -65,7 +65,7 @@ class TopicWriters:
             await writer.waiting.wait(0, timeout)
         except TimeoutError as error:
             raise DeliveryFailedError(
-                f"publishing to {topic} was given up after {timeout:g} seconds: "
+                f"publishing to {topic} failed after {timeout:g} seconds: "
                 f"the topic was not ready ({writer.trouble or 'no answer'})",
                 topic=topic,
             ) from error
@@ -76,7 +76,7 @@ class TopicWriters:
     def check_size(
         self, writer: TopicWriter, message: OutgoingMessage, value: bytes | None
     ) -> None:
-        """Refuse a message that is too large, and ask for the topic's limit again.
+        """Refuse a message that is too large, and look up the topic's limit again.
 
         Raises:
             MessageTooLargeError: with the size, the limit, and the setting that it comes from.
@@ -106,7 +106,7 @@ class TopicWriters:
                     self._close(writer)
 
     async def stop(self) -> None:
-        """Send away who waits, and end what is under way."""
+        """Refuse the waiting messages, and cancel the tasks."""
         tasks = [writer.opening for writer in self if writer.opening is not None]
         for task in tasks:
             task.cancel()
@@ -118,11 +118,11 @@ class TopicWriters:
 
     def _after_admission(self, writer: TopicWriter) -> None:
         if writer.is_ready:
-            writer.waiting.admit()  # those who came meanwhile
+            writer.waiting.admit()  # also messages that arrived meanwhile
             writer.is_open = not writer.waiting
 
     def _close(self, writer: TopicWriter) -> None:
-        """The broker no longer knows the topic: it was deleted."""
+        """Close the writer of a topic that was deleted."""
         writer.is_ready = writer.is_open = False
         writer.missed = 0
         self._topics.invalidate(writer.topic)
@@ -166,7 +166,7 @@ class TopicWriters:
             await self._topics.ensure(writer.topic, writer.registration)
             writer.set_limits(self._settler.supervisor.producer, self._topics.facts(writer.topic))
         except Exception:
-            logger.warning("the limits of topic %s could not be asked for", writer.topic)
+            logger.warning("cannot look up the limits of topic %s", writer.topic)
         finally:
             writer.opening = None
         if writer.is_busy and not writer.is_ready:  # the topic was deleted meanwhile
@@ -174,11 +174,11 @@ class TopicWriters:
 
 
 class TopicWriter:
-    """One topic's partitions, and how a message gets its own.
+    """One topic's partitions and limits.
 
-    Keyless messages stay with one partition until its batch is sealed, and then take the least
-    busy of a few; keyed ones go where the partitioner says. While the topic is not known to exist
-    (`is_ready` is False) messages wait in `waiting`; `is_open` says that nobody does.
+    Messages without a key stay with one partition until its batch is sealed, and then go to the
+    least busy one of a few. The partitioner decides on messages with a key. While the topic is not
+    known to exist (`is_ready` is False) messages wait in `waiting`; `is_open` says that none does.
     """
 
     __slots__ = (
@@ -222,18 +222,18 @@ class TopicWriter:
 
     @property
     def is_busy(self) -> bool:
-        """Say whether there are messages that wait, or are not settled."""
+        """Whether messages wait, or are not settled."""
         return bool(self.waiting) or any(o.oldest is not None for o in self.queues.values())
 
     def set_partitions(self, partitions: Sequence[int]) -> None:
-        """Note the topic's partitions; if they changed, keys are distributed anew."""
+        """Note the topic's partitions; if they changed, keys are assigned to partitions anew."""
         if partitions != self._partitions:
             self._partitions = partitions
             self._by_key.clear()
             self._sticky = None
 
     def set_limits(self, producer: Producer, facts: TopicFacts | None) -> None:
-        """Note how large a message may be; a topic's limit holds after compression."""
+        """Note how large a message may be; a topic's limit applies after compression."""
         self.limits_at = asyncio.get_running_loop().time()
         self.max_bytes, self.max_bytes_setting = producer.max_request_size, "max_request_size"
         if facts is None:
@@ -244,7 +244,7 @@ class TopicWriter:
             self.max_bytes, self.max_bytes_setting = limit, _TOPIC_LIMIT
 
     def check_size(self, message: OutgoingMessage, value: bytes | None) -> None:
-        """Refuse what the producer or the topic would: nothing else looks before it is sent.
+        """Refuse a message that is too large for the producer or the topic: aiokafka does not.
 
         Raises:
             MessageTooLargeError: with the size, the limit, and the setting that it comes from.
@@ -253,7 +253,8 @@ class TopicWriter:
         if size > self.max_bytes:
             raise MessageTooLargeError(
                 f"a message of {size} bytes to {self.topic} is larger than "
-                f"{self.max_bytes_setting}, {self.max_bytes} bytes; raise that, or publish less",
+                f"{self.max_bytes_setting}, {self.max_bytes} bytes; raise that limit, or publish "
+                "smaller messages",
                 topic=self.topic,
             )
 
@@ -293,7 +294,7 @@ class TopicWriter:
 
     def _stick(self, producer: Producer) -> PartitionQueue:
         if self.is_compacted:
-            # The broker's answer (87) is unknown to aiokafka, and would cost a new producer.
+            # aiokafka does not know the broker's answer (87) and would need a new producer.
             raise DeliveryFailedError(
                 f"topic {self.topic} is compacted, so each of its messages needs a key; "
                 "publish with key=, or remove compact from the topic's cleanup.policy",

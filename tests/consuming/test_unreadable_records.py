@@ -197,7 +197,7 @@ def test_a_codec_that_nobody_knows_fails_as_a_whole(codec: int) -> None:
 
     assert [r.offset for r in records] == [0, 3]
     assert isinstance(records[0].error, DecodeError)
-    assert f"codec {codec}, which nobody knows" in str(records[0].error)
+    assert f"codec {codec}, which is unknown" in str(records[0].error)
 
 
 @pytest.mark.parametrize(("codec", "name"), [(2, "snappy"), (3, "lz4"), (4, "zstd")])

@@ -160,7 +160,7 @@ class StopInOutage:
         await asyncio.gather(*(ended(process, self.limit) for process in everybody))
         strike.until = now()
         told = crew.publishers[-1].output.read_text()
-        assert "not delivered" in told or "may or may not be delivered" in told, told
+        assert "not delivered" in told or "may or may not have been delivered" in told, told
 
 
 async def _kill_all(stage: Stage) -> None:

@@ -106,7 +106,7 @@ def test_a_stuck_client_is_given_up_though_brokers_answer() -> None:
     assert group.member.reasons == []
     seconds(clock, watch, 1)
 
-    assert group.member.reasons == ["no answer about topic[0] for 120s, though brokers answer"]
+    assert group.member.reasons == ["no answer about topic[0] for 120 s, although brokers answer"]
 
 
 @pytest.mark.f17

@@ -213,7 +213,7 @@ async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> Non
     async with kafkaesk_app:
         consuming = asyncio.create_task(kafkaesk_app.consume_forever())
         await eventually(lambda: kafkaesk_app.is_consuming)
-        with pytest.raises(NotRunningError, match="consumes already"):
+        with pytest.raises(NotRunningError, match="is already consuming"):
             await kafkaesk_app.consume_forever()
         with pytest.raises(NotRunningError, match="is too late"):
             kafkaesk_app.subscribe("late")(ignore)

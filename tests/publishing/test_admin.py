@@ -15,7 +15,7 @@ async def test_a_cluster_that_names_no_controller_is_told_after_asking_again() -
         admin = Admin([broker.host_port])
         await admin.start(5)
         try:
-            with pytest.raises(NodeNotReadyError, match="names no controller"):
+            with pytest.raises(NodeNotReadyError, match="has no controller"):
                 await admin.create_topic("content", 1, 1, timeout=5)
         finally:
             await admin.close(1)

@@ -716,7 +716,7 @@ async def test_healthy_partitions_end_before_the_producer_is_closed() -> None:
         bad = await publisher.send(message(b"bad", partition=0))
         await until(lambda: len(cluster.held) == 2)
         cluster.held[1].future.set_exception(kafka.UnknownError())
-        await until(lambda: publisher.health() and "no producer works" in publisher.health()[0])
+        await until(lambda: publisher.health() and "no working producer" in publisher.health()[0])
         held_up = await publisher.send(message(b"held up", partition=2))
         await asyncio.sleep(0.05)
         assert not bad.done()
@@ -1032,7 +1032,7 @@ async def test_a_stop_is_bounded_and_reports_what_it_could_not_deliver() -> None
     assert report
     assert [type(delivery.exception()) for delivery in in_flight] == [DeliveryUnknownError] * 2
     assert all(isinstance(delivery.exception(), DeliveryFailedError) for delivery in queued)
-    with pytest.raises(DeliveryFailedError, match="the publisher was stopped before"):
+    with pytest.raises(DeliveryFailedError, match="the publisher was stopped first"):
         await awaiting
     with pytest.raises(NotRunningError):
         await waiting
@@ -1145,7 +1145,7 @@ async def test_health_tells_of_messages_that_wait_for_long() -> None:
         assert publisher.health() == []
         await publisher.send(message(partition=0))
 
-        await until(lambda: "the oldest message" in str(publisher.health()), 0.4)
+        await until(lambda: "the oldest unacknowledged message" in str(publisher.health()), 0.4)
         cluster.release()
 
 
