@@ -46,6 +46,15 @@ class Service:
             stderr=subprocess.STDOUT,
         )
 
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, also where a test has failed."""
+        self._process.kill()
+        self._process.wait()
+        self._file.close()
+
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + LIMIT
         while text not in self.output.read_text():

@@ -1,0 +1,33 @@
+"""`uv run docs`: write the reference pages from the code and build the site, offline and strict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .reference import PAGES
+
+__all__ = ["REFERENCE", "main", "write_reference"]
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def main() -> None:
+    """Write docs/reference and build `site/`; `uv run docs serve` shows it and follows changes."""
+    write_reference()
+    command = ["serve"] if sys.argv[1:] == ["serve"] else ["build", "--clean", "--strict"]
+    if sys.argv[1:] not in ([], ["serve"]):
+        sys.exit(f"unknown arguments {sys.argv[1:]}; usage: uv run docs [serve]")
+    done = subprocess.run([sys.executable, "-m", "zensical", *command], cwd=ROOT, check=False)
+    sys.exit(done.returncode)
+
+
+def write_reference() -> None:
+    """Write the pages whose text has changed."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, write in PAGES.items():
+        path, text = REFERENCE / name, write()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)

@@ -1,0 +1,251 @@
+"""The reference pages of the site, written from the code: API, hooks, settings, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from click.testing import CliRunner
+
+import kafkaesk_core
+from kafkaesk_core import cli, hooks, plugin
+from kafkaesk_core.settings import PluginChoice, Settings, describe_default
+
+__all__ = ["PAGES"]
+
+# Any below: public objects of every kind.
+
+GROUPS = {
+    "Application": ("Application", "Router", "Subscription", "Subscriber", "run", "run_app"),
+    "Messages": (
+        *("Delivery", "IncomingMessage", "OutgoingMessage", "ConsumerRecord", "RecordMetadata"),
+        *("TopicPartition", "Header", "Headers", "Data", "RebalanceEvent"),
+    ),
+    "What a handler may raise": ("Disposition", "Retry", "Skip", "Stop", "BatchFailure"),
+    "Schemas": ("SchemaRegistration",),
+    "State": ("Status", "GroupStatus", "PartitionStatus", "Health", "Bootstrap"),
+    "Settings": ("Settings",),
+    "Plugins": (
+        *("hookimpl", "HOOK_API", "App", "Plugins", "PluginInfo"),
+        *("PublishCall", "ConsumeCall", "ConsumeBatchCall", "CommitCall", "SchemaCall"),
+    ),
+}
+"""Where a public name stands on the page; errors stand at its end, what is named nowhere before."""
+CONSTRUCTED = ("Application", "Router", "Retry", "Skip", "Stop", "BatchFailure")
+"""What users make themselves."""
+FOREIGN = {
+    "ConsumerRecord": "aiokafka's record: `topic`, `partition`, `offset`, `timestamp`, `key`, "
+    "`value`, `headers`.",
+    "RecordMetadata": "Where a message was written: `topic`, `partition`, `offset`, `timestamp` "
+    "(milliseconds since 1970).",
+    "TopicPartition": "A named tuple of `topic` and `partition`.",
+    "Header": "A header: its name, and its value or None.",
+    "Headers": "The headers of a message, in their order; a name may occur several times.",
+    "Data": "What may be published: a model, JSON-able data of a schema, or raw bytes.",
+    "hookimpl": "The decorator for a plugin's implementation of a hook; it takes pluggy's "
+    "`tryfirst` and `trylast`.",
+    "HOOK_API": "The version of the hooks. Plugins written for an older core of the same version "
+    "keep working.",
+    "PublishCall": "What `call_next` of `wrap_publish` is.",
+    "ConsumeCall": "What `call_next` of `wrap_consume` is.",
+    "ConsumeBatchCall": "What `call_next` of `wrap_consume_batch` is.",
+    "CommitCall": "What `call_next` of `wrap_commit` is.",
+    "SchemaCall": "What `call_next` of `wrap_schema` is.",
+}
+NOTE = "<!-- written by `uv run docs` from the code; change the docstrings -->\n"
+WIDTH = 88
+"""Characters of a line in a block."""
+
+
+def api_page() -> str:
+    """Every public name, with its signature and docstring."""
+    names = set(kafkaesk_core.__all__)
+    errors = sorted(n for n in names if _is_error(getattr(kafkaesk_core, n)))
+    grouped = {n for group in GROUPS.values() for n in group}
+    groups = {**GROUPS, "Others": tuple(sorted(names - grouped - {*errors})), "Errors": errors}
+    parts = [
+        f"{NOTE}# API reference\n\nEvery name of `kafkaesk_core`. Times are in seconds unless a "
+        "name ends in `_ms`.\n"
+    ]
+    for heading, members in groups.items():
+        if members:
+            parts.append(f"## {heading}\n")
+            parts += (_entry(name, getattr(kafkaesk_core, name)) for name in members)
+    parts.append(f"## For plugin authors: `kafkaesk_core.plugin`\n\n{_text(plugin)}\n")
+    mine = [n for n in plugin.__all__ if n not in names]
+    parts += (_entry(name, getattr(plugin, name)) for name in mine)
+    return "\n".join(parts)
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, kafkaesk_core.KafkaeskError)
+
+
+def _entry(name: str, value: Any) -> str:
+    lines = [f"### `{name}`\n"]
+    if name in FOREIGN:
+        return "\n".join([*lines, f"{FOREIGN[name]}\n"])
+    if inspect.isfunction(value):
+        lines.append(_code(_signature(name, value)))
+    elif _is_error(value):
+        base = value.__mro__[1].__name__
+        lines.append(f"*An error; derives from `{base}`.*\n")
+    lines.append(_text(value))
+    if isinstance(value, type):
+        lines += _construction(name, value)
+        lines += _members(name, value)
+    return "\n".join(lines) + "\n"
+
+
+def _construction(name: str, cls: type) -> Iterator[str]:
+    """The fields of a dataclass, or how an object is made."""
+    if dataclasses.is_dataclass(cls):
+        fields = (f"{field.name}: {field.type}" for field in dataclasses.fields(cls))
+        yield f"\n{_code(chr(10).join(fields))}"
+    elif "__init__" in vars(cls) and name in CONSTRUCTED:
+        text = _signature(name, vars(cls)["__init__"]).removeprefix("def ")
+        yield f"\n{_code(text.removesuffix(' -> None'))}"
+
+
+def _members(owner: str, cls: type) -> Iterator[str]:
+    """The public methods and properties that the class or a base of ours defines."""
+    if issubclass(cls, kafkaesk_core.Settings):
+        yield "\nEach setting: [settings](settings.md).\n"
+        return
+    for name, member in sorted(inspect.getmembers_static(cls)):
+        home = next((base for base in cls.__mro__ if name in vars(base)), object)
+        if name.startswith("_") or not home.__module__.startswith("kafkaesk_core"):
+            continue
+        kind = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+        if isinstance(kind, property):
+            yield f"\n#### `{owner}.{name}`\n\n*A property.* {_text(kind)}"
+        elif inspect.isfunction(kind):
+            yield f"\n#### `{owner}.{name}()`\n\n{_code(_signature(name, kind))}\n{_text(kind)}"
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """The signature as one would write it, one parameter a line where it is long."""
+    signature = inspect.signature(function)
+    start = f"{'async ' if inspect.iscoroutinefunction(function) else ''}def {name}"
+    returned = signature.return_annotation
+    end = "" if returned is signature.empty else f" -> {_annotation(returned)}"
+    parameters = list(_parameters(signature))
+    text = f"{start}({', '.join(parameters)}){end}"
+    if len(text) <= WIDTH:
+        return text
+    return "\n".join([f"{start}(", *(f"    {each}," for each in parameters), f"){end}"])
+
+
+def _parameters(signature: inspect.Signature) -> Iterator[str]:
+    stars: dict[Any, str] = {
+        inspect.Parameter.VAR_POSITIONAL: "*",
+        inspect.Parameter.VAR_KEYWORD: "**",
+    }
+    has_star = False
+    for parameter in signature.parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not has_star:
+            yield "*"
+        has_star |= parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY)
+        text = f"{stars.get(parameter.kind, '')}{parameter.name}"
+        if parameter.annotation is not parameter.empty:
+            text += f": {_annotation(parameter.annotation)}"
+        yield text if parameter.default is parameter.empty else f"{text} = {parameter.default!r}"
+
+
+def _annotation(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _code(text: str) -> str:
+    return f"```text\n{text}\n```\n"
+
+
+def _text(value: Any) -> str:
+    """A docstring as Markdown: what it raises becomes a list."""
+    doc = inspect.getdoc(value) or ""
+    body, _, raises = doc.partition("\nRaises:\n")
+    if not raises:
+        return f"{body.strip()}\n"
+    listed, _, rest = raises.partition("\n\n")
+    items = re.split(r"\n(?=\S)", textwrap.dedent(listed).strip())
+    rows = []
+    for item in items:
+        error, _, why = " ".join(item.split()).partition(": ")
+        rows.append(f"- `{error}`: {why}")
+    return (
+        f"{body.strip()}\n\nRaises:\n\n" + "\n".join(rows) + f"\n\n{rest.strip()}\n".rstrip() + "\n"
+    )
+
+
+def hooks_page() -> str:
+    """Every hook, with its signature and docstring."""
+    intro = inspect.getdoc(hooks) or ""
+    title, _, rest = intro.partition("\n\n")
+    parts = [f"{NOTE}# Hooks\n\n{title}\n\n```text\n{rest.strip()}\n```\n"]
+    for name, member in vars(hooks.Hooks).items():
+        if isinstance(member, types.FunctionType) and not name.startswith("_"):
+            parts.append(f"## `{name}`\n\n{_code(_signature(name, member))}\n{_text(member)}")
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Every setting, under its heading, with option and environment variable."""
+    headings: dict[str, list[str]] = {}
+    for name, field in Settings.model_fields.items():
+        extra: Any = field.json_schema_extra
+        option = "--" + name.replace("_", "-")
+        row = f"| `{name}` | {describe_default(name)} | `{option}` | {field.description} |"
+        headings.setdefault(extra["heading"], []).append(row)
+    parts = [
+        f"{NOTE}# Settings\n\nA setting is an argument of `Application` and of `configure`, an "
+        "option of `kafkaesk`, and an environment variable: `KAFKAESK_` and its name in capitals. "
+        "The command line wins over the environment, the environment over `configure`, and "
+        "`configure` over the constructor.\n"
+    ]
+    for heading, rows in headings.items():
+        head = "| setting | default | option | meaning |\n|---|---|---|---|"
+        parts.append(f"## {heading}\n\n{head}\n" + "\n".join(rows) + "\n")
+    rows = [
+        f"| `KAFKAESK_{name.upper()}` | {field.description} |"
+        for name, field in PluginChoice.model_fields.items()
+    ]
+    head = "| variable | meaning |\n|---|---|"
+    text = "These have no option and no argument of `configure`."
+    parts.append(f"## Plugins\n\n{text}\n\n{head}\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def command_page() -> str:
+    """The help of `kafkaesk` and of each of its commands."""
+    parts = [f"{NOTE}# The command\n\n```text\n{_help()}\n```\n"]
+    for name in ("plugins", "logs"):
+        parts.append(f"## `kafkaesk {name}`\n\n```text\n{_help(name)}\n```\n")
+    return "\n".join(parts)
+
+
+def _help(*command: str) -> str:
+    """The help as a terminal of 88 columns shows it, without what is installed beside."""
+    answer = CliRunner().invoke(
+        cli.cli,
+        [*command, "--help"],
+        prog_name="kafkaesk",
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+    )
+    return answer.output.strip()
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "api.md": api_page,
+    "hooks.md": hooks_page,
+    "settings.md": settings_page,
+    "command.md": command_page,
+}
+"""The pages of docs/reference, and what writes each."""
