@@ -309,12 +309,24 @@ class Application(Router):
             DeliveryFailedError: the buffer had no room within `delivery_timeout`.
             TopicError: the topic cannot be created.
         """
+        runtime = self._runtime
+        has_options = not (headers is None and schema is None and partition is None) or not (
+            timestamp_ms is None and meta is None and origins == ()
+        )
+        if (
+            not has_options
+            and type(stream_id) is str
+            and runtime is not None
+            and runtime.loop is get_running_loop()
+            and (writer := runtime.model_writers.get(stream_id)) is not None
+            and (short := writer.offer(data, key)) is not None
+        ):
+            return short
         if data is None or isinstance(data, RAW_TYPES):
             raise raw_data_error(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
-        if schema is not None or meta is not None or origins != ():
+        if has_options:
             check_options(schema, origins, meta)
-        runtime = self._runtime
         is_ready = runtime is not None and runtime.can_publish
         if runtime is None or not is_ready or runtime.loop is not get_running_loop():
             runtime = await self._ensure_publishing()
@@ -330,6 +342,8 @@ class Application(Router):
             except Exception as error:
                 self.plugins.note_raiser(error)
                 raise
+        if runtime.is_plain and not has_options:
+            runtime.add_model_writer(message)
         return delivery or self._raise_no_result()
 
     async def publish_and_wait(
@@ -389,12 +403,19 @@ class Application(Router):
         check_options(schema, (), None)
         runtime, deliveries = await self._ensure_publishing(), PendingDeliveries()
         topic = runtime.topics.topic_of(stream_id)
-        pairs = copy_headers(headers)
+        pairs, has_options = copy_headers(headers), headers is not None or schema is not None
         async for chunk in _chunks(data):
             for one in chunk:
                 if one is None or isinstance(one, RAW_TYPES):
                     raise raw_data_error(stream_id, one, schema)
                 one_key = None if key is None else key(one)
+                if (
+                    not has_options
+                    and (writer := runtime.model_writers.get(stream_id)) is not None
+                    and (short := writer.offer(one, one_key)) is not None
+                ):
+                    deliveries.add(short)
+                    continue
                 check_address(stream_id, one_key, None, None)
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
                 delivery = runtime.offer(message)
@@ -405,6 +426,8 @@ class Application(Router):
                         self.plugins.note_raiser(error)
                         raise
                 deliveries.add(delivery or self._raise_no_result())
+                if runtime.is_plain and not has_options:
+                    runtime.add_model_writer(message)
             deliveries.take_done()
             await asyncio.sleep(0)  # so that what is sent is not late
         return await deliveries.wait()

@@ -19,6 +19,7 @@ from .kafka.admin import Admin
 from .kafka.producer import Producer
 from .message import App, OutgoingMessage
 from .plugins.manager import Plugins
+from .publisher.model_writer import ModelWriter
 from .publisher.publisher import Publisher, Undelivered
 from .router import EventHandler
 from .schema.registry import SchemaRegistration, Schemas
@@ -60,6 +61,10 @@ class Runtime:
         self.is_stop_requested = False  # during the start
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
+        self.model_writers: dict[str, ModelWriter] = {}
+        """The short ways by stream, for messages without options while no plugin sees them."""
+        self.is_plain = False
+        """Whether no layer and no observer of a plugin sees messages."""
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
         self.offer: Callable[[OutgoingMessage], Delivery | None]
         """Publishes like `publish`; None if the message would wait, or goes through layers."""
@@ -194,9 +199,20 @@ class Runtime:
         self.publish = plugins.chain("wrap_publish", publisher.send, app=app)
         self.offer = publisher.offer if self.publish == publisher.send else _no_offer
         self.publisher.on_published = plugins.notifier("published", app=app)
+        self.is_plain = self.offer == publisher.offer and publisher.on_published is None
+        self.model_writers.clear()
         self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
         for group in self.consumption.groups if self.consumption else ():
             group.compile(plugins, app)
+
+    def add_model_writer(self, message: OutgoingMessage) -> None:
+        """Let later messages of this model to this stream go the short way."""
+        if message.stream not in self.model_writers:
+            writer = self.publisher.model_writer(
+                message, self._schemas.encoders, validates=self.settings.validate_published
+            )
+            if writer is not None:
+                self.model_writers[message.stream] = writer
 
     async def _create_streams(self, registration: SchemaRegistration) -> None:
         topics = [self.topics.topic_of(stream) for stream in registration.streams]

@@ -24,6 +24,7 @@ from .diagnose import diagnose
 from .errors import translate
 
 __all__ = [
+    "MESSAGE_OVERHEAD_BYTES",
     "BatchBuilder",
     "Producer",
     "Record",
@@ -38,7 +39,7 @@ logger = logging.getLogger("kafkaesk.kafka.producer")
 Result = TypeVar("Result")
 _SEQUENCES = 2**31  # a producer's sequence number goes back to 0 there (KIP-98)
 _PATIENCE_SECONDS = 0.5  # for answers on their way, and for connections to close
-_RECORD_OVERHEAD_BYTES = 96  # above a batch's header (61) and a record's frame (21)
+MESSAGE_OVERHEAD_BYTES = 96  # above a batch's header (61) and a record's frame (21)
 _HEADER_OVERHEAD_BYTES = 10
 _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 64 * 1024}
 
@@ -298,7 +299,7 @@ def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) 
 
     It is fast. Header names that are not ASCII may take more.
     """
-    size = _RECORD_OVERHEAD_BYTES
+    size = MESSAGE_OVERHEAD_BYTES
     if value is not None:
         size += len(value)
     if key is not None:

@@ -53,7 +53,6 @@ class PartitionQueue:
         "_flushes",
         "_hurry",
         "_loop",
-        "_open",
         "_sealed",
         "_sending",
         "_settler",
@@ -61,6 +60,7 @@ class PartitionQueue:
         "appended",
         "batch_limit",
         "on_sealed",
+        "open",
         "settled",
         "topic_partition",
     )
@@ -78,7 +78,7 @@ class PartitionQueue:
         self.settled = 0
         self._settler = settler
         self._loop = asyncio.get_running_loop()
-        self._open: Batch | None = None
+        self.open: Batch | None = None
         self._sealed: deque[Batch] = deque()
         self._sending: Batch | None = None
         self._task: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class PartitionQueue:
     @property
     def oldest(self) -> float | None:
         """When the first unsettled message was published, by the loop's clock."""
-        batch = self._sending or (self._sealed[0] if self._sealed else self._open)
+        batch = self._sending or (self._sealed[0] if self._sealed else self.open)
         return None if batch is None else batch.opened
 
     @property
@@ -109,7 +109,7 @@ class PartitionQueue:
         Raises:
             TypeError: the key, the value or a header is of a type that cannot be sent.
         """
-        batch, record = self._open, None
+        batch, record = self.open, None
         if batch is not None and batch.bytes + size <= self.batch_limit:
             record = batch.builder.append(
                 timestamp=message.timestamp_ms,
@@ -135,10 +135,10 @@ class PartitionQueue:
         record: RecordMark = batch.builder.append(
             timestamp=message.timestamp_ms, key=message.key, value=value, headers=message.headers
         )
-        if self._open is not None:
-            self._sealed.append(self._seal(self._open))
+        if self.open is not None:
+            self._sealed.append(self._seal(self.open))
             self._hurry.set()
-        self._open = batch
+        self.open = batch
         if self._task is None:
             # Its first step is the next tick: messages published until then go into this batch.
             self._task = start_detached(self._send_all())
@@ -175,11 +175,11 @@ class PartitionQueue:
             self._task = None  # no await since the queue was empty: it is still empty
 
     async def _next(self) -> Batch | None:
-        if not self._sealed and self._open is not None:
-            await self._linger(self._open)
+        if not self._sealed and self.open is not None:
+            await self._linger(self.open)
         if self._sealed:
             return self._sealed.popleft()
-        batch, self._open = self._open, None
+        batch, self.open = self.open, None
         return None if batch is None else self._seal(batch)
 
     async def _linger(self, batch: Batch) -> None:

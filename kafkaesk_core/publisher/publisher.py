@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from kafkaesk_core.delivery import Delivery, copy_exception
 from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
 from kafkaesk_core.kafka.producer import Producer, room_for
 from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.schema.encoding import Encoder
 from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.tasks import retrieve_exception, start_detached
 from kafkaesk_core.topics import Topics
 
 from .batch import BatchSettler, OnPublished, PublisherCounts, Undelivered
+from .model_writer import ModelWriter
 from .partition import PartitionQueue
 from .producer_session import ProducerSupervisor
 from .send_buffer import SendBuffer
@@ -56,7 +59,6 @@ class Publisher:
         self._supervisor = ProducerSupervisor(producer_factory)
         self._settler = BatchSettler(self._supervisor, self._buffer, delivery_timeout)
         self._writers = TopicWriters(topics, self._settler)
-        self._accepts = False  # new messages
         self._appends = False  # also messages that have waited since before a stop
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Undelivered] | None = None
@@ -80,7 +82,7 @@ class Publisher:
     @property
     def is_running(self) -> bool:
         """Whether messages may be published."""
-        return self._accepts
+        return self._buffer.accepts
 
     async def start(self, timeout: float = 30.0) -> None:
         """Start the producer, once, however many tasks call this; it may be called after a failure.
@@ -91,7 +93,7 @@ class Publisher:
             AuthorizationError: idempotent writing is not authorized.
             NotRunningError: the publisher is stopped; it does not start again.
         """
-        if self._accepts:
+        if self._buffer.accepts:
             return
         if self._stopping is not None:
             raise NotRunningError("the publisher was stopped and does not start again")
@@ -111,7 +113,7 @@ class Publisher:
             await self._supervisor.start(timeout)
         finally:
             self._starting = None
-        self._accepts = self._appends = True
+        self._buffer.accepts = self._appends = True
         self._watching = start_detached(self._watch())
 
     async def send(self, message: OutgoingMessage) -> Delivery:
@@ -123,7 +125,7 @@ class Publisher:
             DeliveryFailedError: no room in time, no such partition, or no key for a compacted one.
             TopicError: the topic cannot be created or used.
         """
-        if not self._accepts:
+        if not self._buffer.accepts:
             raise NotRunningError("nothing can be published: the publisher is not running")
         value = self._encode(message)
         writer = self._writers.get(message.topic)
@@ -145,7 +147,7 @@ class Publisher:
             DeliveryFailedError: as with `send`.
         """
         writer, buffer = self._writers.get(message.topic), self._buffer
-        if writer is None or not (writer.is_open and self._accepts):
+        if writer is None or not (writer.is_open and buffer.accepts):
             return None
         if buffer.waiting or buffer.used >= buffer.limit:
             return None
@@ -157,6 +159,19 @@ class Publisher:
             return None
         buffer.used += size
         return self._append(message, value, size, writer)
+
+    def model_writer(
+        self,
+        message: OutgoingMessage,
+        encoders: Mapping[type[Any], Encoder],
+        *,
+        validates: bool,
+    ) -> ModelWriter | None:
+        """Return a short way for messages like this one, which went the whole way."""
+        writer, encoder = self._writers.get(message.topic), encoders.get(type(message.data))
+        if writer is None or encoder is None or encoder.key != message.schema:
+            return None
+        return ModelWriter(writer, self._buffer, encoder, encoders, validates=validates)
 
     def _append(
         self, message: OutgoingMessage, value: bytes | None, size: int, writer: TopicWriter
@@ -187,7 +202,7 @@ class Publisher:
 
     def health(self) -> list[str]:
         """Return the problems, one line each."""
-        if not self._accepts:
+        if not self._buffer.accepts:
             return ["the publisher is not running"]
         now = asyncio.get_running_loop().time()
         reasons = self._supervisor.health(now)
@@ -207,7 +222,7 @@ class Publisher:
         return await asyncio.shield(self._stopping)
 
     async def _stop(self, timeout: float) -> Undelivered:
-        self._accepts = False
+        self._buffer.accepts = False
         self._settler.start_report()
         if self._starting is not None:
             self._starting.cancel()

@@ -77,11 +77,13 @@ class SendBuffer:
     A message that is larger than all of the room may enter while the buffer is empty.
     """
 
-    __slots__ = ("limit", "queue", "used", "waiting")
+    __slots__ = ("accepts", "limit", "queue", "used", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.accepts = False
+        """Whether the publisher takes new messages; it does not once it stops."""
         self.queue = WaitQueue(self.release)
         self.waiting = self.queue.waiting  # read for each message
 

@@ -182,10 +182,9 @@ class TopicWriter:
     """
 
     __slots__ = (
-        "_by_key",
         "_partitions",
         "_settler",
-        "_sticky",
+        "by_key",
         "is_compacted",
         "is_open",
         "is_ready",
@@ -196,6 +195,7 @@ class TopicWriter:
         "opening",
         "queues",
         "registration",
+        "sticky",
         "topic",
         "trouble",
         "waiting",
@@ -217,8 +217,8 @@ class TopicWriter:
         self.queues: dict[int, PartitionQueue] = {}
         self._settler = settler
         self._partitions: Sequence[int] = ()
-        self._by_key: dict[bytes, PartitionQueue] = {}
-        self._sticky: PartitionQueue | None = None
+        self.by_key: dict[bytes, PartitionQueue] = {}
+        self.sticky: PartitionQueue | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -229,8 +229,8 @@ class TopicWriter:
         """Note the topic's partitions; if they changed, keys are assigned to partitions anew."""
         if partitions != self._partitions:
             self._partitions = partitions
-            self._by_key.clear()
-            self._sticky = None
+            self.by_key.clear()
+            self.sticky = None
 
     def set_limits(self, producer: Producer, facts: TopicFacts | None) -> None:
         """Note how large a message may be; a topic's limit applies after compression."""
@@ -268,7 +268,7 @@ class TopicWriter:
         """
         if partition is not None:
             return self._check(partition)
-        found = self._sticky if key is None else self._by_key.get(key)
+        found = self.sticky if key is None else self.by_key.get(key)
         if found is not None:
             return found
         if not producer.is_sticky:
@@ -286,10 +286,10 @@ class TopicWriter:
         return self._queue(partition)
 
     def _remember(self, key: bytes, producer: Producer) -> PartitionQueue:
-        if len(self._by_key) >= _CACHED_KEYS:
-            self._by_key.clear()
+        if len(self.by_key) >= _CACHED_KEYS:
+            self.by_key.clear()
         queue = self._queue(self._ask(key, producer))
-        self._by_key[key] = queue
+        self.by_key[key] = queue
         return queue
 
     def _stick(self, producer: Producer) -> PartitionQueue:
@@ -302,16 +302,16 @@ class TopicWriter:
             )
         available = producer.available_partitions(self.topic) or self._partitions
         candidates = random.sample(available, min(_CANDIDATES, len(available)))
-        self._sticky = min(map(self._queue, candidates), key=lambda queue: queue.backlog)
-        return self._sticky
+        self.sticky = min(map(self._queue, candidates), key=lambda queue: queue.backlog)
+        return self.sticky
 
     def _ask(self, key: bytes | None, producer: Producer) -> int:
         available = producer.available_partitions(self.topic)
         return producer.partition_for(key, self._partitions, available)
 
     def _unstick(self, queue: PartitionQueue) -> None:
-        if self._sticky is queue:
-            self._sticky = None
+        if self.sticky is queue:
+            self.sticky = None
 
     def _queue(self, partition: int) -> PartitionQueue:
         queue = self.queues.get(partition)

@@ -236,6 +236,11 @@ class Schemas:
 
     # --- out
 
+    @property
+    def encoders(self) -> Mapping[type[Any], Encoder]:
+        """The encoder of the latest version of each model; it follows later registrations."""
+        return self._by_model
+
     def encoding(self, topics: TopicSchemas, *, validate: bool) -> Encode:
         """Return the function that encodes a message and notes its schema in it and for its topic.
 

@@ -97,14 +97,14 @@ async def cost_of_publishing(
 async def test_publishing_costs_few_calls_and_no_task() -> None:
     cost = await cost_of_publishing(None, validate=False)
 
-    assert cost.calls <= 14.5
+    assert cost.calls <= 6.5
     assert cost.tasks == 0
 
 
 async def test_a_key_and_validation_cost_little_more() -> None:
     cost = await cost_of_publishing(b"key", validate=True)
 
-    assert cost.calls <= 17.5
+    assert cost.calls <= 7.5
     assert cost.tasks == 0
 
 

@@ -1,0 +1,76 @@
+"""The short way of the usual message: an instance of a registered model, and at most a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES
+from kafkaesk_core.schema.encoding import Encoder
+
+from .send_buffer import SendBuffer
+from .topic import TopicWriter
+
+__all__ = ["ModelWriter"]
+
+# Any below: data is whatever the caller publishes.
+
+
+class ModelWriter:
+    """Publishes instances of one model to one topic, where nothing unusual is to be checked.
+
+    The checks of the stream, its topic and its schema were made by a message that went the whole
+    way before. What depends on the single message is checked here; a message that differs in any
+    respect is left to the whole way, which also raises the errors. `encoders` has the present
+    encoder of each model.
+    """
+
+    __slots__ = ("_buffer", "_encoder", "_encoders", "_validates", "_writer")
+
+    def __init__(
+        self,
+        writer: TopicWriter,
+        buffer: SendBuffer,
+        encoder: Encoder,
+        encoders: Mapping[type[Any], Encoder],
+        *,
+        validates: bool,
+    ) -> None:
+        self._writer = writer
+        self._buffer = buffer
+        self._encoder = encoder
+        self._encoders = encoders
+        self._validates = validates
+
+    def offer(self, data: Any, key: bytes | None) -> Delivery | None:
+        """Put a message into the open batch of its partition; else do nothing and return None.
+
+        Raises:
+            InvalidMessageError: the data does not satisfy the schema.
+        """
+        encoder, writer, buffer = self._encoder, self._writer, self._buffer
+        is_open = writer.is_open and buffer.accepts and not buffer.waiting
+        if not is_open or self._encoders.get(type(data)) is not encoder:
+            return None
+        size = MESSAGE_OVERHEAD_BYTES
+        if key is None:
+            queue = writer.sticky
+        elif type(key) is bytes:
+            queue, size = writer.by_key.get(key), size + len(key)
+        else:
+            return None
+        if queue is None or (batch := queue.open) is None:
+            return None
+        value = encoder.encode(data, writer.topic, self._validates)
+        size += len(value)
+        room = min(buffer.limit - buffer.used, queue.batch_limit - batch.bytes, writer.max_bytes)
+        if size > room or queue.open is not batch:  # a serializer of the model may have published
+            return None
+        record = batch.builder.append(timestamp=None, key=key, value=value, headers=[])
+        if record is None:  # the batch is full
+            return None
+        buffer.used += size
+        batch.bytes += size
+        queue.appended += 1
+        return Delivery(batch.result, record)

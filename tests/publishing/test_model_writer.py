@@ -1,0 +1,239 @@
+"""The short way of the usual message makes no difference but in what it costs.
+
+A stream's first message goes the whole way. The next ones of its model, published before the batch
+is sealed, go the short one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_serializer
+
+from kafkaesk_core import Application, Delivery, KafkaeskError, NotRunningError, hookimpl
+from kafkaesk_testing import EmbeddedBroker, eventually
+
+
+class Content(BaseModel):
+    number: int
+
+
+class Order(BaseModel):
+    number: int
+
+
+class Derived(Content):
+    pass
+
+
+wrong: Any = "of a wrong type"
+
+
+@pytest.fixture
+def app() -> Iterator[Application]:
+    with EmbeddedBroker(topics={"content": 3, "warm": 3}) as broker:
+        settings = dict(broker.consumer_settings)
+        app = Application(broker.servers, entry_points=False, kafka_settings=settings)
+        app.schema("Content", version=1)(Content)
+        app.schema("Order", version=1)(Order)
+        yield app
+
+
+async def warm_up(app: Application, stream: str = "content") -> None:
+    """The next messages of this step of the event loop go the short way."""
+    await app.publish_and_wait(stream, Content(number=-1))
+    await app.publish(stream, Content(number=0))
+    await app.publish(stream, Content(number=1), b"key")
+
+
+async def consumed(app: Application, count: int) -> list[Any]:
+    found: list[Any] = []
+
+    @app.subscribe("content", group="group")
+    async def handle(data: bytes, record: Any) -> None:
+        found.append(record)
+
+    await app.consume_for(count, seconds=20)
+    return found
+
+
+async def test_messages_of_both_ways_are_the_same_and_in_their_order(app: Application) -> None:
+    async with app:
+        await warm_up(app)
+        for number in range(2, 10):
+            await app.publish("content", Content(number=number), b"key")
+        await app.publish("content", Content(number=10), b"key", headers=[])  # the whole way
+        records = await consumed(app, 12)
+
+    keyed = [record for record in records if record.key is not None]
+    assert [record.value for record in keyed] == [
+        b'{"schema":"Content:1","data":{"number":%d}}' % number for number in range(1, 11)
+    ]
+    assert {record.headers for record in records} == {()}
+    assert max(r.timestamp for r in keyed) - min(r.timestamp for r in keyed) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (Content(number=1), wrong),
+        (Content(number=1), bytearray(b"key")),
+        (Content.model_construct(number=wrong), None),
+        (Derived(number=1), None),
+        (Order(number=1), None),
+        ({"number": wrong}, None),
+        (b"raw", None),
+        (None, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_the_short_way_refuses_what_the_whole_way_refuses_with_the_same_error(
+    app: Application, data: Any, key: Any
+) -> None:
+    async def refused(*, is_warm: bool) -> tuple[type[Exception], str]:
+        async with app:
+            if is_warm:
+                await warm_up(app)
+            else:
+                await app.publish_and_wait("content", Content(number=0))
+            with pytest.raises((KafkaeskError, TypeError)) as raised:
+                await app.publish("content", data, key)
+            return type(raised.value), str(raised.value)
+
+    assert await refused(is_warm=True) == await refused(is_warm=False)
+
+
+@pytest.mark.parametrize("stream", ["", 7, ["content"], None], ids=repr)
+async def test_a_wrong_stream_is_refused_as_before(app: Application, stream: Any) -> None:
+    async with app:
+        await warm_up(app)
+
+        with pytest.raises((TypeError, ValueError), match=r"the stream is|name is empty"):
+            await app.publish(stream, Content(number=1))
+
+
+async def test_a_plugin_that_is_registered_late_sees_the_next_message(app: Application) -> None:
+    seen: list[str] = []
+
+    class Layer:
+        @hookimpl
+        async def wrap_publish(self, message: Any, call_next: Any) -> Delivery:
+            seen.append(f"layer {message.data.number}")
+            return await call_next(message)  # type: ignore[no-any-return]
+
+    class Observer:
+        @hookimpl
+        def published(self, message: Any, metadata: Any, error: Any) -> None:
+            seen.append(f"observer {message.data.number}")
+
+    async with app:
+        await warm_up(app)
+        name = app.plugins.register(Layer())
+        await app.publish("content", Content(number=2))
+        app.plugins.unregister(name)
+        await app.publish("content", Content(number=3))
+        app.plugins.register(Observer())
+        await app.publish("content", Content(number=4))
+        await app.flush()
+
+    assert seen == ["layer 2", "observer 4"]
+
+
+async def test_a_version_that_is_registered_late_is_that_of_the_next_message(
+    app: Application,
+) -> None:
+    async with app:
+        await warm_up(app)
+        app.schema("Content", version=2)(Content)
+        await app.publish("content", Content(number=2))
+        records = await consumed(app, 4)
+
+    assert [r.value for r in records if b'"number":2' in r.value] == [
+        b'{"schema":"Content:2","data":{"number":2}}'
+    ]
+
+
+@pytest.mark.rule_34
+async def test_nothing_is_taken_any_more_once_the_publisher_stops(app: Application) -> None:
+    """The open batch is still there: a message that went into it would be sent after the stop."""
+    await app.initialize()
+    await warm_up(app)
+    runtime = app._runtime
+    assert runtime is not None
+    stopping = asyncio.create_task(runtime.publisher.stop())
+    await eventually(lambda: not runtime.publisher.is_running)
+
+    with pytest.raises(NotRunningError, match="nothing can be published"):
+        await app.publish("content", Content(number=2))
+    assert runtime.model_writers["content"].offer(Content(number=2), None) is None
+
+    await stopping
+    await app.finalize()
+
+
+async def test_another_event_loop_is_refused_as_before(app: Application) -> None:
+    async with app:
+        await warm_up(app)
+
+        def publish_elsewhere() -> None:
+            asyncio.run(app.publish("content", Content(number=2)))
+
+        with pytest.raises(NotRunningError, match="was used on event loop"):
+            await asyncio.to_thread(publish_elsewhere)
+
+
+async def test_messages_that_an_iterable_publishes_in_between_keep_their_order(
+    app: Application,
+) -> None:
+    async def numbers() -> AsyncIterator[Content]:
+        for number in range(0, 20, 2):
+            yield Content(number=number)
+            await app.publish("content", Content(number=number + 1), b"key")
+
+    async with app:
+        assert await app.publish_many("content", numbers(), key=lambda _: b"key") == 10
+        records = await consumed(app, 20)
+
+    assert [record.offset for record in records] == list(range(20))
+    found = [int(record.value.split(b":")[-1].strip(b"}")) for record in records]
+    assert found == list(range(20))
+
+
+@pytest.mark.rule_39
+async def test_a_full_buffer_is_waited_for_and_empty_in_the_end(app: Application) -> None:
+    app.configure(kafka_settings={"max_request_size": 1_500}, send_buffer_bytes=2_000)
+    async with app:
+        await warm_up(app)
+        for number in range(2, 200):
+            await app.publish("content", Content(number=number))
+        await app.flush()
+
+        assert app.status().published["acked"] == 201
+        runtime = app._runtime
+        assert runtime is not None
+        assert runtime.publisher._buffer.used == 0
+
+
+async def test_a_serializer_that_raises_is_an_invalid_message(app: Application) -> None:
+    class Fragile(BaseModel):
+        number: int
+
+        @field_serializer("number")
+        def write(self, number: int) -> int:
+            if number > 1:
+                raise RuntimeError("cannot be written")
+            return number
+
+    app.schema("Fragile", version=1)(Fragile)
+    async with app:
+        await app.publish_and_wait("warm", Fragile(number=0))
+        await app.publish("warm", Fragile(number=1))
+
+        with pytest.raises(KafkaeskError, match="cannot be serialised"):
+            await app.publish("warm", Fragile(number=2))
+
+        await app.publish_and_wait("warm", Fragile(number=1))
+        assert app.status().published["acked"] == 3
