@@ -319,11 +319,21 @@ class Rights:
 
     def give(self, kind: str, operation: str) -> None:
         self._await(self._admin.create_acls([self._right(self._kafka.AclBinding, kind, operation)]))
+        self._wait_until_known(kind, operation, 1)
 
     def take(self, kind: str, operation: str) -> None:
         right = self._right(self._kafka.AclBindingFilter, kind, operation)
         (taken,) = self._await(self._admin.delete_acls([right]))
         assert len(taken) == 1
+        self._wait_until_known(kind, operation, 0)
+
+    def _wait_until_known(self, kind: str, operation: str, count: int) -> None:
+        """The controller answers before the broker, which decides, has heard of the change."""
+        right = self._right(self._kafka.AclBindingFilter, kind, operation)
+        deadline = time.monotonic() + 10
+        while len(self._admin.describe_acls(right).result(10)) != count:
+            assert time.monotonic() < deadline, "the broker does not know the rights"
+            time.sleep(0.01)
 
     def _right(self, form: Any, kind: str, operation: str) -> Any:
         kafka = self._kafka
