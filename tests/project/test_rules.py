@@ -179,3 +179,10 @@ def test_all_packages_have_one_version() -> None:
     versions = {tomllib.loads(path.read_text())["project"]["version"] for path in projects}
 
     assert len(versions) == 1
+
+
+def test_the_modules_that_the_design_names_are_there() -> None:
+    named = set(re.findall(r"`([a-z_/]+\.py)`", (ROOT / "DESIGN.md").read_text()))
+
+    assert {name for name in named if not (ROOT / "kafkaesk_core" / name).is_file()} == set()
+    assert len(named) > 15
