@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application, PartitionStatus, Subscriber
@@ -134,7 +135,12 @@ READ_COMMITTED = {
 
 
 async def transaction(
-    kafka: Kafka, topic: str, *values: bytes, name: str = "one", is_aborted: bool = False
+    kafka: Kafka,
+    topic: str,
+    *values: bytes,
+    name: str = "one",
+    is_aborted: bool = False,
+    **options: Any,
 ) -> None:
     """Publish in a transaction of its own; its marker takes an offset."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, transactional_id=f"{topic}.{name}")
@@ -142,7 +148,7 @@ async def transaction(
     try:
         await producer.begin_transaction()
         for value in values:
-            await producer.send(topic, value)
+            await producer.send(topic, value, **options)
         await (producer.abort_transaction() if is_aborted else producer.commit_transaction())
     finally:
         await producer.stop()
@@ -339,3 +345,133 @@ async def test_a_member_that_joins_later_reads_a_new_topic_from_its_beginning(
 
     assert sorted(data for _, data in got) == sorted(b"%d" % n for n in range(20))
     assert len({app for app, _ in got}) == 2, "each had its partitions"
+
+
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "segment.ms": "1",  # a record begins a segment if it is more than 1 ms younger
+    "min.cleanable.dirty.ratio": "0.0",
+    "min.compaction.lag.ms": "0",
+    "max.compaction.lag.ms": "1",
+    "delete.retention.ms": "0",
+}
+
+
+async def create_compacted(kafka: Kafka, topic: str) -> None:
+    """A topic whose broker compacts whatever it may: all but the active segment."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=COMPACTED)])
+    finally:
+        await admin.close()
+
+
+async def offsets_that_are_left(kafka: Kafka, topic: str, end: int) -> list[int]:
+    """What a plain consumer is given of the log, up to its end."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        found: list[int] = []
+        while await consumer.position(partition) < end:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [record.offset for record in records]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def publish_compacted(app: Application, count: int, *, age: int) -> None:
+    """Publish values of one key, each in a segment of its own; the first is `age` seconds old."""
+    first = time.time_ns() // 1_000_000 - age * 1000
+    for number in range(count):
+        await (
+            await app.raw_publish(
+                "compacted", b"%d" % number, key=b"key", timestamp_ms=first + number * 1000
+            )
+        )
+
+
+async def until_compacted(kafka: Kafka, topic: str, end: int, *left: int) -> None:
+    """Wait for the broker's cleaner, which looks every 15 s by default."""
+    async with asyncio.timeout(90):
+        while True:
+            if await offsets_that_are_left(kafka, topic, end) == list(left):
+                return
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.f38
+@pytest.mark.rule_1
+@pytest.mark.parametrize("isolation_level", ["read_committed", "read_uncommitted"])
+async def test_the_lag_ends_at_0_where_the_records_before_the_last_were_compacted(
+    kafkaesk_app: Application, kafka: Kafka, isolation_level: str
+) -> None:
+    """A broker never compacts the active segment, and keeps the latest value of each key below it.
+
+    The group's committed offset, 4, is the first of eight holes.
+    """
+    app = kafkaesk_app
+    app.configure(kafka_settings={**READ_COMMITTED, "isolation_level": isolation_level})
+    topic = group = f"{app.settings.topic_prefix}compacted"
+    await create_compacted(kafka, topic)
+    got: list[int] = []
+
+    @app.subscribe("compacted", group)
+    async def handle(record: ConsumerRecord) -> None:
+        got.append(record.offset)
+
+    async with app:
+        await publish_compacted(app, 4, age=60)
+        await app.consume_for(4, seconds=20)
+        await publish_compacted(app, 10, age=30)
+        await until_compacted(kafka, topic, 14, 12, 13)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: lag_is_over(app, 14), within=20)
+        await app.stop()
+        await consuming
+
+    assert got == [0, 1, 2, 3, 12, 13]
+
+
+@pytest.mark.f38
+@pytest.mark.rule_1
+@pytest.mark.parametrize("isolation_level", ["read_committed", "read_uncommitted"])
+async def test_the_lag_ends_at_0_where_the_log_ends_in_compacted_records_and_a_marker(
+    kafkaesk_app: Application, kafka: Kafka, isolation_level: str
+) -> None:
+    """The active segment holds a marker alone; the aborted records before it were removed.
+
+    Nothing is left for a consumer from the committed offset to the end.
+    """
+    app = kafkaesk_app
+    app.configure(kafka_settings={**READ_COMMITTED, "isolation_level": isolation_level})
+    topic = group = f"{app.settings.topic_prefix}compacted"
+    await create_compacted(kafka, topic)
+    got: list[int] = []
+
+    @app.subscribe("compacted", group)
+    async def handle(record: ConsumerRecord) -> None:
+        got.append(record.offset)
+
+    async with app:
+        await publish_compacted(app, 4, age=60)
+        await app.consume_for(4, seconds=20)
+        at = time.time_ns() // 1_000_000 - 1000  # the marker is younger
+        await transaction(
+            kafka, topic, b"1", b"2", b"3", is_aborted=True, key=b"key", timestamp_ms=at
+        )
+        await until_compacted(kafka, topic, 8, 3)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: lag_is_over(app, 8), within=20)
+        await app.stop()
+        await consuming
+
+    assert got == [0, 1, 2, 3]

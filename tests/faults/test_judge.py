@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from .evidence import Evidence
-from .judge import judged
-from .log import Log
-from .verdict import Verdict
-from .workload import Order, Workload
+from faults.evidence import Evidence
+from faults.judge import judged
+from faults.log import Log
+from faults.verdict import Verdict
+from faults.workload import Order, Workload
 
 P, Q = "topic:0", "topic:1"
 
@@ -167,7 +167,7 @@ def test_who_was_frozen_and_does_not_know_yet_overlaps_with_nobody(tmp_path: Pat
     verdict = run.verdict()
 
     assert verdict.overlaps == 0
-    assert verdict.redelivered_by == {"zombie": 1}
+    assert verdict.redelivered_by == {"orphaned": 1}
 
 
 def test_the_order_in_the_log_is_that_of_a_partition(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .mutants import PARTS, Part
-from .mutations import ROOT
+from faults.mutants import PARTS, Part
+from faults.mutations import ROOT
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)

@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from .mutation import DoesNotFitError, Mutation
-from .mutations import MUTATIONS, ROOT
+from faults.mutation import DoesNotFitError, Mutation
+from faults.mutations import MUTATIONS, ROOT
 
 SOURCE = """
 class Door:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .quick import STEPS, Step
-from .rules import fast_tests, rules
+from faults.quick import STEPS, Step
+from faults.rules import fast_tests, rules
 
 SHOWN = {rule for step in STEPS for rule in step.rules}
 

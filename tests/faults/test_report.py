@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from .figures import Figures
-from .report import headline, report
-from .scenarios import SCENARIOS, UNSENT
-from .verdict import Verdict
+from faults.figures import Figures
+from faults.report import headline, report
+from faults.scenarios import SCENARIOS, UNSENT
+from faults.verdict import Verdict
 
 
 def figures(row: str, *, handover: int, repeats: str = "") -> Figures:
@@ -45,7 +45,7 @@ def test_what_a_row_has_a_reason_for_is_told_with_it_and_not_in_the_headline() -
 
     assert "0 redelivered over 0 clean stops" in headline(runs)
     assert f"| F10 | {UNSENT} | 41,974 |" in text
-    assert "| all others | nothing: must be 0 | 0 |" in text
+    assert "| all others | none: must be 0 | 0 |" in text
     assert "handover, for a reason of the row 41,974" in text
     assert "handover, without a reason" not in text.replace("handover, without a reason 0", "")
 
@@ -55,7 +55,7 @@ def test_what_has_no_reason_is_in_the_headline_whatever_the_row() -> None:
     runs = [figures("F12", handover=3)]
 
     assert "3 redelivered over 0 clean stops" in headline(runs)
-    assert "| all others | nothing: must be 0 | 3 |" in made(*runs)
+    assert "| all others | none: must be 0 | 3 |" in made(*runs)
 
 
 @pytest.mark.parametrize("may_repeat", [True, False])

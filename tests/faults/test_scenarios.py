@@ -9,15 +9,14 @@ from uuid import uuid4
 
 import pytest
 
+from faults.log import read_log
+from faults.quick import timed_loosely
+from faults.scenario import Scenario, play_on
+from faults.scenarios import SCENARIOS
+from faults.stage import brokers_of, entered, proxy_of
+from faults.workload import Order
 from kafkaesk_core import Application
 from kafkaesk_testing import KafkaCluster
-
-from .log import read_log
-from .quick import timed_loosely
-from .scenario import Scenario, play_on
-from .scenarios import SCENARIOS
-from .stage import brokers_of, entered, proxy_of
-from .workload import Order
 
 QUICK = [scenario for scenario in SCENARIOS if scenario.quick]
 SEED = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import rows
-from tests.faults.rules import citing_tests, rules
-from tests.faults.soak import SOAK
+from faults import rows
+from faults.rules import citing_tests, rules
+from faults.soak import SOAK
 
 LAST_ROW, LAST_RULE = 53, 41
 PUT_OFF = {7, 12, 28}

@@ -1,4 +1,4 @@
-"""`uv run faults`: the fault suite, which lives with the tests."""
+"""`uv run faults`: the fault suite, which lives in a folder of its own."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ ROOT = Path(__file__).parents[2]
 
 def main() -> None:
     """Run it from the root of the repository, with the arguments that were given."""
-    command = [sys.executable, "-m", "tests.faults", *sys.argv[1:]]
+    command = [sys.executable, "-m", "faults", *sys.argv[1:]]
     sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)

@@ -105,14 +105,13 @@ def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> N
 def _cause(before: Handled, after: Handled) -> str:
     """Why a record was handled again.
 
-    kill: the first member was killed before, in the same time of owning the partition; not if it,
-    or another whom it had handed the partition to, handled the record again while it lived.
-    zombie: the second one had lost the partition and did not know yet. drain: the first one went
-    on for longer than a handover waits. handover: there is no excuse.
+    kill: the first member owned the partition until it was killed, and the record was not handled
+    again before. orphaned: the second member had lost the partition and did not know yet. drain:
+    the first handler ran for longer than a handover waits. handover: none of these.
     """
     member, partition = before.member, before.place[0]
     if after.member.has_lost(after.began):
-        return "zombie"
+        return "orphaned"
     if member.has_lost(before.began):
         return "lost membership"
     outlived = member.was_killed and after.began >= member.ended_at
@@ -162,7 +161,7 @@ def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
 def _judge_commits(
     verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
 ) -> None:
-    """No commit before all below it was handled, by who did not own it, or back."""
+    """No commit before all below it was handled, by a member that did not own it, or back."""
     steps = _handled_by(log, done)
     highest: dict[str, int] = {}
     for commit in evidence.commits():

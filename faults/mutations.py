@@ -15,7 +15,7 @@ from .mutation import Mutation
 
 __all__ = ["LEFT_OUT", "MUTATIONS", "ROOT", "mutate", "run_tests"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "out", "docs")
 LIMIT = 300.0
 """Seconds for the tests of one defect."""

@@ -1,4 +1,4 @@
-"""What publishes: as a process of its own, `python -m tests.faults.publisher TASK.json`."""
+"""What publishes: as a process of its own, `python -m faults.publisher TASK.json`."""
 
 from __future__ import annotations
 

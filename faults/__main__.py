@@ -1,4 +1,4 @@
-"""`python -m tests.faults`, which `uv run faults` calls."""
+"""`python -m faults`, which `uv run faults` calls."""
 
 from .command import main
 

@@ -48,7 +48,7 @@ class Commit:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """What one process has told."""
+    """What one process has written down."""
 
     process: Process
     events: list[Event]
@@ -85,7 +85,7 @@ class Member:
         return False
 
     def last_status(self) -> tuple[int, int] | None:
-        """When the engine last told what a kill would cost, and the number of records."""
+        """When the engine last announced what a kill would cost, and the number of records."""
         for event in reversed(self.events):
             if event.kind == "status":
                 return event.at, sum(event.numbers)
@@ -153,7 +153,9 @@ def _member(process: Process) -> Member:
             running[one.place].append(one)
             member.handled.append(one)
         elif event.kind in ("end", "broken"):
-            one = running[event.place].pop(0)  # a zombie may still run when it is begun again
+            one = running[event.place].pop(
+                0
+            )  # the orphaned one may still run when it is begun again
             one.over, one.is_done = event.at, event.kind == "end"
         elif event.kind == "committed":
             member.commits += _commits(event, member)

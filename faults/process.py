@@ -18,10 +18,10 @@ from .workload import Task
 
 __all__ = ["NoProgressError", "Process"]
 
-MODULES = {"kafkaesk": "tests.faults.worker", "publisher": "tests.faults.publisher"}
+MODULES = {"kafkaesk": "faults.worker", "publisher": "faults.publisher"}
 OTHERS = {
-    "kafkaesk-0.8": "tests.faults.peer_kafkaesk",
-    "faststream": "tests.faults.peer_faststream",
+    "kafkaesk-0.8": "faults.peer_kafkaesk",
+    "faststream": "faults.peer_faststream",
 }
 END_LIMIT = 60.0
 

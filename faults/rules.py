@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["citing_tests", "fast_tests", "marked_tests", "rules"]
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[1] / "tests"
 DOCUMENT = TESTS.parent / "docs" / "rules.md"
 HEADING = "## Rules of the engine"
 BROKERS = {"broker", "kafka", "kafka_cluster", "kafka_jars", "kafkaesk_app", "secured"}

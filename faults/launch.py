@@ -13,8 +13,8 @@ from typing import Protocol
 
 __all__ = ["Running", "launch", "launch_command"]
 
-PRELOADED = ["tests.faults.worker", "tests.faults.publisher"]
-ROOT = Path(__file__).parents[2]
+PRELOADED = ["faults.worker", "faults.publisher"]
+ROOT = Path(__file__).parents[1]
 
 
 class Running(Protocol):

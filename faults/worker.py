@@ -1,4 +1,4 @@
-"""One member of a group as a process of its own: `python -m tests.faults.worker TASK.json`."""
+"""One member of a group as a process of its own: `python -m faults.worker TASK.json`."""
 
 from __future__ import annotations
 

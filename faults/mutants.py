@@ -28,7 +28,7 @@ LIMIT = 90.0
 JOBS = 3
 """Copies of the project that are tried at once: most of the time tests wait for timers."""
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[1] / "tests"
 FAMILIES = (
     "AddNot",
     "ReplaceComparisonOperator",

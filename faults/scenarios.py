@@ -70,9 +70,9 @@ STOP = 25.5
 
 TAKEOVER = Limits(pause=SESSION + 3.0)
 STAYS = Limits(unexpected_rebalances=0)
-OVERRUN = "a handler outlives its drain, and the records above its own are not committed (D24)"
-RETRIED = "a record waits for its retry, and the records above it are not committed (D24)"
-UNSENT = "the fault keeps the last commit from being sent, or answered"
+OVERRUN = "a handler outlives drain_timeout, so the records after its own are not committed (D24)"
+RETRIED = "a record waits for its retry, so the records after it are not committed (D24)"
+UNSENT = "the fault prevents the last commit, or its answer"
 
 SCENARIOS = (
     Scenario("F1", "members killed", "fast", MODES, (KillMember(),), 70, 2, limits=TAKEOVER),
@@ -118,7 +118,7 @@ SCENARIOS = (
     ),
     Scenario(
         "F9",
-        "commits answered by who is no coordinator",
+        "commits answered by another broker",
         "proxy",
         PATIENT_MODES,
         (RefuseCommits(14), RefuseCommits(15), RefuseCommits(16), RefuseCommits(7)),

@@ -60,7 +60,7 @@ def _kills(runs: Sequence[Figures], path: Path) -> None:
         return
     figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     numbers = range(len(pairs))
-    axes.plot(numbers, [bound for _, bound in pairs], ".", label="what the engine had said")
+    axes.plot(numbers, [bound for _, bound in pairs], ".", label="announced by status()")
     axes.plot(numbers, [cost for cost, _ in pairs], "-", label="redelivered")
     axes.set_xlabel("kills, by what they cost")
     axes.set_ylabel("records")

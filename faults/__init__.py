@@ -1,0 +1,1 @@
+"""Faults against real brokers and processes, and what each costs; README.md says how."""
