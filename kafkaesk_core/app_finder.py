@@ -1,4 +1,4 @@
-"""Finding the application that the command line names."""
+"""Finds the application that the command line names."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "co
 class ApplicationImportError(ConfigurationError):
     """The service's own code raised while it was imported; its error is `__cause__`.
 
-    What kafkaesk refuses, a wrong option of `subscribe` for one, needs no traceback: the line is in
-    the text. Of all else the traceback is the service's own part.
+    An error of kafkaesk itself, such as a wrong option of `subscribe`, needs no traceback: its text
+    names the line. All other errors keep the part of the traceback that is the service's.
     """
 
     def __init__(self, attempted: str, error: BaseException) -> None:
@@ -43,7 +43,7 @@ def find_application(name: str) -> Application:
     """Find an application by "module:attribute" or by its name in the entry points.
 
     Raises:
-        ConfigurationError: there is none, or what is there is not an application.
+        ConfigurationError: there is none, or the object found is not an application.
         ApplicationImportError: its module, or the function that makes it, raised.
     """
     target = name
@@ -96,7 +96,7 @@ def _exists(module: str) -> bool:
 
 
 def _module_name(path: str) -> str:
-    """Make of a file's path, as "./shop/main.py", the name of its module: "shop.main"."""
+    """Turn the path of a file, "./shop/main.py", into the name of its module, "shop.main"."""
     parts = PurePath(re.sub(r"\.py$", "", path)).parts
     if PurePath(path).is_absolute() or ".." in parts:
         parts = parts[-1:]

@@ -1,4 +1,4 @@
-"""Where the brokers are: given addresses, or those behind a URL such as `embedded://`."""
+"""The addresses of the brokers: given ones, or those behind a URL such as `embedded://`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .settings import Settings
 __all__ = ["Bootstrap", "open_bootstrap"]
 
 KNOWN = {"embedded": "kafkaesk-testing"}
-"""Schemes and the packages that are known to bring them."""
+"""Schemes and the packages that are known to provide them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """Addresses of brokers ("host:port"), and whether the cluster allows topics to be created.
 
-    `kafka_settings` are defaults for this cluster; the settings of the service win over them.
+    `kafka_settings` are defaults for this cluster; the settings of the service take precedence.
     """
 
     servers: tuple[str, ...]
@@ -34,10 +34,10 @@ Factory = Callable[[str, Settings], AbstractAsyncContextManager[Bootstrap]]
 
 @asynccontextmanager
 async def open_bootstrap(settings: Settings) -> AsyncIterator[Bootstrap]:
-    """Provide the brokers of checked settings; an entry point brings those of a URL's scheme.
+    """Provide the brokers of checked settings; for a URL, the entry point of its scheme does.
 
     Raises:
-        ConfigurationError: nothing installed provides the scheme.
+        ConfigurationError: no installed package provides the scheme.
     """
     server = settings.kafka_servers[0]
     if "://" not in server:
@@ -55,7 +55,7 @@ def _find_factory(url: str) -> Factory:
         package = KNOWN.get(scheme)
         remedy = f"pip install {package}" if package else "write addresses as host:port"
         raise ConfigurationError(
-            f"nothing installed provides the scheme of {url!r} "
+            f"no installed package provides the scheme of {url!r} "
             f"(installed: {installed or 'none'}); {remedy}"
         )
     factory: Factory = found[0].load()

@@ -1,4 +1,4 @@
-"""The command `kafkaesk`: run an application, list plugins, and what plugins add."""
+"""The command `kafkaesk`: it runs an application, lists plugins, and has the plugins' commands."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Exit codes:
   4  a plugin could not be loaded, or failed while it was started
   5  stopped, but a handler or thread did not end within shutdown_timeout"""
 
-# --- how the command looks
+# --- the help
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,9 +134,10 @@ def option(
     default_text: object = "",
     **kwargs: Any,  # click's own
 ) -> Callable[[F], F]:
-    """Declare an option, with its heading, its environment variable and what holds without it.
+    """Declare an option with its heading, its environment variable and its default.
 
-    `default_text` is the default of a lower layer: the option itself has none, or it would win.
+    `default_text` only describes the default: a default of the option itself would take precedence
+    over the environment.
     """
     variable = "KAFKAESK_" + name.split("/")[0].strip("-").replace("-", "_").upper()
     return click.option(
@@ -181,7 +182,7 @@ def parse_thresholds(
 
 
 def _option_type(annotation: Any) -> click.ParamType[Any] | None:  # of any kind
-    """What the command line checks by itself; all else is the settings' own business."""
+    """Options that the command line checks itself; the settings check all others."""
     if annotation is int or annotation is float:
         return click.INT if annotation is int else click.FLOAT
     inner = (_option_type(each) for each in get_args(annotation))
@@ -343,7 +344,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Log in one line what is wrong and exit with its code; show tracebacks of foreign code."""
+    """Log an error in one line and exit with its code; show tracebacks of the service's code."""
     from .errors import HandlerError, KafkaeskError, PluginError, ShutdownIncompleteError
     from .process import exit_now
 
@@ -351,7 +352,7 @@ def _report_errors() -> Iterator[None]:
         yield
     except ShutdownIncompleteError as error:
         logging.getLogger("kafkaesk").error("%s", error)
-        exit_now(error.exit_code)  # the interpreter would wait for what still runs
+        exit_now(error.exit_code)  # the interpreter would wait for threads that still run
     except KafkaeskError as error:
         is_foreign = (
             isinstance(error, HandlerError)
@@ -366,7 +367,7 @@ def _report_errors() -> Iterator[None]:
     except Exception as error:
         from .app_finder import own_traceback
 
-        # An "initialize" handler, mostly: what called it is not the service's.
+        # Usually an "initialize" handler: the frames that called it are not the service's.
         trace = own_traceback(error.__traceback__) or error.__traceback__
         logging.getLogger("kafkaesk").error(
             "the application failed: %s: %s",

@@ -47,7 +47,7 @@ DEFAULTS: Mapping[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
 }
-"""Where this library's default is not aiokafka's."""
+"""This library's defaults that differ from aiokafka's."""
 
 PRODUCER_DEFAULTS: Mapping[str, Any] = {**DEFAULTS, "request_timeout_ms": 30_000}
 
@@ -123,7 +123,7 @@ class ClientOptions:
         return {name: value for name, value in merged.items() if name in _parameters(client)}
 
     def check(self) -> None:
-        """Check what must hold between options.
+        """Check the relations between options.
 
         Raises:
             ConfigurationError: two options contradict each other; both values are named.

@@ -59,7 +59,7 @@ class _Reader:
         self._variable = variable
 
     def read(self, text: str) -> Any:
-        """Return what the text stands for.
+        """Return the value that the text stands for.
 
         Raises:
             ValueError: it is not valid JSON.
@@ -82,7 +82,7 @@ class _Reader:
 
 
 class _Source(EnvSettingsSource):
-    """Looks up the variables, in upper or lower case, and has each read by its reader."""
+    """Finds the variables, in upper or lower case; the reader of each field reads its text."""
 
     def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
         self._environ = environ

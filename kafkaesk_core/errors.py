@@ -9,28 +9,28 @@ Exception
     ├── SchemaError
     │   ├── InvalidSchemaError        a schema is declared in a way that cannot work
     │   ├── SchemaConflictError       one name, two declarations; one topic, two schemas
-    │   ├── UnknownSchemaError        nothing of this name is registered
+    │   ├── UnknownSchemaError        no schema has this name
     │   └── InvalidMessageError       the data does not satisfy its schema
-    ├── DecodeError                   a record's value is no message
-    ├── HandlerError                  a handler failed and the application stopped for it
+    ├── DecodeError                   a record's value is not a message
+    ├── HandlerError                  a handler failed, and the application stopped
     ├── HandlerTimeoutError           a handler ran longer than its timeout
     ├── BatchFailure                  some messages of a batch failed, the others are done
     ├── DeliveryError
     │   ├── DeliveryFailedError       certainly not written
     │   │   └── MessageTooLargeError
     │   └── DeliveryUnknownError      may or may not have been written
-    ├── BrokerError                   a broker, or the way to it
+    ├── BrokerError                   a broker, or the connection to it
     │   ├── BrokerUnreachableError
     │   ├── AuthenticationError
     │   ├── AuthorizationError
-    │   └── TopicError                a topic cannot be made or used
+    │   └── TopicError                a topic cannot be created or used
     ├── CommitError                   an offset commit was refused or not answered
     ├── UnhealthyError                health_check() found something wrong
     ├── NotRunningError               the application or consumer is not running
-    └── ShutdownIncompleteError       it was stopped, and something of it still runs
+    └── ShutdownIncompleteError       it was stopped, but tasks or threads still run
 
 BaseException
-└── Disposition                       what a handler may raise to decide on its message
+└── Disposition                       a handler raises it to decide on its message
     ├── Retry
     ├── Skip
     └── Stop
@@ -110,7 +110,7 @@ class PluginError(KafkaeskError):
 
 
 class SchemaError(KafkaeskError):
-    """Something about a schema; `schema` and `topic` say which, where known."""
+    """An error about a schema; `schema` and `topic` name them, where they are known."""
 
     def __init__(
         self, message: str, *, schema: str | None = None, topic: str | None = None
@@ -133,7 +133,7 @@ class SchemaConflictError(SchemaError):
 
 
 class UnknownSchemaError(SchemaError):
-    """Nothing of this name and version is registered."""
+    """No schema of this name and version is registered."""
 
 
 class InvalidMessageError(SchemaError):
@@ -141,7 +141,7 @@ class InvalidMessageError(SchemaError):
 
 
 class DecodeError(KafkaeskError):
-    """The value of a record is not a message: no JSON, or no envelope."""
+    """The value of a record is not a message: not JSON, or not an envelope."""
 
 
 class _RecordError(KafkaeskError):

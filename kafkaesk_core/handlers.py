@@ -1,4 +1,4 @@
-"""How a handler is called: the binding of its parameters, and the `subscriber` that it may take."""
+"""How a handler is called: the binding of its parameters, and the `subscriber` that it may use."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class BatchBinding:
-    """A handler of batches; `call` takes what `decode` made of each message, and the messages."""
+    """A handler of batches; `call` takes the decoded data of the messages, and the messages."""
 
     decode: Argument
     call: Callable[[list[Any], Messages], Awaitable[Any]]
@@ -76,12 +76,12 @@ def bind(
     known: ArgumentProviders,
     claim: Claim,
 ) -> Binding | BatchBinding:
-    """Resolve a handler's annotations and return what calls it with its parameters filled.
+    """Resolve a handler's annotations, and return a binding that fills its parameters.
 
-    The first parameter's annotation (Parameter.empty: none) chooses the decoder; `list[...]` of
-    one takes batches. The others are filled by name from `known`, or by a plugin that claims them;
-    one with a default may stay unfilled. What a plugin claims of a batch is called with its first
-    message.
+    The annotation of the first parameter chooses the decoder (Parameter.empty: no annotation);
+    `list[...]` takes batches. The other parameters are filled by name from `known`, or by a plugin
+    that claims them; one with a default may stay unfilled. For a batch a plugin fills its parameter
+    from the first message.
 
     Raises:
         SubscriptionError: an annotation cannot be resolved, or a parameter cannot be filled; the
@@ -105,17 +105,17 @@ def takes_batches(subscription: Subscription) -> bool:
 
 
 def _item_of(annotation: Any) -> Any:
-    """What a batch handler's list holds; None if it is no list."""
+    """The item type of a batch handler's list; None if the annotation is not a list."""
     try:
         kind, metadata = unwrap_annotation(annotation)
     except (NameError, RecursionError):
-        return None  # the decoder says what is wrong with it
+        return None  # the decoder reports the problem
     if kind is not list and get_origin(kind) is not list:
         return None
     if affects_validation(list, metadata):
         raise SubscriptionError(
-            f"{annotation!r} validates a list, and a batch is cut by the time and the partition "
-            "of its messages; put what is to be validated on its items: list[Annotated[...]]"
+            f"{annotation!r} validates a whole list, but the size of a batch depends on time and "
+            "partition; put the validation on its items: list[Annotated[...]]"
         )
     return next(iter(get_args(kind)), Parameter.empty)
 
@@ -145,7 +145,7 @@ def _arguments(
     claimed: Callable[[Argument], T],
     claim: Claim,
 ) -> dict[str, T]:
-    """What fills each parameter, by name; `claimed` adapts what someone claims."""
+    """The argument provider of each parameter, by name; `claimed` adapts those of plugins."""
     arguments: dict[str, T] = {}
     for parameter in parameters:
         if parameter.name in known:
@@ -175,7 +175,7 @@ def _must_be_filled(parameter: Parameter) -> bool:
 
 
 def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) -> Call:
-    """Three shapes, so that the usual handlers pay for no dictionary."""
+    """Make the call in one of three shapes, so that usual handlers need no dictionary."""
     if not arguments:
 
         def call(message: IncomingMessage) -> Awaitable[Any]:
@@ -277,11 +277,11 @@ class ConsumerFacade:
         self.raw = raw
         """aiokafka's consumer. Committing, seeking or polling with it can lose records.
 
-        What it hands out is as its parser made it: topic and partition are not in the record.
+        Its records are those of its parser: they have no topic and no partition.
         """
 
     async def commit(self) -> None:
-        """Mark what the handler was given as done, and commit up to the first that is not done.
+        """Mark the handler's messages as done, and commit up to the first unfinished record.
 
         Raises:
             CommitError: the broker refused, did not answer, or the partition is no longer ours.
@@ -292,8 +292,8 @@ class ConsumerFacade:
 class Subscriber:
     """A handler's way to publish further messages and to commit.
 
-    `messages` is what the handler was called for: one message, or a batch. What is published here
-    has them as its `origins`, so that plugins can carry headers on.
+    `messages` are those of the handler: one message, or a batch. Messages published here have them
+    as their `origins`, so that plugins can propagate headers.
     """
 
     __slots__ = ("_publish", "consumer", "group", "messages")

@@ -1,4 +1,4 @@
-"""`kafkaesk plugins --price`: what each plugin's hooks cost per call, around an empty operation."""
+"""`kafkaesk plugins --price`: the time that each plugin's hooks take per call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Call = Callable[[Any], Awaitable[Any]]
 
 
 class Price(NamedTuple):
-    """What one hook of one plugin costs per call; `problem` says why it has no price."""
+    """The time of one call of a plugin's hook; `problem` says why it could not be measured."""
 
     hook: str
     plugin: str

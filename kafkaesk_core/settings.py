@@ -1,4 +1,4 @@
-"""Typed settings: where they come from, and how they must fit each other.
+"""Typed settings: their sources, and the relations that must hold between them.
 
 Precedence: command line > environment (`KAFKAESK_*`) > `configure` > constructor > default.
 Relations between values are checked once, at start, on the merged result.
@@ -79,7 +79,7 @@ MIB = 1024 * 1024
 
 
 class _Heading(TypedDict):
-    """What `Field` is given to list a setting under a heading."""
+    """Arguments of `Field` that list a setting under a heading."""
 
     json_schema_extra: JsonDict
 
@@ -215,7 +215,7 @@ class Settings(BaseModel):
         return ClientOptions(self.kafka_settings)
 
     def over(self, kafka_settings: Mapping[str, Any]) -> Settings:
-        """Return these settings with defaults for their `kafka_settings`, checked."""
+        """Return these settings with further defaults for `kafka_settings`, checked."""
         if not kafka_settings:
             return self
         merged = {**kafka_settings, **self.kafka_settings}
@@ -237,7 +237,7 @@ class Settings(BaseModel):
         return settings
 
     def check(self) -> None:
-        """Check how settings must fit each other, also where nothing is consumed.
+        """Check the relations between settings that also matter without consumers.
 
         Raises:
             NotConfiguredError: there are no servers.
@@ -254,7 +254,7 @@ class Settings(BaseModel):
         _check(self._relations())
 
     def check_handover(self) -> None:
-        """Check how the settings of consumers must fit each other.
+        """Check the relations between the settings of consumers.
 
         Raises:
             ConfigurationError: two settings contradict each other; both values are named.
@@ -374,7 +374,7 @@ def merge_settings(
 
 
 class PluginChoice(BaseModel):
-    """Which installed plugins are loaded and how they are ordered, as the environment says."""
+    """The environment's choice of installed plugins, and of their order."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -400,7 +400,7 @@ def read_plugin_choice() -> PluginChoice:
 
 
 def _read(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what the environment says of a model's fields, validated."""
+    """Return the environment's values for the fields of a model, validated."""
     from .environment import read_environment  # it imports pydantic-settings: only to start
 
     try:
@@ -414,10 +414,10 @@ def _read(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def check_settings(values: Mapping[str, Any]) -> Settings:
-    """Check names and types, of the settings and of what is in `kafka_settings`.
+    """Check names and types of the settings, and of the options in `kafka_settings`.
 
     Raises:
-        ConfigurationError: names the setting and what is wrong with it.
+        ConfigurationError: it names the setting and the problem.
     """
     try:
         settings = Settings(**values)
@@ -440,7 +440,7 @@ def list_variables() -> set[str]:
 
 
 def describe_default(name: str) -> str:
-    """The default of a setting, as the help and the README show it; "" where there is none."""
+    """The default of a setting, as the help and the README show it; "" if it has none."""
     field = Settings.model_fields[name]
     default = (field.json_schema_extra or {}).get("default", field.default)  # type: ignore[union-attr]
     if isinstance(default, bool):
@@ -451,7 +451,7 @@ def describe_default(name: str) -> str:
 
 
 def _describe(error: ValidationError, prefix: str) -> str:
-    """Say which settings are wrong and why; environment variables by their names."""
+    """Describe the wrong settings; environment variables by their names."""
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
@@ -460,7 +460,7 @@ def _describe(error: ValidationError, prefix: str) -> str:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(f"there is no setting {name!r}{hint}")
             continue
-        # What is in kafka_settings may be secret.
+        # A value in kafka_settings may be secret.
         value = "" if name.startswith("kafka_settings") else f", got {problem['input']!r}"
         shown = prefix + name.upper() if prefix else name
         text = problem["msg"].replace("Input should be", "must be").partition(", unable to")[0]

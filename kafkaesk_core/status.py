@@ -12,10 +12,10 @@ __all__ = ["GroupStatus", "Health", "PartitionStatus", "Status"]
 class PartitionStatus:
     """One assigned partition; offsets are next-to-read positions, ages are in seconds.
 
-    `end` is the end of the log as the last fetch saw it, half a second ago; `lag` counts the
-    records between it and what is committed. `oldest_open_age` is how long the oldest record has
-    been handled, or has waited to be; where records wait for a retry, `parked` counts them and
-    those behind them, and `next_due` says in how many seconds the first of them has its turn.
+    `end` is the end of the log as the last fetch saw it, half a second ago; `lag` is its distance
+    from the committed offset. `oldest_open_age` is how long the oldest record has been handled, or
+    has waited. `parked` counts the records that wait for a retry and those behind them; `next_due`
+    is the number of seconds until the first retry.
     """
 
     topic: str
@@ -34,8 +34,8 @@ class PartitionStatus:
 class GroupStatus:
     """One consumer group of this process.
 
-    `counts` are totals since the start: outcomes of handlers, commits, rebalances and what they
-    cost. After a crash at most `uncommitted` + `running` records are redelivered.
+    `counts` are totals since the start: results of handlers, commits, rebalances and the records
+    that they redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
     """
 
     group: str
@@ -63,7 +63,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Three answers: `is_live` (else restart me), `is_ready`, `is_degraded` with the reasons."""
+    """Whether the application is live (if not, restart it), ready, and degraded; with reasons."""
 
     is_live: bool
     is_ready: bool
@@ -71,5 +71,5 @@ class Health:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether something hinders the application, be it that it mends by itself."""
+        """Whether something hinders the application, even if it may recover by itself."""
         return bool(self.reasons)

@@ -316,7 +316,7 @@ async def test_no_commit_runs_or_starts_when_a_revocation_has_returned(
     assert len(engine.committed) == sent
 
 
-@pytest.mark.rule_22
+@pytest.mark.rule_17
 async def test_a_commit_that_comes_too_late_is_no_failure_of_its_record() -> None:
     """The broker says so before the coordination does."""
     engine = Engine()
@@ -341,7 +341,7 @@ async def test_a_commit_that_comes_too_late_is_no_failure_of_its_record() -> Non
     assert engine.stopped == []
 
 
-@pytest.mark.rule_22
+@pytest.mark.rule_18
 @pytest.mark.k16
 async def test_lost_partitions_are_neither_waited_for_nor_committed() -> None:
     """A broker accepts a late commit of an empty group, and moves it back."""
@@ -622,7 +622,7 @@ async def test_where_a_group_goes_on_after_its_offset_expired_is_committed(
     assert engine.owed == [{A: offset}]
 
 
-@pytest.mark.rule_22
+@pytest.mark.rule_21
 async def test_a_handler_that_ignores_its_cancellation_stops_no_partition_begun_anew() -> None:
     """Its lane was never given up, as it is when the partition is taken away."""
     engine, member, stubborn = Engine(), Member(), asyncio.Event()

@@ -85,7 +85,6 @@ async def test_the_lag_of_an_idle_partition_is_known(kafkaesk_app: Application) 
 
 
 @pytest.mark.f43
-@pytest.mark.rule_22
 async def test_a_static_member_that_restarts_moves_no_partition(
     kafkaesk_app: Application,
 ) -> None:
