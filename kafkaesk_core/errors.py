@@ -32,6 +32,7 @@ Exception
 BaseException
 └── Disposition                       a handler raises it to decide on its message
     ├── Retry
+    ├── Defer
     ├── Skip
     └── Stop
 """
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "CommitError",
     "ConfigurationError",
     "DecodeError",
+    "Defer",
     "DeliveryError",
     "DeliveryFailedError",
     "DeliveryUnknownError",
@@ -296,6 +299,37 @@ class Retry(Disposition):
         super().__init__(reason)
         self.reason = reason
         self.delay = delay
+
+
+class Defer(Disposition):
+    """Handle this message at a later time: it is too early for it, which is no failure.
+
+    `until` is a datetime with a time zone, or a number of seconds from now. Its lane (partition,
+    key or record, by the subscription's ordering) waits until then; others go on. The attempt does
+    not count, and nothing is logged.
+    """
+
+    def __init__(self, until: datetime | float, reason: str = "") -> None:
+        if isinstance(until, datetime):
+            is_valid = until.utcoffset() is not None
+        else:
+            is_number = isinstance(until, (int, float)) and not isinstance(until, bool)
+            is_valid = is_number and 0 <= until < math.inf
+        if not is_valid:
+            raise ValueError(
+                f"Defer(until={until!r}) must be a datetime with a time zone, or a number of "
+                "seconds from now, 0 or more"
+            )
+        super().__init__(reason)
+        self.until = until
+        self.reason = reason
+
+    @property
+    def delay(self) -> float:
+        """The seconds from now until the message is handled again."""
+        if isinstance(self.until, datetime):
+            return max((self.until - datetime.now(UTC)).total_seconds(), 0.0)
+        return self.until
 
 
 class Skip(Disposition):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from .errors import Disposition, Retry, Skip, Stop
+from .errors import Defer, Disposition, Retry, Skip, Stop
 from .message import IncomingMessage
 from .router import OnError
 
@@ -301,13 +301,14 @@ class OffsetTracker(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class HandlerResult:
-    """Done, skipped, to be retried after `delay` seconds, or the reason to stop.
+    """Done, skipped, to be handled again after `delay` seconds, or the reason to stop.
 
+    "retry" is the next attempt; "defer" is not one: the message was handled too early.
     "released" means that the partition is being handed over, and that its next owner handles the
     record. `kept` lists the items of a batch, by index, that are not finished.
     """
 
-    kind: Literal["done", "skip", "retry", "stop", "released"]
+    kind: Literal["done", "skip", "retry", "defer", "stop", "released"]
     error: BaseException | None = None
     delay: float = 0.0
     kept: Sequence[int] = ()
@@ -316,6 +317,11 @@ class HandlerResult:
     def is_terminal(self) -> bool:
         """Whether the message is finished, so that its offset may be committed."""
         return self.kind in ("done", "skip")
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether the message waits in its lane until it is handled again."""
+        return self.kind in ("retry", "defer")
 
 
 DONE = HandlerResult("done")
@@ -344,7 +350,7 @@ def decide_result(
     except Exception as broken:
         broken.__context__ = error
         return HandlerResult("stop", broken)
-    if not isinstance(decision, (Retry, Skip, Stop)):
+    if not isinstance(decision, (Retry, Defer, Skip, Stop)):
         return HandlerResult("stop", _no_decision(decision, error))
     return _decided_by(decision, error)
 
@@ -361,8 +367,8 @@ def flatten_group(error: BaseException) -> Iterator[BaseException]:
 def unwrap_group(error: BaseException) -> BaseException:
     """Return the disposition that a group of errors, as of a TaskGroup, stands for.
 
-    One Stop is enough. If all are Skip, or all are Retry (the longest delay counts), they agree.
-    Everything else is ambiguous: the error itself is returned.
+    One Stop is enough. If all are Skip, all are Retry, or all are Defer, they agree; the longest
+    delay counts. Everything else is ambiguous: the error itself is returned.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -372,15 +378,18 @@ def unwrap_group(error: BaseException) -> BaseException:
             return one
     if all(isinstance(one, Skip) for one in found):
         return found[0]
-    retries = [one for one in found if isinstance(one, Retry)]
-    if len(retries) == len(found):
-        return max(retries, key=lambda retry: retry.delay)
+    for kind in (Retry, Defer):
+        alike = [one for one in found if isinstance(one, kind)]
+        if len(alike) == len(found):
+            return max(alike, key=lambda disposition: disposition.delay)
     return error
 
 
 def _decided_by(disposition: Disposition, error: BaseException) -> HandlerResult:
     if isinstance(disposition, Retry):
         return HandlerResult("retry", error, disposition.delay)
+    if isinstance(disposition, Defer):
+        return HandlerResult("defer", error, disposition.delay)
     if isinstance(disposition, Skip):
         return HandlerResult("skip", error)
     return HandlerResult("stop", error)
@@ -388,7 +397,8 @@ def _decided_by(disposition: Disposition, error: BaseException) -> HandlerResult
 
 def _no_decision(decision: object, error: BaseException) -> TypeError:
     problem = TypeError(
-        f"on_error returned {decision!r}; return Retry(), Skip() or Stop() of kafkaesk_core"
+        f"on_error returned {decision!r}; return Retry(), Defer(), Skip() or Stop() of "
+        "kafkaesk_core"
     )
     problem.__cause__ = error
     return problem

@@ -238,7 +238,9 @@ def _problems_of_handler(func: object) -> Iterator[str]:
 
 
 def _problems_of_on_error(on_error: object) -> Iterator[str]:
-    allowed = "'stop', 'skip', or a function of (error, message) that returns Retry, Skip or Stop"
+    allowed = (
+        "'stop', 'skip', or a function of (error, message) that returns Retry, Defer, Skip or Stop"
+    )
     is_disposition = isinstance(on_error, Disposition) or (
         inspect.isclass(on_error) and issubclass(on_error, Disposition)
     )

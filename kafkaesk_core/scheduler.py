@@ -210,7 +210,7 @@ class Lanes(Generic[T]):
                 self._ready.append(lane)
             else:
                 lane.rest()
-        elif result.kind == "retry" and group.phase == "open":
+        elif result.is_parked and group.phase == "open":
             lane.park(self._loop.call_later(result.delay, self._unpark, lane))
         else:
             lane.give_up()

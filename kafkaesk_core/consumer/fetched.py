@@ -8,6 +8,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.errors import DecodeError
 from kafkaesk_core.message import IncomingMessage, ParsedRecord, Unreadable, consumer_record
+from kafkaesk_core.offsets import HandlerResult
 
 __all__ = ["FetchedBatch", "FetchedMessage", "Holding", "UnreadableMessage"]
 
@@ -95,9 +96,10 @@ class FetchedMessage(IncomingMessage):
         """The partition's number."""
         return self.batch.partition.partition  # type: ignore[no-any-return]  # aiokafka is untyped
 
-    def begin_attempt_after(self, message: FetchedMessage) -> None:
-        """Make the message of the next attempt, after the one with this message has failed."""
-        self.current_attempt = type(self)(self._record, self.batch, message.attempt + 1)
+    def begin_attempt_after(self, message: FetchedMessage, result: HandlerResult) -> None:
+        """Make the message that is handled next, after this one; a deferred one was no attempt."""
+        attempt = message.attempt + (result.kind != "defer")
+        self.current_attempt = type(self)(self._record, self.batch, attempt)
         self.current_attempt.is_closed = message.is_closed  # by the handler itself
 
 

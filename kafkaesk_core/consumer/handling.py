@@ -107,6 +107,12 @@ class ErrorPolicy:
                 "%s; retrying in %g seconds: %s",
                 *(self._label(messages), outcome.delay, self._reason(outcome, messages)),
             )
+        elif outcome.kind == "defer":
+            self.counts["deferred"] += len(messages)
+            logger.debug(
+                "%s; deferred for %g seconds: %s",
+                *(self._label(messages), outcome.delay, self._reason(outcome, messages)),
+            )
         else:
             self.counts["stop"] += 1
             self._report_failure(self._handler_error(messages, outcome.error))
@@ -294,8 +300,8 @@ class MessageHandling(Handling[IncomingMessage]):
                 raise
             except BaseException as error:
                 outcome = self._decide(error, message)
-                if outcome.kind == "retry":
-                    first.begin_attempt_after(message)
+                if outcome.is_parked:
+                    first.begin_attempt_after(message, outcome)
                 if not outcome.is_terminal:
                     return outcome
             else:
@@ -437,7 +443,7 @@ class BatchHandling(Handling[Messages]):
             if outcome is PUT_OFF:
                 message.turn = "waits"
             else:
-                first.begin_attempt_after(message)
+                first.begin_attempt_after(message, outcome)
         if not kept:
             return DONE
         if RELEASED in kept.values():

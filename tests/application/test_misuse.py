@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from kafkaesk_core import Application, Retry, Router
+from kafkaesk_core import Application, Defer, Retry, Router
 from kafkaesk_core.message import check_address, check_many, check_options, copy_headers
 
 
@@ -71,6 +72,12 @@ def plain(data: bytes) -> None: ...
         (lambda: Retry(delay=float("inf")), "delay=inf"),
         (lambda: Retry(delay=wrong), "delay=<class"),
         (lambda: Retry(delay=True), "delay=True"),
+        (lambda: Defer(-1), "until=-1"),
+        (lambda: Defer(float("nan")), "until=nan"),
+        (lambda: Defer(float("inf")), "until=inf"),
+        (lambda: Defer(True), "until=True"),
+        (lambda: Defer("tomorrow"), "until='tomorrow'"),  # type: ignore[arg-type]  # wrong
+        (lambda: Defer(datetime(2026, 1, 1)), "must be a datetime with a time zone"),
     ],
 )
 def test_a_wrong_declaration_is_refused_at_once(use: Callable[[], Any], told: str) -> None:

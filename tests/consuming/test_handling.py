@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedMessage, Holding
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
-from kafkaesk_core.errors import Retry, Skip, Stop
+from kafkaesk_core.errors import Defer, Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
@@ -126,6 +126,8 @@ def in_task_group(*errors: BaseException) -> Callable[[IncomingMessage], Awaitab
         ([Skip()], "stop", "skip"),
         ([Skip(), Skip()], "stop", "skip"),
         ([Retry(delay=1)], "stop", "retry"),
+        ([Defer(1)], "stop", "deferred"),
+        ([Defer(1), Defer(2)], "skip", "deferred"),
         ([Stop()], "skip", "stop"),
         ([Stop(), KeyError("x")], "skip", "stop"),
         ([Stop(), Skip()], "skip", "stop"),
@@ -154,7 +156,15 @@ async def test_of_several_retries_in_a_group_the_longest_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "errors", [[Skip(), KeyError("x")], [Skip(), Retry()], [Retry(), KeyError("x")]], ids=repr
+    "errors",
+    [
+        [Skip(), KeyError("x")],
+        [Skip(), Retry()],
+        [Retry(), KeyError("x")],
+        [Retry(), Defer(1)],
+        [Defer(1), KeyError("x")],
+    ],
+    ids=repr,
 )
 async def test_a_group_that_disagrees_is_the_records_failure(errors: list[BaseException]) -> None:
     """It is no Exception, and ended the application without a place."""

@@ -26,7 +26,7 @@ GROUPS = {
         *("Delivery", "IncomingMessage", "OutgoingMessage", "ConsumerRecord", "RecordMetadata"),
         *("TopicPartition", "Header", "Headers", "Data", "RebalanceEvent"),
     ),
-    "What a handler may raise": ("Disposition", "Retry", "Skip", "Stop", "BatchFailure"),
+    "What a handler may raise": ("Disposition", "Retry", "Defer", "Skip", "Stop", "BatchFailure"),
     "Schemas": ("SchemaRegistration",),
     "State": ("Status", "GroupStatus", "PartitionStatus", "Health", "Bootstrap"),
     "Settings": ("Settings",),
@@ -36,7 +36,7 @@ GROUPS = {
     ),
 }
 """Where a public name stands on the page; errors stand at its end, what is named nowhere before."""
-CONSTRUCTED = ("Application", "Router", "Retry", "Skip", "Stop", "BatchFailure")
+CONSTRUCTED = ("Application", "Router", "Retry", "Defer", "Skip", "Stop", "BatchFailure")
 """What users make themselves."""
 FOREIGN = {
     "ConsumerRecord": "aiokafka's record: `topic`, `partition`, `offset`, `timestamp`, `key`, "

@@ -9,7 +9,15 @@ import asyncio
 
 from aiokafka.errors import BrokerResponseError
 
-from kafkaesk_core import BatchFailure, DeliveryError, Disposition, HandlerTimeoutError, Retry, Skip
+from kafkaesk_core import (
+    BatchFailure,
+    Defer,
+    DeliveryError,
+    Disposition,
+    HandlerTimeoutError,
+    Retry,
+    Skip,
+)
 
 __all__ = ["disposition_of", "error_type", "failed_by", "is_shutdown"]
 
@@ -33,8 +41,8 @@ def full_name(kind: type) -> str:
 
 
 def disposition_of(error: BaseException) -> str | None:
-    """Return "skip" or "retry" where that is what was raised: decisions, no failures."""
-    if isinstance(error, (Skip, Retry)):
+    """Return "skip", "retry" or "defer" where that was raised: decisions, no failures."""
+    if isinstance(error, (Skip, Retry, Defer)):
         return type(error).__name__.lower()
     return None
 

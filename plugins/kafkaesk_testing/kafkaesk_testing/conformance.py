@@ -12,6 +12,7 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 from pydantic import BaseModel
 
 from kafkaesk_core import (
+    Defer,
     Delivery,
     IncomingMessage,
     OutgoingMessage,
@@ -166,8 +167,8 @@ class _Checks:
         return await self._passes(hook, Problem("of the innermost call"))
 
     async def passes_dispositions(self, hook: str) -> str | None:
-        """Retry, Skip and Stop are no errors of the plugin's concern."""
-        for disposition in (Retry(delay=0), Skip("why"), Stop("why")):
+        """Retry, Defer, Skip and Stop are no errors of the plugin's concern."""
+        for disposition in (Retry(delay=0), Defer(0), Skip("why"), Stop("why")):
             if problem := await self._passes(hook, disposition):
                 return problem
         return None
