@@ -464,6 +464,71 @@ class Application(Router):
             self.plugins.note_raiser(error)
             raise
 
+    async def forward(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Write a record as it is, past the layers of all plugins; observers see it.
+
+        For dead letters, replays, relays and mirrors: what was read is what is written, with no
+        header added. `topic` is the whole name, with its prefix; the topic is created on first
+        use. None is a tombstone. Call it on the application's event loop; it never starts the
+        application.
+
+        Raises:
+            NotRunningError: the application is not running.
+            KafkaeskError: as with `publish`.
+        """
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            raise NotRunningError(f"nothing is written to {topic}: the application is not running")
+        check_loop(runtime.loop, "forward()")
+        check_address(topic, key, partition, timestamp_ms)
+        if value is not None and not isinstance(value, bytes):
+            raise InvalidMessageError(
+                f"forward to {topic} got {type(value).__name__}, not bytes; "
+                "use publish() for models and JSON-able data",
+                topic=topic,
+            )
+        stream, pairs = runtime.topics.stream_of(topic) or topic, copy_headers(headers)
+        message = OutgoingMessage(stream, topic, value, key, None, pairs, partition, timestamp_ms)
+        if not runtime.can_publish:
+            await runtime.start_publisher()
+        return await runtime.publisher.send(message)  # the chain without layers
+
+    async def ensure_topic(
+        self,
+        topic: str,
+        *,
+        partitions: int | None = None,
+        configs: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Create a topic unless it exists; return how many partitions it has.
+
+        `topic` is the whole name, with its prefix; `configs` are Kafka's, as
+        `{"cleanup.policy": "compact"}`. An existing topic is never altered. None: the brokers
+        create topics only on their first use, as `embedded://` does.
+
+        Raises:
+            NotRunningError: the application is not running.
+            TopicError: the topic cannot be created, or must not be (`create_topics=False`).
+            AuthorizationError: the application may neither see nor create it.
+            BrokerUnreachableError: no broker answered within `start_timeout`.
+        """
+        runtime = self._runtime
+        if runtime is None or not runtime.is_open:
+            raise NotRunningError(f"topic {topic} is not created: the application is not running")
+        check_loop(runtime.loop, "ensure_topic()")
+        await runtime.topics.ensure(topic, partitions=partitions, configs=configs)
+        facts = runtime.topics.facts(topic)
+        return None if facts is None else facts.partitions
+
     async def _ensure_publishing(self) -> Runtime:
         """Return the runtime, open and with a running publisher."""
         runtime = await self._ensure_running()

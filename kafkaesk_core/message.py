@@ -275,6 +275,27 @@ class App(Protocol):
     ) -> Delivery:
         """Publish a whole envelope of the plugin itself, without layers and observers."""
 
+    async def forward(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Write a record as it is to a topic, past the layers of all plugins."""
+
+    async def ensure_topic(
+        self,
+        topic: str,
+        *,
+        partitions: int | None = None,
+        configs: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Create a topic unless it exists; return how many partitions it has."""
+
     @property
     def schemas(self) -> Mapping[str, Any]:
         """The registered schemas, by name: "Content:1"."""

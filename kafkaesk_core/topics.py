@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import aiokafka.errors as kafka
@@ -117,8 +117,17 @@ class Topics:
         """Forget that a topic exists: the broker no longer knows it."""
         self._facts.pop(topic, None)
 
-    async def ensure(self, topic: str, schema: SchemaRegistration | None = None) -> None:
+    async def ensure(
+        self,
+        topic: str,
+        schema: SchemaRegistration | None = None,
+        *,
+        partitions: int | None = None,
+        configs: Mapping[str, str] | None = None,
+    ) -> None:
         """Make sure that a topic exists, with the partitions and retention of its schema.
+
+        `partitions` and Kafka's `configs` are those of a topic that carries no schema.
 
         The brokers are asked once per topic, however many callers wait; the answer is kept until
         `invalidate`. An existing topic is never altered: one warning says how it differs.
@@ -136,7 +145,7 @@ class Topics:
             return
         task = self._running.get(topic)
         if task is None:
-            work = self._set_up(self._admin, topic, schema)
+            work = self._set_up(self._admin, topic, schema, partitions, configs or {})
             task = start_detached(work)
             self._running[topic] = task
             task.add_done_callback(lambda task: self._forget(topic, task))
@@ -162,16 +171,23 @@ class Topics:
             task.exception()  # all who waited may have been cancelled
 
     async def _set_up(
-        self, admin: Admin, topic: str, schema: SchemaRegistration | None
+        self,
+        admin: Admin,
+        topic: str,
+        schema: SchemaRegistration | None,
+        partitions: int | None,
+        configs: Mapping[str, str],
     ) -> TopicFacts:
         retention = None if schema is None or schema.retention is None else schema.retention * 1000
-        partitions = self._partitions
+        if retention is not None:
+            configs = {**configs, "retention.ms": str(retention)}
+        partitions = partitions or self._partitions
         factor = self._replication_factor
         if schema is not None:
             partitions = schema.partitions or partitions
             factor = schema.replication_factor or factor
         deadline = asyncio.get_running_loop().time() + self._timeout
-        setup = TopicSetup(admin, topic, deadline, partitions, factor, retention, self._create)
+        setup = TopicSetup(admin, topic, deadline, partitions, factor, configs, self._create)
         facts = await setup.run()
         self._facts[topic] = facts
         if facts.was_created:
@@ -202,7 +218,7 @@ class TopicSetup:
     deadline: float
     partitions: int
     replication_factor: int | None = None
-    retention_ms: int | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
     may_create: bool = True
 
     async def run(self) -> TopicFacts:
@@ -249,10 +265,9 @@ class TopicSetup:
         if factor is None:
             brokers = await self.admin.broker_count(timeout=timeout)
             factor = max(1, min(brokers, _BROKERS_FOR_REPLICAS))
-        configs = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
         try:
             return await self.admin.create_topic(
-                self.topic, self.partitions, factor, configs, timeout=timeout
+                self.topic, self.partitions, factor, self.configs, timeout=timeout
             )
         except kafka.NodeNotReadyError:
             await self._refuse_mock_cluster(timeout)

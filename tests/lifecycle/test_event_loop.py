@@ -27,6 +27,8 @@ USES: dict[str, Use] = {
     "publish_many": lambda app, _: app.publish_many("orders", [{}], schema="Order:1"),
     "raw_publish": lambda app, _: app.raw_publish("orders", b"x"),
     "publish_internal": lambda app, _: app.publish_internal("orders", b"x", schema="Order:1"),
+    "forward": lambda app, _: app.forward("orders", b"x"),
+    "ensure_topic": lambda app, _: app.ensure_topic("orders"),
     "the delivery": lambda _, delivery: waited_for(delivery),
     "its callbacks": lambda _, delivery: given_to_wait(delivery),
 }

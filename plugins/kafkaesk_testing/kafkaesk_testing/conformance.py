@@ -84,6 +84,14 @@ class _App:
         """Publish nothing."""
         return _delivery()
 
+    async def forward(self, *arguments: Any, **keywords: Any) -> Delivery:  # any record
+        """Write nothing."""
+        return _delivery()
+
+    async def ensure_topic(self, *arguments: Any, **keywords: Any) -> int:  # any topic
+        """Create nothing; every topic has one partition."""
+        return 1
+
     @property
     def schemas(self) -> dict[str, Any]:
         """No schema is registered."""
