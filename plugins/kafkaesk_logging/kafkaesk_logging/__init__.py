@@ -1,32 +1,9 @@
-"""Structured logs to Kafka for kafkaesk: pydantic models, context, and never in the way."""
+"""Structured logs to Kafka for kafkaesk: pydantic models, context, and never in the way.
 
-from __future__ import annotations
+The public names stand in `__init__.pyi`. Each is imported at its first use, so that
+`kafkaesk --help`, which imports the command `kafkaesk logs`, loads no client of Kafka.
+"""
 
-from .buffer import LogStats
-from .handler import PydanticKafkaeskHandler
-from .line import PydanticLogModel
-from .plugin import Logging, LoggingSettings
-from .queues import KafkaeskQueue
-from .record import (
-    LogModel,
-    PydanticLogRecord,
-    factory,
-    install_record_factory,
-    uninstall_record_factory,
-)
-from .streams import PydanticStreamHandler
+from lazy_loader import attach_stub
 
-__all__ = [
-    "KafkaeskQueue",
-    "LogModel",
-    "LogStats",
-    "Logging",
-    "LoggingSettings",
-    "PydanticKafkaeskHandler",
-    "PydanticLogModel",
-    "PydanticLogRecord",
-    "PydanticStreamHandler",
-    "factory",
-    "install_record_factory",
-    "uninstall_record_factory",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

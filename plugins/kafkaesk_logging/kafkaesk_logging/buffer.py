@@ -1,4 +1,4 @@
-"""Lines that wait to be shipped: bounded, safe from any thread, counted to the last one."""
+"""The buffer of lines that wait: bounded, safe from any thread, counted to the last line."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .options import QueueOptions
+from .settings import QueueOptions
 
 __all__ = ["Buffer", "Entry", "LogStats"]
 
 Entry = tuple[bytes, str, bytes | None, int]
-"""One line on its way: the message, its stream, its key, milliseconds since 1970.
+"""One line: the message, its stream, its key, milliseconds since 1970.
 
-A plain tuple of plain values: the garbage collector does not look at those.
+A plain tuple of plain values, because the garbage collector does not visit those.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """Records by what became of them.
+    """How many records were queued, delivered, dropped and suppressed.
 
     `enqueued` = `delivered` + `queue_size` + `in_flight` + all of `dropped`, whose keys are
     queue_full, bytes_full, too_large, delivery_failed, unacknowledged and closed. `suppressed`
-    counts what was not to be shipped: what was logged while a record was being made ready or
-    shipped, by the loggers that are excluded, or about lines of the same stream.
+    counts records that are never shipped: those logged while another record was encoded or
+    shipped, those of excluded loggers, and those about lines of the same stream.
     """
 
     enqueued: int = 0
@@ -40,9 +40,9 @@ class LogStats:
 class Buffer:
     """A queue that never blocks the event loop, bounded in records and in bytes.
 
-    `on_drop` is called without the lock, in the thread that caused it, with the reason and how
-    many. `loop_thread` is the thread that must never wait; None while nobody takes, when waiting
-    would be in vain.
+    `on_drop` is called with the reason and the number of dropped lines, without the lock, in the
+    thread that caused the drop. `loop_thread` is the thread that must never wait. It is None while
+    nothing is shipped, because no thread waits then.
     """
 
     def __init__(self, options: QueueOptions, on_drop: Callable[[str, int], None]) -> None:
@@ -51,11 +51,11 @@ class Buffer:
         self._policy = options.drop_policy
         self._size, self._max_bytes = options.queue_size, options.max_bytes
         self.loop_thread: int | None = None
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
-        """Begin anew, with a lock of our own: in a forked process all of it is the parent's."""
-        # Reentrant: a signal handler, or the garbage collector, may log in the midst of this.
+    def _clear(self) -> None:
+        """Start empty with a lock of our own: in a forked process all of it is the parent's."""
+        # Reentrant: a signal handler, or the garbage collector, may log while a thread holds it.
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._entries: deque[Entry] = deque()
@@ -64,36 +64,36 @@ class Buffer:
         self._enqueued = self._delivered = self._in_flight = self._suppressed = 0
         self._dropped: Counter[str] = Counter()
 
-    def renew(self) -> None:
-        """Leave to the parent what is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Start empty in a forked process; the parent ships the lines that it has."""
         self.loop_thread = None
-        self._forget()
+        self._clear()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def in_flight(self) -> int:
-        """How many were taken and have no outcome."""
+        """The number of lines that were taken and have no outcome yet."""
         return self._in_flight
 
     @property
     def is_half_empty(self) -> bool:
-        """Whether there is room again, for some time."""
+        """Whether at least half of the room is free."""
         return len(self._entries) * 2 <= self._size and self._bytes * 2 <= self._max_bytes
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything that was put in has its outcome."""
+        """Whether every line that was put in has its outcome."""
         return not self._entries and not self._in_flight
 
     def wait_until_settled(self, timeout: float) -> bool:
-        """Block until it is, at most so many seconds; say whether it is."""
+        """Block until it is settled, at most `timeout` seconds; return whether it is."""
         with self._lock:
             return self._room.wait_for(lambda: self.is_settled, timeout)
 
     def stats(self) -> LogStats:
-        """A snapshot."""
+        """Return the counts as they are now."""
         with self._lock:
             return LogStats(
                 enqueued=self._enqueued,
@@ -108,7 +108,7 @@ class Buffer:
     # --- in
 
     def put(self, entry: Entry) -> bool:
-        """Add an entry, as the policy says; return whether who takes must be woken for it."""
+        """Add an entry as `drop_policy` says; return whether the shipper must be woken for it."""
         size, dropped = len(entry[0]), None
         with self._lock:
             self._enqueued += 1
@@ -124,7 +124,7 @@ class Buffer:
         return must_wake
 
     def _make_room(self, size: int) -> tuple[str, int, bool]:
-        """Return the reason, how many were dropped, and whether there is room now."""
+        """Return the reason, how many lines were dropped, and whether there is room now."""
         reason = "queue_full" if len(self._entries) >= self._size else "bytes_full"
         count, has_room = 0, False
         if self._policy == "drop_oldest":
@@ -144,7 +144,7 @@ class Buffer:
         return len(self._entries) < self._size and self._bytes + size <= self._max_bytes
 
     def suppress(self) -> None:
-        """Count a record that is not to be shipped."""
+        """Count a record that is never shipped."""
         with self._lock:
             self._suppressed += 1
 
@@ -157,7 +157,7 @@ class Buffer:
     # --- out
 
     def take(self, count: int) -> list[Entry]:
-        """Take the oldest entries; they are in flight until they are said to be something else."""
+        """Take the oldest entries; they are in flight until their outcome is reported here."""
         with self._lock:
             taken = [self._entries.popleft() for _ in range(min(count, len(self._entries)))]
             self._bytes -= sum([len(entry[0]) for entry in taken])
@@ -166,13 +166,13 @@ class Buffer:
         return taken
 
     def has_nothing_left(self) -> bool:
-        """Whether it is empty; from then on the next `put` wakes."""
+        """Whether it is empty; if so, the next `put` asks to wake the shipper."""
         with self._lock:
             self._is_signalled = bool(self._entries)
             return not self._entries
 
     def put_back(self, entries: Sequence[Entry], reason: str) -> None:
-        """Put what was taken back to the front; what has no room any more is dropped for it."""
+        """Put entries back to the front; drop those for which there is no room, for `reason`."""
         dropped = 0
         with self._lock:
             self._in_flight -= len(entries)
@@ -188,14 +188,14 @@ class Buffer:
             self._on_drop(reason, dropped)
 
     def delivered(self, count: int) -> None:
-        """Count what was acknowledged."""
+        """Count acknowledged lines."""
         with self._lock:
             self._in_flight -= count
             self._delivered += count
             self._room.notify_all()
 
     def lost(self, count: int, reason: str) -> None:
-        """Count what was taken and will not be delivered."""
+        """Count taken lines that will not be delivered."""
         with self._lock:
             self._in_flight -= count
             self._dropped[reason] += count
@@ -203,7 +203,7 @@ class Buffer:
         self._on_drop(reason, count)
 
     def abandon(self, reason: str) -> list[Entry]:
-        """Drop and return everything."""
+        """Drop everything, and return it."""
         with self._lock:
             left = list(self._entries)
             self._entries.clear()

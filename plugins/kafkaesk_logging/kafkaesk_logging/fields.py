@@ -1,22 +1,28 @@
-"""From a log record to the fields of its line."""
+"""The fields of a log line: the record's, those of who logs and where, and the values' text."""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel
 
-from .context import add_handled, span_adder
-from .identity import identity
-from .options import LineOptions
-from .values import Redaction, shown
+from kafkaesk_core import DecodeError
+from kafkaesk_core.plugin import handled_messages
 
-__all__ = ["FieldMaker", "legacy", "text_of", "timestamp_of"]
+from .settings import LineOptions
+
+__all__ = ["FieldMaker", "legacy", "shown", "text_of", "timestamp_of"]
 
 # Any below: fields are of any type.
 Fields = dict[str, Any]
@@ -33,16 +39,16 @@ _NESTED = "extra"
 
 
 class FieldMaker:
-    """Makes fields of records; never writes to a record, which others get after us.
+    """Makes the fields of records; never changes a record, because other handlers get it too.
 
-    The names of the format win: another field of such a name goes into the object `extra`.
+    The names of the format win: any other field of such a name goes into the object `extra`.
     """
 
     def __init__(self, options: LineOptions) -> None:
-        self._identity = identity(options.service)
+        self._identity = _identity(options.service)
         self._providers = options.context_providers
         self._include_record = options.include_record
-        self._add_span = span_adder()
+        self._add_span = _span_adder()
         self._redaction = Redaction(options.redact)
         self._second = (0, "")
 
@@ -71,7 +77,7 @@ class FieldMaker:
             _add_exception(fields, record)
         self._add_span(fields, record)
         if self._include_record:
-            add_handled(fields)
+            _add_handled(fields)
         self._add_extras(fields, own)
         return fields
 
@@ -79,7 +85,7 @@ class FieldMaker:
         models = own.get("pydantic_data")
         if len(own) - (models is not None) > _PLAIN_COUNT:
             self._add(fields, {name: own[name] for name in own if name not in _NOT_EXTRA})
-        if type(own["msg"]) is dict:  # an event of structlog, on its way to a formatter
+        if type(own["msg"]) is dict:  # an event of structlog, before its formatter
             self._add(fields, {k: v for k, v in own["msg"].items() if k != "event"})
         for model in models or ():
             self._add(fields, _of_model(model))
@@ -110,7 +116,7 @@ class FieldMaker:
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """Return the message of a record; raises what its arguments raise."""
+    """Return the message of a record; an error of its arguments is raised."""
     message = record.msg
     if type(message) is dict and "event" in message:
         return str(message["event"])
@@ -125,7 +131,7 @@ def timestamp_of(seconds: float) -> str:
 def _add_exception(fields: Fields, record: logging.LogRecord) -> None:
     kind, error, trace = record.exc_info if isinstance(record.exc_info, tuple) else (None,) * 3
     if kind is None:
-        fields["trace"] = record.exc_text  # of a record that came by way of a queue
+        fields["trace"] = record.exc_text  # of a record that came through a QueueHandler
         return
     module = kind.__module__
     name = kind.__qualname__
@@ -140,7 +146,7 @@ def _of_model(model: BaseModel) -> Mapping[str, Any]:
         content = serializer.to_python(
             model, mode="json", exclude_none=True, warnings=False, fallback=shown
         )
-    except Exception as error:  # its own serializers run
+    except Exception as error:  # of the model's own serializers
         name = type(model).__name__
         return {name: shown(model), "serialization_error": f"{name}: {shown(error)}"}
     return content if type(content) is dict else {"root": content}
@@ -157,7 +163,7 @@ def _provided(provider: Any) -> Mapping[str, Any]:
 def legacy(fields: Fields, models: Iterable[BaseModel]) -> Fields:
     """Return the fields that kafkaesk 0.8 had, and the models' own.
 
-    There `trace` was the stack that the call asked for, and `stack` the exception's traceback.
+    In those `trace` was the stack of the call, and `stack` the exception's traceback.
     """
     exception = fields["exception"]
     kept = {
@@ -172,3 +178,154 @@ def legacy(fields: Fields, models: Iterable[BaseModel]) -> Fields:
         for name, value in _of_model(model).items():
             kept.setdefault(name, value)
     return kept
+
+
+# --- values
+
+_LONGEST_SHOWN = 1000
+_STARS = "**********"
+_KNOWN_NAMES = 10_000
+_DEEPEST = 50
+_CONTAINERS = frozenset({dict, list})
+
+
+def shown(value: object, show: Callable[[Any], str] = repr) -> str:
+    """Return a value as text, cut if it is long; an error of the value's code is shown instead."""
+    try:
+        text = show(value)
+    except Exception as error:  # the value's code
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+class Redaction:
+    """Replaces the values of fields with certain names, also in nested objects, by stars."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._hidden = frozenset(name.lower() for name in names)
+        self._harmless: set[str] = set()
+
+    def is_harmless(self, fields: Mapping[str, Any]) -> bool:
+        """Whether none of these fields is hidden; False also if that is not known yet."""
+        if not self._harmless.issuperset(fields):
+            return False
+        for value in fields.values():
+            kind = type(value)
+            if kind is dict or (kind is list and not _CONTAINERS.isdisjoint(map(type, value))):
+                return False
+        return True
+
+    def apply(self, name: str, value: Any) -> Any:
+        """Return the value, or stars if the field is hidden."""
+        return _STARS if self._is_hidden(name) else self._nested(value, ())
+
+    def _is_hidden(self, name: str) -> bool:
+        if name.lower() in self._hidden:
+            return True
+        if len(self._harmless) < _KNOWN_NAMES and name[:1] != "_" and name != "extra":
+            self._harmless.add(name)
+        return False
+
+    def _nested(self, value: Any, around: tuple[int, ...]) -> Any:
+        if not isinstance(value, (Mapping, list)):
+            return value
+        if id(value) in around or len(around) >= _DEEPEST:
+            return shown(value)
+        around = (*around, id(value))
+        if isinstance(value, list):
+            return [self._nested(inner, around) for inner in value]
+        return {
+            key: _STARS if self._is_hidden(str(key)) else self._nested(inner, around)
+            for key, inner in value.items()
+        }
+
+
+# --- the service, the host, and where it runs
+
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def _identity(service: str | None) -> dict[str, str | None]:
+    """Return service, hostname, namespace and cluster; read once, not with every line.
+
+    The service is `service`, or is named by OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES.
+    """
+    return {
+        "service": service or _service() or "unknown_service",
+        "hostname": socket.gethostname(),
+        "namespace": _namespace(),
+        "cluster": os.environ.get("CLUSTER"),
+    }
+
+
+def _service() -> str | None:
+    # https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    if name := os.environ.get("OTEL_SERVICE_NAME"):
+        return name
+    for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name" and value.strip():
+            return unquote(value.strip())
+    return None
+
+
+def _namespace() -> str | None:
+    try:
+        return _NAMESPACE.read_text().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+# --- the message being handled, and the span
+
+
+def _add_handled(fields: Fields) -> None:
+    """Add topic, partition, offset, group and schema of the message being handled, if any."""
+    handled = handled_messages()
+    if handled is None:
+        return
+    first, last = handled.messages[0], handled.messages[-1]
+    fields["topic"] = first.topic
+    fields["partition"] = first.partition
+    fields["offset"] = first.offset
+    if last is not first:
+        fields["last_offset"] = last.offset
+    fields["group"] = handled.group
+    with suppress(DecodeError):  # the line may be about that
+        fields["schema"] = first.schema
+
+
+def _span_adder() -> Callable[[Fields, logging.LogRecord], None]:
+    """Return a function that adds the ids of the span in which a record was made.
+
+    They are those that OpenTelemetry's instrumentation of logging put into the record, or else
+    those of the current span, if OpenTelemetry is installed.
+    """
+    try:
+        trace: Any = import_module("opentelemetry.trace")
+    except ImportError:
+        return _add_recorded
+    current_span = trace.get_current_span
+
+    def add(fields: Fields, record: logging.LogRecord) -> None:
+        if "otelTraceID" in record.__dict__:
+            _add_recorded(fields, record)
+            return
+        span = current_span().get_span_context()
+        if span.is_valid:
+            _add(fields, f"{span.trace_id:032x}", f"{span.span_id:016x}", span.trace_flags)
+
+    return add
+
+
+def _add_recorded(fields: Fields, record: logging.LogRecord) -> None:
+    noted = record.__dict__
+    trace_id = noted.get("otelTraceID")
+    if trace_id and trace_id != "0":
+        _add(fields, trace_id, noted.get("otelSpanID"), noted.get("otelTraceSampled"))
+
+
+def _add(fields: Fields, trace_id: str, span_id: str | None, flags: int | None) -> None:
+    fields["trace_id"] = trace_id
+    fields["span_id"] = span_id
+    fields["trace_flags"] = f"{int(flags or 0):02x}"

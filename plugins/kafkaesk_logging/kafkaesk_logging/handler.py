@@ -10,23 +10,22 @@ from typing import Any
 from kafkaesk_core.plugin import handled_messages
 
 from .buffer import LogStats
-from .context import SILENCED
-from .fallback import Shipping
-from .line import LineMaker, PydanticLogModel
-from .options import LineOptions, Options, QueueOptions, read_options
-from .queues import AppReference, KafkaeskQueue
-from .record import install_record_factory, uninstall_record_factory
-from .streams import PydanticStreamHandler
+from .envelope import LineEncoder
+from .losses import ShippingHandler
+from .queue import AppReference, KafkaeskQueue
+from .record_factory import install_record_factory, uninstall_record_factory
+from .settings import LineOptions, Options, QueueOptions, read_options
+from .shipper import SUPPRESS_SHIPPING
 
-__all__ = ["KafkaeskQueue", "PydanticKafkaeskHandler", "PydanticLogModel", "PydanticStreamHandler"]
+__all__ = ["PydanticKafkaeskHandler"]
 
 _QUEUE = frozenset(QueueOptions.model_fields)
 
 
 class _Thread(threading.local):
-    """What is logged while a line is made, by models, arguments or `__del__`, is not shipped.
+    """Whether this thread is encoding a line: lines logged by its models are not shipped.
 
-    No context variable: to set one allocates, and fails within the garbage collector.
+    It is no context variable: setting one allocates memory, which fails in the garbage collector.
     """
 
     is_emitting = False
@@ -35,7 +34,7 @@ class _Thread(threading.local):
 _THREAD = _Thread()
 
 
-class PydanticKafkaeskHandler(Shipping, logging.Handler):
+class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
     """Ships records to a stream of an application, without ever waiting for Kafka.
 
     `app` is the application, "module:attribute", a function that returns it, or None for the one
@@ -43,7 +42,7 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
     `queue`, QueueOptions.
 
     Raises:
-        ConfigurationError: an option is unknown or wrong.
+        ConfigurationError: an option is unknown or invalid.
     """
 
     # Any: options of several types, checked at once.
@@ -69,7 +68,7 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
 
     def _use(self, options: LineOptions) -> None:
         self._options = options
-        self._lines = LineMaker(options)
+        self._lines = LineEncoder(options)
         self._excluded: dict[str, bool] = {}
         host = socket.gethostname().encode()
         self._key: Any = options.key  # Any: of several types
@@ -79,9 +78,9 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
             self._key = lambda record: record.name.encode()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Emit what the filters pass, without the handler's lock.
+        """Emit the records that the filters pass, without the handler's lock.
 
-        The queue has locks of its own, and a thread that waits for room must not hold up others.
+        The queue has locks of its own, and a thread that waits for room must not delay others.
         """
         passed = self.filter(record)
         if passed:
@@ -96,8 +95,8 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         return other
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record; what goes wrong is reported by `handleError`, never raised."""
-        if _THREAD.is_emitting or SILENCED.get():
+        """Queue a record; an error is reported by `handleError`, never raised."""
+        if _THREAD.is_emitting or SUPPRESS_SHIPPING.get():
             self.queue.buffer.suppress()
             return
         _THREAD.is_emitting = True
@@ -105,10 +104,10 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
             if self._is_excluded(record.name) or self._is_about_stream():
                 self.queue.buffer.suppress()
                 return
-            line = self._lines.line(record, self.formatter)
+            line = self._lines.encode(record, self.formatter)
             key = None if self._key is None else self._key_of(record)
             self.queue.put((line, self.stream, key, int(record.created * 1000)), record.levelno)
-        except Exception:  # whatever arguments, models, formatters and providers raise
+        except Exception:  # raised by arguments, models, formatters or providers
             self.handleError(record)
         finally:
             _THREAD.is_emitting = False
@@ -117,7 +116,7 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         key = self._key(record)
         if key is None or isinstance(key, bytes):
             return key
-        raise TypeError(f"the key of a log line is {type(key).__name__}, not bytes")
+        raise TypeError(f"key= returned {type(key).__name__} for a log line, not bytes")
 
     def _is_excluded(self, name: str) -> bool:
         is_excluded = self._excluded.get(name)
@@ -129,24 +128,24 @@ class PydanticKafkaeskHandler(Shipping, logging.Handler):
         return is_excluded
 
     def _is_about_stream(self) -> bool:
-        """Whether a message of this very stream is being handled: its line would be the next."""
+        """Whether a message of this stream is being handled: its lines would never end."""
         handled = handled_messages()
         return handled is not None and handled.messages[0].stream == self.stream
 
     def stats(self) -> LogStats:
-        """Count records by what became of them; of all handlers that share the queue."""
+        """Return the counts of all handlers that share the queue."""
         return self.queue.stats()
 
     async def drain(self, timeout: float = 5.0) -> bool:
-        """Wait until what was logged so far was answered; say whether that was so in time."""
+        """Wait until every line so far has its outcome; return whether that was so in time."""
         return await self.queue.drain(timeout)
 
     def flush(self) -> None:
-        """Wait for `flush_timeout` at most; not at all on the application's event loop."""
+        """Wait for `flush_timeout` at most, and not at all on the application's event loop."""
         self.queue.flush(self.queue.options.flush_timeout)
 
     def close(self) -> None:
-        """Ship no more; the queue ends with the last handler that uses it."""
+        """Ship no more; the last handler of a queue closes it."""
         if self._is_open:
             self._is_open = False
             uninstall_record_factory()

@@ -1,54 +1,58 @@
-"""What is said about lost records: to standard error, seldom, and to the stream's readers."""
+"""Lost lines: counted, reported on standard error and on the stream, and shown if important."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
 from collections import Counter
 from typing import Any
 
+from pydantic_core import from_json
+
 from .fields import timestamp_of
 
-__all__ = ["Losses", "write_line"]
+__all__ = ["LOGGER", "Fallback", "Losses", "ShippingHandler"]
 
-# Any below: fields of a line.
-LOGGER = "kafkaesk_logging"
+# Any below: fields of a line are of any type.
+LOGGER = "kafkaesk.logging"
+"""The logger that lines about losses name on the stream."""
 
 
 def write_line(text: str) -> None:
-    """Write to standard error, if there is one; logging would come back to us."""
+    """Write to standard error, if there is one; a log call would lead back to this package."""
     stream = sys.stderr
     try:
         stream.write(f"{text}\n")
         stream.flush()
-    except Exception:  # closed, broken, full, or None: there is nobody to tell
+    except Exception:  # closed, broken, full, or None: nobody reads it
         return
 
 
 class Losses:
-    """Counts what is lost from the first loss until things go well again, and tells it.
+    """Counts lost records from the first loss until shipping works again, and reports them.
 
-    At most one line in `interval` seconds, and one at the end. `trouble` is why nothing can be
-    shipped, as far as is known.
+    It writes at most one line in `interval` seconds, and one at the end. `trouble` is the reason
+    why nothing can be shipped, as far as it is known.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self.renew()
+        self.reset_after_fork()
 
-    def renew(self) -> None:
-        """Begin anew, with a lock of our own: in a forked process all of it is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Start anew with a lock of our own: in a forked process all of it is the parent's."""
         self._lock = threading.RLock()
-        self._lost: Counter[str] = Counter()  # since it began
-        self._untold = 0
-        self._gap: Counter[str] = Counter()  # not told to the stream's readers
+        self._lost: Counter[str] = Counter()  # since the first loss
+        self._unreported = 0
+        self._gap: Counter[str] = Counter()  # not yet reported on the stream
         self._since = self._until = self._gap_since = 0.0
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         self.trouble = ""
 
     def note(self, reason: str, count: int) -> None:
-        """Count lost records; tell if that has not been done for so long."""
+        """Count lost records; report them if the last report is `interval` ago."""
         now = time.time()
         with self._lock:
             self._since = self._since if self._lost else now
@@ -56,14 +60,14 @@ class Losses:
             self._until = now
             self._lost[reason] += count
             self._gap[reason] += count
-            self._untold += count
+            self._unreported += count
             if not self._is_due():
                 return
-            text = f"log records are lost: {self._told()}"
+            text = f"log records are lost: {self._describe()}"
         self._write(text + (f"; {self.trouble}" if self.trouble else ""))
 
     def hindered(self, trouble: str, waiting: int) -> None:
-        """Note why nothing can be shipped; tell if nothing has been told for so long."""
+        """Note why nothing can be shipped; report it if the last report is `interval` ago."""
         with self._lock:
             self.trouble = trouble
             if not self._is_due():
@@ -72,27 +76,27 @@ class Losses:
 
     @property
     def is_open(self) -> bool:
-        """Whether records were lost and nobody was told that this has ended."""
+        """Whether records were lost, and the end of that was not reported yet."""
         return bool(self._lost)
 
     def close(self, *, at_end: bool = False) -> None:
-        """Tell that it is over, once so much time has passed since the last line.
+        """Report that shipping works again, if the last report is `interval` ago.
 
-        `at_end` it is the last chance to tell what has not been told.
+        `at_end`, when shipping stops, it reports at once the losses that were not reported.
         """
         with self._lock:
             if not self._lost or not (at_end or self._is_due()):
                 return
-            lost, untold = self._told(), self._untold
+            lost, unreported = self._describe(), self._unreported
             self._lost.clear()
-            self._untold = 0
+            self._unreported = 0
         if not at_end:
             self._write(f"log records are shipped again; lost were {lost}")
-        elif untold:
+        elif unreported:
             self._write(f"log records were lost: {lost}")
 
     def gap(self) -> dict[str, Any] | None:
-        """Return the fields of a record for the stream's readers, once for each loss."""
+        """Return the fields of a line for the stream's readers, once for each loss."""
         with self._lock:
             if not self._gap:
                 return None
@@ -110,14 +114,74 @@ class Losses:
         }
 
     def _is_due(self) -> bool:
-        return time.monotonic() - self._told_at >= self._interval
+        return time.monotonic() - self._reported_at >= self._interval
 
-    def _told(self) -> str:
+    def _describe(self) -> str:
         reasons = ", ".join(f"{reason} {count}" for reason, count in self._lost.items())
         return f"{sum(self._lost.values())} since {timestamp_of(self._since)} ({reasons})"
 
     def _write(self, text: str) -> None:
         with self._lock:
-            self._told_at = time.monotonic()
-            self._untold = 0
+            self._reported_at = time.monotonic()
+            self._unreported = 0
         write_line(f"kafkaesk-logging: {text}")
+
+
+# --- lost lines that are shown
+
+_PER_SECOND = 100
+
+
+class ShippingHandler:
+    """Marks handlers that ship records; every other handler shows them."""
+
+
+class Fallback:
+    """Shows lost records of `level` and above that no other handler of their loggers shows.
+
+    It shows at most 100 in a second, and says how many more there were. With `level` None it shows
+    none.
+    """
+
+    def __init__(self, level: int | None) -> None:
+        self._level = level
+        self._second = 0
+        self._shown = self._hidden = 0
+
+    def show_line(self, line: bytes) -> None:
+        """Show a record, given its line."""
+        fields: dict[str, Any] = from_json(line)["data"]
+        logger, level = str(fields.get("logger")), fields.get("level")
+        if not self._takes(logger, level if isinstance(level, int) else 0) or not self._has_room():
+            return
+        when, severity = fields.get("timestamp"), fields.get("severity")
+        text = f"{when} {severity} {logger}: {fields.get('message')}"
+        trace = fields.get("trace") or fields.get("stack")
+        write_line(f"{text}\n{trace}" if trace else text)
+
+    def _takes(self, logger: str, level: int) -> bool:
+        return self._level is not None and level >= self._level and not _is_shown(logger, level)
+
+    def _has_room(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._hidden:
+                write_line(f"kafkaesk-logging: {self._hidden} more records were not shown")
+            self._second, self._shown, self._hidden = second, 0, 0
+        if self._shown >= _PER_SECOND:
+            self._hidden += 1
+            return False
+        self._shown += 1
+        return True
+
+
+def _is_shown(name: str, level: int) -> bool:
+    """Whether another handler takes records of this logger and level."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        for handler in logger.handlers:
+            is_other = not isinstance(handler, (ShippingHandler, logging.NullHandler))
+            if is_other and level >= handler.level:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -1,4 +1,4 @@
-"""The plugin: logs of a service to a stream, with no code."""
+"""The plugin: ships the logs of a service to a stream, without any code in the service."""
 
 from __future__ import annotations
 
@@ -8,24 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 from kafkaesk_core import Application, hookimpl
 
+from .applications import RUNNING
 from .handler import PydanticKafkaeskHandler
-from .options import Level, Names, Options
-from .queues import RUNS
+from .settings import LoggingSettings, Options
 
-__all__ = ["Logging", "LoggingSettings"]
-
-
-class LoggingSettings(Options):
-    """What the environment variables KAFKAESK_LOGGING_* set; without a `stream` nothing is shipped.
-
-    Records of `level` and above of `loggers` (the root logger, if none is named) are shipped. If a
-    level is set, it is also the loggers', unless they let through more already.
-    """
-
-    enabled: bool = True
-    stream: str | None = None
-    level: Level | None = None
-    loggers: Names = ()
+__all__ = ["Logging"]
 
 
 class Logging:
@@ -40,18 +27,18 @@ class Logging:
     @hookimpl
     @asynccontextmanager
     async def lifespan(self, app: Application) -> AsyncIterator[None]:
-        """Ship from here on; at the end deliver what is queued."""
+        """Ship while the application runs; deliver the queued lines when it stops."""
         with _attached(app, self._settings):
-            RUNS.start(app)
+            RUNNING.start(app)
             try:
                 yield
             finally:
-                await RUNS.stop(app)
+                await RUNNING.stop(app)
 
 
 @contextmanager
 def _attached(app: Application, settings: LoggingSettings) -> Iterator[None]:
-    """Keep a handler of our own at the loggers, if a stream is named."""
+    """Add a handler to the loggers while the application runs, if a stream is named."""
     if not settings.stream:
         yield
         return

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kafkaesk_core import Application
 from kafkaesk_logging import LogModel, PydanticKafkaeskHandler, PydanticStreamHandler
-from kafkaesk_logging.line import SCHEMA
+from kafkaesk_logging.envelope import SCHEMA
 from kafkaesk_testing import EmbeddedBroker
 
 Lines = Callable[..., Awaitable[list[dict[str, Any]]]]

@@ -28,10 +28,9 @@ from click.testing import CliRunner, Result
 from kafkaesk_core import Application, BrokerUnreachableError
 from kafkaesk_core.cli import cli
 from kafkaesk_logging import PydanticKafkaeskHandler
-from kafkaesk_logging.command import logs
-from kafkaesk_logging.printer import LinePrinter
-from kafkaesk_logging.readable import level_of, readable
-from kafkaesk_logging.reader import StreamReader
+from kafkaesk_logging.read.command import logs
+from kafkaesk_logging.read.reader import StreamReader
+from kafkaesk_logging.read.text import LinePrinter, format_line, level_of
 from kafkaesk_testing import EmbeddedBroker, Kafka, eventually
 from kafkaesk_testing.embedded_broker import ApiKey
 
@@ -227,7 +226,7 @@ def test_records_that_are_no_logs_are_told_once_per_kind_and_counted(
         "kafkaesk: logs[0]@7 is not a log line: its schema is 'Order:1'",
         "kafkaesk: logs[0]@8 is not a log line: its data is not an object",
         "kafkaesk: logs[0]@9 is not a log line: its schema is {'a': 1}",
-        "kafkaesk: 9 records were no log lines",
+        "kafkaesk: 9 records were not log lines",
     ]
 
 
@@ -261,8 +260,8 @@ STRANGE = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), STRANGE)
-def test_a_line_of_any_fields_is_readable(fields: dict[str, Any], expected: str) -> None:
-    assert readable(fields, FIRST) == expected
+def test_a_line_of_any_fields_is_format_line(fields: dict[str, Any], expected: str) -> None:
+    assert format_line(fields, FIRST) == expected
 
 
 def test_a_level_is_known_by_its_number_or_its_name() -> None:
@@ -277,7 +276,7 @@ def test_what_was_logged_neither_steers_the_terminal_nor_looks_like_another_line
     names = ("timestamp", "severity", "logger", "message", "trace", "exception", "field")
 
     for name in names:
-        printed = readable({name: nasty}, FIRST)
+        printed = format_line({name: nasty}, FIRST)
 
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", printed), name
         assert not re.search("^20.*forged", printed[1:], re.MULTILINE), name
@@ -521,9 +520,9 @@ def test_a_missing_stream_is_told_in_one_line(run: Callable[..., Result]) -> Non
 
 WRONG = [
     (("logs", "--kafka-servers", "127.0.0.1:1"), 3, "refuses the connection"),
-    (("logs", "--kafka-servers", "embedded://"), 2, "a broker inside the process of a service"),
+    (("logs", "--kafka-servers", "embedded://"), 2, "embedded:// starts an empty broker"),
     (("logs", "--kafka-servers", ","), 2, "no Kafka servers are configured"),
-    (("logs", "--kafka-settings", "{"), 2, "it is not valid JSON"),
+    (("logs", "--kafka-settings", "{"), 2, "the value is not valid JSON"),
     (("logs", "--kafka-settings", "[]"), 2, "write a JSON object"),
     (("logs", "--kafka-settings", '{"acks": 7}'), 2, "use one of"),
     (("logs", "--level", "loud"), 2, "'loud' is not one of"),

@@ -146,7 +146,7 @@ async def test_a_flood_while_the_broker_is_gone_slows_nothing_and_is_counted(
     lost = stats.dropped["queue_full"]
     assert len(set(messages)) == 50_001 - lost + 1
     assert messages.count("line 49999") == 1
-    (gap,) = [line for line in found if line["logger"] == "kafkaesk_logging"]
+    (gap,) = [line for line in found if line["logger"] == "kafkaesk.logging"]
     assert gap["message"] == f"dropped {lost} log records"
 
 

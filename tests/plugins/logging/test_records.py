@@ -25,7 +25,7 @@ from kafkaesk_logging import (
     install_record_factory,
     uninstall_record_factory,
 )
-from kafkaesk_logging.record import is_log_model
+from kafkaesk_logging.record_factory import is_log_model
 from kafkaesk_testing import check_plugin
 
 

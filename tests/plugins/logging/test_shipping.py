@@ -22,7 +22,7 @@ import pytest
 from kafkaesk_core import Application, NotRunningError
 from kafkaesk_logging import KafkaeskQueue, PydanticKafkaeskHandler, PydanticLogModel
 from kafkaesk_logging.buffer import Buffer
-from kafkaesk_logging.options import QueueOptions
+from kafkaesk_logging.settings import QueueOptions
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 Lines = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -339,7 +339,7 @@ async def test_readers_of_the_stream_are_told_of_the_gap(
     gap = found[-1]
     assert gap["message"] == "dropped 40 log records"
     assert gap["dropped"] == {"queue_full": 40}
-    assert gap["logger"] == "kafkaesk_logging"
+    assert gap["logger"] == "kafkaesk.logging"
     assert "log records are lost: " in err
 
 

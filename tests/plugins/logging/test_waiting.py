@@ -9,7 +9,7 @@ import pytest
 
 from kafkaesk_core import Application
 from kafkaesk_logging import Logging, PydanticKafkaeskHandler
-from kafkaesk_logging.waiting import PATIENCE, Waiting
+from kafkaesk_logging.applications import PATIENCE, StartWatch
 from kafkaesk_testing import EmbeddedBroker
 
 
@@ -34,7 +34,7 @@ async def test_an_application_without_the_plugin_is_told_at_the_first_line(
         first = capsys.readouterr().err
         logger.info("second")
 
-    assert first.startswith("kafkaesk-logging: 2 log records wait: its application runs without ")
+    assert first.startswith("kafkaesk-logging: 2 log records wait: their application runs without ")
     assert "give the application Logging() of kafkaesk_logging in plugins=" in first
     assert "runs without" not in capsys.readouterr().err
 
@@ -71,10 +71,10 @@ async def test_a_plugin_of_ones_own_that_derives_from_it_counts(
 def test_where_no_application_starts_at_all_it_is_told_after_a_while() -> None:
     told: list[str] = []
     times = iter((0.0, PATIENCE, PATIENCE + 1))
-    waiting = Waiting(lambda: None, told.append, clock=lambda: next(times))
+    watch = StartWatch(lambda: None, told.append, clock=lambda: next(times))
 
     for _ in range(4):
-        waiting.look()
+        watch.check()
 
     assert len(told) == 1
     assert told[0].startswith("no application with the plugin 'logging' has started for 10 s")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .record import install_record_factory, uninstall_record_factory
+from .record_factory import install_record_factory, uninstall_record_factory
 
 __all__ = ["PydanticStreamHandler"]
 
@@ -18,8 +18,8 @@ __all__ = ["PydanticStreamHandler"]
 class PydanticStreamHandler(logging.StreamHandler[Any]):
     """A `logging.StreamHandler` that writes the models' fields after the message.
 
-    A field that begins within the first `max_length` characters of them is written whole; of the
-    others there is an ellipsis.
+    A field that begins within the first `max_length` characters of them is written whole; an
+    ellipsis stands for the others.
     """
 
     def __init__(self, stream: Any = None, *, max_length: int = 256) -> None:
@@ -40,7 +40,7 @@ class PydanticStreamHandler(logging.StreamHandler[Any]):
         return super().format(copied)
 
     def close(self) -> None:
-        """Close it; the record factory goes with the last one that needs it."""
+        """Close it; the last handler that needs the record factory removes it."""
         if self._is_open:
             self._is_open = False
             uninstall_record_factory()

@@ -14,30 +14,28 @@ from pydantic import BaseModel
 
 from kafkaesk_core import Application, ConfigurationError
 
+from .applications import RUNNING, StartWatch
 from .buffer import Buffer, Entry, LogStats
-from .fallback import Fallback
-from .line import SCHEMA, PydanticLogModel, enveloped
-from .losses import Losses
-from .options import QueueOptions, read_options
-from .runs import Runs
-from .waiting import Waiting
-from .worker import Worker
+from .envelope import SCHEMA, PydanticLogModel, enveloped
+from .losses import Fallback, Losses
+from .settings import QueueOptions, read_options
+from .shipper import Shipper
 
-__all__ = ["RUNS", "AppReference", "KafkaeskQueue"]
+__all__ = ["AppReference", "KafkaeskQueue"]
 
 AppReference = Application | str | Callable[[], Application] | None
-RUNS = Runs()
 
 
 class KafkaeskQueue:
     """Takes lines from any thread at any time, and ships them while its application runs.
 
     `app` is the application, "module:attribute", a function that returns it, or None for the one
-    that starts next. Lines put in before it starts wait; what is put in after its end is lost and
-    counted, and shown on standard error if it is important. `options` are QueueOptions.
+    that starts next. Lines put in before it starts wait. Lines put in after it has stopped are
+    counted as lost, and shown on standard error from `fallback_level` up. `options` are
+    QueueOptions.
 
     Raises:
-        ConfigurationError: an option is unknown or wrong.
+        ConfigurationError: an option is unknown or invalid.
     """
 
     # Any: options of several types, checked at once.
@@ -53,28 +51,28 @@ class KafkaeskQueue:
         shown_level = self.options.fallback_level if self.options.fallback else None
         self.fallback = Fallback(shown_level)
         self.buffer = Buffer(self.options, self._losses.note)
-        self._waiting = Waiting(self._application, self._tell_waiting)
-        self._worker: Worker | None = None
+        self._start_watch = StartWatch(self._application, self._report_waiting)
+        self._shipper: Shipper | None = None
         self._is_ended = False
         self._users = 0
         self._lock = threading.RLock()
-        RUNS.opened(self)
+        RUNNING.opened(self)
 
     @property
     def running(self) -> bool:
         """Whether lines are being shipped."""
-        return self._worker is not None and self._worker.is_running
+        return self._shipper is not None and self._shipper.is_running
 
     def stats(self) -> LogStats:
-        """Count lines by what became of them."""
+        """Return how many lines were queued, delivered, dropped and suppressed."""
         return self.buffer.stats()
 
     def belongs_to(self, app: Application) -> bool:
-        """Whether this application is the one to ship with."""
+        """Whether this application ships the queue."""
         return not self.running if self._app is None else self._application() is app
 
     def _application(self) -> Application | None:
-        """The application that was named, as far as it is there."""
+        """The application that `app` names; None while it does not exist."""
         reference = self._app
         if isinstance(reference, str):
             module, _, attribute = reference.partition(":")
@@ -86,7 +84,7 @@ class KafkaeskQueue:
             return reference
         return reference()
 
-    def _tell_waiting(self, why: str) -> None:
+    def _report_waiting(self, why: str) -> None:
         self._losses.hindered(why, self.stats().queue_size)
 
     # --- in
@@ -99,46 +97,46 @@ class KafkaeskQueue:
             if level >= self.options.fallback_level:
                 self.fallback.show_line(entry[0])
             return
-        must_wake, worker = self.buffer.put(entry), self._worker
-        if worker is None:
-            self._waiting.look()
+        must_wake, shipper = self.buffer.put(entry), self._shipper
+        if shipper is None:
+            self._start_watch.check()
         elif must_wake:
-            worker.wake()
+            shipper.wake()
 
     def put_nowait(self, stream: str, data: BaseModel | dict[str, Any]) -> None:
         """Add a line, given its fields."""
         fields = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         self.put((enveloped(fields), stream, None, int(time.time() * 1000)), logging.NOTSET)
 
-    def renew(self) -> None:
-        """Begin with nothing, in a process that was forked: the parent ships what it had."""
-        self.buffer.renew()
-        self._losses.renew()
+    def reset_after_fork(self) -> None:
+        """Start empty in a forked process; the parent ships the lines that it has."""
+        self.buffer.reset_after_fork()
+        self._losses.reset_after_fork()
         self._lock = threading.RLock()
-        self._worker = None
+        self._shipper = None
         self._is_ended = False
 
     # --- an application's run
 
     def start_on(self, app: Application) -> None:
-        """Begin to ship, on the application's event loop."""
+        """Start to ship, on the application's event loop."""
         self._is_ended = False
         if SCHEMA not in app.schemas:
             name, _, version = SCHEMA.partition(":")
             declare = app.schema(name, version=int(version), retention=self.options.retention)
             declare(PydanticLogModel)
-        self._worker = Worker(app, self.buffer, self._losses, self.options)
+        self._shipper = Shipper(app, self.buffer, self._losses, self.options)
 
     async def stop(self) -> None:
-        """Ship what there is, within `drain_timeout`; what is left is lost, told and shown."""
-        worker = self._worker
-        if worker is None:
+        """Ship what is queued, within `drain_timeout`; report and show the lines that are left."""
+        shipper = self._shipper
+        if shipper is None:
             return
         left: list[Entry] = []
         try:
-            left = await worker.drain(self.options.drain_timeout)
+            left = await shipper.drain(self.options.drain_timeout)
         finally:
-            self._worker = None
+            self._shipper = None
             self._end(left)
 
     def _end(self, unanswered: Sequence[Entry] = ()) -> None:
@@ -149,24 +147,24 @@ class KafkaeskQueue:
             self.fallback.show_line(entry[0])
 
     async def drain(self, timeout: float) -> bool:
-        """Wait until everything put in so far was answered; say whether that was so in time."""
+        """Wait until every line so far has its outcome; return whether that was so in time."""
         return await asyncio.to_thread(self.buffer.wait_until_settled, timeout)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything was shipped; on the application's own event loop, do not wait."""
+        """Wait until every line has its outcome; on the application's event loop do not wait."""
         if not self.running or self.buffer.loop_thread == threading.get_ident():
             return False
         return self.buffer.wait_until_settled(timeout)
 
-    # --- who uses it
+    # --- the handlers that use it
 
     def acquire(self) -> None:
-        """One more handler uses it."""
+        """Count one more handler that uses it."""
         with self._lock:
             self._users += 1
 
     def release(self) -> None:
-        """One handler less uses it; the last one closes it."""
+        """Count one handler less; the last one closes it."""
         with self._lock:
             self._users -= 1
             is_last = self._users == 0
@@ -174,8 +172,8 @@ class KafkaeskQueue:
             self.close()
 
     def close(self) -> None:
-        """Take no more; what is there is shipped if the application runs, else it is lost."""
-        if not RUNS.closed(self):
+        """Take no more lines; those queued are shipped if the application runs, else lost."""
+        if not RUNNING.closed(self):
             self._end()
 
 
@@ -184,7 +182,7 @@ def _check_reference(app: object) -> None:
         module, _, attribute = app.partition(":")
         if not module or not attribute:
             raise ConfigurationError(
-                f"app {app!r} is not 'module:attribute', as in 'shop.main:app'"
+                f"app {app!r} is not 'module:attribute'; write it as in 'shop.main:app'"
             )
     elif not (app is None or isinstance(app, Application) or callable(app)):
         raise ConfigurationError(

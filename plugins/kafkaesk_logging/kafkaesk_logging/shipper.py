@@ -1,4 +1,4 @@
-"""The worker: from the buffer to the application's publisher, and what became of each line."""
+"""The shipper: takes lines from the buffer, publishes them, and settles their outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
 from kafkaesk_core import (
@@ -19,21 +19,23 @@ from kafkaesk_core import (
 )
 
 from .buffer import Buffer, Entry
-from .context import SILENCED
-from .line import SCHEMA, enveloped, shortened_line
+from .envelope import SCHEMA, enveloped, shortened_line
 from .losses import Losses
-from .options import QueueOptions
+from .settings import QueueOptions
 
-__all__ = ["Publishes", "Worker"]
+__all__ = ["SUPPRESS_SHIPPING", "InternalPublisher", "Shipper"]
 
-_PAUSE_SECONDS = 0.02  # between two looks at the buffer: one wake-up, however many lines
+SUPPRESS_SHIPPING: ContextVar[bool] = ContextVar("kafkaesk_logging_suppress", default=False)
+"""True where lines are shipped: lines logged there are not shipped in turn."""
+
+_PAUSE_SECONDS = 0.02  # between two reads of the buffer: one wake-up for many lines
 _NOT_OPEN_SECONDS = 0.05
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.5, 30.0
-_SMALL_BYTES = 10_000  # what a line is cut down to if the topic takes no larger ones
+_SMALL_BYTES = 10_000  # a line is cut down to this if the topic takes no larger ones
 
 
-class Publishes(Protocol):
-    """What is needed of the application."""
+class InternalPublisher(Protocol):
+    """What the shipper needs of the application."""
 
     async def publish_internal(
         self,
@@ -44,19 +46,19 @@ class Publishes(Protocol):
         key: bytes | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Publish past all plugins; NotRunningError while it does not run."""
+        """Publish past all plugins; raises NotRunningError while the application does not run."""
 
 
-class Worker:
-    """One run of shipping, on the application's event loop.
+class Shipper:
+    """Ships the buffer's lines during one run of an application, on its event loop.
 
-    It runs in an empty context in which nothing that is logged is shipped: else a line about
-    publishing would be published in turn, and what a handler has in its context variables would
-    stay with all lines to come.
+    It runs in an empty context in which no logged line is shipped. Otherwise a line about
+    publishing would be published in turn, and the context variables of the handler that happened
+    to wake the shipper would stay with all later lines.
     """
 
     def __init__(
-        self, app: Publishes, buffer: Buffer, losses: Losses, options: QueueOptions
+        self, app: InternalPublisher, buffer: Buffer, losses: Losses, options: QueueOptions
     ) -> None:
         self._app = app
         self._buffer = buffer
@@ -64,16 +66,16 @@ class Worker:
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._context = Context()
-        self._context.run(SILENCED.set, True)
+        self._context.run(SUPPRESS_SHIPPING.set, True)
         self._wake = asyncio.Event()
-        self._wake.set()  # there may be lines already
+        self._wake.set()  # lines may be queued already
         self._in_flight: deque[tuple[Delivery, Entry]] = deque()
-        self._landed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._is_watching = False
         self._backoff = _FIRST_BACKOFF_SECONDS
         self._retry_at = 0.0
         self._is_refused = False
-        self._telling: asyncio.TimerHandle | None = None
+        self._end_report: asyncio.TimerHandle | None = None
         self._task = self._start(self._run())
         buffer.loop_thread = threading.get_ident()
 
@@ -82,20 +84,20 @@ class Worker:
 
     @property
     def is_running(self) -> bool:
-        """Whether it takes from the buffer."""
+        """Whether it takes lines from the buffer."""
         return not self._task.done() and not self._loop.is_closed()
 
     def wake(self) -> None:
-        """Have it look at the buffer; from any thread."""
+        """Have it read the buffer; may be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
         except RuntimeError:  # the loop is closed: the lines wait for the next run
             return
 
     async def drain(self, timeout: float) -> list[Entry]:
-        """Stop, but ship first what there is, for at most so many seconds.
+        """Ship what is queued, for at most `timeout` seconds, and stop.
 
-        Returns what was not answered by then: it is lost, as far as we know.
+        Returns the lines that were not acknowledged in time; they count as lost.
         """
         self._stop()
         draining = self._start(self._drain())
@@ -110,20 +112,20 @@ class Worker:
     def _stop(self) -> None:
         self._buffer.loop_thread = None
         self._task.cancel()
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._end_report is not None:
+            self._end_report.cancel()
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while not self._buffer.has_nothing_left():
-                await self._rest()
+                await self._wait_for_retry()
                 await self._ship()
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _rest(self) -> None:
-        """Wait until what failed may be tried again."""
+    async def _wait_for_retry(self) -> None:
+        """Wait until lines that failed may be sent again."""
         if (pause := self._retry_at - self._loop.time()) > 0:
             await asyncio.sleep(pause)
 
@@ -131,18 +133,18 @@ class Worker:
         await asyncio.wait([self._task])
         while True:
             if len(self._buffer) and not await self._ship():
-                if self._is_refused:  # an application that ends opens no more
+                if self._is_refused:  # an application that stops does not accept lines again
                     return
                 await asyncio.sleep(_NOT_OPEN_SECONDS)
             if not self._in_flight and not len(self._buffer):
                 return
             if self._in_flight:
-                await self._next_landing()
+                await self._next_result()
 
     # --- out
 
     async def _ship(self) -> bool:
-        """Hand over what is in the buffer; False if that does not work now."""
+        """Publish what is in the buffer; return False if that fails for now."""
         self._is_refused = False
         while entries := self._buffer.take(self._options.batch_size):
             while entries:
@@ -155,25 +157,25 @@ class Worker:
                     return False
                 except MessageTooLargeError as error:
                     self._cut(entries.pop(0), error)
-                except (TypeError, ValueError) as error:  # this one never will do
+                except (TypeError, ValueError) as error:  # this line will always be refused
                     del entries[0]
                     self._losses.trouble = str(error)
                     self._buffer.lost(1, "delivery_failed")
-                except Exception as error:  # whatever the way to the broker is hindered by
+                except Exception as error:  # of the broker, or on the way to it
                     self._buffer.put_back(entries, "queue_full")
                     self._back_off(error)
                     return False
-            await asyncio.sleep(0)  # others have their turn, and the batches are sealed
+            await asyncio.sleep(0)  # lets other tasks run, and the publisher send its batches
         return True
 
     async def _hand_over(self, entries: list[Entry]) -> None:
-        """Give entries to the publisher, and take them off the list; room in flight permitting."""
+        """Publish entries and remove them from the list; wait while `max_in_flight` is reached."""
         publish, in_flight = self._app.publish_internal, self._in_flight
         done = 0
         try:
             for entry in entries:
                 if len(in_flight) >= self._options.max_in_flight:
-                    await self._next_landing()
+                    await self._next_result()
                 line, stream, key, timestamp_ms = entry
                 delivery = await publish(
                     stream, line, schema=SCHEMA, key=key, timestamp_ms=timestamp_ms
@@ -188,7 +190,7 @@ class Worker:
             self._watch()
 
     def _cut(self, entry: Entry, error: Exception) -> None:
-        """The broker takes no message of this size: try a short one, once."""
+        """Cut a line once, because the broker takes no message of its size."""
         line, stream, key, timestamp_ms = entry
         short = shortened_line(line, _SMALL_BYTES)
         if short is None:
@@ -204,21 +206,21 @@ class Worker:
 
     # --- outcomes
 
-    async def _next_landing(self) -> None:
-        """Wait until a batch of those in flight was answered."""
+    async def _next_result(self) -> None:
+        """Wait until a batch in flight has its outcome."""
         self._watch()
-        self._landed.clear()
-        await self._landed.wait()
+        self._settled.clear()
+        await self._settled.wait()
 
     def _watch(self) -> None:
-        """Look at the oldest in flight when it has its outcome: one callback for many lines."""
+        """Wait for the oldest delivery in flight: one callback serves many lines."""
         if self._in_flight and not self._is_watching:
             self._is_watching = True
             delivery = self._in_flight[0][0]
-            delivery.add_done_callback(self._land, context=self._context)
+            delivery.add_done_callback(self._collect_results, context=self._context)
 
-    def _land(self, _: Delivery) -> None:
-        """Settle what is done, from the oldest on."""
+    def _collect_results(self, _: Delivery) -> None:
+        """Settle the deliveries that are done, from the oldest on."""
         self._is_watching = False
         in_flight, failed = self._in_flight, []
         count = 0
@@ -232,14 +234,14 @@ class Worker:
         if count:
             self._buffer.delivered(count)
             self._backoff = _FIRST_BACKOFF_SECONDS
-            self._tell_of_gap(entry[1])
+            self._report_gap(entry[1])
         if failed:
             self._after_failure(failed)
         self._watch()
-        self._landed.set()
+        self._settled.set()
 
     def _after_failure(self, failed: list[tuple[BaseException, Entry]]) -> None:
-        """What was certainly not written is tried again; what may have been is not."""
+        """Send again the lines that were certainly not written; the others count as lost."""
         again, lost = [], 0
         for error, entry in failed:
             if isinstance(error, MessageTooLargeError):
@@ -256,35 +258,35 @@ class Worker:
             self._back_off(failed[-1][0])
             self._wake.set()
 
-    def _tell_of_gap(self, stream: str) -> None:
-        """Tell readers of a stream that works again what is missing."""
+    def _report_gap(self, stream: str) -> None:
+        """Report lost lines to the readers of a stream that works again."""
         if not self._losses.is_open or not self._buffer.is_half_empty:
             return
         gap = self._losses.gap()
         if gap is not None:
             self._buffer.put((enveloped(gap), stream, None, int(time.time() * 1000)))
             self._wake.set()
-        if self._telling is None:
-            self._tell_of_end()
+        if self._end_report is None:
+            self._report_end()
 
-    def _tell_of_end(self) -> None:
-        """Tell on standard error that it is over; later, if that was written to just now."""
-        self._telling = None
+    def _report_end(self) -> None:
+        """Report that shipping works again; later, if the last report was too recent."""
+        self._end_report = None
         self._losses.close()
         if self._losses.is_open and not self._task.done():
             pause = self._options.report_interval
-            self._telling = self._loop.call_later(pause, self._tell_of_end, context=self._context)
+            self._end_report = self._loop.call_later(pause, self._report_end, context=self._context)
 
     def _abandon(self) -> list[Entry]:
-        """What was not answered by now is given up; its outcome concerns nobody any more."""
+        """Stop waiting for the deliveries in flight, and return their lines."""
         left, self._in_flight = self._in_flight, deque()
         for delivery, _ in left:
-            delivery.add_done_callback(_look_at)
+            delivery.add_done_callback(_ignore_result)
         if left:
             self._buffer.lost(len(left), "unacknowledged")
         return [entry for _, entry in left]
 
 
-def _look_at(delivery: Delivery) -> None:
-    """Else the publisher would log that nobody has."""
+def _ignore_result(delivery: Delivery) -> None:
+    """Read the outcome, so that the publisher does not log that nobody did."""
     delivery.exception()

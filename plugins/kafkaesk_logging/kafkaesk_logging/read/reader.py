@@ -1,4 +1,4 @@
-"""Reads a stream from its beginning, in the order of time, for nobody but who looks."""
+"""Reads a stream from its beginning, in the order of time, without a consumer group."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ _STOP_TIMEOUT = 5.0
 class StreamReader:
     """Reads with a consumer that joins no group and commits nothing.
 
-    `kafka_settings` are beneath those of the settings. `tell` is called with what a follower should
-    know: that it waits. It looks whether the brokers are there when no record came for `patience`
-    seconds.
+    `kafka_settings` are defaults for those of the settings. `report` is called with the reason why
+    a follower waits. Without a record for `patience` seconds it checks whether the brokers answer.
     """
 
     # Any: options of aiokafka's consumer.
@@ -37,14 +36,14 @@ class StreamReader:
         servers: Iterable[str],
         kafka_settings: Mapping[str, Any],
         stream: str,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         patience: float = 5.0,
     ) -> None:
         self._servers = tuple(servers)
         self._topic = settings.topic_prefix + stream
         self._timeout = settings.start_timeout
-        self._tell = tell
+        self._report = report
         self._patience = patience
         self._options: dict[str, Any] = {
             "metadata_max_age_ms": 1000,
@@ -53,10 +52,10 @@ class StreamReader:
         }
 
     async def records(self, *, follow: bool) -> AsyncGenerator[Records]:
-        """Hand out what the log has, then what comes if `follow`.
+        """Yield the records of the log, and with `follow` new ones too.
 
         Raises:
-            BrokerError: no broker can be used, or there is no such topic and nobody waits for it.
+            BrokerError: no broker can be used, or the topic does not exist and `follow` is off.
         """
         async with self._started() as consumer:
             partitions = await self._partitions(consumer, follow)
@@ -87,12 +86,12 @@ class StreamReader:
             doing = f"reading topic {self._topic}"
             raise translate_error(error, doing, servers=self._servers) from error
         finally:
-            # As a task: a CancelledError that stop() raises of its own tasks is not ours.
+            # In a task: stop() may raise the CancelledError of one of its own tasks.
             await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_STOP_TIMEOUT)
 
     async def _partitions(self, consumer: AIOKafkaConsumer, follow: bool) -> list[TopicPartition]:
-        """Find the partitions; a follower waits for a topic that is not there yet."""
-        is_told = False
+        """Find the partitions; with `follow`, wait for a topic that does not exist yet."""
+        is_reported = False
         while self._topic not in await consumer.topics():
             if not follow:
                 servers = ", ".join(self._servers)
@@ -101,22 +100,22 @@ class StreamReader:
                     "authorized to see it"
                 )
                 raise TopicError(text, topic=self._topic)
-            if not is_told:
-                self._tell(f"topic {self._topic} does not exist yet; waiting for it")
-                is_told = True
+            if not is_reported:
+                self._report(f"topic {self._topic} does not exist yet; waiting for it")
+                is_reported = True
             await asyncio.sleep(_POLL_MS / 1000)
         first = TopicPartition(self._topic, 0)
         consumer.assign([first])
-        await consumer.end_offsets([first])  # which waits until the topic's partitions are known
+        await consumer.end_offsets([first])  # waits until the topic's partitions are known
         numbers = consumer.partitions_for_topic(self._topic) or {0}
         return [TopicPartition(self._topic, number) for number in sorted(numbers)]
 
     async def _history(
         self, consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Records]:
-        """Hand out what the log has by now, all partitions merged by time.
+        """Yield the records that the log has now, all partitions merged by time.
 
-        Only partitions of which nothing is held are asked for more: memory is bounded.
+        Only partitions without a held record are read, so that memory is bounded.
         """
         ends = await consumer.end_offsets(list(begins))
         held = {partition: deque[ConsumerRecord]() for partition in begins}
@@ -137,7 +136,7 @@ class StreamReader:
         wanted: list[TopicPartition],
         held: Mapping[TopicPartition, deque[ConsumerRecord]],
     ) -> None:
-        """Wait for records, or for a position that goes on without any: of a transaction's end."""
+        """Wait for records, or for a position that moves over a transaction marker."""
         before = [await consumer.position(partition) for partition in wanted]
         while before == [await consumer.position(partition) for partition in wanted]:
             fetched = await consumer.getmany(*wanted, timeout_ms=_POLL_MS)
@@ -145,30 +144,30 @@ class StreamReader:
                 held[partition].extend(records)
 
     async def _next(self, consumer: AIOKafkaConsumer) -> Records:
-        """Wait for records that come, of partitions that come too."""
+        """Wait for new records, also of new partitions."""
         silence = 0.0
-        is_told = False
+        is_reported = False
         while True:
             await self._add_partitions(consumer)
             fetched = await consumer.getmany(timeout_ms=_POLL_MS)
             if fetched:
                 return sorted(_chained(fetched.values()), key=lambda record: record.timestamp)
             silence += _POLL_MS / 1000
-            if silence >= self._patience and not is_told:
+            if silence >= self._patience and not is_reported:
                 silence = 0.0
-                is_told = not await self._is_answered(consumer)
+                is_reported = not await self._is_answered(consumer)
 
     async def _is_answered(self, consumer: AIOKafkaConsumer) -> bool:
         try:
             async with asyncio.timeout(self._patience):
                 await consumer.end_offsets(consumer.assignment())
         except (KafkaError, TimeoutError):
-            self._tell(f"{await diagnose(self._servers, self._options)}: still trying")
+            self._report(f"{await diagnose(self._servers, self._options)}: still trying")
             return False
         return True
 
     async def _add_partitions(self, consumer: AIOKafkaConsumer) -> None:
-        """Read partitions that the topic was given meanwhile, too; of the others, go on."""
+        """Read new partitions of the topic from their beginning; keep the others' positions."""
         numbers = consumer.partitions_for_topic(self._topic) or frozenset()
         known = consumer.assignment()
         new = {TopicPartition(self._topic, number) for number in numbers} - known
@@ -185,7 +184,7 @@ class StreamReader:
 def _merged(
     held: Mapping[TopicPartition, deque[ConsumerRecord]], unread: set[TopicPartition]
 ) -> Iterable[ConsumerRecord]:
-    """Take the oldest of what is held, until more of a partition has to be read to know it."""
+    """Take the oldest held record, until a partition has to be read to know which one that is."""
     while any(held.values()) and all(held[partition] for partition in unread):
         oldest = min(
             (records for records in held.values() if records),

@@ -1,4 +1,4 @@
-"""The worker alone: a publisher that fails in every way, and what becomes of the lines."""
+"""The shipper alone: a publisher that fails in every way, and what becomes of the lines."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kafkaesk_core import (
     NotRunningError,
 )
 from kafkaesk_core.delivery import BatchResult
-from kafkaesk_logging import worker as worker_module
+from kafkaesk_logging import shipper as shipper_module
 from kafkaesk_logging.buffer import Buffer
-from kafkaesk_logging.line import enveloped
+from kafkaesk_logging.envelope import enveloped
 from kafkaesk_logging.losses import Losses
-from kafkaesk_logging.options import QueueOptions
-from kafkaesk_logging.worker import Worker
+from kafkaesk_logging.settings import QueueOptions
+from kafkaesk_logging.shipper import Shipper
 from kafkaesk_testing import eventually
 
 PARTITION = TopicPartition("logs", 0)
@@ -50,7 +50,7 @@ class FakePublisher:
         if error is not None:
             raise error
         fields = json.loads(data)["data"]
-        if fields.get("logger") != "kafkaesk_logging":  # else it is the line about a gap
+        if fields.get("logger") != "kafkaesk.logging":  # else it is the line about a gap
             self.taken.append(fields["message"])
         outcome = BatchResult(PARTITION)
         self.outcomes.append(outcome)
@@ -67,25 +67,25 @@ def publisher() -> FakePublisher:
 @pytest.fixture
 def shipping(
     publisher: FakePublisher, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[Buffer, Worker]]:
-    monkeypatch.setattr(worker_module, "_FIRST_BACKOFF_SECONDS", 0.01)
+) -> Callable[..., tuple[Buffer, Shipper]]:
+    monkeypatch.setattr(shipper_module, "_FIRST_BACKOFF_SECONDS", 0.01)
 
-    def ship(**options: Any) -> tuple[Buffer, Worker]:
+    def ship(**options: Any) -> tuple[Buffer, Shipper]:
         chosen = QueueOptions(**options)
         losses = Losses(chosen.report_interval)
         buffer = Buffer(chosen, losses.note)
-        return buffer, Worker(publisher, buffer, losses, chosen)
+        return buffer, Shipper(publisher, buffer, losses, chosen)
 
     return ship
 
 
-def put(buffer: Buffer, worker: Worker, *texts: str) -> None:
+def put(buffer: Buffer, shipper: Shipper, *texts: str) -> None:
     for text in texts:
         if buffer.put((enveloped({"message": text, "level": 20}), "logs", None, 0)):
-            worker.wake()
+            shipper.wake()
 
 
-Shipping = Callable[..., tuple[Buffer, Worker]]
+Shipping = Callable[..., tuple[Buffer, Shipper]]
 
 
 async def test_an_error_of_the_publisher_ends_nothing_and_loses_nothing(
@@ -93,11 +93,11 @@ async def test_an_error_of_the_publisher_ends_nothing_and_loses_nothing(
 ) -> None:
     """The original's defect 3; why lines wait is told, once."""
     publisher.refusals = [None, RuntimeError("no way"), OSError("none either")]
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "a", "b", "c")
+    put(buffer, shipper, "a", "b", "c")
     await eventually(lambda: buffer.stats().delivered == 3)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken == ["a", "b", "c"]
     assert buffer.stats().dropped == {}
@@ -110,13 +110,13 @@ async def test_what_may_have_been_written_is_counted_as_lost_and_not_tried_again
 ) -> None:
     """The original's defect 8."""
     publisher.acknowledges = False
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "a")
+    put(buffer, shipper, "a")
     await eventually(lambda: publisher.outcomes)
     publisher.outcomes[0].fail(DeliveryUnknownError("the broker said nothing", topic="logs"), 1)
     await eventually(lambda: buffer.stats().dropped == {"delivery_failed": 1})
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken == ["a"]
     assert "the broker said nothing" in capsys.readouterr().err
@@ -127,15 +127,15 @@ async def test_what_was_certainly_not_written_is_tried_again_in_its_order(
 ) -> None:
     """The original's defect 8; many failures at once are one reason to pause."""
     publisher.acknowledges = False
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, *"abcdefghijkl")
+    put(buffer, shipper, *"abcdefghijkl")
     await eventually(lambda: len(publisher.outcomes) == 12)
     publisher.acknowledges = True
     for outcome in publisher.outcomes[:12]:
         outcome.fail(DeliveryFailedError("no leader", topic="logs"), 1)
     await eventually(lambda: buffer.stats().delivered == 12, within=2)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken[12:] == list("abcdefghijkl")
 
@@ -145,11 +145,11 @@ async def test_a_line_that_the_topic_does_not_take_is_cut(
 ) -> None:
     """Acceptance 18."""
     publisher.refusals = [MessageTooLargeError("too large", topic="logs")]
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "é" * 100_000)
+    put(buffer, shipper, "é" * 100_000)
     await eventually(lambda: buffer.is_settled)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     (text,) = publisher.taken
     assert text.startswith("éé")
@@ -163,11 +163,11 @@ async def test_a_line_that_is_too_large_even_when_cut_is_lost_alone(
     """Acceptance 18."""
     publisher.refusals = [MessageTooLargeError("too large", topic="logs"), None]
     publisher.refusals.append(publisher.refusals[0])
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "é" * 100_000, "short")
+    put(buffer, shipper, "é" * 100_000, "short")
     await eventually(lambda: buffer.is_settled)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken == ["short"]
     assert buffer.stats().dropped == {"too_large": 1}
@@ -179,11 +179,11 @@ async def test_a_line_that_can_never_be_published_does_not_hold_up_the_others(
 ) -> None:
     """Acceptance 6."""
     publisher.refusals = [ValueError("timestamp_ms is negative")]
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "a", "b")
+    put(buffer, shipper, "a", "b")
     await eventually(lambda: buffer.is_settled)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken == ["b"]
     assert buffer.stats().dropped == {"delivery_failed": 1}
@@ -194,11 +194,11 @@ async def test_an_application_that_never_opens_does_not_hold_up_its_end(
     publisher: FakePublisher, shipping: Shipping
 ) -> None:
     publisher.refusals = [NotRunningError("not yet") for _ in range(1000)]
-    buffer, worker = shipping()
-    put(buffer, worker, "a")
+    buffer, shipper = shipping()
+    put(buffer, shipper, "a")
 
     async with asyncio.timeout(2):
-        await worker.drain(60)
+        await shipper.drain(60)
 
     assert buffer.stats().queue_size == 1
 
@@ -207,11 +207,11 @@ async def test_lines_wait_until_the_application_is_open(
     publisher: FakePublisher, shipping: Shipping, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publisher.refusals = [NotRunningError("not yet"), NotRunningError("not yet")]
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "a")
+    put(buffer, shipper, "a")
     await eventually(lambda: buffer.stats().delivered == 1)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert capsys.readouterr().err == ""
 
@@ -220,9 +220,9 @@ async def test_no_more_than_max_in_flight_wait_for_their_answer(
     publisher: FakePublisher, shipping: Shipping
 ) -> None:
     publisher.acknowledges = False
-    buffer, worker = shipping(max_in_flight=2)
+    buffer, shipper = shipping(max_in_flight=2)
 
-    put(buffer, worker, *"abcdef")
+    put(buffer, shipper, *"abcdef")
     await eventually(lambda: len(publisher.outcomes) == 2)
     most = 0
     while buffer.stats().delivered < 6:
@@ -231,7 +231,7 @@ async def test_no_more_than_max_in_flight_wait_for_their_answer(
         for outcome in unanswered[:1]:
             outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0), 1)
         await asyncio.sleep(0)
-    await worker.drain(1)
+    await shipper.drain(1)
 
     assert publisher.taken == list("abcdef")
     assert most == 2
@@ -242,11 +242,11 @@ async def test_what_is_not_answered_at_the_end_is_told(
 ) -> None:
     """The original's defect 7."""
     publisher.acknowledges = False
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
 
-    put(buffer, worker, "a", "b")
+    put(buffer, shipper, "a", "b")
     await eventually(lambda: len(publisher.outcomes) == 2)
-    left = await worker.drain(0.05)
+    left = await shipper.drain(0.05)
 
     assert [json.loads(line)["data"]["message"] for line, *_ in left] == ["a", "b"]
     assert buffer.stats().dropped == {"unacknowledged": 2}
@@ -256,7 +256,7 @@ async def test_what_is_not_answered_at_the_end_is_told(
 TENANT: ContextVar[str] = ContextVar("tenant", default="none")
 
 
-async def test_the_worker_knows_nothing_of_the_context_it_was_started_in(
+async def test_the_shipper_knows_nothing_of_the_context_it_was_started_in(
     shipping: Shipping, publisher: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The original's defect 9."""
@@ -269,13 +269,13 @@ async def test_the_worker_knows_nothing_of_the_context_it_was_started_in(
 
     monkeypatch.setattr(publisher, "publish_internal", noting)
     token = TENANT.set("a")
-    buffer, worker = shipping()
-    put(buffer, worker, "first")
+    buffer, shipper = shipping()
+    put(buffer, shipper, "first")
     await eventually(lambda: buffer.stats().delivered == 1)
     TENANT.reset(token)
     TENANT.set("b")
-    put(buffer, worker, "second")
-    await worker.drain(1)
+    put(buffer, shipper, "second")
+    await shipper.drain(1)
 
     assert tenants == ["none", "none"]
 
@@ -303,13 +303,13 @@ async def test_a_line_costs_no_task_no_future_and_no_timer(
     publisher: FakePublisher, shipping: Shipping, made_on_loop: Counter[str]
 ) -> None:
     """The original's defect 23."""
-    buffer, worker = shipping()
+    buffer, shipper = shipping()
     await asyncio.sleep(0)
     made_on_loop.clear()
 
-    put(buffer, worker, *map(str, range(5000)))
+    put(buffer, shipper, *map(str, range(5000)))
     signals = dict(made_on_loop)
-    await worker.drain(5)
+    await shipper.drain(5)
 
     assert buffer.stats().delivered == 5000
     assert signals == {"call_soon_threadsafe": 1}

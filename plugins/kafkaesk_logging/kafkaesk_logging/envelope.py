@@ -1,4 +1,4 @@
-"""From a log record to the bytes of its line: the envelope of the schema PydanticLogModel."""
+"""The envelope of a log line: a record becomes a message of the schema PydanticLogModel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json, to_json
 
-from .fields import FieldMaker, legacy, text_of, timestamp_of
-from .options import LineOptions
-from .values import shown
+from .fields import FieldMaker, legacy, shown, text_of, timestamp_of
+from .settings import LineOptions
 
-__all__ = ["SCHEMA", "LineMaker", "PydanticLogModel", "enveloped", "shortened_line"]
+__all__ = ["SCHEMA", "LineEncoder", "PydanticLogModel", "enveloped", "shortened_line"]
 
 # Any below: fields are of any type.
 Fields = dict[str, Any]
@@ -25,30 +24,30 @@ _LEAST = ("timestamp", "logger", "severity", "level", "message")
 
 
 class PydanticLogModel(BaseModel):
-    """A log line as a subscriber reads it; its fields are attributes, whatever they are."""
+    """A log line as a subscriber reads it; all its fields are attributes."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class LineMaker:
-    """Makes lines of records, at once: what the caller changes later is not in them."""
+class LineEncoder:
+    """Encodes records at once, so that later changes of their objects do not show."""
 
     def __init__(self, options: LineOptions) -> None:
         self._fields = FieldMaker(options)
         self._limit = options.max_record_bytes
         self._is_legacy = options.legacy_fields
 
-    def line(self, record: logging.LogRecord, formatter: logging.Formatter | None) -> bytes:
+    def encode(self, record: logging.LogRecord, formatter: logging.Formatter | None) -> bytes:
         """Return the envelope of a record.
 
-        A formatter with a method `to_dict` gives all fields, another one gives the message.
+        A formatter with a method `to_dict` makes all fields; any other makes the message.
 
         Raises:
-            Exception: what the record's arguments, or the formatter, raise.
+            Exception: raised by the record's arguments or by the formatter.
         """
         text = text_of(record) if formatter is None else ""
         try:
-            fields = self._made(record, formatter, text)
+            fields = self._fields_of(record, formatter, text)
             line = enveloped(fields)
         except Exception as error:
             if formatter is not None:
@@ -57,7 +56,7 @@ class LineMaker:
             line = enveloped(fields)
         return line if len(line) <= self._limit else _shortened(fields, self._limit)
 
-    def _made(
+    def _fields_of(
         self, record: logging.LogRecord, formatter: logging.Formatter | None, text: str
     ) -> Fields:
         if formatter is not None:
@@ -72,11 +71,11 @@ class LineMaker:
 
 
 def enveloped(fields: Fields) -> bytes:
-    """Return the message on the wire; what JSON does not have is shown as text."""
+    """Return the message on the wire; values that JSON cannot hold become text."""
     try:
         content = _json(fields)
-    except Exception:  # bytes, lone surrogates, circles
-        content = _json({_text(name): _told(value) for name, value in fields.items()})
+    except Exception:  # bytes, lone surrogates, reference cycles
+        content = _json({_text(name): _encodable(value) for name, value in fields.items()})
     return b"".join((_PREFIX, content, b"}"))
 
 
@@ -85,10 +84,10 @@ def _json(value: Any) -> bytes:
 
 
 def _shortened(fields: Fields, limit: int) -> bytes:
-    """Return the line with its texts cut, and without what is more if that does not suffice.
+    """Return the line with its texts cut; if it is still too long, with its basic fields only.
 
     Raises:
-        ValueError: not even that makes it fit.
+        ValueError: even that is too long.
     """
     room = limit // 16  # a character takes up to six bytes
     cut = {**fields, "truncated": True}
@@ -100,24 +99,24 @@ def _shortened(fields: Fields, limit: int) -> bytes:
     if len(line) > limit:
         line = enveloped({name: cut.get(name) for name in (*_LEAST, "truncated")})
     if len(line) > limit:
-        raise ValueError(f"a log line of {len(line)} bytes cannot be cut down to {limit}")
+        raise ValueError(f"a log line of {len(line)} bytes cannot be cut down to {limit} bytes")
     return line
 
 
 def shortened_line(line: bytes, limit: int) -> bytes | None:
-    """Return a line cut down to so many bytes, None if it is that short already."""
+    """Return a line cut down to `limit` bytes; None if it is that short already."""
     return _shortened(from_json(line)["data"], limit) if len(line) > limit else None
 
 
 def _formatted(record: logging.LogRecord, formatter: logging.Formatter) -> str:
-    """Format a copy: a formatter writes into the record, and adds the exception that we have."""
+    """Format a copy: a formatter writes into the record, and adds the exception as text."""
     copied = copy(record)
     copied.exc_info = copied.exc_text = copied.stack_info = None
     return formatter.format(copied)
 
 
 def _reduced(record: logging.LogRecord, text: str, error: Exception) -> Fields:
-    """What is left of a record whose fields cannot be made."""
+    """The basic fields of a record whose other fields cannot be encoded."""
     return {
         "timestamp": timestamp_of(time.time()),
         "logger": _text(record.name),
@@ -128,16 +127,16 @@ def _reduced(record: logging.LogRecord, text: str, error: Exception) -> Fields:
     }
 
 
-def _told(value: Any) -> Any:
-    """Return the value if JSON has it, else as text."""
+def _encodable(value: Any) -> Any:
+    """Return the value if JSON can hold it, else its text."""
     try:
         _json(value)
-    except Exception:  # whatever it holds
+    except Exception:  # of the value's own code, too
         return _text(value)
     return value
 
 
 def _text(value: object) -> str:
-    """Return text that UTF-8 has."""
+    """Return text that UTF-8 can encode."""
     text = value if isinstance(value, str) else shown(value)
     return text.encode("utf-8", "backslashreplace").decode()

@@ -27,7 +27,7 @@ _new, _init = logging.LogRecord.__new__, logging.LogRecord.__init__
 
 
 class LogModel(BaseModel):
-    """A model to derive from: an instance given to a log call becomes fields of the line."""
+    """A base class for models; an instance given to a log call becomes fields of the line."""
 
     _is_log_model: ClassVar[bool] = True
 
@@ -81,8 +81,8 @@ def factory(
 ) -> PydanticLogRecord:
     """Make a record; log models among the arguments become its `pydantic_data`.
 
-    For `logging.setLogRecordFactory`. A model fills a placeholder of the message only if nothing
-    else is left to fill it.
+    For `logging.setLogRecordFactory`. A model fills a placeholder of the message only if no
+    other argument is left to fill it.
     """
     models, others = _parted(args) if args else ((), args)
     if models:
@@ -96,10 +96,10 @@ def factory(
 
 
 def is_log_model(value: object) -> bool:
-    """Whether a value is a model of a class that says `_is_log_model = True`.
+    """Whether a value is a model whose class says `_is_log_model = True`.
 
-    What the data says does not count: a model with `extra="allow"` may have been made of JSON
-    that has this very key.
+    The data does not count: a model with `extra="allow"` may have been made from JSON that has
+    this key.
     """
     kind: Any = type(value)
     private = getattr(kind, "__private_attributes__", None)
@@ -134,13 +134,13 @@ def _filling(msg: object, others: tuple[Any, ...], args: tuple[Any, ...]) -> tup
 def _fits(text: str, args: tuple[Any, ...]) -> bool:
     try:
         _ = text % args
-    except Exception:  # whatever the arguments' own code raises
+    except Exception:  # of the arguments' own code
         return False
     return True
 
 
 class _Installation:
-    """The factories that this package has put in place of another, and how many ask for them."""
+    """The factory that this package has put around another one, and how many handlers need it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -165,10 +165,10 @@ class _Installation:
 
 
 class _Link:
-    """A factory around the one that was there before.
+    """A factory around the one that was set before.
 
-    Others may put theirs around it: then it cannot be taken out again, and only passes on what
-    it is called with while nobody asks for it.
+    Others may put theirs around it. Then it cannot be removed, and while no handler needs it, it
+    only passes its arguments on.
     """
 
     def __init__(self, installation: _Installation, previous: Any) -> None:
@@ -221,7 +221,7 @@ _OF_PROCESS = _Installation()
 
 
 def install_record_factory() -> None:
-    """Have every log call of the process note log models, whatever factory is set already.
+    """Have every log call of the process note log models, with any factory that is already set.
 
     Counted: it lasts until `uninstall_record_factory` was called as often. Handlers of this
     package, and the plugin, do it while they are open.
@@ -230,5 +230,5 @@ def install_record_factory() -> None:
 
 
 def uninstall_record_factory() -> None:
-    """Undo one `install_record_factory`; the last one restores the factory that was there."""
+    """Undo one `install_record_factory`; the last one restores the factory that was set before."""
     _OF_PROCESS.uninstall()

@@ -1,4 +1,7 @@
-"""The command `kafkaesk logs`: a stream of log lines, read back."""
+"""The command `kafkaesk logs`: reads the log lines of a stream.
+
+`kafkaesk --help` imports this module for its first line, so it imports little itself.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,14 @@ import re
 import signal
 import sys
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafkaesk_core import Application, ConfigurationError, KafkaeskError, Settings
-from kafkaesk_core.plugin import find_application, open_bootstrap
+if TYPE_CHECKING:
+    from kafkaesk_core import Settings
 
-from .printer import LinePrinter
-from .reader import StreamReader
+    from .text import LinePrinter
 
 __all__ = ["logs"]
 
@@ -40,12 +42,12 @@ def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Patt
         raise click.BadParameter(f"{text!r} is not a valid regular expression: {error}") from error
 
 
-# Any: options of aiokafka.
+# Any: options of aiokafka's clients.
 def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
     try:
         parsed = None if text is None else json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"it is not valid JSON: {error}") from error
+        raise click.BadParameter(f"the value is not valid JSON: {error}") from error
     if parsed is not None and not isinstance(parsed, dict):
         raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
     return parsed
@@ -91,20 +93,25 @@ def logs(
     grep: re.Pattern[str] | None,
     as_json: bool,
     app: str | None,
-    **overrides: Any,  # of settings
+    **overrides: Any,  # settings
 ) -> None:
     """Read the log lines of STREAM from beginning to end, and new ones with --follow.
 
     Joins no consumer group and commits nothing. Lines of several partitions are
     sorted by time. Records that are not log lines are reported on standard error.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
+    from kafkaesk_core import Application, KafkaeskError
+    from kafkaesk_core.plugin import find_application
+
+    from .text import LinePrinter
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command reports errors itself
     output = sys.stdout
     if isinstance(output, io.TextIOWrapper):
-        output.reconfigure(errors="backslashreplace")  # a terminal without Unicode
+        output.reconfigure(errors="backslashreplace")  # for a terminal without Unicode
     printer = LinePrinter(
         output,
-        _tell,
+        _report,
         level=level,
         pattern=grep,
         as_json=as_json,
@@ -117,26 +124,34 @@ def logs(
         _check(settings)
         asyncio.run(_print(settings, stream, printer, follow))
     except KafkaeskError as error:
-        _tell(str(error))
+        _report(str(error))
         sys.exit(error.exit_code)
 
 
 def _check(settings: Settings) -> None:
+    from kafkaesk_core import ConfigurationError
+
     settings.check()
     if settings.kafka_servers[0].startswith("embedded://"):
         raise ConfigurationError(
-            "embedded:// is a broker inside the process of a service, and would be an empty one "
-            "here; write addresses as host:port, as in localhost:9092"
+            "embedded:// starts an empty broker inside this process, not the one of a running "
+            "service; write addresses as host:port, as in localhost:9092"
         )
 
 
 async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: bool) -> None:
+    from kafkaesk_core.plugin import open_bootstrap
+
+    from .reader import StreamReader
+
     task = asyncio.current_task()
     if follow and task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with open_bootstrap(settings) as bootstrap:
-        reader = StreamReader(settings, bootstrap.servers, bootstrap.kafka_settings, stream, _tell)
+        reader = StreamReader(
+            settings, bootstrap.servers, bootstrap.kafka_settings, stream, _report
+        )
         with suppress(asyncio.CancelledError):
             async with aclosing(reader.records(follow=follow)) as batches:
                 async for records in batches:
@@ -146,5 +161,5 @@ async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: 
     printer.finish()
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     click.echo(f"kafkaesk: {text}", err=True)
