@@ -1,4 +1,4 @@
-"""What a plugin is: its name, its place and its state, and the contract that it must keep."""
+"""A plugin's name, place and state, and the contract that it must keep."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def function_plugin(
 ) -> object:
     """Make a plugin named "module.function" of one function without `self`.
 
-    The function's name is the hook's, unless `hook` says another. What is wrong with it is said
-    when the plugin is registered.
+    The function's name is the hook's, unless `hook` names another one. Problems are reported when
+    the plugin is registered.
     """
     return _FunctionPlugin(function, hook or function.__name__, stage)
 
@@ -202,7 +202,7 @@ def _known_hook(name: str, hook: str, options: pluggy.HookimplOpts) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class _Implementation:
-    """One marked function of a plugin, on its way through the checks."""
+    """One marked function of a plugin, and its checks."""
 
     plugin: str
     hook: str
@@ -254,7 +254,7 @@ class _Implementation:
             )
 
     def _problem(self, parameter: inspect.Parameter) -> str:
-        """Return what is wrong with one argument, "" if nothing is."""
+        """Return the problem of one argument, "" if it has none."""
         name, known = parameter.name, SIGNATURES[self.hook]
         is_required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

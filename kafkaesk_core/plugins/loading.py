@@ -1,4 +1,4 @@
-"""Installed plugins: which are loaded, with which settings, and why another is not active."""
+"""Installed plugins: which are loaded, with which settings, and why the others are not active."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("kafkaesk.plugins")
 
 
 class EntryPoint(Protocol):
-    """What is read of `importlib.metadata.EntryPoint`, besides its `dist`: the package."""
+    """The attributes of `importlib.metadata.EntryPoint` that are read, besides `dist`."""
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ class InstalledPlugin:
         return make() if values is None else make(values)
 
     def makes(self, plugin: object) -> bool:
-        """Say whether `plugin` is what `build` would return, but for its settings.
+        """Whether `build` would return a plugin like this one, except for its settings.
 
         Raises:
             Exception: whatever the plugin's own code raises.
@@ -93,7 +93,7 @@ class InstalledPlugin:
         return type(plugin) is found if inspect.isclass(found) else plugin is found
 
     def failure(self, cause: str) -> PluginError:
-        """Say what failed, why, and how to start without it."""
+        """Describe the failure, and how to start without the plugin."""
         return PluginError(
             f"cannot load plugin {self.name!r} from {self.package} {self.version} "
             f"({self.entry_point.value}): {cause}\n"
@@ -155,7 +155,7 @@ class Selection:
             )
 
     def reason_to_skip(self, name: str) -> str:
-        """Return why not to load a plugin, "" if it shall be loaded."""
+        """Return why a plugin is not loaded; "" if it is."""
         if name in self.disabled:
             return "KAFKAESK_DISABLE_PLUGINS"
         if self.allow is not None and name not in self.allow:
@@ -164,7 +164,7 @@ class Selection:
 
 
 def warn_of_unknown(where: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Log each name that is not known: the setting that has it does nothing."""
+    """Log each unknown name: its setting has no effect."""
     for name in sorted(set(names) - set(known)):
         hint = did_you_mean(name, known)
         logger.warning("%s: unknown plugin %r is ignored%s", where, name, hint)
@@ -199,7 +199,7 @@ def load_each(
 
 
 def combine_failures(failures: Sequence[PluginError]) -> PluginError:
-    """Make one error of all that failed, the first one its cause and its plugin."""
+    """Make one error of all failures; the first one is its cause and names its plugin."""
     error = PluginError("\n".join(map(str, failures)), plugin=failures[0].plugin)
     error.__cause__ = failures[0].__cause__
     return error
@@ -297,7 +297,7 @@ def variable_names(model: type[BaseModel] | None, plugin: str) -> set[str]:
 def _validate(
     model: type[BaseModel] | None, values: dict[str, Any]
 ) -> tuple[BaseModel | None, bool]:
-    """Look at `enabled` first: a plugin that is switched off needs no other setting."""
+    """Read `enabled` first: a plugin that is switched off needs no other setting."""
     if not _Switch.model_validate({"enabled": values.get("enabled", True)}).enabled:
         return None, False
     if model is None:
@@ -358,7 +358,7 @@ def _details(error: ValidationError) -> list[Any]:  # pydantic_core.ErrorDetails
 
 
 def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
-    """Name the field, what is wrong, and the variable to set."""
+    """Name the field, the problem, and the variable to set."""
     path = ".".join(str(part) for part in detail["loc"])
     variable = f"{prefix}{str(detail['loc'][0]).upper()}" if detail["loc"] else f"{prefix}*"
     return f"{path or 'all'}: {detail['msg']} ({variable})"

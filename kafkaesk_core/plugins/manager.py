@@ -1,4 +1,4 @@
-"""The plugins of one application: registered, ordered, and compiled into what is called."""
+"""The plugins of one application: registered, ordered, and compiled into chains."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ Infos = list[PluginInfo]
 
 
 class Lifespan(AbstractAsyncContextManager[None]):
-    """Enters and leaves what a plugin's `lifespan` returned.
+    """Enters and leaves the context manager of a plugin's `lifespan`.
 
-    `failure` is what the plugin raised on leaving, or None.
+    `failure` is the error that the plugin raised when it was left, or None.
 
     Raises:
         PluginError: it failed while it was entered. A failure while it is left is logged.
@@ -104,15 +104,15 @@ class Plugins:
 
     Order, outermost first: the names in `order`; then by stage ("observe", "recover",
     "transform", at last the service's own hooks that name no stage); within a stage tryfirst
-    before the rest before trylast; then by name. `on_change` is called after every change:
-    what was compiled before it is out of date. `observer_errors` counts what observers raised,
-    by "plugin.hook".
+    before the rest before trylast; then by name. `on_change` is called after every change: chains
+    that were compiled before it are out of date. `observer_errors` counts the exceptions of
+    observers, by "plugin.hook".
     """
 
     def __init__(
         self, *, order: Sequence[str] = (), on_change: Callable[[], None] | None = None
     ) -> None:
-        self._failures = CountedFailures(logger, "the application goes on", level=logging.ERROR)
+        self._failures = CountedFailures(logger, "the application continues", level=logging.ERROR)
         self.observer_errors = self._failures.counts
         self._order = tuple(order)
         self._changed = on_change or (lambda: None)
@@ -191,9 +191,9 @@ class Plugins:
         """Load the installed plugins; the ones loaded before stay as they are.
 
         A plugin that the service has registered itself, of the class and under the name of an
-        installed one, takes its place. `allow` None means all. What is disabled or not allowed is
-        listed but never imported. `settings` has a mapping for each plugin's name. All are tried
-        before the error is raised.
+        installed one, takes its place. `allow` None means all. Plugins that are disabled or not
+        allowed are listed but never imported. `settings` has a mapping for each plugin's name. All
+        plugins are tried before the error is raised.
 
         Raises:
             PluginError: one or more cannot be loaded, or `allow` names one that is not installed.
@@ -286,7 +286,9 @@ class Plugins:
     def bind_parameter(
         self, parameter: Parameter, subscription: Subscription
     ) -> Callable[[IncomingMessage], Any] | None:  # the handler's argument, of any type
-        """Return what makes the argument for a handler's parameter; the outermost answer wins.
+        """Return a function that makes the argument for a handler's parameter, if a plugin has one.
+
+        The outermost answer counts.
 
         Raises:
             PluginError: a plugin raised, or returned something that cannot be called.

@@ -1,4 +1,4 @@
-"""From the bytes of a record to what the annotation of a handler's first parameter asks for."""
+"""Decoding: from the bytes of a record to the type of a handler's first parameter."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
         members = list(union_members(annotation))
     except (NameError, RecursionError) as error:
         raise SubscriptionError(
-            f"{annotation!r} cannot be resolved: {error}; define what it names at module level"
+            f"{annotation!r} cannot be resolved: {error}; define the name at module level"
         ) from error
     values = [member for member in members if member.kind is not _NONE]
     is_optional = len(values) < len(members)
@@ -71,7 +71,7 @@ def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
 
 
 def _decoder_of_whole_record(kind: Any) -> Decoder | None:
-    """The decoder that returns the record as it came, or its whole envelope; None for a model."""
+    """The decoder that returns the record unchanged, or its whole envelope; None for a model."""
     if kind is bytes:
         return lambda message: message.value
     if kind is ConsumerRecord:
@@ -80,7 +80,7 @@ def _decoder_of_whole_record(kind: Any) -> Decoder | None:
 
 
 def _add_validation(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
-    """Add the validation that the annotation asks for, if any."""
+    """Add the validation of the annotation, if it has one."""
     instance_of: Any = InstanceOf  # the record's fields are not pydantic's to validate
     kind = instance_of[ConsumerRecord] if member.kind is ConsumerRecord else member.kind
     metadata = getattr(member.annotation, "__metadata__", ())
@@ -151,7 +151,7 @@ def _models(kind: Any) -> list[type[BaseModel]]:
 
 
 def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:
-    """Decode to one type; what a discriminator chooses must be what the schema says."""
+    """Decode to one type; the choice of a discriminator must agree with the schema."""
     decode = _Envelope(member.annotation, frozenset(r.id for r in found)).decode
     if not is_union(member.kind):
         return decode
@@ -198,7 +198,7 @@ class _Envelope:
         )
         self._validate = SchemaValidator(envelope).validate_json
         self._ids = ids
-        self._known: set[str] = set()  # keys whose id was found right
+        self._known: set[str] = set()  # keys whose id was checked
 
     def decode(self, message: IncomingMessage) -> Any:
         """Return the validated data."""
@@ -362,7 +362,7 @@ def _is_discriminator(metadata: Any) -> bool:
 
 
 def _of_type_variable(variable: TypeVar) -> Any:
-    """Return what pydantic validates an unfilled type variable as."""
+    """Return the type with which pydantic validates an unfilled type variable."""
     if variable.__constraints__:
         return Union[variable.__constraints__]  # noqa: UP007 - known at run time only
     return Any if variable.__bound__ is None else variable.__bound__

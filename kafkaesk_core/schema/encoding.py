@@ -3,7 +3,7 @@
 The serialized bytes are validated before they are sent. A model's own validator builds instances; a
 typed dictionary of the same fields builds dictionaries, in 60 % of the time. `fast_validator` makes
 one for schemas that hold no Python code. It accepts, or leaves the decision to the model: it never
-accepts what the model refuses.
+accepts data that the model refuses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "fast_validator", "make_encoder", "may_hide_nan"]
 
 _LISTED = 5
-_SUSPECT = (b"NaN", b"Infinity", b"null")  # what becomes of numbers that JSON does not have
+_SUSPECT = (b"NaN", b"Infinity", b"null")  # the text of numbers that JSON does not have
 _REMEDY = (
     "annotate each with the type that it holds, or give it a serializer and a validator that fit"
 )
@@ -80,7 +80,7 @@ class ModelEncoder:
     def __init__(self, model: type[BaseModel], registration: SchemaRegistration) -> None:
         if found := find_obstacles(model):
             raise InvalidSchemaError(
-                f"schema {registration.key}: what is published could not be read back: "
+                f"schema {registration.key}: messages of this model could not be read back: "
                 f"{'; '.join(found)}",
                 schema=registration.key,
             )
@@ -97,10 +97,9 @@ class ModelEncoder:
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; the serialized bytes are validated again.
 
-        This finds instances that were changed after validation, or made without it. Where the
-        types of an instance's values prove that its bytes are valid, it is not needed. Where the
-        types alone do not guarantee that the data arrives unchanged, it is compared with what
-        would arrive.
+        This finds instances that were changed after validation, or made without it. It is skipped
+        if the types of an instance's values prove that its bytes are valid. If types alone cannot
+        guarantee that the data arrives unchanged, the data is compared with the data read back.
         """
         if type(data) is not self._model and not isinstance(data, BaseModel):
             data, validate = self._instance(data, topic), self._compares
@@ -267,7 +266,7 @@ def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
 
 
 def may_hide_nan(node: Any) -> bool:
-    """Say whether a NaN, which is serialized as null, might be taken for an intended null."""
+    """Whether a NaN, which is serialized as null, could be mistaken for an intended null."""
     kinds = set(_kinds(node))
     has_null = not kinds.isdisjoint(("nullable", "none", "any"))
     has_float = not kinds.isdisjoint(("float", "any", "decimal"))

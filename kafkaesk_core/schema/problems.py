@@ -1,4 +1,4 @@
-"""Texts that say what is wrong with a message and never repeat its values."""
+"""Texts that describe an invalid message without repeating its values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["find_non_finite", "invalid_message", "is_non_finite", "json_problem"
 
 # Any below: pydantic's error details, and data of any type.
 _LISTED = 5
-# These show a piece of the input, or the text of a validator that may.
+# These repeat a part of the input, or the text of a validator, which may.
 _TELLING = frozenset({"error", "tag", "encoding_error"})
 
 

@@ -1,4 +1,4 @@
-"""The schemas that a service declares, and which of them a message has."""
+"""The schemas that a service declares, and the choice of the schema of a message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SchemaRegistration:
     """One version of a schema: a pydantic model or a JSON Schema document.
 
     `retention` is in seconds. `streams` are the streams whose topics are created at start.
-    `declared_in` is where: "module.Model" or "module:line"; found out if not given.
+    `declared_in` is the place of the declaration: "module.Model" or "module:line".
 
     Raises:
         InvalidSchemaError: a value cannot work.
@@ -121,10 +121,10 @@ Encode = Callable[[OutgoingMessage], bytes | None]
 
 
 class TopicSchemas(Protocol):
-    """Which schema a topic carries."""
+    """The schemas that topics carry."""
 
     def claim(self, topic: str, schema_id: str) -> None:
-        """Note it; raises SchemaConflictError if it carries another."""
+        """Note the schema of a topic; raise SchemaConflictError if it carries another one."""
 
     def schema_of(self, topic: str) -> str | None:
         """The schema's id, where known."""
@@ -242,11 +242,11 @@ class Schemas:
         return self._by_model
 
     def encoding(self, topics: TopicSchemas, *, validate: bool) -> Encode:
-        """Return the function that encodes a message and notes its schema in it and for its topic.
+        """Return a function that encodes a message, and notes its schema in it and for its topic.
 
-        Bytes and None, from `raw_publish`, stay as they are. `validate` is that of
-        `Encoder.encode`. The function raises:
-            UnknownSchemaError: nothing is registered for the data, or under the name given.
+        Bytes and None, from `raw_publish`, stay unchanged. `validate` is that of `Encoder.encode`.
+        The function raises:
+            UnknownSchemaError: no schema is registered for the data, or under the given name.
             SchemaConflictError: the topic carries another schema.
             InvalidMessageError: the data does not satisfy the schema.
             InvalidSchemaError: a model names a class that is not defined.
@@ -334,7 +334,7 @@ class Schemas:
 
 
 def _is_complete(registration: SchemaRegistration) -> bool:
-    """Whether all that a model names is defined; a document names nothing."""
+    """Whether all classes that a model names are defined; a document names none."""
     model = registration.model
     if model is None or model.__pydantic_complete__:
         return True
@@ -348,7 +348,7 @@ def _is_complete(registration: SchemaRegistration) -> bool:
 
 
 def _missing(registration: SchemaRegistration) -> str:
-    """Say what a model names that is not defined."""
+    """Describe the undefined name in a model."""
     try:
         assert registration.model is not None
         registration.model.model_rebuild()

@@ -1,9 +1,9 @@
-"""Whether what is published from a model is read back as it was.
+"""Whether published data of a model is read back unchanged.
 
-Three answers, each where the one before is not enough: `find_obstacles` reads the types when a
-schema is registered and names what could never be read back. `is_exact` says for which models the
-types alone guarantee the round trip: JSON has fewer types than Python, and a model may run code on
-both ways. What is published of all other models is read back and compared with `find_differences`.
+There are three checks. `find_obstacles` reads the types when a schema is registered, and names
+fields that could never be read back. `is_exact` says for which models the types alone guarantee the
+round trip: JSON has fewer types than Python, and a model may run code when it writes and reads.
+Data of all other models is read back and compared by `find_differences`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _of_model(model: type[BaseModel], seen: set[Any]) -> Iterator[str]:
     seen.add(model)
     decorators = model.__pydantic_decorators__
     if decorators.model_serializers:
-        return  # its own words; what they say is validated at publish
+        return  # it is written in the model's own way, and validated when it is published
     own_words = {f for d in decorators.field_serializers.values() for f in d.info.fields}
     for name, field in model.model_fields.items():
         where = f"{model.__name__}.{name}"
@@ -184,7 +184,7 @@ _OPTIONS = {
 
 
 def is_exact(model: type[BaseModel]) -> bool:
-    """Whether every instance of the model equals what is read back from its JSON."""
+    """Whether every instance of the model equals the one that is read back from its JSON."""
     core: Any = model.__pydantic_core_schema__
     return _is_exact(core, model)
 
@@ -248,7 +248,7 @@ def _are_disjoint(kinds: Sequence[str]) -> bool:
     return is_known and (is_text_plain or not has_numbers)
 
 
-# --- comparison of what was sent and what is read
+# --- comparison of the published data with the data read back
 
 # Any below: data of any type.
 _MISSING = object()
@@ -274,7 +274,7 @@ def _differences_of_fields(sent: dict[Any, Any], read: dict[Any, Any], path: str
     for name, value in sent.items():
         yield from find_differences(value, read.get(name, _MISSING), _below(path, name))
     for name in read.keys() - sent.keys():
-        yield f"{_below(path, name)}: would arrive, and is not in what is published"
+        yield f"{_below(path, name)}: would arrive, but is not in the published data"
 
 
 def _published_fields(value: Any) -> dict[Any, Any]:
@@ -297,7 +297,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def is_equal(sent: Any, read: Any) -> bool:
-    """Whether the values say that they are equal."""
+    """Whether the values are equal by their own comparison."""
     try:
         return bool(sent == read)
     except Exception:  # whatever a type of the service raises, or a signaling NaN

@@ -1,8 +1,8 @@
-"""A look at an instance that proves its JSON valid, in less than half the time of parsing the JSON.
+"""A check of an instance's types that proves its JSON valid, faster than parsing the JSON.
 
-The check says yes only if every field holds exactly the type of its annotation, all the way down:
-pydantic writes such values so that it reads them again. Everything else (constraints, aliases,
-validators, subclasses, types that are not named here) it leaves to the validator.
+It accepts an instance only if every field holds exactly the type of its annotation, all the way
+down: pydantic can read the JSON that it writes of such values. It leaves everything else to the
+validator: constraints, aliases, validators, subclasses, types that are not named here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TESTS = {
     "datetime": "type({0}) is datetime and {0}.year > 999"
     " and ({0}.tzinfo is None or {0}.tzinfo is UTC or type({0}.tzinfo) is TzInfo)",
 }
-"""What is read again, by core schema. JSON readers limit the digits of an integer, and a year
-before 1000 has fewer digits than the reader asks for."""
+"""Tests of values that can be read back, by core schema. JSON readers limit an integer, and
+a year before 1000 is written with fewer digits than the reader requires."""
 _NAMES = {
     "UTC": UTC,
     "UUID": UUID,
@@ -62,11 +62,11 @@ _PLAIN_CONFIG = frozenset(("title", "frozen", "extra_fields_behavior", "revalida
 
 
 class _NotProvableError(Exception):
-    """The schema holds what the types of the values do not prove."""
+    """The types of the values cannot prove that the schema is satisfied."""
 
 
 def make_type_check(model: type[BaseModel]) -> Callable[[Any], bool] | None:
-    """Make the function that says yes to a sound instance; None if types cannot prove it."""
+    """Make the function that accepts valid instances; None if types cannot prove validity."""
     writer = _Writer()
     try:
         core: Any = model.__pydantic_core_schema__

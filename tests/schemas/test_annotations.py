@@ -308,5 +308,5 @@ def test_validation_of_a_whole_batch_is_refused(metadata: Any) -> None:
 
     handle.__annotations__["data"] = Annotated[list[Created], metadata]
 
-    with pytest.raises(SubscriptionError, match="put what is to be validated on its items"):
+    with pytest.raises(SubscriptionError, match="put the validation on its items"):
         takes_batches(Subscription("id", handle, "group", pattern="*"))

@@ -124,7 +124,7 @@ def test_a_plugin_that_fails_when_a_schema_is_declared_is_named(
 ) -> None:
     new_app(Audit("schema_registered")).schema("Order")({"type": "object"})
 
-    told = "plugin 'audit' failed in schema_registered (first failure); the application goes on"
+    told = "plugin 'audit' failed in schema_registered (first failure); the application continues"
     assert told in caplog.text
 
 
