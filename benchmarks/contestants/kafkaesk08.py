@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import kafkaesk
-
 from benchmarks.order import Order, order
 from benchmarks.task import Meter, Task
 

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from typing import Any
 
-import kafkaesk
-from kafkaesk.ext.logging import PydanticKafkaeskHandler
 from pydantic import BaseModel
 
+import kafkaesk
 from benchmarks.log_calls import fed, in_bursts
 from benchmarks.task import Meter, Task
+from kafkaesk.ext.logging import PydanticKafkaeskHandler
 
 
 class Placed(BaseModel):

@@ -113,12 +113,25 @@ assert sorted(went) == came, went
 """
 
 
+COMPAT = """
+import warnings
+import kafkaesk_compat
+warnings.simplefilter("error")
+try:
+    from kafkaesk import Application
+except DeprecationWarning as warning:
+    assert "use kafkaesk_core.Application" in str(warning), warning
+else:
+    raise SystemExit("no warning")
+"""
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
     ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeaderPropagation"),
     ("otel", PLUGINS, "kafkaesk_otel:OTelPlugin"),
     ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
+    ("compat", COMPAT, "kafkaesk_compat.original:RefuseOriginal"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
 
@@ -175,8 +188,9 @@ def test_the_source_distribution_of_the_core_has_its_tests_and_documents(wheels:
 def test_a_wheel_holds_its_package_and_nothing_else(wheels: Path) -> None:
     for wheel in wheels.glob("*.whl"):
         package = wheel.name.partition("-")[0]
+        packages = {package, "kafkaesk"} if package == "kafkaesk_compat" else {package}
         tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-        assert {top for top in tops if not top.endswith(".dist-info")} == {package}
+        assert {top for top in tops if not top.endswith(".dist-info")} == packages
 
 
 def fresh_environment(folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""The extensions of kafkaesk 0.8."""

@@ -1,0 +1,12 @@
+"""The names of kafkaesk.ext.logging; they are those of the package kafkaesk-logging."""
+
+from kafkaesk_compat.forward import forward
+
+__getattr__, __dir__ = forward(
+    __name__,
+    {
+        "PydanticKafkaeskHandler": "kafkaesk_logging:PydanticKafkaeskHandler",
+        "PydanticLogModel": "kafkaesk_logging:PydanticLogModel",
+        "PydanticStreamHandler": "kafkaesk_logging:PydanticStreamHandler",
+    },
+)

@@ -1,0 +1,5 @@
+"""The names of kafkaesk.kafka."""
+
+from kafkaesk_compat.topics import KafkaTopicManager
+
+__all__ = ["KafkaTopicManager"]
