@@ -135,7 +135,7 @@ class Application(Router):
         auto_commit_interval_ms: int | None = None,
         **tuning: Unpack[Tuning],
     ) -> None:
-        """Change settings; what is left out, or None, stays as it is.
+        """Change settings; those that are left out, or None, keep their values.
 
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
@@ -186,7 +186,7 @@ class Application(Router):
         """Load the installed plugins, as a start does.
 
         Raises:
-            PluginError: one cannot be loaded; the message says how to go on without it.
+            PluginError: one cannot be loaded; the error says how to continue without it.
         """
         choice = read_plugin_choice()
         if choice.debug_hooks:
@@ -429,7 +429,7 @@ class Application(Router):
                 if runtime.is_plain and not has_options:
                     runtime.add_model_writer(message)
             deliveries.take_done()
-            await asyncio.sleep(0)  # so that what is sent is not late
+            await asyncio.sleep(0)  # so that batches are sent in time
         return await deliveries.wait()
 
     async def raw_publish(
@@ -476,8 +476,8 @@ class Application(Router):
     ) -> Delivery:
         """Write a record as it is, past the layers of all plugins; observers see it.
 
-        For dead letters, replays, relays and mirrors: what was read is what is written, with no
-        header added. `topic` is the whole name, with its prefix; the topic is created on first
+        For dead letters, replays, relays and mirrors: the record is written as it was read, without
+        further headers. `topic` is the whole name, with its prefix; the topic is created on first
         use. None is a tombstone. Call it on the application's event loop; it never starts the
         application.
 
@@ -639,7 +639,7 @@ class Application(Router):
         return await self.publish(*arguments, **options)
 
     async def finalize(self) -> None:
-        """Stop consuming, call the "finalize" handlers, deliver what is buffered, disconnect.
+        """Stop consuming, call the "finalize" handlers, deliver buffered messages, disconnect.
 
         Idempotent. Waits for a start in progress, and undoes it.
 

@@ -232,15 +232,15 @@ class BrokerUnreachableError(BrokerError):
 
 
 class AuthenticationError(BrokerError):
-    """The broker refused who we are, or we refused who it is (TLS)."""
+    """The broker refused our credentials, or we refused its certificate."""
 
 
 class AuthorizationError(BrokerError):
-    """The broker knows who we are and forbids what we asked."""
+    """The broker knows our identity, but the request is not authorized."""
 
 
 class TopicError(BrokerError):
-    """A topic cannot be made or used; `code` is Kafka's error code, where there is one."""
+    """A topic cannot be created or used; `code` is Kafka's error code, if it has one."""
 
     def __init__(self, message: str, *, topic: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -255,7 +255,7 @@ class CommitError(KafkaeskError):
 
 
 class UnhealthyError(KafkaeskError):
-    """`health_check()` found something wrong; `reasons` lists it."""
+    """`health_check()` found problems; `reasons` lists them."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -267,7 +267,7 @@ class NotRunningError(KafkaeskError):
 
 
 class ShutdownIncompleteError(KafkaeskError):
-    """The application was stopped, and something of it still runs; `still_running` says what."""
+    """The application was stopped, but tasks or threads still run; `still_running` lists them."""
 
     exit_code = 5
 
@@ -280,16 +280,17 @@ class ShutdownIncompleteError(KafkaeskError):
 
 
 class Disposition(BaseException):
-    """What a handler, or a layer around it, raises to decide on its message.
+    """A decision on a message, which its handler or a layer around it raises.
 
-    Derives from BaseException, as cancellation does, so that `except Exception` does not eat it.
+    It derives from BaseException, as CancelledError does, so that `except Exception` does not catch
+    it.
     """
 
 
 class Retry(Disposition):
     """Handle this message again after `delay` seconds.
 
-    Its lane (partition, key or record, by the subscription's ordering) waits; others go on.
+    Its lane (partition, key or record, by the subscription's ordering) waits; others continue.
     """
 
     def __init__(self, reason: str = "", *, delay: float = 1.0) -> None:
@@ -302,11 +303,11 @@ class Retry(Disposition):
 
 
 class Defer(Disposition):
-    """Handle this message at a later time: it is too early for it, which is no failure.
+    """Handle this message at a later time: it is too early, which is not a failure.
 
     `until` is a datetime with a time zone, or a number of seconds from now. Its lane (partition,
-    key or record, by the subscription's ordering) waits until then; others go on. The attempt does
-    not count, and nothing is logged.
+    key or record, by the subscription's ordering) waits until then; others continue. The attempt
+    does not count, and nothing is logged.
     """
 
     def __init__(self, until: datetime | float, reason: str = "") -> None:

@@ -1,22 +1,22 @@
-"""The whole extension surface. Hook API 1.
+"""All hooks of the core: hook API 1.
 
-Three shapes, visible in the name:
+There are three kinds, which the name shows:
 
   wrap_*      async, (subject, call_next, ...): around an operation. Compiled once, at start.
-  past tense  plain def: called after something happened. Cannot change it; errors are logged.
-  lifespan    returns an async context manager, open while the application runs.
+  past tense  plain def: called after an event. It cannot change the event; its errors are logged.
+  lifespan    returns an async context manager, which is open while the application runs.
 
-An implementation takes the first two arguments of a `wrap_*` hook in their order, and of all the
-others any subset, by name; one declared with a default is passed if this core knows it. Whatever
-is inside `call_next` may run a second time (retry), so what a layer does must bear repetition.
+An implementation takes the first two arguments of a `wrap_*` hook in their order, and any subset of
+the others, by name. An argument with a default is passed if this core has it. `call_next` may run a
+second time (a retry), so a layer must be repeatable.
 
-Attributes of a plugin that the core reads, all optional:
+The core reads these attributes of a plugin, all of them optional:
 
-  stage            how far out its layers lie: "observe" (outermost), "recover", "transform";
-                   without it "transform", for a service's own hooks innermost.
-  hook_api         the hook API it was written for; another one than HOOK_API is refused.
-  claimed_headers  names of the headers it owns; nothing else copies or overwrites them.
-  name             its name, where it is registered without one.
+  stage            the place of its layers: "observe" (outermost), "recover" or "transform". The
+                   default is "transform", and innermost for a service's own hooks.
+  hook_api         the hook API that it was written for; only HOOK_API is accepted.
+  claimed_headers  the names of headers that it owns; nothing else copies or overwrites them.
+  name             its name, if it is registered without one.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ class Hooks:
         """Instead of `wrap_consume`, for a handler that takes `list[...]`: around one batch.
 
         Runs outermost stage first; the messages are of one partition, in their order. Returning
-        means processed; what was not handed on to `call_next` counts as skipped. An exception
-        means that the whole batch is not processed; a `BatchFailure`, from the handler or a
-        layer, that the messages it names are not and the others are. A message that cannot be
+        means processed; messages that were not passed to `call_next` count as skipped. An exception
+        means that the whole batch is not processed. A `BatchFailure`, from the handler or a layer,
+        means that only the messages that it names are not processed. A message that cannot be
         decoded fails as a `BatchFailure` of its own, with no other message of its batch tried.
         """
 
@@ -126,8 +126,8 @@ class Hooks:
     ) -> None:
         """Around one offset commit, outermost stage first; `offsets` are next-to-read positions.
 
-        `reason` is "interval", "manual", "revoke" or "stop". What reaches the innermost call is
-        clamped to what is done and owned, and only what the broker acknowledged there counts.
+        `reason` is "interval", "manual", "revoke" or "stop". The innermost call lowers offsets to
+        those that are done and owned, and only offsets that the broker acknowledges count.
         Not calling `call_next` postpones the commit. An exception leaves the offsets uncommitted;
         they are tried again at the next tick. `commit_timeout` covers the whole chain.
         """

@@ -46,7 +46,7 @@ _HANDLED: ContextVar[HandledMessages | None] = ContextVar("kafkaesk_handled", de
 
 
 def handled_messages() -> HandledMessages | None:
-    """Return what is being handled here; None outside a handler.
+    """Return the messages that are being handled here; None outside a handler.
 
     It is noted only while a plugin that derives from `NoteHandledMessages` is active.
     """
@@ -54,7 +54,7 @@ def handled_messages() -> HandledMessages | None:
 
 
 class NoteHandledMessages:
-    """The layers that note what is being handled, for `handled_messages`; a plugin derives from it.
+    """Layers that note the handled messages, for `handled_messages`; a plugin derives from it.
 
     A plugin with layers of its own around handlers overrides these and calls them.
     """

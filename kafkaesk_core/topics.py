@@ -168,7 +168,7 @@ class Topics:
     def _forget(self, topic: str, task: asyncio.Task[TopicFacts]) -> None:
         self._running.pop(topic, None)
         if not task.cancelled():
-            task.exception()  # all who waited may have been cancelled
+            task.exception()  # all callers may have been cancelled
 
     async def _set_up(
         self,

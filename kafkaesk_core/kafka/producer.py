@@ -226,7 +226,7 @@ class Producer:
         batches = [b for waiting in accumulator._batches.values() for b in waiting]
         batches += accumulator._pending_batches
         accumulator.fail_all(kafka.ProducerClosed())
-        for batch in batches:  # looked at, or asyncio would say that nobody has
+        for batch in batches:  # or asyncio reports their exceptions
             batch.future.exception()
             batch._drain_waiter.exception()
         self._client._closed = True

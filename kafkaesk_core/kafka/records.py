@@ -128,14 +128,14 @@ class Salvage:
                 if length < 0 or at > len(buffer):
                     raise ValueError(f"it is {length} bytes long, {len(buffer) - start} are there")
             except (ValueError, IndexError) as error:
-                # Nothing tells where the next one begins.
+                # It is unknown where the next record begins.
                 parsed.next_fetch_offset = last + 1
                 yield self._unreadable(partition, offset, last, f"its size is wrong: {error}")
                 return
             found = _Reader(buffer[start:at], batch)
             found.read()
             if found.offset is not None and batch.base_offset <= found.offset < offset:
-                continue  # handed out before
+                continue  # returned before
             if found.problem is None:
                 record = found.record()
                 parsed.next_fetch_offset = record.offset + 1
@@ -265,7 +265,7 @@ def _data_of(records: Any) -> bytes:
         parts = (part for state in records.__reduce__()[1:] if state for part in _flat(state))
         data = next((part for part in parts if isinstance(part, bytes)), None)
     if data is None:
-        raise kafka_errors.CorruptRecordException("a batch cannot be read, nor what it consists of")
+        raise kafka_errors.CorruptRecordException("neither a batch nor its parts can be read")
     return bytes(data)
 
 

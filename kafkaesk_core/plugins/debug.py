@@ -21,9 +21,9 @@ Layer = Callable[..., Any]
 def log_layer(hook: str, plugin: str, function: Layer) -> Layer:
     """Wrap one plugin's function of a `wrap_*` hook so that its calls are logged at level INFO.
 
-    A line for entering, one for each `call_next` with what the layer changed of its subject until
-    then, and one for leaving with the time since entering, or with what it raised. Values are
-    not logged, only the names of what changed: they may be secret.
+    There is a line when the layer is entered, one for each `call_next` with the changes to its
+    subject so far, and one when it is left, with the time since it was entered or its exception.
+    Only the names of changed fields are logged: values may be secret.
     """
 
     async def logged(subject: Any, call_next: Layer, *extra: Any) -> Any:

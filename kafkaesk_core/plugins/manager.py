@@ -266,8 +266,8 @@ class Plugins:
     def declare_schema(self, schema: SchemaRegistration, app: App) -> None:
         """Report a schema to every plugin, also to those registered later; errors are logged."""
         self._declared.append((schema, app))
-        if tell := self.notifier("schema_registered"):
-            tell(schema, app)
+        if notify := self.notifier("schema_registered"):
+            notify(schema, app)
 
     def lifespans(self, app: App) -> Lifespans:
         """Return the context managers to enter, outermost first.
@@ -342,9 +342,9 @@ class Plugins:
         """Report all schemas to a new plugin, once all of its hooks are registered."""
         hook = "schema_registered"
         mine = [i for i in self._implementations(hook) if i.plugin_name == name]
-        if tell := compile_notifier(hook, mine, SIGNATURES[hook], {}, self._failures):
+        if notify := compile_notifier(hook, mine, SIGNATURES[hook], {}, self._failures):
             for schema, app in self._declared:
-                tell(schema, app)
+                notify(schema, app)
 
     def _check_new(self, plugin: object, name: str) -> None:
         if other := self._manager.get_name(plugin):
