@@ -1,5 +1,7 @@
 """`uv run bench`: measures this library and its peers in one run, and writes the report.
 
+`bench logging`, `bench plugins` and `bench profile` measure more, each with options of its own.
+
 Each contestant runs in a process of its own, in shuffled order within each round; a ratio compares
 two of the same round.
 """
@@ -16,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,14 @@ from .extras import EXTRAS, Section
 from .rounds import Bench, Results
 from .table import table
 
-__all__ = ["main"]
+__all__ = ["SUBCOMMANDS", "main"]
+
+SUBCOMMANDS = {
+    "logging": "the cost of a log line, compared with other handlers",
+    "plugins": "the cost of each plugin per message",
+    "profile": "where the time of a message goes, by function (needs py-spy)",
+}
+"""Modules of this package with a `main`, and what they measure."""
 
 COUNTS = {"embedded": 20_000, "kafka": 50_000}
 QUICK_COUNT = 5_000
@@ -62,7 +72,12 @@ def say(text: str) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="\n".join(["more:", *(f"  bench {n:8} {text}" for n, text in SUBCOMMANDS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [case.name for case in CASES] + list(EXTRAS)
     parser.add_argument("--case", action="append", choices=names, help="may be repeated")
     parser.add_argument("--bed", action="append", choices=list(BEDS), help="may be repeated")
@@ -78,7 +93,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    arguments = _arguments(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0] in SUBCOMMANDS:
+        import_module(f"benchmarks.{given[0]}").main(given[1:])
+        return
+    arguments = _arguments(given)
     beds = arguments.bed or (["embedded"] if arguments.quick else list(BEDS))
     cases = [case for case in CASES if _is_chosen(case, arguments)]
     if arguments.against:

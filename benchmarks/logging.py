@@ -1,4 +1,4 @@
-"""`uv run python -m benchmarks.logging`: what a log line costs, beside others.
+"""`uv run bench logging`: the cost of a log line, compared with other handlers.
 
 Medians of rounds in shuffled order, each measurement in a process of its own. A call logs three
 fields, as a model where there are models. Targets are compared by processor time where the clock
@@ -29,7 +29,7 @@ CALLER_TARGET, SUSTAINED_TARGET, FULL_TARGET = 0.7, 5.0, 50.0
 
 @dataclass(frozen=True)
 class Entry:
-    """Somebody who logs: the module and its job."""
+    """One contestant: the module and its job."""
 
     name: str
     module: str
@@ -56,7 +56,7 @@ Found = dict[str, list[Result]]
 def rounds_of(
     entries: Sequence[Entry], servers: str, count: int, rounds: int, chosen: random.Random
 ) -> Found:
-    """Measure everybody in each round, in shuffled order."""
+    """Measure all contestants in each round, in shuffled order."""
     found: Found = {entry.name: [] for entry in entries}
     for number in range(rounds):
         for entry in chosen.sample(entries, len(entries)):
@@ -67,12 +67,12 @@ def rounds_of(
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Print progress."""
     sys.stderr.write(f"{text}\n")
 
 
 def middle(results: Sequence[Result], value: Callable[[Result], float]) -> str:
-    """The median, and between what it lies."""
+    """The median, and the least and the most."""
     values = [value(result) for result in results]
     return f"{median(values):,.1f} ({min(values):,.1f} - {max(values):,.1f})"
 
@@ -114,7 +114,7 @@ def verdict(text: str, value: float, *, is_reached: bool) -> str:
 
 
 def calls(servers: str, arguments: argparse.Namespace) -> str:
-    """What `logger.info` costs."""
+    """The cost of `logger.info`."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(CALLS, servers, arguments.lines, arguments.rounds, chosen)
     rows = [
@@ -138,7 +138,7 @@ def calls(servers: str, arguments: argparse.Namespace) -> str:
 
 
 def full(arguments: argparse.Namespace) -> str:
-    """What a call costs while nothing can be delivered."""
+    """The cost of a call while nothing can be delivered."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(FULL, "", arguments.lines, arguments.rounds, chosen)
     rows = [
@@ -167,7 +167,7 @@ def full(arguments: argparse.Namespace) -> str:
 
 
 def sustained(servers: str, arguments: argparse.Namespace) -> str:
-    """How many lines go to a broker."""
+    """Lines per second to a broker."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(SUSTAINED, servers, arguments.lines * 2, arguments.rounds, chosen)
     rows = [[name, middle(results, speed), middle(results, cpu)] for name, results in found.items()]
@@ -183,14 +183,14 @@ def sustained(servers: str, arguments: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print Markdown."""
-    parser = argparse.ArgumentParser(prog="benchmarks.logging")
+    parser = argparse.ArgumentParser(prog="bench logging")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1, help="of the order in each round")
     parser.add_argument("--part", action="append", choices=["calls", "full", "sustained"])
     arguments = parser.parse_args(argv)
     parts = arguments.part or ["calls", "full", "sustained"]
-    show(f"Medians of {arguments.rounds} rounds, and between what they lie.")
+    show(f"Medians of {arguments.rounds} rounds (least - most).")
     if "calls" in parts:
         with BEDS["embedded"]() as servers:
             make_topic(servers, TOPIC)
@@ -207,7 +207,3 @@ def show(text: str) -> None:
     """Print a part as soon as it is measured."""
     sys.stdout.write(f"{text}\n\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,9 @@
-"""What the plugins cost: microseconds of the client's CPU per message, beside none of them.
-
-uv run python -m benchmarks.plugins [--rounds 7] [--messages 5000]
+"""`uv run bench plugins`: microseconds of the client's CPU that each plugin adds to a message.
 
 Every round runs all cases in another order, each with an application and a topic of its own on the
-embedded broker. What is measured is the CPU time of the thread that the event loop runs in, so
-neither the broker's nor another process's. Of each case the median over the rounds is shown, and
-the median, least and most of what it costs more than "none" (or its own control) in the same round.
+embedded broker. It measures the CPU time of the event loop's thread, without the broker
+and other processes. For each case it shows the median over the rounds, and by how much the case
+costs more than "none" (or its own control) in the same round: median, least and most.
 """
 
 from __future__ import annotations
@@ -231,12 +229,12 @@ def table(found: Sequence[Case], kind: str, values: Callable[[Case], list[float]
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(prog="bench plugins")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--messages", type=int, default=5000)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     found = cases()
     for number in range(options.rounds + 1):
         for case in random.sample(found, len(found)):
@@ -256,7 +254,3 @@ def main() -> None:
         table(found, "consume", lambda case: case.consumed),
     ):
         print(f"\n{text}")
-
-
-if __name__ == "__main__":
-    main()

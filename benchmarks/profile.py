@@ -1,12 +1,13 @@
-"""`uv run --with py-spy python -m benchmarks.profile`: where the time of a message goes.
+"""`uv run --with py-spy bench profile`: where the time of a message goes.
 
 py-spy samples a process that publishes, and one that consumes, on the embedded broker. A sample
-counts for the innermost Python function; what that calls in C (pydantic, aiokafka's parser) is in
-it. Its microseconds are its share of what the process measured per message.
+counts for the innermost Python function, with the C code that it calls (pydantic, aiokafka's
+parser). Its microseconds are its share of what the process measured per message.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -76,10 +77,11 @@ def table(result: Result, samples: Counter[str]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print Markdown."""
+    argparse.ArgumentParser(prog="bench profile").parse_args(argv)
     if shutil.which("py-spy") is None:
-        sys.exit("py-spy is not there: uv run --with py-spy python -m benchmarks.profile")
+        sys.exit("py-spy is not installed; run `uv run --with py-spy bench profile`")
     for name, task in TASKS.items():
         with BEDS["embedded"]() as servers, tempfile.TemporaryDirectory() as folder:
             make_topic(servers, TOPIC)
@@ -90,7 +92,3 @@ def main() -> None:
             each = result.cpu / result.count * 1e6
             text = f"**{name}**, {each:.1f} us of the processor per message while sampled"
             sys.stdout.write(f"{text}\n\n{table(result, samples)}\n\n")
-
-
-if __name__ == "__main__":
-    main()
