@@ -9,10 +9,11 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from kafkaesk_headers import HeaderSettings
 from kafkaesk_logging import LoggingSettings
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-SETTINGS: dict[str, type[BaseModel]] = {"logging": LoggingSettings}
+SETTINGS: dict[str, type[BaseModel]] = {"headers": HeaderSettings, "logging": LoggingSettings}
 
 
 def shown_default(field: FieldInfo) -> str:
@@ -20,7 +21,7 @@ def shown_default(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict):
         return str(extra["default"])
-    default = field.default
+    default = field.get_default(call_default_factory=True)
     if default is None:
         return "none"
     if isinstance(default, bool):

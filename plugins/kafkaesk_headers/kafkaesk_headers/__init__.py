@@ -1,17 +1,20 @@
-"""Header propagation for kafkaesk: what is published for a record carries its headers on."""
+"""Header propagation for kafkaesk: messages inherit the headers of the record being handled."""
 
 from __future__ import annotations
 
-from .dropping import DROP
-from .lineage import HopLimitError
-from .plugin import HeaderPropagation, HeaderSettings
-from .surroundings import (
+from .causation import HopLimitError
+from .context import (
     current_record,
     inherit_from,
     inherited_headers,
     no_propagation,
     propagating,
 )
+from .filter import drop_header
+from .plugin import HeaderPropagation, HeaderSettings
+
+DROP = drop_header
+"""The earlier name of `drop_header`."""
 
 __all__ = [
     "DROP",
@@ -19,6 +22,7 @@ __all__ = [
     "HeaderSettings",
     "HopLimitError",
     "current_record",
+    "drop_header",
     "inherit_from",
     "inherited_headers",
     "no_propagation",

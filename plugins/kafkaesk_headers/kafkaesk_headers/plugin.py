@@ -1,4 +1,4 @@
-"""The plugin: hands headers of consumed records on to what is published on their behalf."""
+"""The plugin: messages inherit the headers of the record that is being handled."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from kafkaesk_core import (
 )
 from kafkaesk_core.plugin import CountedFailures
 
-from .dropping import is_dropped
-from .lineage import CAUSATION, CORRELATION, HOPS, HopLimitError, Lineage
-from .selection import DENIED, Selection
-from .surroundings import SURROUNDINGS, Origin, Rule, Surroundings
+from .causation import CausationHeaders, HopLimitError
+from .context import PROPAGATION, HeaderSelector, Origin, PropagationContext, override
+from .filter import DEFAULT_EXCLUDE, HeaderFilter, is_dropped
 
 __all__ = ["HeaderPropagation", "HeaderSettings"]
 
@@ -35,7 +34,6 @@ logger = logging.getLogger("kafkaesk.headers")
 
 MERGED = "kafkaesk-headers"
 WARNING_PAUSE = 60.0
-OWN = frozenset((HOPS, CORRELATION, CAUSATION))
 Count = Annotated[int, Field(ge=0)]
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
@@ -45,21 +43,37 @@ class HeaderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scope: Literal["subscriber", "context"] = "subscriber"
-    include: Patterns = ("*",)
-    exclude: Patterns = DENIED
-    max_bytes: Count = 16_384
-    max_count: Count = 100
-    max_hops: Annotated[int, Field(gt=0)] | None = None
-    correlation: bool = False
-    batch: Literal["common", "none"] = "common"
+    scope: Literal["subscriber", "context"] = Field(
+        "subscriber", description='`"context"`: every publish below the handler inherits, see above'
+    )
+    include: Patterns = Field(("*",), description="names to copy: fnmatch patterns, case-sensitive")
+    exclude: Patterns = Field(
+        DEFAULT_EXCLUDE,
+        description="beats `include`",
+        json_schema_extra={"default": "see below"},
+    )
+    max_bytes: Count = Field(16_384, description="limit for copied names and values together")
+    max_count: Count = Field(100, description="limit for the number of copied headers")
+    max_hops: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="publishing raises `HopLimitError` after this many hops from the first "
+        "message; the header is `kafkaesk-hops`",
+    )
+    correlation: bool = Field(
+        False,
+        description="adds `correlation-id`, copied from the first message, and `causation-id`: "
+        "topic/partition/offset",
+    )
+    batch: Literal["common", "none"] = Field(
+        "common", description='`"none"`: nothing is copied from batches'
+    )
 
 
 class HeaderPropagation:
-    """Hands headers on, from what a handler was given to what it publishes.
+    """Copies the headers of the record that a handler is given to the messages that it publishes.
 
-    With `scope="subscriber"` only `subscriber.publish` does so, and nothing is wrapped around
-    handlers; with `scope="context"` every publish below the handler.
+    With `scope="subscriber"` only messages of `subscriber.publish` inherit, and handlers have no
+    layer around them; with `scope="context"` every publish below the handler inherits.
     """
 
     name = "headers"
@@ -68,112 +82,105 @@ class HeaderPropagation:
 
     def __init__(self, settings: HeaderSettings | None = None) -> None:
         self.settings = settings = settings or HeaderSettings()
-        self._selection = Selection(
+        self._filter = HeaderFilter(
             settings.include,
             settings.exclude,
             max_bytes=settings.max_bytes,
             max_count=settings.max_count,
         )
         self._failures = CountedFailures(logger, "messages continue without it")
-        self._lineage = Lineage(
+        self._causation = CausationHeaders(
             max_hops=settings.max_hops,
             correlation=settings.correlation,
-            malformed=self._failures.note,
+            on_malformed=self._failures.note,
         )
         self._warned: dict[str, float] = {}
         if settings.scope == "context":
-            # Set here and not defined below: else the other scope would pay for a layer.
-            self.wrap_consume = _around_one(self._taken)
-            self.wrap_consume_batch = _around_batch(self._taken)
+            # Set here, not defined in the class: handlers of the other scope need no layer.
+            self.wrap_consume = _around_one(self._select)
+            self.wrap_consume_batch = _around_batch(self._select)
 
     @property
     def counts(self) -> Counter[str]:
-        """Headers that were dropped for want of room ("dropped"), and failures by kind."""
+        """Headers dropped because of the limits ("dropped"), and failures by kind."""
         return self._failures.counts
 
     @hookimpl
     @asynccontextmanager
     async def lifespan(self, app: App) -> AsyncIterator[None]:
-        """Learn which headers other plugins own."""
-        self._selection.leave_out(app.claimed_headers)
+        """Exclude the headers that other plugins own."""
+        self._filter.exclude(app.claimed_headers)
         yield
 
     # --- publish
 
     @hookimpl
     async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Delivery:
-        """Give the message what it inherits; what the caller has set stays."""
-        here = SURROUNDINGS.get()
-        if message.origins or here is not None or message.headers:
+        """Add the inherited headers; those that the caller has set stay."""
+        context = PROPAGATION.get()
+        if message.origins or context is not None or message.headers:
             try:
-                self._merge(message, here)
+                self._inherit(message, context)
             except HopLimitError:
                 raise
             except Exception as error:
                 self._failures.note("handing headers on", error)
         return await call_next(message)
 
-    def _merge(self, message: OutgoingMessage, here: Surroundings | None) -> None:
+    def _inherit(self, message: OutgoingMessage, context: PropagationContext | None) -> None:
+        """Put the inherited headers before the message's own, which win."""
         meta = message.meta
         if MERGED in meta:
-            return  # a layer further out publishes it again
+            return  # an outer layer publishes the message again
         meta[MERGED] = True
+        inherited: Sequence[Header] = ()
+        if meta.get("propagate") is not False and (context is None or context.is_on):
+            inherited = self._inherited(message, context)
         own = message.headers
-        inherited = self._inherited(message, here)
-        if own:
-            names = {name for name, _ in own}
-            own = [header for header in own if not is_dropped(header)]
-            inherited = [header for header in inherited if header[0] not in names]
-        message.headers = [*inherited, *own]
+        if not own:
+            message.headers = list(inherited)
+            return
+        headers = override(inherited, own)
+        message.headers = [header for header in headers if not is_dropped(header)]
 
-    def _inherited(self, message: OutgoingMessage, here: Surroundings | None) -> Sequence[Header]:
-        if message.meta.get("propagate") is False or (here is not None and not here.is_on):
-            return ()
+    def _inherited(
+        self, message: OutgoingMessage, context: PropagationContext | None
+    ) -> Sequence[Header]:
+        """Those of the records, then the plugin's own, then those of `propagating`."""
         origins: Sequence[Origin] = message.origins
-        if here is None:
-            return self._of(origins, message.topic) if origins else ()
-        if here.chosen is not None:
-            origins = (here.chosen,)
-        inherited = self._of(origins or here.origins, message.topic)
-        names = {name for name, _ in here.added}
-        return [*(header for header in inherited if header[0] not in names), *here.added]
+        if context is not None:
+            origins = context.sources(origins)
+        headers: Sequence[Header] = ()
+        if origins:
+            headers = self._select(origins)
+            if self._causation.is_enabled:
+                headers = override(headers, self._causation.headers(origins, message.topic))
+        return headers if context is None else override(headers, context.added)
 
-    def _of(self, origins: Sequence[Origin], topic: str) -> Sequence[Header]:
-        """What a message to `topic` inherits from these."""
-        if not origins:
-            return ()
-        inherited = self._taken(origins)
-        if not self._lineage.is_asked_for:
-            return inherited
-        own = self._lineage.headers(origins, topic)
-        names = {name for name, _ in own}
-        return [*(header for header in inherited if header[0] not in names), *own]
-
-    def _taken(self, origins: Sequence[Origin]) -> Sequence[Header]:
-        """Choose once per record, or batch, when something is first published for it."""
+    def _select(self, origins: Sequence[Origin]) -> Sequence[Header]:
+        """The headers to inherit; chosen once per record or batch, at its first publish."""
         first, count = origins[0], len(origins)
         if not isinstance(first, IncomingMessage):
-            return self._choose(origins)
-        meta = first.meta
-        known: tuple[int, Sequence[Header]] | None = meta.get(MERGED)
+            return self._filtered(origins)
+        known: tuple[int, Sequence[Header]] | None = first.meta.get(MERGED)
         if known is None or known[0] != count:
-            known = meta[MERGED] = (count, self._choose(origins))
+            known = first.meta[MERGED] = (count, self._filtered(origins))
         return known[1]
 
-    def _choose(self, origins: Sequence[Origin]) -> list[Header]:
+    def _filtered(self, origins: Sequence[Origin]) -> Sequence[Header]:
         first = origins[0]
         if len(origins) == 1:
             headers = first.headers
         elif self.settings.batch == "common":
             headers = _common(origins)
         else:
-            return []
+            return ()
         if not headers:
-            return []
-        taken, dropped = self._selection.take(headers)
+            return ()
+        accepted, dropped = self._filter.apply(headers)
         if dropped:
             self._note_dropped(first.topic, dropped)
-        return taken
+        return accepted
 
     def _note_dropped(self, topic: str, count: int) -> None:
         self.counts["dropped"] += count
@@ -181,42 +188,42 @@ class HeaderPropagation:
         if now - self._warned.get(topic, -WARNING_PAUSE) >= WARNING_PAUSE:
             self._warned[topic] = now
             logger.warning(
-                "topic %s: %d headers of a record are not handed on, they exceed max_bytes %d or "
+                "topic %s: %d headers of a record are not copied: they exceed max_bytes %d or "
                 "max_count %d",
                 *(topic, count, self.settings.max_bytes, self.settings.max_count),
             )
 
 
-def _around_one(rule: Rule) -> Callable[..., Any]:
-    """Make the layer that says, below a handler, what is handed on there."""
+def _around_one(select: HeaderSelector) -> Callable[..., Any]:
+    """The layer around a handler within which every publish inherits."""
 
     async def wrap_consume(message: IncomingMessage, call_next: ConsumeCall) -> Any:
-        token = SURROUNDINGS.set(Surroundings((message,), rule))
+        token = PROPAGATION.set(PropagationContext((message,), select))
         try:
             return await call_next(message)
         finally:
-            SURROUNDINGS.reset(token)
+            PROPAGATION.reset(token)
 
     return hookimpl(wrap_consume)
 
 
-def _around_batch(rule: Rule) -> Callable[..., Any]:
+def _around_batch(select: HeaderSelector) -> Callable[..., Any]:
     """The same for a handler of batches."""
 
     async def wrap_consume_batch(
         messages: Sequence[IncomingMessage], call_next: ConsumeBatchCall
     ) -> Any:
-        token = SURROUNDINGS.set(Surroundings(messages, rule))
+        token = PROPAGATION.set(PropagationContext(messages, select))
         try:
             return await call_next(messages)
         finally:
-            SURROUNDINGS.reset(token)
+            PROPAGATION.reset(token)
 
     return hookimpl(wrap_consume_batch)
 
 
 def _common(origins: Sequence[Origin]) -> list[Header]:
-    """The headers that every record of a batch has with the same values."""
+    """The headers that all records of a batch have with the same values."""
     first, *others = (_by_name(origin.headers) for origin in origins)
     names = [name for name in first if all(other.get(name) == first[name] for other in others)]
     return [(name, value) for name in names for value in first[name]]

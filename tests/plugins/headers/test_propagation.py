@@ -13,10 +13,10 @@ from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Application, IncomingMessage, Retry, Subscriber, hookimpl
 from kafkaesk_headers import (
-    DROP,
     HeaderPropagation,
     HeaderSettings,
     current_record,
+    drop_header,
     inherit_from,
     inherited_headers,
     no_propagation,
@@ -137,14 +137,16 @@ async def test_what_a_later_layer_adds_to_one_message_is_not_in_the_next(start: 
 
 
 async def test_an_explicit_null_is_sent_and_a_dropped_name_is_not(start: Start) -> None:
-    """3.4, 2: null is a value; DROP leaves the name out."""
+    """3.4, 2: null is a value; drop_header leaves the name out."""
 
     async def handle(data: bytes, subscriber: Subscriber) -> None:
-        await subscriber.publish("out", {}, headers=[("x-a", None), DROP("x-b"), DROP("none")])
+        await subscriber.publish(
+            "out", {}, headers=[("x-a", None), drop_header("x-b"), drop_header("none")]
+        )
 
     service = await start(handle, plugins=[plugin()])
     await service.receive(A, B, ("x-c", b"3"))
-    await service.app.publish("out", {}, headers=[DROP("x-b")])
+    await service.app.publish("out", {}, headers=[drop_header("x-b")])
 
     assert sorted(await service.sent(2)) == [(), (("x-c", b"3"), ("x-a", None))]
 
@@ -334,6 +336,8 @@ async def test_what_another_plugin_owns_is_not_inherited(start: Start) -> None:
 
 
 DESCRIBING: Headers = (
+    ("__dlq.errors.exception.fqcn", b"ValueError"),
+    ("kafkaesk-dlq-error", b"ValueError"),
     ("ce_id", b"1"),
     ("ce_source", b"/a"),
     ("content-type", b"text/plain"),
@@ -708,7 +712,7 @@ async def test_without_the_plugin_the_bytes_are_the_same(start: Start) -> None:
 
 async def test_a_second_attempt_inherits_the_same_once(start: Start) -> None:
     async def handle(data: bytes, subscriber: Subscriber) -> None:
-        await subscriber.publish("out", {}, headers=[DROP("y")])
+        await subscriber.publish("out", {}, headers=[drop_header("y")])
         if len(attempts) < 2:
             attempts.append(1)
             raise Retry(delay=0)

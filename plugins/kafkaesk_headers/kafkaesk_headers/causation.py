@@ -1,4 +1,4 @@
-"""Headers that the plugin writes itself: hops from the first message, and the cause of this one."""
+"""The headers that the plugin writes itself: hops since the first message, and the cause."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kafkaesk_core import Header, KafkaeskError
 
-from .surroundings import Origin
+from .context import Origin
 
-__all__ = ["CAUSATION", "CORRELATION", "HOPS", "HopLimitError", "Lineage"]
+__all__ = ["CAUSATION", "CORRELATION", "HOPS", "CausationHeaders", "HopLimitError"]
 
 HOPS = "kafkaesk-hops"
 CORRELATION = "correlation-id"
@@ -17,36 +17,36 @@ MAX_DIGITS = 9
 
 
 class HopLimitError(KafkaeskError):
-    """A message would be further from the first one than `max_hops` allows: a loop, probably."""
+    """A message would be more hops from the first one than `max_hops` allows: probably a loop."""
 
     def __init__(self, topic: str, hops: int, limit: int) -> None:
         super().__init__(
-            f"publishing to {topic} would be hop {hops} of max_hops {limit}; two services that "
-            "answer each other, perhaps: break the loop, or raise max_hops"
+            f"publishing to {topic} would be hop {hops} of max_hops {limit}; perhaps two services "
+            "answer each other: break the loop, or raise max_hops"
         )
         self.topic = topic
         self.hops = hops
 
 
-class Lineage:
-    """Counts hops (`max_hops`) and notes causes (`correlation`), as the settings ask for.
+class CausationHeaders:
+    """Counts hops (`max_hops`) and names the cause (`correlation`), if the settings say so.
 
-    `malformed` is told of a count of hops that is no number; it counts as none.
+    `on_malformed` is called for a hop count that is not a number; it counts as 0.
     """
 
     def __init__(
-        self, *, max_hops: int | None, correlation: bool, malformed: Callable[[str], None]
+        self, *, max_hops: int | None, correlation: bool, on_malformed: Callable[[str], None]
     ) -> None:
         self._max_hops = max_hops
         self._correlation = correlation
-        self._malformed = malformed
-        self.is_asked_for = correlation or max_hops is not None
+        self._on_malformed = on_malformed
+        self.is_enabled = correlation or max_hops is not None
 
     def headers(self, origins: Sequence[Origin], topic: str) -> list[Header]:
-        """Return the headers of a message to `topic` that these caused.
+        """Return the headers of a message to `topic` that these records caused.
 
         Raises:
-            HopLimitError: it would be one hop too many.
+            HopLimitError: the message would exceed `max_hops`.
         """
         added: list[Header] = []
         if self._max_hops is not None:
@@ -63,13 +63,13 @@ class Lineage:
         if value is None:
             return 0
         if not (value.isdigit() and len(value) <= MAX_DIGITS):
-            self._malformed(f"reading {HOPS}")
+            self._on_malformed(f"reading {HOPS}")
             return 0
         return int(value)
 
     @staticmethod
     def _causes(origin: Origin) -> list[Header]:
-        """The same for every attempt: a record is named by where it is."""
+        """Name a record by its position: the same for every attempt."""
         cause = f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
         return [
             (CORRELATION, _last(origin.headers, CORRELATION) or cause),

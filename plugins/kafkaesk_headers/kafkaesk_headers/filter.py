@@ -1,4 +1,4 @@
-"""Which headers are handed on: by name, and as many as there is room for."""
+"""Which headers are inherited: by name, within limits; and the names that a message refuses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from kafkaesk_core import Header
 
-__all__ = ["DENIED", "Selection"]
+__all__ = ["DEFAULT_EXCLUDE", "HeaderFilter", "drop_header", "is_dropped"]
 
-DENIED = (
-    # what describes the payload, or the very message, that it came with
+DEFAULT_EXCLUDE = (
+    # headers that describe the payload, or this one message
     "content-type",
     "ce_*",
     "__TypeId__",
@@ -20,22 +20,23 @@ DENIED = (
     "__key_schema_id",
     "__value_schema_id",
     "causation-id",
-    # what transports, retries and dead letters note for themselves
+    # headers of transports, retries and dead letters
     "kafkaesk-*",
     "kafka_*",
     "retry_topic-*",
+    "__dlq.errors.*",
     "__connect.errors.*",
     "__streams.errors.*",
 )
-"""Patterns of names that are not handed on unless the settings say so."""
+"""Patterns of names that are not inherited unless the settings say so."""
 
 REMEMBERED = 1024
 
 
-class Selection:
-    """Takes headers by name (fnmatch, case-sensitive), within limits of bytes and of count.
+class HeaderFilter:
+    """Accepts headers by name (fnmatch, case-sensitive), up to limits of bytes and count.
 
-    `exclude` beats `include`. Headers that another plugin owns (`claimed`) are never taken.
+    `exclude` beats `include`. Headers that another plugin owns (`claimed`) are never accepted.
     """
 
     def __init__(
@@ -46,13 +47,13 @@ class Selection:
         self._max_bytes = max_bytes
         self._max_count = max_count
         self._claimed: frozenset[str] = frozenset()
-        self._takes = lru_cache(REMEMBERED)(self._decide)
+        self._accepts = lru_cache(REMEMBERED)(self._decide)
 
-    def leave_out(self, claimed: frozenset[str]) -> None:
-        """Take no headers of these names from now on."""
+    def exclude(self, claimed: frozenset[str]) -> None:
+        """Accept no headers of these names from now on."""
         if claimed != self._claimed:
             self._claimed = claimed
-            self._takes.cache_clear()
+            self._accepts.cache_clear()
 
     def _decide(self, name: str) -> bool:
         return (
@@ -61,17 +62,17 @@ class Selection:
             and self._exclude.match(name) is None
         )
 
-    def take(self, headers: Iterable[Header]) -> tuple[list[Header], int]:
-        """Return the headers to hand on, in their order, and how many there was no room for."""
-        takes = self._takes
-        chosen = [header for header in headers if takes(header[0])]
+    def apply(self, headers: Iterable[Header]) -> tuple[list[Header], int]:
+        """Return the accepted headers, in their order, and how many exceeded the limits."""
+        accepts = self._accepts
+        chosen = [header for header in headers if accepts(header[0])]
         if len(chosen) <= self._max_count and _size(chosen) <= self._max_bytes:
             return chosen, 0
         kept = self._within_limits(chosen)
         return kept, len(chosen) - len(kept)
 
     def _within_limits(self, headers: Sequence[Header]) -> list[Header]:
-        """Drop whole names: first those that alone are too much, then the last ones."""
+        """Drop whole names: first each that exceeds a limit by itself, then the last ones."""
         by_name: dict[str, list[Header]] = {}
         for header in headers:
             by_name.setdefault(header[0], []).append(header)
@@ -86,6 +87,23 @@ class Selection:
             size, count = size + own_size, count + own_count
             kept.add(name)
         return [header for header in headers if header[0] in kept]
+
+
+class _Dropped(bytes):
+    """Stands for the header's value until the plugin removes it."""
+
+
+_NOTHING = _Dropped()
+
+
+def drop_header(name: str) -> Header:
+    """Say in `headers=` that a message inherits no header of this name, and sends none."""
+    return name, _NOTHING
+
+
+def is_dropped(header: Header) -> bool:
+    """Whether a header is a mark of `drop_header`."""
+    return isinstance(header[1], _Dropped)
 
 
 def _size(headers: Iterable[Header]) -> int:
