@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -125,6 +126,33 @@ else:
     raise SystemExit("no warning")
 """
 
+RETRY = """
+import asyncio
+import kafkaesk_core, kafkaesk_retry
+
+assert "site-packages" in kafkaesk_retry.__file__, kafkaesk_retry.__file__
+app = kafkaesk_core.Application("embedded://?topics=in,dlq.g.in")
+dead = []
+
+@app.subscribe("in", "g")
+@kafkaesk_retry.retries(attempts=2, first=0)
+async def fail(data: bytes) -> None:
+    raise LookupError(data)
+
+@app.subscribe("dlq.g.in", "undertaker")
+async def bury(data: bytes) -> None:
+    dead.append(data)
+
+async def main():
+    async with app:
+        await app.raw_publish("in", b"x")
+        await app.consume_for(2, seconds=20)
+
+asyncio.run(main())
+assert dead == [b"x"], dead
+"""
+
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
@@ -132,6 +160,7 @@ PACKAGES = (
     ("otel", PLUGINS, "kafkaesk_otel:OTelPlugin"),
     ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
     ("compat", COMPAT, "kafkaesk_compat.original:RefuseOriginal"),
+    ("retry", RETRY, "kafkaesk_retry.plugin:RetryPlugin"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
 
@@ -199,6 +228,9 @@ def fresh_environment(folder: Path) -> str:
 
 
 def run(command: list[str], folder: Path) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KAFKAESK_")}
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, check=False, env=environment
+    )
     assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
     return result.stdout + result.stderr

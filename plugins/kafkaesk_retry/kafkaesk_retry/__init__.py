@@ -1,0 +1,16 @@
+"""Retries, dead letters and their replay, for kafkaesk."""
+
+from __future__ import annotations
+
+from .failure import AttemptsExhaustedError
+from .plugin import RetryPlugin
+from .policy import Retries, retries
+from .settings import RetrySettings
+
+__all__ = [
+    "AttemptsExhaustedError",
+    "Retries",
+    "RetryPlugin",
+    "RetrySettings",
+    "retries",
+]

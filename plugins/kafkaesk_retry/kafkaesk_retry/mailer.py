@@ -1,0 +1,108 @@
+"""Writes dead letters and postponed records, and knows which streams refuse them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+
+from kafkaesk_core import App, MessageTooLargeError, RecordMetadata
+
+from .letter import Letter, Postponed, Style
+
+__all__ = ["Mailer"]
+
+logger = logging.getLogger("kafkaesk.retry")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+Parcel = Letter | Postponed
+
+
+class Mailer:
+    """Writes to one application's streams; each write is acknowledged, or fails.
+
+    `prefix` is that of its topics. `troubles` says of each stream that refuses why it does.
+    """
+
+    def __init__(self, app: App, prefix: str, style: Style, retention: int) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._style = style
+        self._configs = {"retention.ms": str(retention * 1000)}
+        self._failures: Counter[str] = Counter()
+        self.troubles: dict[str, str] = {}
+
+    async def send(self, stream: str, parcel: Parcel) -> RecordMetadata | None:
+        """Write it; None if that failed, which is logged once per stream, and in `troubles`.
+
+        Raises:
+            MessageTooLargeError: it is too large for the stream, and no dead letter.
+        """
+        try:
+            metadata = await self._send_cut(stream, parcel)
+        except Exception as error:
+            if isinstance(error, MessageTooLargeError) and isinstance(parcel, Postponed):
+                raise
+            self._note(stream, parcel, error)
+            return None
+        self._failures.pop(stream, None)
+        if self.troubles.pop(stream, None) is not None:
+            logger.info("records of group %s are written to %s again", parcel.group, stream)
+        return metadata
+
+    def pause(self, stream: str) -> float:
+        """Return the seconds until the next attempt to write to a stream that refused."""
+        failures = self._failures[stream]
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 10))
+
+    def _note(self, stream: str, parcel: Parcel, error: Exception) -> None:
+        self._failures[stream] += 1
+        if stream not in self.troubles:
+            logger.error(
+                "%s, which failed in group %s, cannot be written to %s: %s: %s; it is not "
+                "committed, and is written again until that succeeds",
+                *(parcel.origin.place, parcel.group, stream, type(error).__name__, error),
+            )
+        self.troubles[stream] = f"{type(error).__name__}: {error}"
+
+    async def _send_cut(self, stream: str, parcel: Parcel) -> RecordMetadata:
+        """Write it; of a letter that is too large less and less of its value, at last none."""
+        size = len(parcel.value or b"")
+        while True:
+            try:
+                return await self._send(stream, parcel)
+            except MessageTooLargeError:
+                if isinstance(parcel, Postponed):
+                    raise
+                if size:
+                    size = size // 2 if size > 1024 else 0
+                    parcel = parcel.cut(size)
+                elif parcel.failure.stacktrace:
+                    parcel = replace(parcel, failure=replace(parcel.failure, stacktrace=""))
+                else:
+                    raise
+
+    async def _send(self, stream: str, parcel: Parcel) -> RecordMetadata:
+        topic, partition = self._prefix + stream, None
+        if isinstance(parcel, Letter):
+            place = parcel.origin.place
+            count = await self.make_topic(topic, place.topic)
+            partition = None if count is None else place.partition % count
+        delivery = await self._app.forward(
+            topic,
+            parcel.value,
+            parcel.key,
+            parcel.all_headers(self._style),
+            partition=partition,
+            timestamp_ms=parcel.timestamp_ms,
+        )
+        return await delivery
+
+    async def make_topic(self, topic: str, origin: str) -> int | None:
+        """Make a topic of dead letters with as many partitions as their origin; return how many.
+
+        Raises:
+            BrokerError: it cannot be made, or must not be.
+        """
+        count = await self._app.ensure_topic(origin)
+        return await self._app.ensure_topic(topic, partitions=count, configs=self._configs)

@@ -1,0 +1,274 @@
+"""What happens to the records of one handler that fail: retried, postponed, or dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kafkaesk_core import (
+    DecodeError,
+    Defer,
+    IncomingMessage,
+    MessageTooLargeError,
+    Retry,
+    Subscription,
+)
+
+from .breaker import Breaker
+from .failure import AttemptsExhaustedError, describe_failure
+from .letter import Letter, Origin, Postponed, origin_of, without_own
+from .mailer import Mailer
+from .places import Place, StreamNames, place_of
+from .policy import Policy
+from .settings import RetrySettings
+
+__all__ = ["Recovery", "is_shutdown"]
+
+logger = logging.getLogger("kafkaesk.retry")
+
+
+class Recovery:
+    """Decides on the failed records of one subscription, and remembers those that are not settled.
+
+    `needs_care` is whether records have to be looked at before they are handled.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        policy: Policy,
+        settings: RetrySettings,
+        names: StreamNames,
+        prefix: str,
+    ) -> None:
+        self.policy = policy
+        self._subscription = subscription
+        self._settings = settings
+        self._names = names
+        self._prefix = prefix
+        self._unsent: dict[Place, tuple[str, Letter | Postponed]] = {}
+        self.breaker = Breaker(
+            settings.dead_limit,
+            settings.dead_window,
+            settings.probe,
+            asyncio.get_running_loop().time,
+        )
+        self._alone: set[Place] = set()
+        self._tried: set[Place] = set()
+        self.needs_care = False
+        self.counts: Counter[str] = Counter()
+
+    # --- before a record is handled
+
+    async def is_settled(self, message: IncomingMessage, mailer: Mailer) -> bool:
+        """Return whether nothing is left to handle, for a record that has failed before.
+
+        Raises:
+            Defer: it has to wait.
+        """
+        place = place_of(message)
+        if place in self._unsent:
+            await self._send(message, *self._unsent[place], mailer)
+            return True
+        is_over = message.attempt > self.policy.attempts and place not in self._tried
+        if is_over and self.policy.dead_letter:
+            error = AttemptsExhaustedError(
+                f"{place} was begun {message.attempt - 1} times, and each time the process ended "
+                "before its handler did"
+            )
+            await self._end(message, error, mailer)
+            return True
+        self._hold(message)
+        return False
+
+    def _hold(self, message: IncomingMessage) -> None:
+        """Let a record wait that is not due yet, or whose dependency is down."""
+        if self._names.is_own(message.stream):
+            due = origin_of(message).due_ms / 1000 - time.time()
+            if due > 0:
+                self.counts["deferred"] += 1
+                raise Defer(due, "it is not due yet")
+        wait = self.breaker.wait()
+        if wait > 0:
+            self.counts["deferred"] += 1
+            raise Defer(wait, "too many records died; its dependency may be down")
+
+    def succeed(self, messages: Sequence[IncomingMessage]) -> None:
+        """Note records that were handled."""
+        places = [place_of(message) for message in messages]
+        self._alone.difference_update(places)
+        self._tried.difference_update(places)
+        if self.breaker.succeed():
+            logger.info("group %s: a record was handled again; all go on", self._subscription.group)
+
+    # --- after it failed
+
+    async def fail(self, message: IncomingMessage, error: Exception, mailer: Mailer) -> None:
+        """Decide on a failure; return if the record is settled.
+
+        Raises:
+            Retry: it is handled again.
+            Defer: it is handled, or written, again, and this was no attempt.
+            Exception: the error itself, which is the subscription's business.
+        """
+        message.meta.setdefault("handled_errors", []).append(error)
+        origin = origin_of(message)
+        verdict = self.policy.judge(error, message.attempt, origin.rounds)
+        if verdict == "pass":
+            raise error
+        if verdict == "again":
+            raise self.again(message, error) from error
+        if verdict == "later":
+            await self._postpone(message, origin, error, mailer)
+        else:
+            await self._end(message, error, mailer)
+
+    def again(self, message: IncomingMessage, error: Exception) -> Retry:
+        """Decide that a record is handled again."""
+        self.counts["retried"] += 1
+        self.note_tried((message,))
+        reason = f"{_describe(error)} (attempt {message.attempt} of {self.policy.attempts})"
+        return Retry(reason, delay=self.policy.delay(message.attempt))
+
+    def note_tried(self, messages: Iterable[IncomingMessage]) -> None:
+        """Note that this process has handled them: their attempts did not end with a process."""
+        self._tried.update(map(place_of, messages))
+
+    def note_alone(self, messages: Iterable[IncomingMessage]) -> None:
+        """Note messages of a batch that have failed alone."""
+        self.needs_care = True
+        self._alone.update(map(place_of, messages))
+
+    def is_alone(self, message: IncomingMessage) -> bool:
+        """Whether a message of a batch has failed alone."""
+        return bool(self._alone) and place_of(message) in self._alone
+
+    def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Forget what was to be written for partitions that are gone: others have them now."""
+        gone = set(partitions)
+        for place in [place for place in self._unsent if place[:2] in gone]:
+            del self._unsent[place]
+        for places in (self._alone, self._tried):
+            places.difference_update([place for place in places if place[:2] in gone])
+
+    async def _postpone(
+        self, message: IncomingMessage, origin: Origin, error: Exception, mailer: Mailer
+    ) -> None:
+        seconds = self.policy.later[origin.rounds]
+        waiting = replace(
+            origin,
+            rounds=origin.rounds + 1,
+            deliveries=origin.deliveries + message.attempt,
+            due_ms=int((time.time() + seconds) * 1000),
+        )
+        headers = without_own(message.headers, "kafka")
+        group = self._subscription.group
+        record = message.record
+        parcel = Postponed(
+            waiting, group, record.key, record.value, headers, _timestamp(record.timestamp)
+        )
+        stream = self._names.later(group, seconds)
+        try:
+            await self._send(message, stream, parcel, mailer)
+        except MessageTooLargeError:
+            self._unsent.pop(place_of(message), None)
+            await self._end(message, error, mailer)
+
+    async def _end(self, message: IncomingMessage, error: Exception, mailer: Mailer) -> None:
+        """Make a dead letter of a record, unless so many died that it had better wait."""
+        self.needs_care = True
+        if not self.policy.is_own_fault(error) and not self._may_die(error):
+            self.counts["deferred"] += 1
+            raise Defer(self.breaker.pause(), _describe(error)) from error
+        letter = self._letter(message, error)
+        place = letter.origin.place
+        stream = self._names.dead(self._subscription.group, place.topic.removeprefix(self._prefix))
+        await self._send(message, stream, letter, mailer)
+
+    def _may_die(self, error: Exception) -> bool:
+        was_open = self.breaker.is_open
+        if self.breaker.admits_death():
+            return True
+        if not was_open:
+            logger.error(
+                "group %s: too many records of handler %s died, the last of %s; its dependency "
+                "may be down: one record is tried every %g seconds, and all others wait",
+                *(self._subscription.group, self._subscription.handler_name, _describe(error)),
+                self._settings.probe,
+            )
+        return False
+
+    def _letter(self, message: IncomingMessage, error: Exception) -> Letter:
+        origin = origin_of(message)
+        try:
+            value, timestamp = message.record.value, message.record.timestamp
+            size = None
+        except DecodeError:  # the record itself cannot be read
+            value, timestamp, size = None, None, 0
+        return Letter(
+            origin=origin,
+            group=self._subscription.group,
+            handler=self._subscription.handler_name,
+            failure=describe_failure(error, self._settings.stacktrace_bytes),
+            deliveries=origin.deliveries + message.attempt,
+            failed_at_ms=int(time.time() * 1000),
+            key=message.key,
+            value=value,
+            headers=without_own(message.headers, self._settings.style),
+            timestamp_ms=_timestamp(timestamp),
+            value_size=size,
+        )
+
+    async def _send(
+        self, message: IncomingMessage, stream: str, parcel: Letter | Postponed, mailer: Mailer
+    ) -> None:
+        """Write it, and settle the record; else keep what is to be written.
+
+        Raises:
+            Defer: it could not be written.
+        """
+        place = place_of(message)
+        self.needs_care = True
+        self._unsent[place] = (stream, parcel)
+        metadata = await mailer.send(stream, parcel)
+        if metadata is None:
+            raise Defer(mailer.pause(stream), f"it cannot be written to {stream}")
+        self._unsent.pop(place, None)
+        self._alone.discard(place)
+        self._tried.discard(place)
+        written = Place(metadata.topic, metadata.partition, metadata.offset)
+        if isinstance(parcel, Postponed):
+            self.counts["later"] += 1
+            logger.warning(
+                "%s (group %s, attempt %d) waits in %s",
+                *(place, parcel.group, message.attempt, written),
+            )
+            return
+        self.counts["dead"] += 1
+        message.meta["dead_letter"] = str(written)
+        logger.error(
+            "%s (group %s, handler %s, attempt %d) is the dead letter %s: %s: %s",
+            *(place, parcel.group, parcel.handler, message.attempt, written),
+            *(parcel.failure.exception, parcel.failure.message),
+        )
+
+
+def is_shutdown() -> bool:
+    """Whether the running task is being cancelled, so that an error is no failure."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _timestamp(timestamp: int | None) -> int | None:
+    return timestamp if timestamp is not None and timestamp >= 0 else None
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose text cannot be shown"
