@@ -98,6 +98,7 @@ class Application(Router):
         self._starting = asyncio.Lock()
         self._starter: asyncio.Task[Any] | None = None
         self._stop_requests = 0
+        self._plugin_routers: list[Router] = []
         check_plugin_arguments(plugins, plugin_settings, entry_points)
         self._disabled_plugins = frozenset(check_names("disable_plugins", disable_plugins))
         configured_order = check_names("plugin_order", plugin_order)
@@ -610,6 +611,7 @@ class Application(Router):
         settings = self.settings
         settings.check()
         self.load_plugins()
+        self._let_plugins_declare()
         self._bind(settings)
         runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
         self._runtime = runtime
@@ -618,6 +620,19 @@ class Application(Router):
         except BaseException:
             self._runtime = None
             raise
+
+    def _let_plugins_declare(self) -> None:
+        """Mount a router for each plugin that declares, in place of those of the last start."""
+        while self._plugin_routers:
+            self._unmount(self._plugin_routers.pop())
+
+        def mount() -> Router:
+            router = Router()
+            self.mount(router)
+            self._plugin_routers.append(router)
+            return router
+
+        self.plugins.declare(mount, self)
 
     def _bind(self, settings: Settings) -> None:
         """Bind the handlers that are declared now."""

@@ -24,6 +24,7 @@ from .message import App, IncomingMessage
 from .offsets import HandlerResult
 from .plugins.contract import did_you_mean
 from .plugins.manager import Plugins
+from .plugins.options import check_options, check_schema_options
 from .router import Subscription
 from .schema.registry import Schemas
 from .settings import Settings
@@ -62,12 +63,15 @@ class Groups:
         self._bindings: dict[str, dict[Subscription, Binding | BatchBinding]] = {}
         self._consumers: dict[str, GroupConsumer] = {}
         known_plugins = {info.name for info in plugins.list()}
+        for registration in schemas:
+            check_schema_options(registration, plugins)
         for subscription in subscriptions:
             _check_overrides(subscription, settings)
             _check_skipped(subscription, known_plugins)
             _check_literals(subscription, settings.topic_prefix)
             bindings = self._bindings.setdefault(subscription.group, {})
-            _check_alone(subscription, bindings)
+            check_options(subscription, plugins)
+            _check_alone(subscription, bindings, plugins.claimed_streams)
             bindings[subscription] = bind(
                 subscription,
                 decoder=schemas.decoder,
@@ -92,6 +96,7 @@ class Groups:
                 servers=runtime.servers,
                 find_raiser=self._plugins.find_raiser,
                 on_finished=on_finished,
+                claimed_streams=self._plugins.claimed_streams,
             )
             for group, bindings in self._bindings.items()
         }
@@ -143,10 +148,12 @@ def _check_literals(subscription: Subscription, prefix: str) -> None:
             )
 
 
-def _check_alone(subscription: Subscription, others: Iterable[Subscription]) -> None:
+def _check_alone(
+    subscription: Subscription, others: Iterable[Subscription], claimed: Collection[str]
+) -> None:
     """Refuse two handlers for one stream in a group: each would get a part of its records."""
     for other in others:
-        stream = subscription.shared_with(other)
+        stream = subscription.shared_with(other, claimed)
         if stream is not None:
             raise SubscriptionError(
                 f"stream {stream!r} is subscribed by {other.handler_name} and by "

@@ -16,6 +16,9 @@ The core reads these attributes of a plugin, all of them optional:
                    default is "transform", and innermost for a service's own hooks.
   hook_api         the hook API that it was written for; only HOOK_API is accepted.
   claimed_headers  the names of headers that it owns; nothing else copies or overwrites them.
+  claimed_streams  fnmatch patterns of the streams that it owns. A subscription by pattern does not
+                   take them, a subscription by their literal names does.
+  claimed_options  the names of the `options` of `subscribe` and `schema` that it reads.
   name             its name, if it is registered without one.
 """
 
@@ -30,7 +33,7 @@ import pluggy
 
 from .delivery import Delivery
 from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
-from .router import Subscription
+from .router import Router, Subscription
 from .schema.registry import SchemaRegistration
 from .structs import RecordMetadata, TopicPartition
 
@@ -196,6 +199,26 @@ class Hooks:
 
         Entered outermost stage first and left in reverse, also if the start fails later. An
         exception while entering stops the start; one while leaving is logged.
+        """
+
+    @hookspec
+    def declare(self, router: Router, app: App) -> None:
+        """Subscribe handlers and register schemas of the plugin, on a router mounted for it.
+
+        Called at each start, outermost stage first, before the handlers are bound: what the
+        service has declared is in `app.subscriptions`. The subscriptions of an earlier start are
+        gone by then. A plugin registered later is called at the next start. An exception stops
+        the start, and names the plugin.
+        """
+
+    @hookspec
+    def check_subscription(self, subscription: Subscription) -> None:
+        """Check the plugin's options of one subscription; also of one that has none of them.
+
+        Called once per subscription when the application initialises, unless that skips the
+        plugin; outermost stage first.
+        A ValueError or ConfigurationError says what is wrong: it stops the start as an error of
+        the handler. Any other exception stops it as a failure of the plugin.
         """
 
     @hookspec

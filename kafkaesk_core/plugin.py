@@ -18,7 +18,7 @@ from .kafka.diagnose import diagnose
 from .kafka.errors import translate as translate_error
 from .message import IncomingMessage, copy_headers
 from .plugins.chains import CountedFailures
-from .router import Subscription
+from .router import Subscription, set_option
 from .structs import RecordMetadata
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "find_application",
     "handled_messages",
     "open_bootstrap",
+    "set_option",
     "translate_error",
 ]
 

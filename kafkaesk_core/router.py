@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
@@ -28,6 +31,7 @@ __all__ = [
     "is_async",
     "is_count",
     "is_number",
+    "set_option",
 ]
 
 Handler = Callable[..., Awaitable[Any]]
@@ -59,7 +63,9 @@ class Subscription:
     `timeout_seconds` None means no limit. `concurrency` None means one handler per assigned
     partition with `ordering="partition"`, 100 otherwise. `on_error` decides on exceptions that
     are not dispositions: "stop", "skip", or a function that takes the error and the message and
-    returns a disposition. Layers of the plugins named in `skip_plugins` are left out.
+    returns a disposition. Layers of the plugins named in `skip_plugins` are left out. `options`
+    are those of plugins, by the names that they claim; where a decorator of a plugin sets the
+    same option on the handler, the one given here holds.
 
     A handler whose first parameter is annotated with `list[...]` gets the messages of one
     partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
@@ -83,6 +89,7 @@ class Subscription:
     ordering: Ordering = field(default="partition", kw_only=True)
     on_error: OnError = field(default="stop", kw_only=True)
     skip_plugins: Collection[str] = field(default=frozenset(), kw_only=True)
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True)
     batch_timeout: float | None = field(default=None, kw_only=True)
     drain_timeout: float | None = field(default=None, kw_only=True)
@@ -95,6 +102,8 @@ class Subscription:
         for problem in self._problems():
             raise SubscriptionError(f"handler {self.handler_name}: {problem}")
         object.__setattr__(self, "skip_plugins", frozenset(self.skip_plugins))
+        options = ChainMap(dict(self.options), *_options_of(self.func))
+        object.__setattr__(self, "options", options)
 
     def _problems(self) -> Iterator[str]:
         """Yield what cannot work; the first problem is reported."""
@@ -107,6 +116,8 @@ class Subscription:
             yield f"has ordering={self.ordering!r}; use one of {', '.join(get_args(Ordering))}"
         if not _is_names(self.skip_plugins):
             yield f"has skip_plugins={self.skip_plugins!r}; give a list of plugin names"
+        if not (isinstance(self.options, Mapping) and all(map(_is_name, self.options))):
+            yield f"has options={self.options!r}; give a dict of the names that plugins claim"
         yield from _problems_of_on_error(self.on_error)
 
     def _problems_of_numbers(self) -> Iterator[str]:
@@ -155,9 +166,19 @@ class Subscription:
     @property
     def stream_regex(self) -> str:
         """A regular expression that matches whole stream names."""
+        return self.regex_without(())
+
+    def regex_without(self, claimed: Collection[str]) -> str:
+        """The same, without the streams that match `claimed`, fnmatch patterns of plugins.
+
+        Streams that the subscription names are matched all the same.
+        """
         if self.topics is not None:
             return f"(?:{'|'.join(re.escape(topic) for topic in self.topics)})\\Z"
-        return translate(self.pattern or "")
+        regex = translate(self.pattern or "")
+        if not claimed or self.literal_streams:
+            return regex
+        return f"(?!{'|'.join(translate(pattern) for pattern in sorted(claimed))}){regex}"
 
     @property
     def literal_streams(self) -> Sequence[str]:
@@ -171,7 +192,7 @@ class Subscription:
         """The names, or the one pattern, that it is subscribed to."""
         return (self.pattern or "",) if self.topics is None else self.topics
 
-    def shared_with(self, other: Subscription) -> str | None:
+    def shared_with(self, other: Subscription, claimed: Collection[str] = ()) -> str | None:
         """Return a stream or pattern that another subscription also takes; None if none is known.
 
         Two patterns may share streams that do not exist yet. They are found only where one
@@ -180,13 +201,13 @@ class Subscription:
         for one, two in ((self, other), (other, self)):
             for stream in one.streams:
                 sample = _sample_of(stream) if one.topics is None else stream
-                if stream in two.streams or two.matches(sample):
+                if stream in two.streams or two.matches(sample, claimed):
                     return stream
         return None
 
-    def matches(self, stream: str) -> bool:
-        """Whether this subscription takes the messages of a stream."""
-        return re.match(self.stream_regex, stream) is not None
+    def matches(self, stream: str, claimed: Collection[str] = ()) -> bool:
+        """Whether this subscription takes the messages of a stream; `claimed` are of plugins."""
+        return re.match(self.regex_without(claimed), stream) is not None
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -284,6 +305,41 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+# --- options of plugins
+
+_OPTIONS = "__kafkaesk_options__"
+
+
+def set_option(func: H, name: str, value: object) -> H:
+    """Set an option of a plugin on a handler, as a decorator that the plugin ships does.
+
+    It stands in the `options` of every subscription of this handler, whether the decorator is
+    written above or below `@app.subscribe`; `options=` there is stronger. Returns the handler.
+
+    Raises:
+        TypeError: the handler is an object that takes no attributes, such as a bound method.
+    """
+    (own, *_) = _options_of(func)
+    own[name] = value
+    if getattr(func, _OPTIONS, None) is not own:
+        raise TypeError(
+            f"the option {name!r} cannot be set on {func!r}; decorate the function itself, or give "
+            f"options={{{name!r}: ...}} where it is subscribed"
+        )
+    return func
+
+
+def _options_of(func: Any) -> list[dict[str, Any]]:
+    """The options set on a handler, and on the function that it is a partial of."""
+    found = getattr(func, _OPTIONS, None)
+    if found is None:
+        found = {}
+        with suppress(AttributeError, TypeError):
+            setattr(func, _OPTIONS, found)  # so that what is set later is seen too
+    inner = _options_of(func.func) if isinstance(func, functools.partial) else []
+    return [found, *inner]
+
+
 # --- patterns of stream names
 
 _WILDCARD = re.compile(r"[*?]|\[!?\]?[^\]]*\]")
@@ -329,6 +385,7 @@ class SubscriptionOptions(TypedDict, total=False):
     ordering: Ordering
     on_error: OnError
     skip_plugins: Sequence[str]
+    options: Mapping[str, Any]
     batch_size: int | None
     batch_timeout: float | None
     drain_timeout: float | None
@@ -468,6 +525,7 @@ class Router:
         streams: Sequence[str] | None = None,
         partitions: int | None = None,
         replication_factor: int | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Callable[[S], S]: ...
 
     def schema(
@@ -479,6 +537,7 @@ class Router:
         streams: Sequence[str] | None = None,
         partitions: int | None = None,
         replication_factor: int | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Any:  # see the overloads
         """Register the decorated pydantic model, or a JSON Schema document, as a schema.
 
@@ -504,6 +563,7 @@ class Router:
                 streams=() if streams is None else streams,
                 partitions=partitions,
                 replication_factor=replication_factor,
+                options={} if options is None else options,
             )
             _check_streams(registration)
             self._add_schema(registration)
@@ -537,6 +597,16 @@ class Router:
                 self._add_event_handler(name, handler)
         self._mounted.append(router)
         router._mounted_in.add(self)
+
+    def _unmount(self, router: Router) -> None:
+        """Take back what a router added, except its schemas: they may be in use already."""
+        for subscription in router._subscriptions:
+            self._subscriptions.remove(subscription)
+        for name, handlers in router._event_handlers.items():
+            for handler in handlers:
+                self._event_handlers[name].remove(handler)
+        self._mounted.remove(router)
+        router._mounted_in.discard(self)
 
     def _check_mount(self, router: Router) -> None:
         """Refuse a mount that would declare a handler twice, or make a circle."""

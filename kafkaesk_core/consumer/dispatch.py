@@ -37,15 +37,29 @@ RECORD_OVERHEAD = 200
 class HandlerPipeline:
     """A subscription's handling, the lanes in which its records run, and its settings."""
 
-    __slots__ = ("handling", "lanes", "ordering", "settings")
+    __slots__ = ("_claimed", "handling", "lanes", "ordering", "settings")
 
     def __init__(
-        self, handling: Handling[Any], lanes: Lanes[FetchedMessage], settings: Settings
+        self,
+        handling: Handling[Any],
+        lanes: Lanes[FetchedMessage],
+        settings: Settings,
+        claimed: Collection[str] = (),
     ) -> None:
         self.handling = handling
         self.lanes = lanes
         self.settings = settings
         self.ordering: Ordering = handling.subscription.ordering
+        self._claimed = claimed  # streams of plugins, which no pattern takes
+
+    def takes(self, stream: str | None) -> bool:
+        """Whether a stream is one of the subscription's."""
+        return stream is not None and self.handling.subscription.matches(stream, self._claimed)
+
+    @property
+    def stream_regex(self) -> str:
+        """A regular expression that matches the names of the subscription's streams."""
+        return self.handling.subscription.regex_without(self._claimed)
 
 
 class Dispatcher:
@@ -92,11 +106,7 @@ class Dispatcher:
 
     def _find_pipeline(self, topic: str) -> tuple[HandlerPipeline, str]:
         stream = self._stream_of(topic)
-        matches = [
-            pipeline
-            for pipeline in self._pipelines
-            if stream is not None and pipeline.handling.subscription.matches(stream)
-        ]
+        matches = [pipeline for pipeline in self._pipelines if pipeline.takes(stream)]
         if stream is None or len(matches) != 1:
             names = " and by ".join(r.handling.subscription.handler_name for r in matches)
             group = self._pipelines[0].handling.subscription.group

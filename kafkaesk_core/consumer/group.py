@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -72,8 +72,10 @@ class GroupConsumer:
         servers: Sequence[str],
         find_raiser: Callable[[BaseException], Raiser | None],
         on_finished: Callable[[HandlerResult], None] | None,
+        claimed_streams: Collection[str] = (),
     ) -> None:
         self.group = group
+        self._claimed_streams = claimed_streams
         self._settings = settings
         self._topics = topics
         self._on_finished = on_finished
@@ -191,14 +193,14 @@ class GroupConsumer:
                 concurrency=limit,
                 report_failure=self.report_failure,
             )
-            return HandlerPipeline(batches, lanes, settings)
+            return HandlerPipeline(batches, lanes, settings, self._claimed_streams)
         if limit is None and subscription.ordering != "partition":
             limit = DEFAULT_CONCURRENCY
         handling = MessageHandling(
             subscription, binding, self._offsets, error_policy, self._on_finished
         )
         lanes = Lanes(handling.run, concurrency=limit, report_failure=self.report_failure)
-        return HandlerPipeline(handling, lanes, settings)
+        return HandlerPipeline(handling, lanes, settings, self._claimed_streams)
 
     def _member_options(self) -> dict[str, Any]:
         options = self._settings.client.for_consumer()
@@ -263,7 +265,7 @@ class GroupConsumer:
 
     def _pattern(self) -> str:
         """One anchored regular expression over topics, also for literal names (D20)."""
-        streams = "|".join(f"(?:{r.handling.subscription.stream_regex})" for r in self._pipelines)
+        streams = "|".join(f"(?:{pipeline.stream_regex})" for pipeline in self._pipelines)
         return f"^{re.escape(self._topics.prefix)}(?:{streams})"
 
     @property
@@ -311,9 +313,7 @@ class GroupConsumer:
     def refresh(self, topic: str) -> None:
         """Refresh the metadata if the group reads this topic, which this process just created."""
         stream = self._topics.stream_of(topic)
-        if stream is not None and any(
-            pipeline.handling.subscription.matches(stream) for pipeline in self._pipelines
-        ):
+        if any(pipeline.takes(stream) for pipeline in self._pipelines):
             self._membership.member.refresh_metadata()
 
     # --- committing

@@ -364,7 +364,8 @@ class HealthTicker:
         streams = [self._topics.stream_of(topic) for topic in present]
         return [
             self._topics.topic_of(subscription.pattern)
-            for subscription in (pipeline.handling.subscription for pipeline in self._pipelines)
+            for pipeline in self._pipelines
+            for subscription in (pipeline.handling.subscription,)
             if subscription.pattern and not subscription.literal_streams
-            if not any(stream is not None and subscription.matches(stream) for stream in streams)
+            if not any(map(pipeline.takes, streams))
         ]

@@ -102,6 +102,12 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 }
 """Every hook and the names of its arguments, in their order."""
 
+CLAIMS = ("claimed_headers", "claimed_streams", "claimed_options")
+"""Attributes of a plugin that say what it owns."""
+
+ASKED = ("bind_parameter", "check_subscription", "declare")
+"""Hooks that are called once at start, and whose exceptions stop it."""
+
 STAGES: tuple[str, ...] = get_args(Stage)
 """From the outermost to the innermost."""
 
@@ -130,7 +136,7 @@ def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tu
         elif hook := _known_hook(name, options.get("specname") or attribute, options):
             _Implementation(name, hook, getattr(plugin, attribute)).check(options)
             hooks.append(hook)
-    if not any(marked.values()) and not getattr(plugin, "claimed_headers", ()):
+    if not any(marked.values()) and not any(getattr(plugin, claim, ()) for claim in CLAIMS):
         raise PluginError(
             f"plugin {name!r}: {type(plugin).__name__} implements no hook; "
             "decorate its methods with @hookimpl",
@@ -169,12 +175,15 @@ def _check_attributes(plugin: object, name: str) -> None:
             "install versions that fit each other",
             plugin=name,
         )
-    claimed: object = getattr(plugin, "claimed_headers", frozenset())
-    if not isinstance(claimed, (frozenset, set)) or not all(isinstance(h, str) for h in claimed):
-        raise PluginError(
-            f"plugin {name!r}: claimed_headers is {claimed!r}, expected a frozenset of str",
-            plugin=name,
-        )
+    for attribute in CLAIMS:
+        claimed: object = getattr(plugin, attribute, frozenset())
+        if not isinstance(claimed, (frozenset, set)) or not all(
+            isinstance(c, str) for c in claimed
+        ):
+            raise PluginError(
+                f"plugin {name!r}: {attribute} is {claimed!r}, expected a frozenset of str",
+                plugin=name,
+            )
 
 
 def _check_unmarked(plugin: object, name: str, attribute: str) -> None:
@@ -243,7 +252,7 @@ class _Implementation:
     def _check_plain(self) -> None:
         if _is_plain(self.function):
             return
-        what = "called once at start" if self.hook == "bind_parameter" else "a notification"
+        what = "called once at start" if self.hook in ASKED else "a notification"
         raise self._error(f"{self.hook} is {what} and must be a plain 'def' {self._place()}")
 
     def _check_lifespan(self) -> None:

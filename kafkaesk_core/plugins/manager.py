@@ -13,10 +13,10 @@ from typing import Any
 
 import pluggy
 
-from kafkaesk_core.errors import PluginError
+from kafkaesk_core.errors import ConfigurationError, PluginError, SubscriptionError
 from kafkaesk_core.hooks import Hooks
 from kafkaesk_core.message import App, IncomingMessage
-from kafkaesk_core.router import Subscription
+from kafkaesk_core.router import Router, Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
@@ -97,6 +97,8 @@ class Lifespan(AbstractAsyncContextManager[None]):
 
 
 Lifespans = list[Lifespan]
+NOTHING = ("None", lambda answer: answer is None)
+"""The expected answer of a hook that only does something."""
 
 
 class Plugins:
@@ -298,11 +300,55 @@ class Plugins:
         answers = (ask_once(i, hook, expected, **values) for i in self._sort_implementations(hook))
         return next((answer for answer in answers if answer is not None), None)
 
+    def check_subscription(self, subscription: Subscription) -> None:
+        """Let all plugins that it does not skip check a subscription.
+
+        Raises:
+            SubscriptionError: one says that an option is wrong.
+            PluginError: one failed.
+        """
+        hook = "check_subscription"
+        for implementation in self._sort_implementations(hook, subscription.skip_plugins):
+            try:
+                ask_once(implementation, hook, NOTHING, subscription=subscription)
+            except PluginError as error:
+                cause = error.__cause__
+                if not isinstance(cause, (ConfigurationError, ValueError)):
+                    raise
+                raise SubscriptionError(
+                    f"handler {subscription.handler_name}: {cause} "
+                    f"(plugin {implementation.plugin_name!r})"
+                ) from cause
+
+    def declare(self, mount: Callable[[], Router], app: App) -> None:
+        """Let plugins declare subscriptions and schemas, each on a router of its own.
+
+        `mount` makes a router and mounts it.
+
+        Raises:
+            PluginError: one failed, or declared what cannot work.
+        """
+        for implementation in self._sort_implementations("declare"):
+            ask_once(implementation, "declare", NOTHING, router=mount(), app=app)
+
     @property
     def claimed_headers(self) -> frozenset[str]:
         """Names of headers that plugins own (their attributes `claimed_headers`)."""
+        return self._claimed("claimed_headers")
+
+    @property
+    def claimed_streams(self) -> frozenset[str]:
+        """Patterns of streams that plugins own (their attributes `claimed_streams`)."""
+        return self._claimed("claimed_streams")
+
+    @property
+    def claimed_options(self) -> frozenset[str]:
+        """Names of options that plugins own (their attributes `claimed_options`)."""
+        return self._claimed("claimed_options")
+
+    def _claimed(self, attribute: str) -> frozenset[str]:
         plugins = self._manager.get_plugins()
-        return frozenset().union(*(getattr(p, "claimed_headers", ()) for p in plugins))
+        return frozenset().union(*(getattr(plugin, attribute, ()) for plugin in plugins))
 
     def find_raiser(self, error: BaseException) -> Raiser | None:
         """Return the plugin and the hook that raised `error`, by its traceback, if one did."""

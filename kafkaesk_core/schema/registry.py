@@ -39,6 +39,7 @@ class SchemaRegistration:
     streams: Sequence[str] = ()
     partitions: int | None = field(default=None, kw_only=True)
     replication_factor: int | None = field(default=None, kw_only=True)
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     declared_in: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -54,7 +55,10 @@ class SchemaRegistration:
 
     def differences(self, other: SchemaRegistration) -> list[str]:
         """Return the names of the fields in which the two declarations differ."""
-        names = ("model", "document", "retention", "streams", "partitions", "replication_factor")
+        names = (
+            *("model", "document", "retention", "streams"),
+            *("partitions", "replication_factor", "options"),
+        )
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
     def _problems(self) -> list[str]:
@@ -80,6 +84,10 @@ class SchemaRegistration:
             (
                 _are_names(self.streams),
                 f"streams must be a list of names, got {self.streams!r}",
+            ),
+            (
+                isinstance(self.options, Mapping) and _are_names(list(self.options)),
+                f"options must be a dict of the names that plugins claim, got {self.options!r}",
             ),
             *(
                 (

@@ -19,6 +19,7 @@ from kafkaesk_core import (
     Plugins,
     RebalanceEvent,
     Retry,
+    Router,
     SchemaRegistration,
     Skip,
     Status,
@@ -67,6 +68,7 @@ class _App:
 
     claimed_headers: frozenset[str] = frozenset()
     servers: Sequence[str] = ("localhost:9092",)
+    subscriptions: Sequence[Subscription] = ()
 
     def status(self) -> Status:
         """Return that nothing is consumed."""
@@ -128,11 +130,17 @@ class _Checks:
                     self.survives_a_second_call,
                 ):
                     await self._try(hook, check)
-            elif hook == "lifespan":
-                await self._try(hook, self.enters_and_leaves)
             elif hook != "bind_parameter":
-                await self._try(hook, self.observes_without_raising)
+                await self._try(hook, self._others().get(hook, self.observes_without_raising))
         return self._failures
+
+    def _others(self) -> dict[str, Check]:
+        """The checks of hooks that are neither layers nor observers."""
+        return {
+            "lifespan": self.enters_and_leaves,
+            "declare": self.declares_at_each_start,
+            "check_subscription": self.accepts_what_has_no_options,
+        }
 
     async def _try(self, hook: str, check: Check) -> None:
         name = check.__name__.replace("_", " ")
@@ -257,6 +265,22 @@ class _Checks:
                 pass
             if lifespan.failure is not None:
                 raise lifespan.failure
+        return None
+
+    async def declares_at_each_start(self, hook: str) -> str | None:
+        """An application that starts again asks again, with a new router: the same is declared."""
+        declared = []
+        for _ in range(2):
+            router = Router()
+            self._plugins.declare(lambda router=router: router, self._app)  # type: ignore[misc]  # bound now
+            groups = [(one.group, tuple(one.streams)) for one in router.subscriptions]
+            declared.append((groups, list(router.schemas)))
+        first, second = declared
+        return None if first == second else f"declared {first} at first, and then {second}"
+
+    async def accepts_what_has_no_options(self, hook: str) -> str | None:
+        """A subscription that has none of its options is right."""
+        self._plugins.check_subscription(_subscription())
         return None
 
     async def observes_without_raising(self, hook: str) -> str | None:

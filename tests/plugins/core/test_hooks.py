@@ -27,6 +27,8 @@ def test_the_surface_is_what_was_decided() -> None:
         "partitions_assigned",
         "partitions_revoked",
         "lifespan",
+        "declare",
+        "check_subscription",
         "bind_parameter",
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core import hookimpl
+from kafkaesk_core import Router, hookimpl
 from kafkaesk_testing import check_plugin
 
 current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="")
@@ -61,6 +61,15 @@ class Good:
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
         yield
+
+    @hookimpl
+    def declare(self, router: Router) -> None:
+        @router.subscribe_to_topics(["later"], "later")
+        async def handle(data: bytes) -> None: ...
+
+    @hookimpl
+    def check_subscription(self, subscription: Any) -> None:
+        assert subscription.options.get("traced") is None
 
 
 def test_a_good_plugin_passes() -> None:
@@ -153,9 +162,27 @@ class NeverLeaves:
         raise ValueError("cannot leave")
 
 
+class DeclaresOnce:
+    is_declared = False
+
+    @hookimpl
+    def declare(self, router: Any) -> None:
+        if not self.is_declared:
+            Good().declare(router)
+        self.is_declared = True
+
+
+class NeedsItsOption:
+    @hookimpl
+    def check_subscription(self, subscription: Any) -> None:
+        subscription.options["traced"]
+
+
 @pytest.mark.parametrize(
     ("plugin", "told"),
     [
+        (DeclaresOnce(), "declare: declares at each start: declared "),
+        (NeedsItsOption(), "check_subscription: accepts what has no options: raised PluginError"),
         (ForgetsToReturn(), "wrap_publish: passes results: returned None"),
         (ForgetsToCall(), "wrap_consume: passes results: call_next was not called"),
         (SwallowsExceptions(), "wrap_consume: passes exceptions: Problem was swallowed"),
