@@ -320,9 +320,9 @@ class Application(Router):
             and runtime is not None
             and runtime.loop is get_running_loop()
             and (writer := runtime.model_writers.get(stream_id)) is not None
-            and (short := writer.offer(data, key)) is not None
+            and (record := writer.offer(data, key)) is not None
         ):
-            return short
+            return Delivery(writer.result, record)
         if data is None or isinstance(data, RAW_TYPES):
             raise raw_data_error(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
@@ -413,9 +413,9 @@ class Application(Router):
                 if (
                     not has_options
                     and (writer := runtime.model_writers.get(stream_id)) is not None
-                    and (short := writer.offer(one, one_key)) is not None
+                    and (record := writer.offer(one, one_key)) is not None
                 ):
-                    deliveries.add(short)
+                    deliveries.add(writer.result, record.offset)
                     continue
                 check_address(stream_id, one_key, None, None)
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
@@ -426,7 +426,8 @@ class Application(Router):
                     except Exception as error:
                         self.plugins.note_raiser(error)
                         raise
-                deliveries.add(delivery or self._raise_no_result())
+                delivery = delivery or self._raise_no_result()
+                deliveries.add(delivery.batch, delivery.index)
                 if runtime.is_plain and not has_options:
                     runtime.add_model_writer(message)
             deliveries.take_done()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
@@ -94,6 +95,11 @@ class Delivery:
         if batch.error is not None:
             return None, batch.error
         return batch.metadata(index, self._record.timestamp), None
+
+    @property
+    def index(self) -> int:
+        """The index of the message's record in `batch`."""
+        return self._record.offset
 
     @property
     def topic(self) -> str:
@@ -332,23 +338,34 @@ class BatchResult:
                 loop.call_soon(function, delivery, context=context)
 
 
+class _Mark(NamedTuple):
+    """A record of which only the index is known."""
+
+    offset: int
+    timestamp: int = -1
+
+
 class PendingDeliveries:
     """Counts acknowledgements, and keeps only the deliveries that are not done.
 
-    They are kept by batch, because all records of a batch are done at the same time.
+    They are kept as ranges of indexes by batch: all records of a batch are done at the same time.
     """
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        self._pending: dict[BatchResult, list[Delivery]] = {}
+        self._pending: dict[
+            BatchResult, list[list[int]]
+        ] = {}  # each the first, and behind the last
 
-    def add(self, delivery: Delivery) -> None:
-        """Add a delivery to wait for."""
-        pending = self._pending.get(delivery.batch)
-        if pending is None:
-            self._pending[delivery.batch] = [delivery]
+    def add(self, batch: BatchResult, index: int) -> None:
+        """Add the delivery of the record that has this index in a batch."""
+        ranges = self._pending.get(batch)
+        if ranges is None:
+            self._pending[batch] = [[index, index + 1]]
+        elif ranges[-1][1] == index:
+            ranges[-1][1] += 1
         else:
-            pending.append(delivery)
+            ranges.append([index, index + 1])
 
     def take_done(self) -> None:
         """Count the deliveries of batches that are done, and forget them.
@@ -366,19 +383,24 @@ class PendingDeliveries:
             DeliveryError: one was not.
         """
         while self._pending:
-            batch, deliveries = next(iter(self._pending.items()))
-            for delivery in () if batch.is_done else deliveries:
-                await delivery
+            batch, ranges = next(iter(self._pending.items()))
+            indexes = _indexes(ranges)
+            while not batch.is_done and (index := next(indexes, None)) is not None:
+                await Delivery(batch, _Mark(index))
             self._take(batch)
         return self.acknowledged
 
     def _take(self, batch: BatchResult) -> None:
-        deliveries = self._pending.pop(batch)
+        ranges = self._pending.pop(batch)
         if not batch.is_acknowledged:
-            for delivery in deliveries:
-                if (error := delivery.exception()) is not None:
+            for index in _indexes(ranges):
+                if (error := Delivery(batch, _Mark(index)).exception()) is not None:
                     raise error
-        self.acknowledged += len(deliveries)
+        self.acknowledged += sum(end - first for first, end in ranges)
+
+
+def _indexes(ranges: Iterable[list[int]]) -> Iterator[int]:
+    return chain.from_iterable(range(first, end) for first, end in ranges)
 
 
 def copy_exception(error: Error) -> Error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.delivery import BatchResult, RecordMark
 from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES
 from kafkaesk_core.schema.encoding import Encoder
 
@@ -26,7 +26,7 @@ class ModelWriter:
     encoder of each model.
     """
 
-    __slots__ = ("_buffer", "_encoder", "_encoders", "_validates", "_writer")
+    __slots__ = ("_buffer", "_encoder", "_encoders", "_validates", "_writer", "result")
 
     def __init__(
         self,
@@ -42,9 +42,14 @@ class ModelWriter:
         self._encoder = encoder
         self._encoders = encoders
         self._validates = validates
+        self.result: BatchResult
+        """The result of the batch that the last message was put into."""
 
-    def offer(self, data: Any, key: bytes | None) -> Delivery | None:
+    def offer(self, data: Any, key: bytes | None) -> RecordMark | None:
         """Put a message into the open batch of its partition; else do nothing and return None.
+
+        The record, in the batch of `result`, makes the delivery: one message has an object for it,
+        many have a range of indexes.
 
         Raises:
             InvalidMessageError: the data does not satisfy the schema.
@@ -67,10 +72,13 @@ class ModelWriter:
         room = min(buffer.limit - buffer.used, queue.batch_limit - batch.bytes, writer.max_bytes)
         if size > room or queue.open is not batch:  # a serializer of the model may have published
             return None
-        record = batch.builder.append(timestamp=None, key=key, value=value, headers=[])
+        record: RecordMark | None = batch.builder.append(
+            timestamp=None, key=key, value=value, headers=[]
+        )
         if record is None:  # the batch is full
             return None
         buffer.used += size
         batch.bytes += size
         queue.appended += 1
-        return Delivery(batch.result, record)
+        self.result = batch.result
+        return record

@@ -7,20 +7,11 @@ import asyncio
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from kafkaesk_core.delivery import BatchResult, Delivery, PendingDeliveries
+from kafkaesk_core.delivery import BatchResult, PendingDeliveries
 from kafkaesk_core.errors import DeliveryFailedError
 
 TP = TopicPartition("orders", 3)
 WRITTEN = RecordMetadata("orders", 3, TP, 40, -1, 0, 0)
-
-
-class Mark:
-    """A record's place in its batch."""
-
-    timestamp = 1000
-
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
 
 
 def added(*counts: int) -> tuple[PendingDeliveries, list[BatchResult]]:
@@ -29,7 +20,7 @@ def added(*counts: int) -> tuple[PendingDeliveries, list[BatchResult]]:
     for index in range(max(counts)):
         for result, count in zip(results, counts, strict=True):
             if index < count:
-                deliveries.add(Delivery(result, Mark(index)))
+                deliveries.add(result, index)
     return deliveries, results
 
 
@@ -94,3 +85,32 @@ async def test_both_halves_of_a_split_batch_are_waited_for() -> None:
     first.acknowledge(WRITTEN, 2)
 
     assert await waiting == 5
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+async def test_records_between_those_of_others_are_counted_alone(failing: int) -> None:
+    """Others publish into the same batch: records 0, 1, 3, 6 and 7 are ours."""
+    deliveries, result = PendingDeliveries(), BatchResult(TP)
+    for index in (0, 1, 3, 6, 7):
+        deliveries.add(result, index)
+    parts = result.split([2, 3, 3])
+    for part, count in zip(parts, [2, 3, 3], strict=True):
+        if part is parts[failing]:
+            part.fail(DeliveryFailedError("too large", topic="orders"), count)
+        else:
+            part.acknowledge(WRITTEN, count)
+
+    with pytest.raises(DeliveryFailedError, match="too large"):
+        await deliveries.wait()
+
+
+async def test_a_part_in_which_no_record_is_ours_may_fail() -> None:
+    deliveries, result = PendingDeliveries(), BatchResult(TP)
+    for index in (0, 4):
+        deliveries.add(result, index)
+    first, second, third = result.split([2, 1, 2])
+    second.fail(DeliveryFailedError("too large", topic="orders"), 1)
+    first.acknowledge(WRITTEN, 2)
+    third.acknowledge(WRITTEN, 2)
+
+    assert await deliveries.wait() == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
@@ -106,6 +107,23 @@ async def test_a_key_and_validation_cost_little_more() -> None:
 
     assert cost.calls <= 7.5
     assert cost.tasks == 0
+
+
+async def test_publishing_many_costs_fewer_calls_each_until_all_are_acknowledged() -> None:
+    with EmbeddedBroker(topics={"content": 1}) as broker:
+        app = Application(broker.servers, entry_points=False)
+        app.schema("Content", version=1)(Content)
+        content = Content(number=1)
+
+        async def publish() -> None:
+            assert (
+                await app.publish_many("content", itertools.repeat(content, MESSAGES)) == MESSAGES
+            )
+
+        async with app:
+            cost = await measured(publish)
+
+    assert cost.calls <= 8.5
 
 
 class Passing:

@@ -185,6 +185,24 @@ async def test_another_event_loop_is_refused_as_before(app: Application) -> None
             await asyncio.to_thread(publish_elsewhere)
 
 
+async def test_many_messages_are_counted_among_those_that_others_publish(app: Application) -> None:
+    """Theirs are in the same batches."""
+
+    async def others() -> None:
+        for number in range(200):
+            await app.publish("content", Content(number=number))
+            await asyncio.sleep(0)
+
+    async with app:
+        other = asyncio.create_task(others())
+        count = await app.publish_many("content", (Content(number=n) for n in range(1000)))
+        await other
+        await app.flush()
+
+        assert count == 1000
+        assert app.status().published["acked"] == 1200
+
+
 async def test_messages_that_an_iterable_publishes_in_between_keep_their_order(
     app: Application,
 ) -> None:
