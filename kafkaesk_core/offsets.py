@@ -229,10 +229,6 @@ class OffsetTracker(Generic[P]):
         """
         return self._trackers[partition].finish
 
-    def watermark(self, partition: P) -> int | None:
-        """The highest offset that may be committed; None while nothing was registered."""
-        return self._trackers[partition].watermark
-
     def open_count(self, partition: P) -> int:
         """How many records lie between the watermark and the position, finished ones included."""
         return len(self._trackers[partition].open)

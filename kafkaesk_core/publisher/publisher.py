@@ -79,11 +79,6 @@ class Publisher:
         self._settler.counts.replaced = self._supervisor.replaced
         return self._settler.counts
 
-    @property
-    def is_running(self) -> bool:
-        """Whether messages may be published."""
-        return self._buffer.accepts
-
     async def start(self, timeout: float = 30.0) -> None:
         """Start the producer, once, however many tasks call this; it may be called after a failure.
 

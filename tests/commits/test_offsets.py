@@ -314,7 +314,7 @@ class OffsetMachine(RuleBasedStateMachine):
     @invariant()
     def the_watermark_is_the_lowest_open_offset(self) -> None:
         for partition, model in self.models.items():
-            assert self.tracker.watermark(partition) == model.watermark
+            assert self.tracker.state(partition).watermark == model.watermark
             assert self.tracker.state(partition).open == len(model.open)
 
     @invariant()

@@ -243,7 +243,7 @@ async def test_a_handler_that_returns_has_done_all() -> None:
 
     assert await batch.run() == DONE
     assert got == [[0, 1, 2]]
-    assert batch.tracker.watermark(A) == 3
+    assert batch.tracker.state(A).watermark == 3
     assert batch.handling.counts == {"done": 3}
 
 
@@ -253,7 +253,7 @@ async def test_an_exception_fails_the_whole_batch() -> None:
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
-    assert batch.tracker.watermark(A) == 0
+    assert batch.tracker.state(A).watermark == 0
     assert "topic[0]@0-2, 3 messages" in str(batch.stopped[0])
     assert batch.finished == []
 
@@ -265,7 +265,7 @@ async def test_a_batch_failure_fails_what_it_names_and_the_others_are_done() -> 
 
     assert (outcome.kind, outcome.kept) == ("stop", (1,))
     assert batch.finished == [(0, "done"), (2, "done")]
-    assert batch.tracker.watermark(A) == 1, "the tracker stays contiguous"
+    assert batch.tracker.state(A).watermark == 1, "the tracker stays contiguous"
     assert "topic[0]@1 " in str(batch.stopped[0])
 
 
@@ -282,7 +282,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
-    assert batch.tracker.watermark(A) == 4
+    assert batch.tracker.state(A).watermark == 4
 
 
 async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
@@ -316,7 +316,7 @@ async def test_stop_wins_and_keeps_what_would_be_retried() -> None:
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 2))
-    assert batch.tracker.watermark(A) == 0
+    assert batch.tracker.state(A).watermark == 0
 
 
 async def test_on_error_decides_for_each_message() -> None:
@@ -426,7 +426,7 @@ async def test_a_layer_that_raises_after_the_handler_fails_the_batch() -> None:
     outcome = await batch.run()
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
-    assert batch.tracker.watermark(A) == 0
+    assert batch.tracker.state(A).watermark == 0
 
 
 async def test_a_layer_may_name_messages() -> None:

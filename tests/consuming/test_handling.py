@@ -62,7 +62,7 @@ async def test_where_nothing_else_is_said_a_failure_stops_and_closes_no_offset(
     outcome = await one.run()
 
     assert outcome.kind == "stop"
-    assert one.tracker.watermark(PARTITION) == 5
+    assert one.tracker.state(PARTITION).watermark == 5
     assert len(one.stopped) == 1
 
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_handler_leaves_its_record_open() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert one.tracker.watermark(PARTITION) == 5
+    assert one.tracker.state(PARTITION).watermark == 5
     assert one.handling.counts == {}
 
 
@@ -192,7 +192,7 @@ async def test_an_exit_in_a_group_is_no_failure() -> None:
 
     with pytest.raises(BaseExceptionGroup):
         await one.run()
-    assert one.tracker.watermark(PARTITION) == 5
+    assert one.tracker.state(PARTITION).watermark == 5
 
 
 # --- what fails after its partition was given up
@@ -232,7 +232,7 @@ async def test_what_a_handler_makes_of_its_cancellation_decides_nothing(
 
     assert (await running).kind == "released"
     assert one.stopped == []
-    assert one.tracker.watermark(PARTITION) == 5
+    assert one.tracker.state(PARTITION).watermark == 5
     assert one.handling.counts == {"given_up": 1}
     assert "skipped" not in caplog.text
 
@@ -253,5 +253,5 @@ def test_a_handler_whose_event_loop_is_gone_is_closed_without_an_outcome() -> No
 
     handling.close()  # as the garbage collector does it
 
-    assert one.tracker.watermark(PARTITION) == 5
+    assert one.tracker.state(PARTITION).watermark == 5
     assert one.stopped == []

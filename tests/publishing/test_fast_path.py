@@ -176,7 +176,7 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
         assert await lanes.wait_idle([PARTITION], 5)
 
     cost = await measured(handle)
-    assert tracker.watermark(PARTITION) == 3 * MESSAGES
+    assert tracker.state(PARTITION).watermark == 3 * MESSAGES
     assert await lanes.stop(1) == 0
     return cost
 

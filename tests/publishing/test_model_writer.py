@@ -164,7 +164,7 @@ async def test_nothing_is_taken_any_more_once_the_publisher_stops(app: Applicati
     runtime = app._runtime
     assert runtime is not None
     stopping = asyncio.create_task(runtime.publisher.stop())
-    await eventually(lambda: not runtime.publisher.is_running)
+    await eventually(lambda: runtime.publisher.health() == ["the publisher is not running"])
 
     with pytest.raises(NotRunningError, match="nothing can be published"):
         await app.publish("content", Content(number=2))

@@ -954,7 +954,7 @@ async def test_a_cancelled_start_does_not_end_it_for_the_others() -> None:
     await second
 
     assert first.cancelled()
-    assert publisher.is_running
+    assert publisher.health() == []
     await publisher.stop(1)
 
 

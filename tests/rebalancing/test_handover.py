@@ -384,7 +384,7 @@ async def test_an_orphaned_completion_changes_nothing_after_the_partition_came_b
     engine.take(A, 0)
 
     stubborn.set()
-    await eventually(lambda: engine.tracker.watermark(A) == 1)
+    await eventually(lambda: engine.tracker.state(A).watermark == 1)
 
     assert engine.tracker.stale_completions == 1
 
@@ -662,7 +662,7 @@ async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     engine.release.set()
     await eventually(lambda: engine.handled == [2])
 
-    assert engine.tracker.watermark(A) == 3
+    assert engine.tracker.state(A).watermark == 3
 
 
 async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_buffer() -> None:
@@ -851,7 +851,7 @@ async def test_an_error_of_the_client_out_of_a_handler_skips_no_record(
     stopping.take(A, 0, 1)
     await eventually(lambda: stopping.stopped)
     retrying.take(A, 0, 1)
-    await eventually(lambda: retrying.tracker.watermark(A) == 2)
+    await eventually(lambda: retrying.tracker.state(A).watermark == 2)
 
     assert attempts == [(0, 1), (0, 1), (0, 2), (1, 1)]
     assert stopping.tracker.propose() == {}
