@@ -36,6 +36,7 @@ class GroupStatus:
 
     `counts` are totals since the start: results of handlers, commits, rebalances and the records
     that they redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
+    `generation` is the broker's number of the assignment, None while no partitions are assigned.
     """
 
     group: str
@@ -46,6 +47,7 @@ class GroupStatus:
     uncommitted: int
     buffered_bytes: int
     counts: dict[str, int] = field(default_factory=dict)
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,6 +241,7 @@ class GroupHealth:
             uncommitted=sum(self._offsets.state(p).uncommitted for p in self._offsets),
             buffered_bytes=self._dispatcher.buffered_bytes,
             counts=dict(counts),
+            generation=self._member().generation,
         )
 
     def _partition_status(self, partition: TopicPartition) -> PartitionStatus:

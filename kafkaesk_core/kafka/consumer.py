@@ -169,6 +169,11 @@ class GroupMember:
         """Whether partitions were assigned since the last revocation."""
         return self._identity is not None
 
+    @property
+    def generation(self) -> int | None:
+        """The broker's number of our assignment; None while no partitions are assigned."""
+        return None if self._identity is None else self._identity.generation
+
     def _present_identity(self) -> MemberIdentity | None:
         coordinator = self._consumer._coordinator if self._consumer is not None else None
         if coordinator is None or coordinator.generation < 0 or not coordinator.member_id:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,16 +17,7 @@ from kafkaesk_core import (
     IncomingMessage,
     PartitionStatus,
 )
-from kafkaesk_testing import eventually
-
-
-@asynccontextmanager
-async def consuming(app: Application) -> AsyncIterator[None]:
-    async with app:
-        running = asyncio.create_task(app.consume_forever())
-        yield
-        await app.stop()
-        await running
+from kafkaesk_testing import consuming, eventually
 
 
 def group(app: Application) -> GroupStatus:
@@ -45,7 +34,7 @@ def partition_of(app: Application, number: int) -> PartitionStatus:
 async def test_a_deferred_record_waits_for_its_time_and_its_attempt_does_not_count(
     embedded_app: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
-    due = datetime.now(UTC) + timedelta(seconds=1)
+    due = datetime.now(UTC)
     handled: list[bytes] = []
     attempts: list[int] = []
 
@@ -60,11 +49,16 @@ async def test_a_deferred_record_waits_for_its_time_and_its_attempt_does_not_cou
         attempts.append(message.attempt)
         return await call_next(message)  # type: ignore[operator]  # a hook's chain
 
+    async def publish() -> None:
+        nonlocal due
+        due = datetime.now(UTC) + timedelta(seconds=2)
+        await embedded_app.raw_publish("deferred", b"first", b"late", partition=0)
+        await embedded_app.raw_publish("deferred", b"behind", b"late", partition=0)
+        await embedded_app.raw_publish("deferred", b"other", b"soon", partition=0)
+
+    embedded_app.on("initialize", publish)
     with caplog.at_level(logging.INFO):
         async with consuming(embedded_app):
-            await embedded_app.raw_publish("deferred", b"first", b"late", partition=0)
-            await embedded_app.raw_publish("deferred", b"behind", b"late", partition=0)
-            await embedded_app.raw_publish("deferred", b"other", b"soon", partition=0)
             await eventually(lambda: handled == [b"other"])
             waiting = partition_of(embedded_app, 0)
             health = embedded_app.health()
@@ -75,7 +69,7 @@ async def test_a_deferred_record_waits_for_its_time_and_its_attempt_does_not_cou
     assert set(attempts) == {1}
     assert (waiting.parked, waiting.open) == (2, 2)
     assert waiting.next_due is not None
-    assert 0 < waiting.next_due <= 1
+    assert 0 < waiting.next_due <= 2
     assert health.is_live
     assert counts["deferred"] >= 1
     assert "retry" not in counts

@@ -9,8 +9,7 @@ import logging
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from kafkaesk_core import Application, Subscriber
 from kafkaesk_headers import HeaderPropagation, HeaderSettings
 from kafkaesk_otel import OTelPlugin
-from kafkaesk_testing import EmbeddedBroker, Kafka, eventually
+from kafkaesk_testing import EmbeddedBroker, Kafka, consuming, eventually
 
 # Any in this file: data of messages, and settings.
 
@@ -59,15 +58,6 @@ def tracers(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     yield provider
     provider.shutdown()
-
-
-@asynccontextmanager
-async def consuming(app: Application) -> AsyncIterator[None]:
-    async with app:
-        running = asyncio.create_task(app.consume_forever())
-        yield
-        await app.stop()
-        await running
 
 
 def application(*plugins: object, **arguments: Any) -> Application:

@@ -94,9 +94,7 @@ async def test_an_endless_source_is_taken_from_as_the_send_buffer_has_room() -> 
             if number == 3000:
                 return
             taken += 1
-            runtime = app._runtime
-            assert runtime is not None
-            most_ahead = max(most_ahead, taken - runtime.publisher.counts.acked)
+            most_ahead = max(most_ahead, taken - app.status().published["acked"])
             yield Content(number=number)
 
     with EmbeddedBroker(topics={"content": 1}) as broker:

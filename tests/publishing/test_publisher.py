@@ -31,6 +31,7 @@ from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.publisher.publisher import Publisher
 from kafkaesk_core.publisher.send_buffer import SendBuffer
 from kafkaesk_core.topics import Topics
+from kafkaesk_testing import eventually
 
 LIMIT = 5.0  # seconds that a wait may take before a test gives up
 Reply = Callable[[list[Record]], Exception | None]
@@ -272,14 +273,6 @@ def numbers(count: int, first: int = 0) -> list[bytes]:
     return [b"%d" % n for n in range(first, first + count)]
 
 
-async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
-    """Wait for a condition."""
-    end = asyncio.get_running_loop().time() + limit
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, "the condition did not come true"
-        await asyncio.sleep(0.002)
-
-
 async def soon(awaitable: Delivery | Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> Any:
     return await asyncio.wait_for(awaitable, LIMIT)
 
@@ -315,7 +308,7 @@ async def test_a_batch_stays_open_while_the_one_before_it_is_in_flight() -> None
     cluster = Cluster(answers=False)
     async with publishing(cluster) as publisher:
         await publisher.send(message(b"first", partition=0))
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         for n in range(3):
             await publisher.send(message(b"%d" % n, partition=0))
             await asyncio.sleep(0)
@@ -425,7 +418,7 @@ async def test_the_first_messages_of_a_topic_keep_their_order() -> None:
     admin = SlowAdmin()
     async with publishing(cluster, topics_of(admin)) as publisher:
         waiting = [asyncio.create_task(send_all(publisher, 1, partition=0)) for _ in range(3)]
-        await until(lambda: admin.asked)
+        await eventually(lambda: admin.asked)
 
         async def late() -> None:
             for n in range(3):
@@ -510,7 +503,7 @@ async def test_the_limit_of_the_topic_holds_and_is_asked_for_again() -> None:
         admin.configs["max.message.bytes"] = "4000"
         with pytest.raises(MessageTooLargeError):
             await publisher.send(message(b"." * 2000))
-        await until(lambda: writer.max_bytes == 4000)
+        await eventually(lambda: writer.max_bytes == 4000)
 
         await soon(await publisher.send(message(b"." * 2000)))
 
@@ -675,7 +668,7 @@ async def test_unknown_is_reported_only_after_the_producer_was_closed_by_force()
     cluster = Cluster(answers=False)
     async with publishing(cluster, delivery_timeout=0.2) as publisher:
         lost = await publisher.send(message(b"lost", partition=0))
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         queued = await publisher.send(message(b"queued", partition=0))
         forced: list[bool] = []
         lost.add_done_callback(lambda _: forced.append(cluster.producers[0].was_forced))
@@ -695,7 +688,7 @@ async def test_an_unknown_error_replaces_the_producer_and_the_queue_goes_on_in_o
     cluster = Cluster(answers=False)
     async with publishing(cluster) as publisher:
         unknown = await publisher.send(message(b"unknown", partition=0))
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         deliveries = await send_all(publisher, 30, partition=0)
         cluster.replies.append(refuse(kafka.UnknownError()))
         cluster.release()
@@ -712,11 +705,13 @@ async def test_healthy_partitions_end_before_the_producer_is_closed() -> None:
     cluster = Cluster(answers=False)
     async with publishing(cluster, delivery_timeout=30.0) as publisher:
         healthy = await publisher.send(message(b"healthy", partition=1))
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         bad = await publisher.send(message(b"bad", partition=0))
-        await until(lambda: len(cluster.held) == 2)
+        await eventually(lambda: len(cluster.held) == 2)
         cluster.held[1].future.set_exception(kafka.UnknownError())
-        await until(lambda: publisher.health() and "no working producer" in publisher.health()[0])
+        await eventually(
+            lambda: publisher.health() and "no working producer" in publisher.health()[0]
+        )
         held_up = await publisher.send(message(b"held up", partition=2))
         await asyncio.sleep(0.05)
         assert not bad.done()
@@ -733,7 +728,7 @@ async def test_a_batch_that_was_never_sent_goes_to_the_next_producer() -> None:
     cluster = Cluster(takes=False)
     async with publishing(cluster, delivery_timeout=30.0) as publisher:
         deliveries = await send_all(publisher, 3, partition=0)
-        await until(lambda: cluster.producers[0].in_flight)
+        await eventually(lambda: cluster.producers[0].in_flight)
         cluster.takes = True
         cluster.producers[0].is_alive = False
         await publisher.flush(10)
@@ -748,9 +743,9 @@ async def test_new_producers_are_tried_until_one_starts() -> None:
         cluster.start_errors.extend([BrokerUnreachableError("still down")] * 2)
         cluster.replies.append(refuse(kafka.UnknownError()))
         unknown = await publisher.send(message(partition=0))
-        await until(unknown.done)
+        await eventually(unknown.done)
         queued = await publisher.send(message(b"queued", partition=0))
-        await until(lambda: "still down" in str(publisher.health()))
+        await eventually(lambda: "still down" in str(publisher.health()))
 
         assert (await soon(queued)).offset == 0
         assert len(cluster.producers) == 4
@@ -763,7 +758,7 @@ async def test_messages_fail_as_not_written_while_there_is_no_producer() -> None
     async with publishing(cluster, delivery_timeout=0.3) as publisher:
         cluster.start_errors.extend([BrokerUnreachableError("still down")] * 100)
         cluster.replies.append(refuse(kafka.UnknownError()))
-        await until((await publisher.send(message(partition=0))).done)
+        await eventually((await publisher.send(message(partition=0))).done)
         queued = await publisher.send(message(b"queued", partition=0))
 
         with pytest.raises(DeliveryFailedError, match="nothing was written"):
@@ -802,7 +797,7 @@ async def test_publishing_waits_for_room_in_the_order_of_the_calls() -> None:
             asyncio.create_task(publisher.send(message(b"%02d" % n + b"." * 300, partition=0)))
             for n in range(12)
         ]
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         assert publisher._buffer.used <= 1000
         assert sum(task.done() for task in waiting) == 2
         late = asyncio.create_task(publisher.send(message(b"99", partition=0)))  # it would fit
@@ -833,12 +828,12 @@ async def test_a_cancelled_publish_gives_its_place_to_the_next() -> None:
     cluster = Cluster(answers=False)
     async with publishing(cluster, send_buffer_bytes=400) as publisher:
         await publisher.send(message(b"." * 250, partition=0))
-        await until(lambda: cluster.held)
+        await eventually(lambda: cluster.held)
         first = asyncio.create_task(publisher.send(message(b"cancelled", partition=0)))
         second = asyncio.create_task(publisher.send(message(b"second", partition=0)))
         await asyncio.sleep(0)
         cluster.release()
-        await until(lambda: publisher._buffer.used < 400)
+        await eventually(lambda: publisher._buffer.used < 400)
         first.cancel()
         await soon(second)
         await publisher.flush(LIMIT)
@@ -887,7 +882,7 @@ async def test_failures_that_nobody_looked_at_are_logged_once_per_batch(
             with pytest.raises(DeliveryFailedError):
                 await soon(seen)
             await publisher.flush(LIMIT)
-            await until(lambda: caplog.records)
+            await eventually(lambda: caplog.records)
 
         (record,) = caplog.records
         assert "5 of 5 failed deliveries were never awaited: topic=orders partition=0" in (
@@ -993,7 +988,7 @@ async def test_a_stop_delivers_what_is_buffered() -> None:
     publisher = publisher_of(cluster, send_buffer_bytes=500)
     await publisher.start()
     sending = asyncio.create_task(send_all(publisher, 20, partition=0))
-    await until(lambda: publisher._buffer.queue)
+    await eventually(lambda: publisher._buffer.queue)
 
     report, again = await asyncio.gather(publisher.stop(5), publisher.stop(1))
 
@@ -1017,7 +1012,7 @@ async def test_a_stop_is_bounded_and_reports_what_it_could_not_deliver() -> None
         await publisher.send(message(partition=0)),
         await publisher.send(message(topic="bills")),
     ]
-    await until(lambda: len(cluster.held) == 2)
+    await eventually(lambda: len(cluster.held) == 2)
     queued = await send_all(publisher, 2, partition=0)
     waiting = asyncio.create_task(publisher.send(message(b"." * 900)))
     awaiting = asyncio.ensure_future(queued[0])
@@ -1048,7 +1043,7 @@ async def test_a_stop_while_there_is_no_producer_is_bounded() -> None:
     await publisher.start()
     cluster.replies.append(refuse(kafka.UnknownError()))
     cluster.start_errors.extend([BrokerUnreachableError("down")] * 1000)
-    await until((await publisher.send(message(partition=0))).done)
+    await eventually((await publisher.send(message(partition=0))).done)
     queued = await publisher.send(message(partition=0))
 
     report = await soon(publisher.stop(0.1))
@@ -1145,7 +1140,9 @@ async def test_health_tells_of_messages_that_wait_for_long() -> None:
         assert publisher.health() == []
         await publisher.send(message(partition=0))
 
-        await until(lambda: "the oldest unacknowledged message" in str(publisher.health()), 0.4)
+        await eventually(
+            lambda: "the oldest unacknowledged message" in str(publisher.health()), within=0.4
+        )
         cluster.release()
 
 
@@ -1155,7 +1152,7 @@ async def test_health_tells_of_a_sender_that_has_ended() -> None:
         cluster.producers[0].is_alive = False
 
         assert publisher.health() == ["the producer's sending task has ended"]
-        await until(lambda: publisher.counts.replaced == 1)
+        await eventually(lambda: publisher.counts.replaced == 1)
 
 
 # --- topics
@@ -1231,7 +1228,7 @@ async def test_a_deleted_topic_is_ensured_again() -> None:
         assert admin.asked == 1
         del cluster.topics["orders"]
         lost = await publisher.send(message(b"meanwhile", partition=0))
-        await until(lambda: admin.asked > 1)
+        await eventually(lambda: admin.asked > 1)
         cluster.topics["orders"] = 3
 
         await soon(lost)
@@ -1253,7 +1250,7 @@ async def test_a_topic_deleted_while_its_limits_are_asked_for_is_made_ready_for_
         with pytest.raises(MessageTooLargeError):
             await publisher.send(message(b"x" * 2000))
         del cluster.topics["orders"]
-        await until(lambda: not writer.is_ready)
+        await eventually(lambda: not writer.is_ready)
         cluster.topics["orders"] = 3
         waiting = asyncio.create_task(publisher.send(message(b"after", partition=0)))
         await asyncio.sleep(0)
@@ -1270,7 +1267,7 @@ async def test_a_new_producer_is_tried_again_whatever_the_last_one_failed_of() -
     async with publishing(cluster, delivery_timeout=5.0) as publisher:
         cluster.start_errors.append(OSError("not an error of Kafka"))
         cluster.producers[0].is_alive = False  # its sending task has ended
-        await until(lambda: publisher.counts.replaced == 1)
+        await eventually(lambda: publisher.counts.replaced == 1)
 
         await soon(await publisher.send(message(partition=0)))
 
@@ -1282,7 +1279,7 @@ async def test_a_start_that_fails_when_nobody_waits_for_it_any_more_is_no_surpri
     cluster = Cluster()
     publisher = Publisher(_made_by(lambda: Refused(cluster)), topics_of(None), encode)
     starting = asyncio.create_task(publisher.start())
-    await until(lambda: publisher._starting is not None)
+    await eventually(lambda: publisher._starting is not None)
     task: Any = publisher._starting
     starting.cancel()
     await asyncio.wait([starting])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiokafka.errors as kafka
@@ -24,6 +24,7 @@ from kafkaesk_core.errors import (
 from kafkaesk_core.kafka.admin import CreateResult, TopicState
 from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.topics import Topics
+from kafkaesk_testing import eventually
 
 MISSING = TopicState(3, (), ())
 Answer = Exception | TopicState | CreateResult | int | None
@@ -96,14 +97,6 @@ class FakeAdmin:
     async def broker_count(self, *, timeout: float) -> int:
         await self._next("count")
         return self.brokers
-
-
-async def until(condition: Callable[[], bool], limit: float = 5.0) -> None:
-    """Wait for a condition."""
-    end = asyncio.get_running_loop().time() + limit
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, "the condition did not come true"
-        await asyncio.sleep(0.002)
 
 
 def topics_of(admin: Any, **options: Any) -> Topics:
@@ -250,7 +243,7 @@ async def test_different_topics_are_ensured_at_the_same_time() -> None:
     topics = topics_of(admin)
 
     work = asyncio.gather(*(topics.ensure(f"prod.{n}") for n in range(3)))
-    await until(lambda: len(admin.calls) == 3)
+    await eventually(lambda: len(admin.calls) == 3)
     admin.gate.set()
     await work
 
@@ -488,7 +481,7 @@ async def test_closing_ends_what_is_under_way() -> None:
     topics = topics_of(admin)
 
     waiting = asyncio.create_task(topics.ensure("prod.orders"))
-    await until(lambda: admin.calls == ["describe"])
+    await eventually(lambda: admin.calls == ["describe"])
     await topics.close()
 
     with pytest.raises(NotRunningError):

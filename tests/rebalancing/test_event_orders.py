@@ -35,17 +35,6 @@ async def admin_of(servers: list[str]) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-@asynccontextmanager
-async def consuming(app: Application) -> AsyncIterator[None]:
-    async with app:
-        work = asyncio.create_task(app.consume_forever())
-        try:
-            yield
-        finally:
-            await app.stop()
-            await work
-
-
 async def publish(app: Application, stream: str, count: int) -> None:
     deliveries = [await app.raw_publish(stream, b"%d" % n) for n in range(count)]
     await asyncio.gather(*deliveries)

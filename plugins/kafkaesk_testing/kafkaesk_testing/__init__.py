@@ -10,7 +10,7 @@ from .errors import KafkaBrokerError, KafkaTestingError, KafkaUnavailableError
 from .node import KafkaNode
 from .properties import Listener
 from .source import Kafka, find_kafka
-from .waiting import eventually
+from .waiting import consuming, eventually
 
 if TYPE_CHECKING:
     from .conformance import check_plugin
@@ -28,6 +28,7 @@ __all__ = [
     "Listener",
     "Request",
     "check_plugin",
+    "consuming",
     "eventually",
     "find_kafka",
 ]

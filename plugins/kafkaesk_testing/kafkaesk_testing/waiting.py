@@ -1,22 +1,49 @@
-"""Waiting for a condition instead of sleeping for a guess."""
+"""Waiting for a condition instead of sleeping for a guess, and consuming meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["eventually"]
+if TYPE_CHECKING:
+    from kafkaesk_core import Application
+
+__all__ = ["consuming", "eventually"]
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
     """Wait until `condition()` is true.
 
     Raises:
-        AssertionError: it was not within so many seconds.
+        AssertionError: it was not true within so many seconds.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
     while not condition():
         if loop.time() > deadline:
-            raise AssertionError(f"not within {within:g} seconds")
+            raise AssertionError(f"the condition was not true within {within:g} seconds")
         await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def consuming(app: Application, *, within: float = 20.0) -> AsyncIterator[None]:
+    """Start an application and consume until the block ends, then stop it.
+
+    The block begins when every group has joined and its partitions are assigned, or when
+    consuming has failed; what it failed with is raised at the end of the block.
+
+    Raises:
+        AssertionError: the groups had not joined within so many seconds.
+    """
+    async with app:
+        task = asyncio.create_task(app.consume_forever())
+        try:
+            await eventually(
+                lambda: task.done() or (app.is_consuming and app.health().is_ready), within=within
+            )
+            yield
+        finally:
+            await app.stop()
+            await task
