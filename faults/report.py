@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from kafkaesk_testing.jars import KAFKA_VERSION
+from kafkaesk_testing.kafka_install import KAFKA_VERSION
 
 from .figures import Figures, totals
 from .rows import ROWS

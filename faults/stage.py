@@ -14,8 +14,7 @@ from uuid import uuid4
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from kafkaesk_testing import KafkaCluster
-from kafkaesk_testing.ports import free_ports
-from kafkaesk_testing.properties import Listener
+from kafkaesk_testing.properties import Listener, free_ports
 
 from .crew import Crew
 from .journal import now

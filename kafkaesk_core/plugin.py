@@ -19,12 +19,13 @@ from .kafka.errors import translate as translate_error
 from .message import IncomingMessage, copy_headers
 from .plugins.chains import CountedFailures
 from .router import Subscription, set_option
-from .structs import RecordMetadata
+from .structs import RecordMetadata, TopicPartition
 
 __all__ = [
     "CountedFailures",
     "HandledMessages",
     "NoteHandledMessages",
+    "PendingDelivery",
     "acknowledged_delivery",
     "copy_headers",
     "diagnose",
@@ -98,13 +99,33 @@ class _OnlyRecord(NamedTuple):
     timestamp: int
 
 
+class PendingDelivery:
+    """A delivery that its maker settles, for a layer of `wrap_publish` that publishes elsewhere.
+
+    `timestamp_ms` is the record's, unless the broker reports the time of its append.
+    """
+
+    def __init__(self, topic_partition: TopicPartition, timestamp_ms: int = 0) -> None:
+        self._result = BatchResult(topic_partition)
+        self.delivery = Delivery(self._result, _OnlyRecord(0, timestamp_ms))
+
+    def acknowledge(self, metadata: RecordMetadata | None) -> None:
+        """Settle the delivery: the record was written; None if its offset is not known."""
+        if metadata is not None and metadata.timestamp_type != _APPEND_TIME:
+            # As in the broker's answer: -1 where each record has a timestamp of its own.
+            metadata = metadata._replace(timestamp=-1)
+        self._result.acknowledge(metadata, 1)
+
+    def fail(self, error: BaseException) -> None:
+        """Settle the delivery: the record was not written, or nobody knows, for this reason."""
+        self._result.fail(error, 1)
+
+
 def acknowledged_delivery(metadata: RecordMetadata) -> Delivery:
     """Return a delivery that is acknowledged, for a layer of `wrap_publish` that publishes itself.
 
     Also for tests of layers.
     """
-    result = BatchResult(metadata.topic_partition)
-    is_appended = metadata.timestamp_type == _APPEND_TIME
-    # As in the broker's answer: -1 where each record has a timestamp of its own.
-    result.acknowledge(metadata if is_appended else metadata._replace(timestamp=-1), 1)
-    return Delivery(result, _OnlyRecord(0, metadata.timestamp or 0))
+    pending = PendingDelivery(metadata.topic_partition, metadata.timestamp or 0)
+    pending.acknowledge(metadata)
+    return pending.delivery

@@ -267,7 +267,7 @@ async def test_the_end_does_not_wait_for_a_broker_that_is_away(
 @pytest.mark.s6
 async def test_the_subscriber_carries_headers_on(kafka: Kafka) -> None:
     """With a real broker and the plugins as they are installed."""
-    from kafkaesk_testing.application import new_application
+    from kafkaesk_testing.pytest_plugin import new_application
 
     template = new_application(kafka.servers).settings
     app = Application(

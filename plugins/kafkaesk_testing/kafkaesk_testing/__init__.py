@@ -9,7 +9,7 @@ from .embedded_broker import DISCONNECT, ApiKey, EmbeddedBroker, Request
 from .errors import KafkaBrokerError, KafkaTestingError, KafkaUnavailableError
 from .node import KafkaNode
 from .properties import Listener
-from .source import Kafka, find_kafka
+from .sources import Kafka, find_kafka
 from .waiting import consuming, eventually
 
 if TYPE_CHECKING:

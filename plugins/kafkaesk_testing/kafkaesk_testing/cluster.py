@@ -12,16 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .archive import class_archive
-from .guard import Guard
-from .java import find_java
-from .node import KafkaNode
-from .ports import free_ports
-from .properties import CONTROLLER, INTERNAL, Listener, server_properties
+from .kafka_install import class_archive, find_java
+from .node import Guard, KafkaNode
+from .properties import CONTROLLER, INTERNAL, Listener, free_ports, server_properties
 
 _SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
-logger = logging.getLogger("kafkaesk.testing.cluster")
+logger = logging.getLogger("kafkaesk.testing")
 
 
 class KafkaCluster:

@@ -5,33 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
-from pydantic import BaseModel
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from kafkaesk_core import (
+    App,
     Defer,
-    Delivery,
     IncomingMessage,
-    OutgoingMessage,
-    Plugins,
     RebalanceEvent,
     Retry,
     Router,
     SchemaRegistration,
     Skip,
-    Status,
     Stop,
     Subscription,
 )
-from kafkaesk_core.plugin import acknowledged_delivery
+
+from .fakes import HookRunner, delivery, incoming_message, outgoing_message
 
 __all__ = ["check_plugin"]
 
 Check = Callable[[str], Coroutine[Any, Any, str | None]]
-Call = Callable[[Any], Awaitable[Any]]  # a chain: its subject and result depend on the hook
 PARTITION = TopicPartition("checked", 0)
 LIMIT = 5.0
 
@@ -48,73 +44,27 @@ def check_plugin(plugin: object) -> None:
     harmless and adds no header again. Observers do not raise, and a lifespan enters and leaves.
     Runs an event loop of its own: call it from a plain function.
 
-    A plugin that retries or answers failures itself (a dead letter queue, say) fails some of
-    this on purpose; test what it does instead.
+    A plugin that retries or handles failures itself, such as a dead letter queue, fails some of
+    these checks on purpose; test what it does instead.
 
     Raises:
         AssertionError: lists every check that failed.
         PluginError: the plugin breaks the contract of registration.
     """
-    plugins = Plugins()
-    name = plugins.register(plugin)
-    failures = asyncio.run(_Checks(plugins).run())
+    runner = HookRunner(plugin)
+    (name,) = (info.name for info in runner.plugins.list())
+    failures = asyncio.run(_Checks(runner).run())
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures)
         raise AssertionError(f"plugin {name!r} does not conform:\n{listed}")
 
 
-class _App:
-    """As much of an application as hooks may ask for; it publishes to nowhere."""
-
-    claimed_headers: frozenset[str] = frozenset()
-    servers: Sequence[str] = ("localhost:9092",)
-    subscriptions: Sequence[Subscription] = ()
-
-    def status(self) -> Status:
-        """Return that nothing is consumed."""
-        return Status("running")
-
-    async def publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
-        """Publish nothing."""
-        return _delivery()
-
-    async def raw_publish(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
-        """Publish nothing."""
-        return _delivery()
-
-    async def publish_internal(self, *arguments: Any, **keywords: Any) -> Delivery:  # any message
-        """Publish nothing."""
-        return _delivery()
-
-    async def forward(self, *arguments: Any, **keywords: Any) -> Delivery:  # any record
-        """Write nothing."""
-        return _delivery()
-
-    async def ensure_topic(self, *arguments: Any, **keywords: Any) -> int:  # any topic
-        """Create nothing; every topic has one partition."""
-        return 1
-
-    @property
-    def schemas(self) -> dict[str, Any]:
-        """No schema is registered."""
-        return {}
-
-    def schema(
-        self, *arguments: Any, **keywords: Any
-    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
-        """Register nothing."""
-        return lambda model: model
-
-    async def flush(self) -> None:
-        """Wait for nothing."""
-
-
 class _Checks:
     """Runs all checks of the hooks that a plugin implements, and lists those that failed."""
 
-    def __init__(self, plugins: Plugins) -> None:
-        self._plugins = plugins
-        self._app = _App()
+    def __init__(self, runner: HookRunner) -> None:
+        self._runner = runner
+        self._plugins = runner.plugins
         self._failures: list[str] = []
 
     async def run(self) -> list[str]:
@@ -154,14 +104,6 @@ class _Checks:
         if problem:
             self._failures.append(f"{hook}: {name}: {problem}")
 
-    def _chain(self, hook: str, terminal: Call) -> Call:
-        constants: dict[str, Any] = {"app": self._app}
-        if hook in ("wrap_consume", "wrap_consume_batch", "wrap_commit"):
-            constants["subscription"] = _subscription()
-        if hook == "wrap_commit":
-            constants["reason"] = "interval"
-        return self._plugins.chain(hook, terminal, **constants)
-
     # --- the checks; each returns what is wrong, or None
 
     async def passes_results(self, hook: str) -> str | None:
@@ -173,7 +115,7 @@ class _Checks:
             calls += 1
             return result
 
-        got = await self._chain(hook, terminal)(_subject(hook))
+        got = await self._runner.chain(hook, terminal)(_subject(hook))
         if calls == 0:
             return "call_next was not called"
         return None if got is result else f"returned {got!r} instead of what call_next returned"
@@ -194,7 +136,7 @@ class _Checks:
             raise error
 
         try:
-            await self._chain(hook, terminal)(_subject(hook))
+            await self._runner.chain(hook, terminal)(_subject(hook))
         except BaseException as raised:
             if raised is error:
                 return None
@@ -210,7 +152,7 @@ class _Checks:
             await asyncio.Event().wait()
 
         async def work() -> None:
-            await self._chain(hook, terminal)(_subject(hook))
+            await self._runner.chain(hook, terminal)(_subject(hook))
 
         task = asyncio.create_task(work())
         waiting = asyncio.create_task(started.wait())
@@ -237,7 +179,7 @@ class _Checks:
 
         before = dict(contextvars.copy_context())
         with contextlib.suppress(Exception):  # another check's concern
-            await self._chain(hook, terminal)(_subject(hook))
+            await self._runner.chain(hook, terminal)(_subject(hook))
         after = dict(contextvars.copy_context())
         names = before.keys() | after.keys()
         return sorted(v.name for v in names if before.get(v) is not after.get(v))
@@ -250,7 +192,7 @@ class _Checks:
             seen.append([name for name, _ in getattr(subject, "headers", ())])
             return _result(hook)
 
-        call, subject = self._chain(hook, terminal), _subject(hook)
+        call, subject = self._runner.chain(hook, terminal), _subject(hook)
         await call(subject)
         await call(subject)
         if len(seen) != 2:
@@ -260,7 +202,7 @@ class _Checks:
 
     async def enters_and_leaves(self, hook: str) -> str | None:
         """A lifespan can be entered and left."""
-        for lifespan in self._plugins.lifespans(self._app):
+        for lifespan in self._plugins.lifespans(self._runner.app):
             async with lifespan:
                 pass
             if lifespan.failure is not None:
@@ -272,7 +214,7 @@ class _Checks:
         declared = []
         for _ in range(2):
             router = Router()
-            self._plugins.declare(lambda router=router: router, self._app)  # type: ignore[misc]  # bound now
+            self._plugins.declare(lambda router=router: router, self._runner.app)  # type: ignore[misc]  # bound now
             groups = [(one.group, tuple(one.streams)) for one in router.subscriptions]
             declared.append((groups, list(router.schemas)))
         first, second = declared
@@ -280,40 +222,35 @@ class _Checks:
 
     async def accepts_what_has_no_options(self, hook: str) -> str | None:
         """A subscription that has none of its options is right."""
-        self._plugins.check_subscription(_subscription())
+        self._plugins.check_subscription(self._runner.subscription)
         return None
 
     async def observes_without_raising(self, hook: str) -> str | None:
-        """An observer gets what it is told."""
+        """An observer is called with every kind of event."""
         notify = self._plugins.notifier(hook)
         if notify is None:
             return "is not called"
-        for values in _told(hook, self._app):
+        for values in _events(hook, self._runner.app, self._runner.subscription):
             notify(*values)
         raised = sum(self._plugins.observer_errors.values())
         return f"raised {raised} times; its log line says what" if raised else None
 
 
-def _subscription() -> Subscription:
-    async def handler(data: bytes) -> None: ...
-
-    return Subscription("checked", handler, "checked", pattern="*")
+HEADERS = (("name", b"value"), ("name", b"twice"), ("nothing", None), ("bad", b"\xff"))
 
 
-def _record() -> ConsumerRecord:
-    headers = (("name", b"value"), ("name", b"twice"), ("nothing", None), ("bad", b"\xff"))
-    value = b'{"schema":"Checked:1","data":{}}'
-    return ConsumerRecord(*PARTITION, 7, 0, 0, b"key", value, None, 3, len(value), headers)
+def _incoming() -> IncomingMessage:
+    return incoming_message(stream="checked", offset=7, key=b"key", headers=HEADERS)
 
 
 def _subject(hook: str) -> Any:
     """What goes into a chain, anew for each check."""
     if hook == "wrap_publish":
-        return OutgoingMessage("checked", "checked", {"a": 1}, headers=[("name", b"value")])
+        return outgoing_message({"a": 1}, stream="checked", headers=[("name", b"value")])
     if hook == "wrap_consume":
-        return IncomingMessage(_record(), "checked")
+        return _incoming()
     if hook == "wrap_consume_batch":
-        return [IncomingMessage(_record(), "checked")]
+        return [_incoming()]
     if hook == "wrap_commit":
         return {PARTITION: 8}
     return _registration()
@@ -324,20 +261,15 @@ def _registration() -> SchemaRegistration:
 
 
 def _result(hook: str) -> Any:
-    return _delivery() if hook == "wrap_publish" else None
-
-
-def _delivery() -> Delivery:
-    """A delivery that the broker has acknowledged."""
-    return acknowledged_delivery(_metadata())
+    return delivery(topic="checked", offset=7) if hook == "wrap_publish" else None
 
 
 def _metadata() -> RecordMetadata:
     return RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0)
 
 
-def _told(hook: str, app: _App) -> Iterator[tuple[Any, ...]]:
-    """What an observer may be told."""
+def _events(hook: str, app: App, subscription: Subscription) -> Iterator[tuple[Any, ...]]:
+    """The arguments with which an observer may be called."""
     if hook == "published":
         yield _subject("wrap_publish"), _metadata(), None, app
         yield _subject("wrap_publish"), None, Problem("not delivered"), app
@@ -347,4 +279,4 @@ def _told(hook: str, app: _App) -> Iterator[tuple[Any, ...]]:
         kinds = ("assigned",) if hook == "partitions_assigned" else ("revoked", "lost")
         for kind in kinds:
             event = RebalanceEvent(kind, frozenset([PARTITION]), "checked")  # type: ignore[arg-type]  # one of its kinds
-            yield event, _subscription(), app
+            yield event, subscription, app

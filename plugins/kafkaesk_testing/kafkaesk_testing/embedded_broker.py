@@ -16,7 +16,7 @@ ALL_BROKERS = -1
 DISCONNECT = -195
 """In place of an error code: the broker closes the connection and does nothing."""
 
-logger = logging.getLogger("kafkaesk.testing.embedded")
+logger = logging.getLogger("kafkaesk.testing")
 
 
 class ApiKey(IntEnum):

@@ -7,7 +7,8 @@ client.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,8 +18,8 @@ import pytest_asyncio
 from .cluster import KafkaCluster
 from .embedded_broker import EmbeddedBroker
 from .errors import KafkaBrokerError, KafkaUnavailableError
-from .java import find_java
-from .source import Kafka, find_kafka
+from .kafka_install import find_java
+from .sources import Kafka, find_kafka
 
 if TYPE_CHECKING:
     from kafkaesk_core import Application
@@ -73,8 +74,6 @@ async def kafkaesk_app(kafka: Kafka) -> AsyncIterator[Application]:
 
     It is not started; what the test leaves running is stopped.
     """
-    from .application import new_application  # the library is imported where it is used
-
     app = new_application(kafka.servers)
     yield app
     await app.finalize()
@@ -86,8 +85,6 @@ async def embedded_app() -> AsyncIterator[Application]:
 
     It is not started; what the test leaves running is stopped. Topics appear on first use.
     """
-    from .application import new_application  # the library is imported where it is used
-
     app = new_application(["embedded://"])
     yield app
     await app.finalize()
@@ -101,6 +98,19 @@ def embedded_kafka() -> Iterator[EmbeddedBroker]:
     """
     with EmbeddedBroker() as broker:
         yield broker
+
+
+def new_application(servers: Sequence[str]) -> Application:
+    """Make an application whose topics nobody else uses; few partitions, quick rebalances."""
+    from kafkaesk_core import Application  # the library is imported where it is used
+
+    return Application(
+        servers,
+        f"test-{uuid.uuid4().hex[:12]}.",
+        {"heartbeat_interval_ms": 300, "metadata_max_age_ms": 1000},
+        entry_points=False,
+        partitions=3,
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

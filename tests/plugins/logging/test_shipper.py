@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
@@ -19,7 +19,6 @@ from kafkaesk_core import (
     MessageTooLargeError,
     NotRunningError,
 )
-from kafkaesk_core.delivery import BatchResult
 from kafkaesk_logging import shipper as shipper_module
 from kafkaesk_logging.buffer import Buffer
 from kafkaesk_logging.envelope import enveloped
@@ -27,13 +26,9 @@ from kafkaesk_logging.losses import Losses
 from kafkaesk_logging.settings import QueueOptions
 from kafkaesk_logging.shipper import Shipper
 from kafkaesk_testing import eventually
+from kafkaesk_testing.fakes import PendingDelivery
 
 PARTITION = TopicPartition("logs", 0)
-
-
-class Mark(NamedTuple):
-    offset: int = 0
-    timestamp: int = 0
 
 
 class FakePublisher:
@@ -41,7 +36,7 @@ class FakePublisher:
 
     def __init__(self) -> None:
         self.refusals: list[Exception | None] = []
-        self.outcomes: list[BatchResult] = []
+        self.outcomes: list[PendingDelivery] = []
         self.taken: list[str] = []
         self.acknowledges = True
 
@@ -52,11 +47,11 @@ class FakePublisher:
         fields = json.loads(data)["data"]
         if fields.get("logger") != "kafkaesk.logging":  # else it is the line about a gap
             self.taken.append(fields["message"])
-        outcome = BatchResult(PARTITION)
+        outcome = PendingDelivery(PARTITION)
         self.outcomes.append(outcome)
         if self.acknowledges:
-            outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0), 1)
-        return Delivery(outcome, Mark())
+            outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0))
+        return outcome.delivery
 
 
 @pytest.fixture
@@ -114,7 +109,7 @@ async def test_what_may_have_been_written_is_counted_as_lost_and_not_tried_again
 
     put(buffer, shipper, "a")
     await eventually(lambda: publisher.outcomes)
-    publisher.outcomes[0].fail(DeliveryUnknownError("the broker said nothing", topic="logs"), 1)
+    publisher.outcomes[0].fail(DeliveryUnknownError("the broker said nothing", topic="logs"))
     await eventually(lambda: buffer.stats().dropped == {"delivery_failed": 1})
     await shipper.drain(1)
 
@@ -133,7 +128,7 @@ async def test_what_was_certainly_not_written_is_tried_again_in_its_order(
     await eventually(lambda: len(publisher.outcomes) == 12)
     publisher.acknowledges = True
     for outcome in publisher.outcomes[:12]:
-        outcome.fail(DeliveryFailedError("no leader", topic="logs"), 1)
+        outcome.fail(DeliveryFailedError("no leader", topic="logs"))
     await eventually(lambda: buffer.stats().delivered == 12, within=2)
     await shipper.drain(1)
 
@@ -226,10 +221,10 @@ async def test_no_more_than_max_in_flight_wait_for_their_answer(
     await eventually(lambda: len(publisher.outcomes) == 2)
     most = 0
     while buffer.stats().delivered < 6:
-        unanswered = [outcome for outcome in publisher.outcomes if not outcome.is_settled]
+        unanswered = [outcome for outcome in publisher.outcomes if not outcome.delivery.done()]
         most = max(most, len(unanswered))
         for outcome in unanswered[:1]:
-            outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0), 1)
+            outcome.acknowledge(RecordMetadata(*PARTITION, PARTITION, 7, 0, 0, 0))
         await asyncio.sleep(0)
     await shipper.drain(1)
 

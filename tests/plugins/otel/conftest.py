@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiokafka.structs import RecordMetadata, TopicPartition
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from kafkaesk_core import IncomingMessage
-from kafkaesk_core.delivery import BatchResult
-from tests.plugins.otel.layers import Layers, incoming
+from kafkaesk_core import Delivery, Subscription
+from kafkaesk_testing.fakes import FakeApplication, HookRunner, delivery
 from tests.plugins.otel.recorder import Recorder
 from tests.plugins.otel.traced import Trace, Traced
 
 # Any in this file: an application's arguments are of any type.
+
+RECORD: dict[str, Any] = {"key": b"k", "value": b'{"schema":"Note:1","data":{}}'}
+Call = Callable[[Any], Awaitable[Any]]
 
 
 @pytest.fixture
@@ -55,22 +56,30 @@ async def trace_app() -> AsyncIterator[Trace]:
         await traced.stop()
 
 
+async def handler(data: bytes) -> None: ...
+
+
+class Layers(HookRunner):
+    """Chains of plugins without a broker; records come from "in", messages go to "out"."""
+
+    def __init__(self, *plugins: object) -> None:
+        subscription = Subscription("layers", handler, "group", pattern="*")
+        app = FakeApplication(servers=("broker-1:9092",))
+        super().__init__(*plugins, app=app, subscription=subscription)
+
+    async def consume(self, handler: Call, message: Any = None, **fields: Any) -> Any:
+        return await super().consume(handler, message, **{"stream": "in", **RECORD, **fields})
+
+    async def publish(self, result: Any, message: Any = None, **fields: Any) -> Delivery:
+        return await super().publish(result, message, **{"stream": "out", **fields})
+
+
 @pytest.fixture
 def layers() -> type[Layers]:
-    """Chains of plugins without a broker."""
     return Layers
 
 
 @pytest.fixture
-def make_message() -> Callable[..., IncomingMessage]:
-    """Consumed records of the topic "in"."""
-    return incoming
-
-
-@pytest.fixture
-def acknowledged() -> BatchResult:
+def acknowledged() -> Delivery:
     """What becomes of a message that the broker wrote to out[3] at offset 7."""
-    partition = TopicPartition("out", 3)
-    outcome = BatchResult(partition)
-    outcome.acknowledge(RecordMetadata("out", 3, partition, 7, 0, 0, 0), 1)
-    return outcome
+    return delivery(topic="out", partition=3, offset=7)

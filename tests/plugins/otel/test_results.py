@@ -23,6 +23,7 @@ from kafkaesk_core import (
     Application,
     BatchFailure,
     DecodeError,
+    Delivery,
     DeliveryFailedError,
     DeliveryUnknownError,
     HandlerTimeoutError,
@@ -33,9 +34,9 @@ from kafkaesk_core import (
     Stop,
     hookimpl,
 )
-from kafkaesk_core.delivery import BatchResult
 from kafkaesk_otel import OTelPlugin, OTelSettings
 from kafkaesk_testing import ApiKey, EmbeddedBroker, eventually
+from kafkaesk_testing.fakes import PendingDelivery, delivery, incoming_message
 from tests.plugins.otel.recorder import Point
 from tests.plugins.otel.traced import Trace
 
@@ -61,7 +62,7 @@ async def test_an_exception_is_recorded_once_and_passes(sdk: Any, layers: Any) -
         raise raised
 
     with pytest.raises(ValueError, match="of the handler") as caught:
-        await layers(sdk.plugin()).consume(handle, PARENT)
+        await layers(sdk.plugin()).consume(handle, headers=[PARENT])
     process = sdk.span("process in")
 
     assert caught.value is raised
@@ -205,12 +206,10 @@ async def test_timeouts_are_errors_and_a_shutdown_is_none(sdk: Any, trace_app: T
 # --- sending
 
 
-def failed(error: Exception, kind: type[Any] = DeliveryFailedError) -> BatchResult:
-    outcome = BatchResult(OUT)
+def failed(error: Exception, kind: type[Any] = DeliveryFailedError) -> Delivery:
     delivery_error = kind("not delivered", topic="out", partition=3)
     delivery_error.__cause__ = error
-    outcome.fail(delivery_error, 1)
-    return outcome
+    return delivery(topic="out", partition=3, error=delivery_error)
 
 
 @pytest.mark.parametrize(
@@ -262,12 +261,12 @@ async def test_tracing_does_not_silence_the_log_of_failures(
 
 async def test_a_send_span_lasts_until_the_acknowledgement(sdk: Any, layers: Any) -> None:
     """4.10.9, its first part."""
-    outcome = BatchResult(OUT)
+    pending = PendingDelivery(OUT)
 
-    await layers(sdk.plugin()).publish(outcome)
+    await layers(sdk.plugin()).publish(pending.delivery)
     before = sdk.spans()
     asyncio.get_running_loop().call_later(
-        0.2, outcome.acknowledge, RecordMetadata(*OUT, OUT, 40, 0, 0, 0), 1
+        0.2, pending.acknowledge, RecordMetadata(*OUT, OUT, 40, 0, 0, 0)
     )
     await eventually(lambda: sdk.spans("send"))
     send = sdk.span("send out")
@@ -306,7 +305,7 @@ async def test_what_a_caller_cancels_is_no_error(sdk: Any, layers: Any) -> None:
         waiting.set()
         await asyncio.Event().wait()
 
-    call = chain.plugins.chain("wrap_publish", forever, app=None)
+    call = chain.chain("wrap_publish", forever)
     publishing = asyncio.create_task(call(OutgoingMessage("out", "out", b"")))
     await waiting.wait()
     publishing.cancel()
@@ -412,7 +411,7 @@ async def test_metrics_can_be_switched_off_and_need_no_tracer(sdk: Any, layers: 
     await layers(sdk.plugin(metrics=False)).consume(handle)
     without = sdk.points()
     only = OTelPlugin(OTelSettings(), meter_provider=sdk.meters)
-    await layers(only).consume(handle, PARENT)
+    await layers(only).consume(handle, headers=[PARENT])
 
     assert without == {}
     assert len(sdk.spans()) == 1
@@ -675,7 +674,7 @@ class BrokenTracers:
 
 
 async def test_an_sdk_that_raises_stops_nothing(
-    layers: Any, acknowledged: Any, make_message: Any, caplog: pytest.LogCaptureFixture
+    layers: Any, acknowledged: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     plugin = OTelPlugin(tracer_provider=BrokenTracers())  # type: ignore[arg-type]
     chain = layers(plugin)
@@ -689,9 +688,12 @@ async def test_an_sdk_that_raises_stops_nothing(
     async def commit(offsets: Any) -> None: ...
 
     assert await chain.consume(handle, PARENT) == "handled"
-    assert await chain.consume_batch(handle_batch, make_message(PARENT)) == "handled"
+    assert (
+        await chain.consume_batch(handle_batch, incoming_message(stream="in", headers=[PARENT]))
+        == "handled"
+    )
     await chain.publish(acknowledged)
-    await chain.commit(commit, {OUT: 1}, "manual")
+    await chain.commit(commit, {OUT: 1}, reason="manual")
 
     assert plugin.counts == {
         "beginning a process span": 2,

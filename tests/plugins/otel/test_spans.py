@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +17,9 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kafkaesk_core import OutgoingMessage, Subscriber
-from kafkaesk_core.delivery import BatchResult
 from kafkaesk_otel import OTelPlugin, current_process_span
 from kafkaesk_testing import check_plugin, eventually
+from kafkaesk_testing.fakes import PendingDelivery, outgoing_message
 from tests.plugins.otel.traced import Trace
 
 # Any in this file: the fixtures give objects of this directory's conftest.
@@ -273,7 +272,7 @@ async def test_a_malformed_trace_is_counted_and_told_once(
         handled += 1
 
     for _ in range(3):
-        await chain.consume(handle, *unrelated, ("traceparent", value))
+        await chain.consume(handle, headers=[*unrelated, ("traceparent", value)])
 
     assert handled == 3
     assert [span.parent for span in sdk.spans("process in")] == [None] * 3
@@ -289,7 +288,7 @@ async def test_ten_thousand_headers_are_no_hindrance(sdk: Any, layers: Any) -> N
 
     async def handle(message: Any) -> None: ...
 
-    await layers(sdk.plugin()).consume(handle, *headers, PARENT)
+    await layers(sdk.plugin()).consume(handle, headers=[*headers, PARENT])
 
     assert trace.format_trace_id(sdk.span("process in").context.trace_id) == TRACE
 
@@ -299,7 +298,7 @@ async def test_of_several_trace_headers_the_last_one_counts(sdk: Any, layers: An
 
     async def handle(message: Any) -> None: ...
 
-    await layers(sdk.plugin()).consume(handle, stale, PARENT)
+    await layers(sdk.plugin()).consume(handle, headers=[stale, PARENT])
 
     assert trace.format_trace_id(sdk.span("process in").context.trace_id) == TRACE
 
@@ -404,9 +403,7 @@ async def test_a_message_without_a_trace_begins_one(sdk: Any, layers: Any) -> No
     assert "messaging.kafka.message.key" not in keyless.attributes
 
 
-async def test_a_batch_is_one_span_that_links_to_all(
-    sdk: Any, trace_app: Trace, make_message: Callable[..., Any]
-) -> None:
+async def test_a_batch_is_one_span_that_links_to_all(sdk: Any, trace_app: Trace) -> None:
     """4.10.17"""
     batches: list[int] = []
     traced = trace_app(sdk.plugin())
@@ -500,7 +497,7 @@ async def test_which_commits_have_spans_is_a_setting(
     chain = layers(sdk.plugin(settle_spans=spans))
     offsets = {TopicPartition("a", 0): 1, TopicPartition("b", 0): 1}
     for reason in ("manual", "interval"):
-        await chain.commit(commit, offsets, reason)
+        await chain.commit(commit, offsets, reason=reason)
 
     assert [span.name for span in sdk.spans()] == ["commit"] * len(seen)
     assert all("messaging.destination.name" not in span.attributes for span in sdk.spans())
@@ -531,9 +528,9 @@ async def test_the_parent_is_a_setting(
     if has_ambient:
         with sdk.tracer.start_as_current_span("ambient") as ambient:
             ids[hex_of(ambient)] = "ambient"
-            await chain.consume(handle, PARENT)
+            await chain.consume(handle, headers=[PARENT])
     else:
-        await chain.consume(handle, PARENT)
+        await chain.consume(handle, headers=[PARENT])
     process = sdk.span("process in")
     found = None if process.parent is None else trace.format_span_id(process.parent.span_id)
 
@@ -557,11 +554,11 @@ async def test_what_the_settings_ask_for_is_captured(sdk: Any, layers: Any) -> N
     async def handle(message: Any) -> None: ...
 
     chain = layers(plugin)
-    await chain.consume(handle, *headers)
+    await chain.consume(handle, headers=headers)
     message = OutgoingMessage("tenant-7", "tenant-7", b"123", key=b"k", headers=list(headers))
-    outcome = BatchResult(TopicPartition("tenant-7", 0))
-    outcome.acknowledge(None, 1)
-    await chain.publish(outcome, message)
+    pending = PendingDelivery(TopicPartition("tenant-7", 0))
+    pending.acknowledge(None)
+    await chain.publish(pending.delivery, message)
     await eventually(lambda: sdk.spans("send"))
     process, send = sdk.span("process in"), sdk.span("send tenant-{id}")
 
@@ -587,13 +584,15 @@ async def test_excluded_topics_and_suppressed_code_are_not_traced(
     async def handle(message: Any) -> None: ...
 
     excluding = layers(sdk.plugin(exclude_topics=("i*", "out")))
-    await excluding.consume(handle, PARENT)
-    message = await excluding.publish(acknowledged)
+    await excluding.consume(handle, headers=[PARENT])
+    message = outgoing_message(stream="out")
+    await excluding.publish(acknowledged, message)
     chain = layers(sdk.plugin())
     token = context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
-        await chain.consume(handle, PARENT)
-        suppressed = await chain.publish(acknowledged)
+        await chain.consume(handle, headers=[PARENT])
+        suppressed = outgoing_message(stream="out")
+        await chain.publish(acknowledged, suppressed)
     finally:
         context.detach(token)
 

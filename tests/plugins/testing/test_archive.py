@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kafkaesk_testing.archive import class_archive
-from kafkaesk_testing.java import find_java
+from kafkaesk_testing.kafka_install import class_archive, find_java
 
 Tool = Callable[[str, str], Path]
 

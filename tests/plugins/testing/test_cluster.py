@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from kafkaesk_testing import KafkaBrokerError, KafkaCluster, Listener
-from kafkaesk_testing.probe import metadata
+from kafkaesk_testing.readiness import metadata
 
 CRASHING_PARENT = """
 import os, signal

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kafkaesk_testing import EmbeddedBroker, KafkaBrokerError, KafkaUnavailableError
-from kafkaesk_testing.compose import ComposeKafka, check_docker
+from kafkaesk_testing.sources import ComposeKafka, check_docker
 
 Tool = Callable[[str, str], Path]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 PARENT = """
 import subprocess, sys, signal
-from kafkaesk_testing.guard import Guard
+from kafkaesk_testing.node import Guard
 guard = Guard()
 guard.start()
 processes = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(3)]

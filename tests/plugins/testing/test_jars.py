@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kafkaesk_testing import KafkaUnavailableError
-from kafkaesk_testing.jars import cache_directory, fetch_jars
+from kafkaesk_testing.kafka_install import cache_directory, fetch_jars
 
 Tool = Callable[[str, str], Path]
 
@@ -22,7 +22,7 @@ open(os.environ["XDG_CACHE_HOME"] + ".calls", "a").write(" ".join(sys.argv[1:]) 
 
 def test_processes_that_start_together_fetch_once(tool: Tool, cache: Path, tmp_path: Path) -> None:
     tool("mvn", WORKING_MAVEN)
-    code = "from kafkaesk_testing.jars import fetch_jars; print(fetch_jars())"
+    code = "from kafkaesk_testing.kafka_install import fetch_jars; print(fetch_jars())"
 
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

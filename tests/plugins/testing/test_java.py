@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kafkaesk_testing import KafkaUnavailableError
-from kafkaesk_testing.java import find_java
+from kafkaesk_testing.kafka_install import find_java
 
 Tool = Callable[[str, str], Path]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kafkaesk_testing import KafkaBrokerError, KafkaCluster, KafkaNode
-from kafkaesk_testing.probe import has_coordinator, metadata
+from kafkaesk_testing.readiness import has_coordinator, metadata
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from kafkaesk_testing.ports import free_ports
+from kafkaesk_testing.properties import free_ports
 
 
 def test_ports_are_distinct_free_and_never_given_to_outgoing_connections() -> None:

@@ -1,8 +1,8 @@
 import pytest
 
 from kafkaesk_testing import EmbeddedBroker, KafkaBrokerError
-from kafkaesk_testing.ports import free_ports
-from kafkaesk_testing.probe import has_coordinator, metadata, wait_until_ready
+from kafkaesk_testing.properties import free_ports
+from kafkaesk_testing.readiness import has_coordinator, metadata, wait_until_ready
 
 
 def test_metadata_lists_the_brokers_that_are_up() -> None:

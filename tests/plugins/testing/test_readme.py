@@ -20,4 +20,4 @@ def test_the_examples_run(
     result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
 
     result.assert_outcomes(passed=len(examples))
-    assert len(examples) == 5
+    assert len(examples) == 6

@@ -10,8 +10,8 @@ from kafkaesk_testing import (
     KafkaUnavailableError,
     find_kafka,
 )
-from kafkaesk_testing.compose import ComposeKafka
-from kafkaesk_testing.ports import free_ports
+from kafkaesk_testing.properties import free_ports
+from kafkaesk_testing.sources import ComposeKafka
 
 Tool = Callable[[str, str], Path]
 

@@ -1,25 +1,98 @@
-"""One broker of a real Apache Kafka in a container, by ``docker compose``."""
+"""Where a real Kafka comes from on this machine: a named broker, Maven, or a container."""
+
+from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
+from .cluster import KafkaCluster
 from .errors import KafkaBrokerError, KafkaUnavailableError
-from .jars import KAFKA_VERSION
-from .ports import free_ports
-from .probe import wait_until_ready
-from .properties import CONTROLLER, INTERNAL, server_properties
+from .kafka_install import KAFKA_VERSION, find_java
+from .properties import CONTROLLER, INTERNAL, free_ports, server_properties
+from .readiness import wait_until_ready
+
+
+class Kafka(Protocol):
+    """A broker that runs; each address is ``host:port``."""
+
+    @property
+    def servers(self) -> list[str]:
+        """The addresses to bootstrap from."""
+
+    @property
+    def host_port(self) -> str:
+        """The first of `servers`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedKafka:
+    """A broker that somebody else runs."""
+
+    servers: list[str]
+
+    @property
+    def host_port(self) -> str:
+        """The first of `servers`."""
+        return self.servers[0]
+
+
+def find_kafka(*, timeout: float = 5.0) -> AbstractContextManager[Kafka]:
+    """Return what runs a real Kafka while it is entered.
+
+    In this order: the broker that ``KAFKA=host:port`` names; one started from Maven's packages, if
+    there are Java and Maven; one in a container, if there is a Docker engine with compose.
+
+    Raises:
+        KafkaBrokerError: the broker that ``KAFKA`` names does not answer within ``timeout``.
+        KafkaUnavailableError: there is none of the three; the message says why, one by one.
+    """
+    named = os.environ.get("KAFKA")
+    if named:
+        return nullcontext(_named(named, timeout))
+    reasons = []
+    for source in (_maven, _docker):
+        try:
+            return source()
+        except KafkaUnavailableError as error:
+            reasons.append(str(error))
+    raise KafkaUnavailableError(", ".join(["KAFKA is not set", *reasons]))
+
+
+def _maven() -> KafkaCluster:
+    find_java()
+    return KafkaCluster()
+
+
+def _docker() -> ComposeKafka:
+    check_docker()
+    return ComposeKafka()
+
+
+def _named(addresses: str, timeout: float) -> NamedKafka:
+    servers = [address.strip() for address in addresses.split(",")]
+    for address in servers:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise KafkaBrokerError(f"KAFKA={addresses} is not host:port")
+    try:
+        wait_until_ready(servers[0], timeout=timeout)
+    except KafkaBrokerError as error:
+        raise KafkaBrokerError(f"KAFKA={addresses} names no broker that works: {error}") from error
+    return NamedKafka(servers)
+
+
+# --- a container
 
 _PULL_SECONDS = 600.0
-
-logger = logging.getLogger("kafkaesk.testing.compose")
 
 
 def check_docker(*, timeout: float = 10.0) -> None:

@@ -1,0 +1,239 @@
+"""Fakes for tests of plugins: messages, deliveries, an application, and a runner of hooks.
+
+They need no broker. A test with a broker uses `embedded_app` or `kafkaesk_app` instead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
+from pydantic import BaseModel
+
+from kafkaesk_core import (
+    App,
+    Delivery,
+    Header,
+    IncomingMessage,
+    OutgoingMessage,
+    Plugins,
+    Status,
+    Subscription,
+)
+from kafkaesk_core.plugin import PendingDelivery, acknowledged_delivery
+
+__all__ = [
+    "FakeApplication",
+    "HookRunner",
+    "PendingDelivery",
+    "Published",
+    "delivery",
+    "incoming_message",
+    "outgoing_message",
+]
+
+# Any in this file: data, options, and what handlers return are of any type.
+
+Call = Callable[[Any], Awaitable[Any]]
+STREAM = "orders"
+VALUE = b'{"schema":"Order:1","data":{}}'
+
+
+def incoming_message(
+    value: bytes | None = VALUE,
+    *,
+    stream: str = STREAM,
+    topic: str | None = None,
+    partition: int = 0,
+    offset: int = 0,
+    key: bytes | None = None,
+    headers: Sequence[Header] = (),
+    timestamp_ms: int = 0,
+    attempt: int = 1,
+) -> IncomingMessage:
+    """A consumed record, before it is decoded; the topic is the stream's name unless given."""
+    record = ConsumerRecord(
+        *(topic or stream, partition, offset, timestamp_ms, 0, key, value, None),
+        *(len(key or b""), len(value or b""), tuple(headers)),
+    )
+    return IncomingMessage(record, stream, attempt=attempt)
+
+
+def outgoing_message(
+    data: Any = VALUE,
+    *,
+    stream: str = STREAM,
+    topic: str | None = None,
+    headers: Sequence[Header] = (),
+    **fields: Any,
+) -> OutgoingMessage:
+    """A message to publish; `fields` are the other arguments of OutgoingMessage."""
+    return OutgoingMessage(stream, topic or stream, data, headers=list(headers), **fields)
+
+
+def delivery(
+    *,
+    topic: str = STREAM,
+    partition: int = 0,
+    offset: int = 0,
+    error: BaseException | None = None,
+) -> Delivery:
+    """A delivery that is acknowledged, or has failed with this error.
+
+    `PendingDelivery` makes one that the test settles later.
+    """
+    place = TopicPartition(topic, partition)
+    if error is None:
+        return acknowledged_delivery(RecordMetadata(*place, place, offset, 0, 0, 0))
+    pending = PendingDelivery(place)
+    pending.fail(error)
+    return pending.delivery
+
+
+class Published(NamedTuple):
+    """One call of a publishing method of `FakeApplication`; `stream` is `forward`'s topic."""
+
+    stream: str
+    data: Any
+    options: Mapping[str, Any]
+
+
+class FakeApplication:
+    """The part of an application that hooks may use; it notes what is published.
+
+    `answers` are used up first: a delivery is returned, an exception raised, None stands for an
+    acknowledged delivery, which is also the answer once they are used up.
+    """
+
+    def __init__(
+        self,
+        *,
+        servers: Sequence[str] = ("localhost:9092",),
+        claimed_headers: frozenset[str] = frozenset(),
+    ) -> None:
+        self.servers = servers
+        self.claimed_headers = claimed_headers
+        self.published: list[Published] = []
+        self.answers: deque[Delivery | BaseException | None] = deque()
+
+    def status(self) -> Status:
+        """Return that nothing is consumed."""
+        return Status("running")
+
+    async def publish(self, stream_id: str, data: Any, *arguments: Any, **options: Any) -> Delivery:
+        """Note the message."""
+        return self._answer(stream_id, data, options)
+
+    async def raw_publish(
+        self, stream_id: str, data: Any, *arguments: Any, **options: Any
+    ) -> Delivery:
+        """Note the message."""
+        return self._answer(stream_id, data, options)
+
+    async def publish_internal(self, stream_id: str, data: Any, **options: Any) -> Delivery:
+        """Note the message."""
+        return self._answer(stream_id, data, options)
+
+    async def forward(
+        self, topic: str, value: bytes | None, *arguments: Any, **options: Any
+    ) -> Delivery:
+        """Note the record."""
+        return self._answer(topic, value, options)
+
+    def _answer(self, stream_id: str, data: Any, options: Mapping[str, Any]) -> Delivery:
+        answer = self.answers.popleft() if self.answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        self.published.append(Published(stream_id, data, options))
+        return delivery(topic=stream_id) if answer is None else answer
+
+    async def ensure_topic(self, topic: str, **options: Any) -> int | None:
+        """Create nothing; the topic has one partition."""
+        return 1
+
+    @property
+    def schemas(self) -> dict[str, Any]:
+        """No schema is registered."""
+        return {}
+
+    def schema(
+        self, *arguments: Any, **options: Any
+    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
+        """Register nothing."""
+        return lambda model: model
+
+    async def flush(self) -> None:
+        """Return at once: nothing is buffered."""
+
+
+async def _handler(data: bytes) -> None: ...
+
+
+class HookRunner:
+    """Runs the hooks of plugins around functions of a test, as an application composes them.
+
+    `subscription` is the one that hooks of consuming and committing are given.
+    """
+
+    def __init__(
+        self,
+        *plugins: object,
+        app: App | None = None,
+        subscription: Subscription | None = None,
+    ) -> None:
+        self.app: App = FakeApplication() if app is None else app
+        self.subscription = subscription or Subscription(STREAM, _handler, "group", pattern="*")
+        self.plugins = Plugins()
+        for plugin in plugins:
+            self.plugins.register(plugin)
+
+    def chain(self, hook: str, terminal: Call, *, reason: str = "interval") -> Call:
+        """The layers of a `wrap_*` hook around a function, which gets what the last one passes."""
+        constants: dict[str, Any] = {"app": self.app}
+        if hook in ("wrap_consume", "wrap_consume_batch", "wrap_commit"):
+            constants["subscription"] = self.subscription
+        if hook == "wrap_commit":
+            constants["reason"] = reason
+        return self.plugins.chain(hook, terminal, **constants)
+
+    async def consume(
+        self, handler: Call, message: IncomingMessage | None = None, **fields: Any
+    ) -> Any:
+        """Handle a message; return what comes out. `fields` make one: see `incoming_message`."""
+        return await self.chain("wrap_consume", handler)(message or incoming_message(**fields))
+
+    async def consume_batch(self, handler: Call, *messages: IncomingMessage) -> Any:
+        """Handle a batch; return what comes out."""
+        return await self.chain("wrap_consume_batch", handler)(list(messages))
+
+    async def publish(
+        self,
+        result: Delivery | BaseException,
+        message: OutgoingMessage | None = None,
+        **fields: Any,
+    ) -> Delivery:
+        """Publish a message, which has this delivery or is refused with this error.
+
+        `fields` make the message: see `outgoing_message`.
+        """
+
+        async def publish(_: OutgoingMessage) -> Delivery:
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        chain = self.chain("wrap_publish", publish)
+        returned: Delivery = await chain(message or outgoing_message(**fields))
+        return returned
+
+    async def commit(
+        self,
+        commit: Call,
+        offsets: Mapping[TopicPartition, int],
+        *,
+        reason: str = "interval",
+    ) -> None:
+        """Commit offsets."""
+        await self.chain("wrap_commit", commit, reason=reason)(offsets)
