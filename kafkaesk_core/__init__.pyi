@@ -1,5 +1,6 @@
 """Publish and subscribe to events with Python and Kafka."""
 
+from .app_protocol import App
 from .application import Application
 from .bootstrap import Bootstrap
 from .delivery import Delivery
@@ -47,14 +48,14 @@ from .hooks import (
     SchemaCall,
     hookimpl,
 )
-from .message import App, Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
+from .message import Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
 from .plugins.contract import PluginInfo
 from .plugins.manager import Plugins
 from .process import run, run_app
 from .router import Router, Subscription
 from .schema.registry import SchemaRegistration
 from .settings import Settings
-from .status import GroupStatus, Health, PartitionStatus, Status
+from .status import GroupStatus, Health, LastError, PartitionStatus, Status, SubscriptionStatus
 from .structs import ConsumerRecord, RecordMetadata, TopicPartition
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "InvalidMessageError",
     "InvalidSchemaError",
     "KafkaeskError",
+    "LastError",
     "MessageTooLargeError",
     "NotConfiguredError",
     "NotRunningError",
@@ -116,6 +118,7 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "SubscriptionError",
+    "SubscriptionStatus",
     "TopicError",
     "TopicPartition",
     "UnhealthyError",

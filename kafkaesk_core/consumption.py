@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .app_protocol import App
 from .consumer.group import GroupConsumer
 from .errors import ConfigurationError, SubscriptionError
 from .handlers import (
@@ -20,7 +21,7 @@ from .handlers import (
     bind,
 )
 from .loop_watch import LoopWatch
-from .message import App, IncomingMessage
+from .message import IncomingMessage
 from .offsets import HandlerResult
 from .plugins.contract import did_you_mean
 from .plugins.manager import Plugins

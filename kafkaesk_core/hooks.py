@@ -24,15 +24,16 @@ The core reads these attributes of a plugin, all of them optional:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import Parameter
 from typing import Any, Literal
 
 import pluggy
 
+from .app_protocol import App
 from .delivery import Delivery
-from .message import App, IncomingMessage, OutgoingMessage, RebalanceEvent
+from .message import IncomingMessage, OutgoingMessage, RebalanceEvent
 from .router import Router, Subscription
 from .schema.registry import SchemaRegistration
 from .structs import RecordMetadata, TopicPartition
@@ -219,6 +220,24 @@ class Hooks:
         plugin; outermost stage first.
         A ValueError or ConfigurationError says what is wrong: it stops the start as an error of
         the handler. Any other exception stops it as a failure of the plugin.
+        """
+
+    @hookspec
+    def health(self, app: App) -> Iterable[str]:
+        """Say what hinders the plugin for now; nothing if it works.
+
+        Called by each `app.health()`, outermost stage first, while the application runs; must not
+        block. Each text degrades the application, and none makes it not live or not ready. An
+        exception is logged and counted, and degrades it too.
+        """
+
+    @hookspec
+    def report(self, app: App) -> Mapping[str, Any]:
+        """Report numbers and states of the plugin, as JSON-able data.
+
+        Called by each `app.status()`, outermost stage first, while the application runs; must not
+        block, nor call `app.status()` itself. `status().plugins` has a copy under the plugin's
+        name. An exception is logged and counted, and stands there in its place.
         """
 
     @hookspec

@@ -1,25 +1,19 @@
-"""Outgoing and incoming messages: their fields, their records, the checks of their arguments.
-
-Also the part of the application that hooks may use.
-"""
+"""Outgoing and incoming messages: their fields, their records, the checks of their arguments."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
-from .delivery import Delivery
 from .errors import DecodeError, InvalidMessageError
-from .status import Status
 from .structs import ConsumerRecord, TopicPartition
 
 __all__ = [
     "RAW_TYPES",
-    "App",
     "Data",
     "Header",
     "Headers",
@@ -229,84 +223,6 @@ class RebalanceEvent:
     kind: Literal["assigned", "revoked", "lost"]
     partitions: frozenset[TopicPartition]
     group: str
-
-
-class App(Protocol):
-    """The part of the application that hooks may use."""
-
-    @property
-    def claimed_headers(self) -> frozenset[str]:
-        """Header names that plugins own; nothing else copies or overwrites them."""
-
-    @property
-    def servers(self) -> Sequence[str]:
-        """The brokers to connect to first, as "host:port"; empty while it is not running."""
-
-    def status(self) -> Status:
-        """Return a snapshot of the groups, their partitions and the published messages."""
-
-    async def publish(
-        self,
-        stream_id: str,
-        data: Data,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-    ) -> Delivery:
-        """Publish one message; return once it is buffered."""
-
-    async def raw_publish(
-        self,
-        stream_id: str,
-        data: bytes | None,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-    ) -> Delivery:
-        """Publish bytes as they are: no envelope, no schema."""
-
-    async def publish_internal(
-        self,
-        stream_id: str,
-        data: bytes,
-        *,
-        schema: str,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        timestamp_ms: int | None = None,
-    ) -> Delivery:
-        """Publish a whole envelope of the plugin itself, without layers and observers."""
-
-    async def forward(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        headers: Iterable[Header] | None = None,
-        *,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-    ) -> Delivery:
-        """Write a record as it is to a topic, past the layers of all plugins."""
-
-    async def ensure_topic(
-        self,
-        topic: str,
-        *,
-        partitions: int | None = None,
-        configs: Mapping[str, str] | None = None,
-    ) -> int | None:
-        """Create a topic unless it exists; return how many partitions it has."""
-
-    @property
-    def schemas(self) -> Mapping[str, Any]:
-        """The registered schemas, by name: "Content:1"."""
-
-    def schema(
-        self, _id: str | None = None, *, version: int | None = None, retention: int | None = None
-    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
-        """Register a model of the plugin as a schema; its `retention` is in seconds."""
-
-    async def flush(self) -> None:
-        """Wait until everything buffered was acknowledged or has failed."""
 
 
 # --- records

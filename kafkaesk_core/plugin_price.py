@@ -6,8 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from .app_protocol import App
 from .delivery import Delivery
-from .message import App, IncomingMessage, OutgoingMessage
+from .message import IncomingMessage, OutgoingMessage
 from .plugin import acknowledged_delivery
 from .plugins.manager import Plugins
 from .router import Subscription

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from .app_protocol import App
 from .bootstrap import Bootstrap, open_bootstrap
 from .consumer.group import GroupConsumer
 from .consumption import Consumption
@@ -17,7 +18,7 @@ from .delivery import Delivery
 from .errors import BrokerUnreachableError, NotRunningError
 from .kafka.admin import Admin
 from .kafka.producer import Producer
-from .message import App, OutgoingMessage
+from .message import OutgoingMessage
 from .plugins.manager import Plugins
 from .publisher.model_writer import ModelWriter
 from .publisher.publisher import Publisher, Undelivered
@@ -285,6 +286,7 @@ class Runtime:
             state="running" if self.is_open else "starting",
             groups=tuple(group.health.status() for group in groups),
             published=asdict(self.publisher.counts) if self.can_publish else {},
+            plugins=self._plugins.reports(self._app),
         )
 
     def health(self) -> Health:
@@ -301,6 +303,7 @@ class Runtime:
                 *problems,
                 *hindrances,
                 *(self.publisher.health() if self.can_publish else ()),
+                *self._plugins.hindrances(self._app),
             ),
         )
 

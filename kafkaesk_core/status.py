@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["GroupStatus", "Health", "PartitionStatus", "Status"]
+__all__ = [
+    "GroupStatus",
+    "Health",
+    "LastError",
+    "PartitionStatus",
+    "Status",
+    "SubscriptionStatus",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,35 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LastError:
+    """The last failure of a handler: the text, the record, and when, in seconds since 1970."""
+
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStatus:
+    """One subscription of this process.
+
+    `results` are totals since the start, by kind: "done", "skip", "retry", "deferred", "stop",
+    "given_up". `running` and `parked` count records: those being handled, and those that wait for
+    a retry or for their time, with those behind them.
+    """
+
+    handler: str
+    streams: tuple[str, ...]
+    results: dict[str, int]
+    running: int
+    parked: int
+    last_error: LastError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatus:
     """One consumer group of this process.
 
@@ -48,15 +84,17 @@ class GroupStatus:
     buffered_bytes: int
     counts: dict[str, int] = field(default_factory=dict)
     generation: int | None = None
+    subscriptions: tuple[SubscriptionStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole application."""
+    """The whole application; `plugins` has what plugins report, by their names."""
 
     state: str
     groups: tuple[GroupStatus, ...] = ()
     published: dict[str, int] = field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)  # any JSON
 
     def as_dict(self) -> dict[str, Any]:
         """The same as dictionaries and lists, for JSON."""

@@ -11,10 +11,10 @@ from typing import Literal
 
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember
-from kafkaesk_core.message import App
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription

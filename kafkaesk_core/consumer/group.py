@@ -15,11 +15,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import TopicPartition
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import CommitError, KafkaeskError
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
-from kafkaesk_core.message import App, IncomingMessage, RebalanceEvent
+from kafkaesk_core.message import IncomingMessage, RebalanceEvent
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
 from kafkaesk_core.plugins.chains import Raiser, find_codes
 from kafkaesk_core.plugins.manager import Plugins

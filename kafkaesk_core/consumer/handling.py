@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from time import time
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
@@ -31,6 +32,7 @@ from kafkaesk_core.offsets import (
 )
 from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.status import LastError
 
 from .fetched import FetchedMessage
 
@@ -60,6 +62,7 @@ class ErrorPolicy:
         self._report_failure = report_failure
         self._find_raiser = find_raiser
         self.counts: Counter[str] = Counter()
+        self.last_error: LastError | None = None
 
     def decide(self, error: BaseException, message: IncomingMessage) -> HandlerResult:
         """Return the result of a message whose handling raised `error`.
@@ -97,6 +100,8 @@ class ErrorPolicy:
 
     def report(self, outcome: HandlerResult, messages: Messages) -> None:
         """Count and log one decision on these messages, or stop the application."""
+        if outcome.kind != "defer":
+            self._note_error(outcome, messages)
         if outcome.kind == "skip":
             logger.warning(
                 "%s; skipped: %s", self._label(messages), self._reason(outcome, messages)
@@ -116,6 +121,11 @@ class ErrorPolicy:
         else:
             self.counts["stop"] += 1
             self._report_failure(self._handler_error(messages, outcome.error))
+
+    def _note_error(self, outcome: HandlerResult, messages: Messages) -> None:
+        first = messages[0]
+        place = (first.topic, first.partition, first.offset, first.attempt)
+        self.last_error = LastError(self._reason(outcome, messages), *place, at=time())
 
     def limit_time(
         self, call: Callable[[S], Awaitable[Any]], messages_of: Callable[[S], Messages]

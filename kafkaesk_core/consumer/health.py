@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.errors import BrokerError
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.offsets import OffsetTracker
-from kafkaesk_core.status import GroupStatus, PartitionStatus
+from kafkaesk_core.status import GroupStatus, PartitionStatus, SubscriptionStatus
 from kafkaesk_core.topics import Topics
 
 from .commits import OffsetCommitter
@@ -242,6 +242,18 @@ class GroupHealth:
             buffered_bytes=self._dispatcher.buffered_bytes,
             counts=dict(counts),
             generation=self._member().generation,
+            subscriptions=tuple(map(self._subscription_status, self._pipelines)),
+        )
+
+    def _subscription_status(self, pipeline: HandlerPipeline) -> SubscriptionStatus:
+        handling, lanes = pipeline.handling, pipeline.lanes
+        return SubscriptionStatus(
+            handler=handling.subscription.handler_name,
+            streams=tuple(handling.subscription.streams),
+            results=dict(handling.counts),
+            running=lanes.running,
+            parked=sum(map(lanes.parked, self._offsets)),
+            last_error=handling.error_policy.last_error,
         )
 
     def _partition_status(self, partition: TopicPartition) -> PartitionStatus:

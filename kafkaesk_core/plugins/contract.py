@@ -108,6 +108,12 @@ CLAIMS = ("claimed_headers", "claimed_streams", "claimed_options")
 ASKED = ("bind_parameter", "check_subscription", "declare")
 """Hooks that are called once at start, and whose exceptions stop it."""
 
+STATES = ("health", "report")
+"""Hooks that say how a plugin is."""
+
+LATER = ("check_subscription", "declare", "health", "report")
+"""Hooks that came later: a plugin may have a method of such a name that is none."""
+
 STAGES: tuple[str, ...] = get_args(Stage)
 """From the outermost to the innermost."""
 
@@ -187,6 +193,8 @@ def _check_attributes(plugin: object, name: str) -> None:
 
 
 def _check_unmarked(plugin: object, name: str, attribute: str) -> None:
+    if attribute in LATER and not _has_arguments_of(attribute, getattr(plugin, attribute, None)):
+        return
     if attribute in SIGNATURES and callable(inspect.getattr_static(plugin, attribute)):
         raise PluginError(
             f"plugin {name!r}: {attribute}() has the name of a hook but no @hookimpl; "
@@ -194,6 +202,15 @@ def _check_unmarked(plugin: object, name: str, attribute: str) -> None:
             plugin=name,
             hook=attribute,
         )
+
+
+def _has_arguments_of(hook: str, function: object) -> bool:
+    """Whether a function without @hookimpl was probably meant to be this hook."""
+    try:
+        names = list(inspect.signature(function).parameters)  # type: ignore[arg-type]  # tried
+    except (TypeError, ValueError):
+        return False
+    return bool(names) and set(names) <= set(SIGNATURES[hook])
 
 
 def _known_hook(name: str, hook: str, options: pluggy.HookimplOpts) -> str | None:
@@ -252,7 +269,11 @@ class _Implementation:
     def _check_plain(self) -> None:
         if _is_plain(self.function):
             return
-        what = "called once at start" if self.hook in ASKED else "a notification"
+        if self.hook == "health" and inspect.isgeneratorfunction(self.function):
+            return  # it yields its texts
+        what = "a notification"
+        if self.hook in ASKED + STATES:
+            what = "called once at start" if self.hook in ASKED else "never awaited"
         raise self._error(f"{self.hook} is {what} and must be a plain 'def' {self._place()}")
 
     def _check_lifespan(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -12,10 +12,12 @@ from types import CodeType, TracebackType
 from typing import Any
 
 import pluggy
+from pydantic_core import to_jsonable_python
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import ConfigurationError, PluginError, SubscriptionError
 from kafkaesk_core.hooks import Hooks
-from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.router import Router, Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
 
@@ -23,6 +25,7 @@ from .chains import (
     CountedFailures,
     F,
     Raiser,
+    adapt,
     ask_once,
     compile_chain,
     compile_notifier,
@@ -331,6 +334,35 @@ class Plugins:
         for implementation in self._sort_implementations("declare"):
             ask_once(implementation, "declare", NOTHING, router=mount(), app=app)
 
+    def hindrances(self, app: App) -> Names:
+        """Return what hinders plugins, each text with its plugin; a failure of `health` too."""
+        found: Names = []
+        for plugin, answer in self._ask("health", _copy_texts, app):
+            if isinstance(answer, PluginError):
+                found.append(str(answer))
+            else:
+                found += [f"plugin {plugin!r}: {text}" for text in answer]
+        return found
+
+    def reports(self, app: App) -> dict[str, dict[str, Any]]:  # any JSON
+        """Return copies of what plugins report, by their names; of one that fails, its error."""
+        answers = self._ask("report", _copy_json, app)
+        return {
+            plugin: {"error": str(answer)} if isinstance(answer, PluginError) else answer
+            for plugin, answer in answers
+        }
+
+    def _ask(self, hook: str, copy: Callable[[Any], Any], app: App) -> Iterator[tuple[str, Any]]:
+        """Yield each plugin's name and a copy of its answer, or the error, logged and counted."""
+        for implementation in self._sort_implementations(hook):
+            plugin = implementation.plugin_name
+            try:
+                yield plugin, copy(adapt(implementation, ("app",), {})(app))
+            except Exception as error:
+                said = f"plugin {plugin!r} failed in {hook}"
+                self._failures.note(f"{plugin}.{hook}", error, subject=said)
+                yield plugin, make_plugin_error(plugin, hook, error)
+
     @property
     def claimed_headers(self) -> frozenset[str]:
         """Names of headers that plugins own (their attributes `claimed_headers`)."""
@@ -403,3 +435,17 @@ class Plugins:
         else:
             return
         raise PluginError(text, plugin=name)
+
+
+def _copy_texts(answer: Any) -> Names:
+    texts = [] if isinstance(answer, str) else list(answer)
+    if isinstance(answer, str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"returned {answer!r}, expected a list of texts")
+    return texts
+
+
+def _copy_json(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"returned {type(answer).__name__}, expected a dict")
+    copied: dict[str, Any] = to_jsonable_python(dict(answer))
+    return copied

@@ -237,6 +237,7 @@ async def test_health_can_be_asked_at_any_time(kafkaesk_app: Application) -> Non
             "state": "running",
             "groups": (),
             "published": {},
+            "plugins": {},
         }
 
 

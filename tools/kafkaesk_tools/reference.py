@@ -28,7 +28,15 @@ GROUPS = {
     ),
     "What a handler may raise": ("Disposition", "Retry", "Defer", "Skip", "Stop", "BatchFailure"),
     "Schemas": ("SchemaRegistration",),
-    "State": ("Status", "GroupStatus", "PartitionStatus", "Health", "Bootstrap"),
+    "State": (
+        "Status",
+        "GroupStatus",
+        "SubscriptionStatus",
+        "LastError",
+        "PartitionStatus",
+        "Health",
+        "Bootstrap",
+    ),
     "Settings": ("Settings",),
     "Plugins": (
         *("hookimpl", "HOOK_API", "App", "Plugins", "PluginInfo"),

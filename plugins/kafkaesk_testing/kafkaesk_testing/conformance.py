@@ -90,6 +90,8 @@ class _Checks:
             "lifespan": self.enters_and_leaves,
             "declare": self.declares_at_each_start,
             "check_subscription": self.accepts_what_has_no_options,
+            "health": self.answers_as_expected,
+            "report": self.answers_as_expected,
         }
 
     async def _try(self, hook: str, check: Check) -> None:
@@ -224,6 +226,13 @@ class _Checks:
         """A subscription that has none of its options is right."""
         self._plugins.check_subscription(self._runner.subscription)
         return None
+
+    async def answers_as_expected(self, hook: str) -> str | None:
+        """Texts, or JSON-able data; also before anything was published or consumed."""
+        ask = self._plugins.hindrances if hook == "health" else self._plugins.reports
+        answer = ask(self._runner.app)
+        failed = sum(self._plugins.observer_errors.values())
+        return f"failed: {answer}" if failed else None
 
     async def observes_without_raising(self, hook: str) -> str | None:
         """An observer is called with every kind of event."""

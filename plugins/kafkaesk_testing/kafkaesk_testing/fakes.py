@@ -6,14 +6,14 @@ They need no broker. A test with a broker uses `embedded_app` or `kafkaesk_app` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
-from pydantic import BaseModel
 
 from kafkaesk_core import (
     App,
+    Application,
     Delivery,
     Header,
     IncomingMessage,
@@ -100,8 +100,8 @@ class Published(NamedTuple):
     options: Mapping[str, Any]
 
 
-class FakeApplication:
-    """The part of an application that hooks may use; it notes what is published.
+class FakeApplication(Application):
+    """An application that runs nowhere, for hooks; it notes what is published.
 
     `answers` are used up first: a delivery is returned, an exception raised, None stands for an
     acknowledged delivery, which is also the answer once they are used up.
@@ -113,10 +113,20 @@ class FakeApplication:
         servers: Sequence[str] = ("localhost:9092",),
         claimed_headers: frozenset[str] = frozenset(),
     ) -> None:
-        self.servers = servers
-        self.claimed_headers = claimed_headers
+        super().__init__(list(servers), entry_points=False)
+        self._claimed_headers = claimed_headers
         self.published: list[Published] = []
         self.answers: deque[Delivery | BaseException | None] = deque()
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers, to which nobody connects."""
+        return self.settings.kafka_servers
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Header names that plugins own."""
+        return self._claimed_headers
 
     def status(self) -> Status:
         """Return that nothing is consumed."""
@@ -125,6 +135,21 @@ class FakeApplication:
     async def publish(self, stream_id: str, data: Any, *arguments: Any, **options: Any) -> Delivery:
         """Note the message."""
         return self._answer(stream_id, data, options)
+
+    async def publish_and_wait(
+        self, stream_id: str, data: Any, *arguments: Any, **options: Any
+    ) -> RecordMetadata:
+        """Note the message, and wait for its answer."""
+        return await self._answer(stream_id, data, options)
+
+    async def publish_many(
+        self, stream_id: str, data: Iterable[Any] | AsyncIterable[Any], *args: Any, **options: Any
+    ) -> int:
+        """Note the messages, and wait for their answers."""
+        several = [one async for one in data] if isinstance(data, AsyncIterable) else list(data)
+        for one in several:
+            await self._answer(stream_id, one, options)
+        return len(several)
 
     async def raw_publish(
         self, stream_id: str, data: Any, *arguments: Any, **options: Any
@@ -152,17 +177,6 @@ class FakeApplication:
     async def ensure_topic(self, topic: str, **options: Any) -> int | None:
         """Create nothing; the topic has one partition."""
         return 1
-
-    @property
-    def schemas(self) -> dict[str, Any]:
-        """No schema is registered."""
-        return {}
-
-    def schema(
-        self, *arguments: Any, **options: Any
-    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
-        """Register nothing."""
-        return lambda model: model
 
     async def flush(self) -> None:
         """Return at once: nothing is buffered."""

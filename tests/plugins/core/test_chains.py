@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import pytest
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import Retry, Skip, Stop
 from kafkaesk_core.hooks import ConsumeCall, PublishCall, hookimpl
-from kafkaesk_core.message import App, OutgoingMessage
+from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.plugins.manager import Plugins
 

@@ -29,6 +29,8 @@ def test_the_surface_is_what_was_decided() -> None:
         "lifespan",
         "declare",
         "check_subscription",
+        "health",
+        "report",
         "bind_parameter",
     ]
 

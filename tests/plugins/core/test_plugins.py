@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import hookimpl
-from kafkaesk_core.message import App, IncomingMessage
+from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration
@@ -252,6 +253,8 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
         "layers",
         "log_layers",
         "get",
+        "hindrances",
+        "reports",
         "lifespans",
         "name_failure",
         "list",

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import PluginError
 from kafkaesk_core.hooks import ConsumeCall, hookimpl
-from kafkaesk_core.message import App
 from kafkaesk_core.plugins.contract import function_plugin
 from kafkaesk_core.plugins.manager import Plugins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,6 +66,14 @@ class Good:
     def declare(self, router: Router) -> None:
         @router.subscribe_to_topics(["later"], "later")
         async def handle(data: bytes) -> None: ...
+
+    @hookimpl
+    def health(self) -> Iterator[str]:
+        yield "the collector does not answer"
+
+    @hookimpl
+    def report(self, app: Any) -> dict[str, Any]:
+        return {"state": app.status().state}
 
     @hookimpl
     def check_subscription(self, subscription: Any) -> None:
@@ -178,9 +186,23 @@ class NeedsItsOption:
         subscription.options["traced"]
 
 
+class ReportsNoData:
+    @hookimpl
+    def report(self) -> dict[str, Any]:
+        return {"lock": object()}
+
+
+class HealthIsOneText:
+    @hookimpl
+    def health(self) -> str:
+        return "fine"
+
+
 @pytest.mark.parametrize(
     ("plugin", "told"),
     [
+        (ReportsNoData(), "report: answers as expected: failed: "),
+        (HealthIsOneText(), "health: answers as expected: failed: "),
         (DeclaresOnce(), "declare: declares at each start: declared "),
         (NeedsItsOption(), "check_subscription: accepts what has no options: raised PluginError"),
         (ForgetsToReturn(), "wrap_publish: passes results: returned None"),

@@ -1,0 +1,172 @@
+"""The application, as hooks and the arguments of handlers see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from .delivery import Delivery
+from .message import Data, Header, IncomingMessage
+from .router import Subscription
+from .schema.registry import SchemaRegistration
+from .settings import Settings
+from .status import Health, Status
+from .structs import RecordMetadata
+
+__all__ = ["App"]
+
+
+class App(Protocol):
+    """The application that hooks get: all of `Application`, except what declares and runs it.
+
+    See `Application` for what each of these does and raises.
+    """
+
+    # --- what it is
+
+    @property
+    def settings(self) -> Settings:
+        """The merged settings."""
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What was subscribed, by the service and by plugins, in order."""
+
+    @property
+    def schemas(self) -> Mapping[str, SchemaRegistration]:
+        """The registered schemas, by name: "Content:1"."""
+
+    def schema(
+        self,
+        _id: str | None = None,
+        *,
+        version: int | None = None,
+        retention: int | None = None,
+        streams: Sequence[str] | None = None,
+        partitions: int | None = None,
+        replication_factor: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Callable[[type[BaseModel]], type[BaseModel]]:
+        """Register a model of the plugin as a schema; its `retention` is in seconds."""
+
+    @property
+    def claimed_headers(self) -> frozenset[str]:
+        """Header names that plugins own; nothing else copies or overwrites them."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it runs on; None while it is not running."""
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """The brokers to connect to first, as "host:port"; empty while it is not running."""
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether consumers run, or are being started or stopped."""
+
+    def status(self) -> Status:
+        """Return a snapshot of the groups, their partitions and the published messages."""
+
+    def health(self) -> Health:
+        """Return whether it makes progress and is ready, and what hinders it."""
+
+    # --- publish
+
+    async def publish(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
+    ) -> Delivery:
+        """Publish one message; return once it is buffered."""
+
+    async def publish_and_wait(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        meta: Mapping[str, Any] | None = None,  # as of `publish`
+    ) -> RecordMetadata:
+        """Publish one message, and wait for the broker's acknowledgement."""
+
+    async def publish_many(
+        self,
+        stream_id: str,
+        data: Iterable[Data] | AsyncIterable[Data],
+        key: Callable[[Any], bytes | None] | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        schema: str | None = None,
+    ) -> int:
+        """Publish several messages, and wait for all of them."""
+
+    async def raw_publish(
+        self,
+        stream_id: str,
+        data: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        origins: Sequence[IncomingMessage] = (),
+        meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
+    ) -> Delivery:
+        """Publish bytes as they are: no envelope, no schema."""
+
+    async def publish_internal(
+        self,
+        stream_id: str,
+        data: bytes,
+        *,
+        schema: str,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Publish a whole envelope of the plugin itself, without layers and observers."""
+
+    async def forward(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Write a record as it is to a topic, past the layers of all plugins."""
+
+    async def ensure_topic(
+        self,
+        topic: str,
+        *,
+        partitions: int | None = None,
+        configs: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Create a topic unless it exists; return how many partitions it has."""
+
+    async def flush(self) -> None:
+        """Wait until everything buffered was acknowledged or has failed."""
+
+    # --- consume
+
+    async def stop(self) -> None:
+        """Stop consuming; in a handler, only ask for it."""
