@@ -241,6 +241,11 @@ class Consumption:
         """Whether this task runs a handler, for which a stop waits."""
         return any(group.is_run_by(task) for group in self.groups)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop was requested."""
+        return self._requested.is_set()
+
     def request_stop(self) -> None:
         """Take no more records, and let `run` return."""
         for group in self.groups:

@@ -19,6 +19,8 @@ The core reads these attributes of a plugin, all of them optional:
   claimed_streams  fnmatch patterns of the streams that it owns. A subscription by pattern does not
                    take them, a subscription by their literal names does.
   claimed_options  the names of the `options` of `subscribe` and `schema` that it reads.
+  starts_early     its `lifespan` is entered before the brokers are reached, and left after they are
+                   disconnected: for what must answer while a start waits.
   name             its name, if it is registered without one.
 """
 

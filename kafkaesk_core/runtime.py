@@ -96,6 +96,7 @@ class Runtime:
                 "kafka_api_version %r has no effect: the clients negotiate versions",
                 self.settings.kafka_api_version,
             )
+        await self._enter_lifespans(early=True)
         opening = open_bootstrap(self.settings)
         bootstrap = await opening.__aenter__()
         self._leave_at_the_end("closing the connection to the brokers", "disconnect", opening)
@@ -128,10 +129,7 @@ class Runtime:
 
     async def _open(self) -> None:
         """Enter the plugins' lifespans; from here on messages may be published."""
-        for lifespan in self._plugins.lifespans(self._app):
-            await lifespan.__aenter__()
-            what = f"the lifespan of plugin {lifespan.plugin!r}"
-            self._leave_at_the_end(what, "plugins", lifespan)
+        await self._enter_lifespans(early=False)
         self.compile()
         self.is_open = True
         active = [info.name for info in self._plugins.list() if info.status == "active"]
@@ -146,6 +144,12 @@ class Runtime:
         for handler in self._events.get("initialize", ()):
             await handler()
         self._stack.push_async_callback(self._finalize)
+
+    async def _enter_lifespans(self, *, early: bool) -> None:
+        for lifespan in self._plugins.lifespans(self._app, early=early):
+            await lifespan.__aenter__()
+            what = f"the lifespan of plugin {lifespan.plugin!r}"
+            self._leave_at_the_end(what, "plugins", lifespan)
 
     async def _activate_named(self, registration: SchemaRegistration) -> None:
         try:
@@ -290,15 +294,19 @@ class Runtime:
         )
 
     def health(self) -> Health:
-        """Live unless progress has stopped; ready once every group has its partitions."""
+        """Live unless progress has stopped; ready while every group has its partitions.
+
+        From the moment a stop begins it is not ready: its partitions go to others.
+        """
         groups = self.consumption.groups if self.consumption else ()
         problems = [problem for group in groups for problem in group.health.problems()]
         problems += [f"{group.group}: failed" for group in groups if group.failure.done()]
         hindrances = [reason for group in groups for reason in group.health.hindrances()]
         is_joined = all(group.health.is_joined for group in groups)
+        is_stopping = self.consumption is not None and self.consumption.is_stopping
         return Health(
             is_live=not problems,
-            is_ready=self.is_open and is_joined and not problems,
+            is_ready=self.is_open and is_joined and not is_stopping and not problems,
             reasons=(
                 *problems,
                 *hindrances,

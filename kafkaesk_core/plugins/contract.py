@@ -181,6 +181,11 @@ def _check_attributes(plugin: object, name: str) -> None:
             "install versions that fit each other",
             plugin=name,
         )
+    early: object = getattr(plugin, "starts_early", False)
+    if not isinstance(early, bool):
+        raise PluginError(
+            f"plugin {name!r}: starts_early is {early!r}, expected True or False", plugin=name
+        )
     for attribute in CLAIMS:
         claimed: object = getattr(plugin, attribute, frozenset())
         if not isinstance(claimed, (frozenset, set)) or not all(

@@ -274,8 +274,10 @@ class Plugins:
         if notify := self.notifier("schema_registered"):
             notify(schema, app)
 
-    def lifespans(self, app: App) -> Lifespans:
+    def lifespans(self, app: App, *, early: bool = False) -> Lifespans:
         """Return the context managers to enter, outermost first.
+
+        `early` chooses those of the plugins with `starts_early`, else those of all others.
 
         Raises:
             PluginError: a plugin raised, or returned something else.
@@ -286,6 +288,7 @@ class Plugins:
                 implementation.plugin_name, ask_once(implementation, "lifespan", expected, app=app)
             )
             for implementation in self._sort_implementations("lifespan")
+            if bool(getattr(implementation.plugin, "starts_early", False)) is early
         ]
 
     def bind_parameter(

@@ -1,0 +1,150 @@
+"""Prometheus metrics, read from `app.status()` when they are scraped: nothing per message."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector as BaseCollector
+
+from kafkaesk_core import Application, GroupStatus, PartitionStatus, Status
+
+__all__ = ["Collector"]
+
+OUTCOMES = ("done", "skip", "retry", "stop", "deferred", "given_up")
+"""Of a record, by the name in a group's counts."""
+COMMITS = {"commits": "acknowledged", "failures": "failed", "postponed": "postponed"}
+PUBLISHED = {"acked": "acknowledged", "failed": "failed", "unknown": "unknown"}
+REBALANCES = ("assigned", "revoked", "lost")
+
+PARTITION_GAUGES = (
+    ("lag", "kafkaesk_consumer_lag_records", "Records between the commit and the log's end."),
+    ("committed", "kafkaesk_committed_offset", "The committed offset."),
+    ("end", "kafkaesk_end_offset", "The end of the log, as the last fetch saw it."),
+    ("position", "kafkaesk_position_offset", "The next offset to be fetched."),
+    ("open", "kafkaesk_records_open", "Records that are taken and not finished."),
+    ("parked", "kafkaesk_records_parked", "Records that wait for a retry, and those behind them."),
+    ("oldest_open_age", "kafkaesk_oldest_record_seconds", "How long the oldest record is open."),
+)
+GROUP_GAUGES = (
+    ("running", "kafkaesk_records_running", "Handlers that run."),
+    ("stuck", "kafkaesk_records_stuck", "Handlers that ignore their cancellation."),
+    ("uncommitted", "kafkaesk_records_uncommitted", "Finished records above the commit."),
+    ("buffered_bytes", "kafkaesk_buffered_bytes", "Memory of fetched records that wait."),
+    ("is_joined", "kafkaesk_group_joined", "1 while the member is in its group."),
+)
+
+
+class Collector(BaseCollector):
+    """The metrics of one or more applications, for one registry.
+
+    Series of a partition exist while it is assigned. `watch` adds an application; where several
+    are in one registry, each has a name, which becomes the label `application`.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._apps: dict[str, Application] = {}
+        if registry is not None:
+            registry.register(self)
+
+    def watch(self, app: Application, name: str = "") -> None:
+        """Show an application under a name.
+
+        Raises:
+            ValueError: another application has this name.
+        """
+        if self._apps.get(name, app) is not app:
+            raise ValueError(f"two applications are named {name!r}; give each its own name")
+        self._apps[name] = app
+
+    def forget(self, name: str = "") -> None:
+        """Show this application no longer."""
+        self._apps.pop(name, None)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: to register asks no application."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics, from one status and health of each application."""
+        states = {name: (app.status(), app.health()) for name, app in self._apps.items()}
+        build = GaugeMetricFamily("kafkaesk_build_info", "Versions.", labels=("version", "python"))
+        build.add_metric((version("kafkaesk-core"), platform.python_version()), 1)
+        up = GaugeMetricFamily("kafkaesk_up", "1 while live.", labels=("application",))
+        ready = GaugeMetricFamily("kafkaesk_ready", "1 while ready.", labels=("application",))
+        degraded = GaugeMetricFamily(
+            "kafkaesk_degraded", "1 while something hinders.", labels=("application",)
+        )
+        for name, (_, health) in states.items():
+            up.add_metric((name,), health.is_live)
+            ready.add_metric((name,), health.is_ready)
+            degraded.add_metric((name,), health.is_degraded)
+        yield from (build, up, ready, degraded)
+        statuses = {name: status for name, (status, _) in states.items()}
+        yield from _partitions(statuses)
+        yield from _groups(statuses)
+        yield from _published(statuses)
+
+
+def _each_group(statuses: dict[str, Status]) -> Iterator[tuple[str, GroupStatus]]:
+    for name, status in statuses.items():
+        yield from ((name, group) for group in status.groups)
+
+
+def _partitions(statuses: dict[str, Status]) -> Iterator[Metric]:
+    labels = ("application", "group", "topic", "partition")
+    for attribute, metric, text in PARTITION_GAUGES:
+        family = GaugeMetricFamily(metric, text, labels=labels)
+        for name, group in _each_group(statuses):
+            for partition in group.partitions:
+                value = _value(partition, attribute)
+                if value is not None:  # what is not known is not 0
+                    place = (name, group.group, partition.topic, str(partition.partition))
+                    family.add_metric(place, value)
+        yield family
+
+
+def _value(partition: PartitionStatus, attribute: str) -> float | None:
+    value: float | None = getattr(partition, attribute)
+    return value
+
+
+def _groups(statuses: dict[str, Status]) -> Iterator[Metric]:
+    for attribute, metric, text in GROUP_GAUGES:
+        family = GaugeMetricFamily(metric, text, labels=("application", "group"))
+        for name, group in _each_group(statuses):
+            family.add_metric((name, group.group), float(getattr(group, attribute)))
+        yield family
+    labels = ("application", "group", "outcome")
+    records = CounterMetricFamily("kafkaesk_records", "Records by outcome.", labels=labels)
+    commits = CounterMetricFamily("kafkaesk_commits", "Commits by outcome.", labels=labels)
+    labels = ("application", "group", "kind")
+    rebalances = CounterMetricFamily("kafkaesk_rebalances", "Rebalances.", labels=labels)
+    for name, group in _each_group(statuses):
+        counts = group.counts
+        for outcome in OUTCOMES:
+            records.add_metric((name, group.group, outcome), counts.get(outcome, 0))
+        for count, outcome in COMMITS.items():
+            commits.add_metric((name, group.group, outcome), counts.get(count, 0))
+        for kind in REBALANCES:
+            rebalances.add_metric((name, group.group, kind), counts.get(kind, 0))
+    yield from (records, commits, rebalances)
+
+
+def _published(statuses: dict[str, Status]) -> Iterator[Metric]:
+    labels = ("application", "outcome")
+    messages = CounterMetricFamily("kafkaesk_published", "Published messages.", labels=labels)
+    replaced = CounterMetricFamily(
+        "kafkaesk_producers_replaced", "Producers that were replaced.", labels=("application",)
+    )
+    for name, status in statuses.items():
+        counts = status.published
+        if not counts:
+            continue  # nothing was published yet
+        for count, outcome in PUBLISHED.items():
+            messages.add_metric((name, outcome), counts[count])
+        replaced.add_metric((name,), counts["replaced"])
+    yield from (messages, replaced)

@@ -1,0 +1,91 @@
+"""The plugin: an endpoint that answers from before the start until after the stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel, ConfigDict, Field
+
+from kafkaesk_core import Application, hookimpl
+
+from .endpoint import Endpoint
+from .histograms import Histograms
+from .metrics import Collector
+from .server import ProbeServer
+
+__all__ = ["Ops", "OpsSettings"]
+
+HISTOGRAMS = "ops-histograms"
+
+
+class OpsSettings(BaseModel):
+    """Settings of the plugin, from the environment as KAFKAESK_OPS_<NAME>."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: int | None = Field(
+        None, ge=0, le=65535, description="Port to listen on; without it nothing listens."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    histograms: bool = Field(
+        False, description="Also measure handlers and the age of messages, one by one."
+    )
+
+
+class Ops:
+    """Serves probes, status and metrics of an application on a port of its own.
+
+    `registry` is what `/metrics` shows, by default one with this application's metrics alone. It
+    gets them through `collector`, which several applications may share: then each has a `name`.
+    """
+
+    Settings = OpsSettings
+    starts_early = True
+
+    def __init__(
+        self,
+        settings: OpsSettings | None = None,
+        *,
+        registry: CollectorRegistry | None = None,
+        collector: Collector | None = None,
+        name: str = "",
+    ) -> None:
+        self.settings = settings or OpsSettings()
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._collector = Collector(self.registry) if collector is None else collector
+        self._name = name
+        self._histograms: Histograms | None = None
+        self._server: ProbeServer | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The port that is listened on; None where nothing listens."""
+        return None if self._server is None else self._server.port
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self, app: Application) -> AsyncIterator[None]:
+        """Listen while the application starts, runs and stops."""
+        self._collector.watch(app, self._name)
+        if self.settings.histograms:
+            self._histograms = self._histograms or Histograms(self.registry)
+            app.plugins.register(self._histograms, HISTOGRAMS, source="kafkaesk-ops")
+        try:
+            if self.settings.port is None:
+                yield
+                return
+            endpoint = Endpoint(app, self.registry)
+            server = ProbeServer(endpoint, self.settings.host, self.settings.port)
+            await server.start()
+            self._server = server
+            try:
+                yield
+            finally:
+                self._server = None
+                await server.stop()
+        finally:
+            if self.settings.histograms:
+                app.plugins.unregister(HISTOGRAMS)
+            self._collector.forget(self._name)

@@ -1,0 +1,428 @@
+"""Probes, status and metrics over HTTP, of services on the embedded broker and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics import exposition, parser
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+import kafkaesk_ops
+from kafkaesk_core import Application, PluginError, Retry
+from kafkaesk_ops import Collector, Ops, OpsSettings, asgi
+from kafkaesk_testing import check_plugin, eventually
+
+# Any in this file: JSON.
+
+
+async def request(port: int, path: str, method: str = "GET") -> tuple[int, str]:
+    return await send(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+
+async def send(port: int, data: bytes) -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        answer = (await asyncio.wait_for(reader.read(), 20)).decode()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    head, _, body = answer.partition("\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+def service(servers: Any = "embedded://", **settings: Any) -> tuple[Application, Ops]:
+    ops = Ops(OpsSettings(port=0, **settings))
+    app = Application(servers, plugins=[ops], entry_points=False)
+    return app, ops
+
+
+def port_of(ops: Ops) -> int:
+    assert ops.port is not None
+    return ops.port
+
+
+async def samples(ops: Ops) -> dict[str, Any]:
+    """The samples of a scrape, by name and labels."""
+    code, text = await request(port_of(ops), "/metrics")
+    assert code == 200
+    families = parse(text)
+    return {
+        f"{s.name}{dict(sorted(s.labels.items()))}": s.value for f in families for s in f.samples
+    }
+
+
+async def test_a_running_service_is_live_ready_and_started() -> None:
+    app, ops = service()
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        pass
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: bool(app.status().groups) and app.health().is_ready, within=20)
+        answers = {path: await request(port_of(ops), path) for path in ("/live", "/ready")}
+        started, _ = await request(port_of(ops), "/started")
+        code, status = await request(port_of(ops), "/status")
+        await app.stop()
+        await consuming
+
+    assert {path: code for path, (code, _) in answers.items()} == {"/live": 200, "/ready": 200}
+    assert json.loads(answers["/ready"][1])["ready"] is True
+    assert (started, code) == (200, 200)
+    assert json.loads(status)["groups"][0]["group"] == "billing"
+
+
+async def test_a_start_that_waits_for_a_broker_is_live_and_not_ready() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        app, ops = service(f"127.0.0.1:{taken.getsockname()[1]}")
+        app.configure(start_timeout=30)
+        starting = asyncio.create_task(app.initialize())
+        await eventually(lambda: ops.port is not None, within=10)
+
+        codes = [(await request(port_of(ops), path))[0] for path in ("/live", "/ready", "/started")]
+        _, body = await request(port_of(ops), "/ready")
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+    assert codes == [200, 503, 503]
+    assert json.loads(body)["reasons"]
+    assert ops.port is None
+
+
+async def test_a_stop_is_not_ready_before_the_first_partition_is_given_up() -> None:
+    app, ops = service()
+    began, let_go = asyncio.Event(), asyncio.Event()
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        began.set()
+        await let_go.wait()
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await app.raw_publish("orders", b"1")
+        await asyncio.wait_for(began.wait(), 20)
+        ready_before, _ = await request(port_of(ops), "/ready")
+        stopping = asyncio.create_task(app.stop())
+        await eventually(lambda: not app.health().is_ready, within=5)
+        ready, _ = await request(port_of(ops), "/ready")
+        live, _ = await request(port_of(ops), "/live")
+        owned = app.status().groups[0].partitions
+        let_go.set()
+        await asyncio.gather(stopping, consuming)
+
+    assert (ready_before, ready, live) == (200, 503, 200)
+    assert owned
+
+
+async def test_a_record_that_waits_for_its_retry_is_live() -> None:
+    app, ops = service()
+    app.configure(max_record_age=0.2)
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        raise Retry("later", delay=600)
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await app.raw_publish("orders", b"1")
+        await eventually(lambda: parked(app) == 1, within=20)
+        await asyncio.sleep(0.5)  # longer than max_record_age
+        live, _ = await request(port_of(ops), "/live")
+        found = await samples(ops)
+        await app.stop()
+        await consuming
+
+    assert live == 200
+    assert sum(v for k, v in found.items() if k.startswith("kafkaesk_records_parked{")) == 1
+
+
+def done_by(app: Application) -> int:
+    return sum(group.counts.get("done", 0) for group in app.status().groups)
+
+
+def parked(app: Application) -> int:
+    return sum(p.parked for group in app.status().groups for p in group.partitions)
+
+
+async def test_a_handler_that_is_stuck_fails_the_live_probe() -> None:
+    app, ops = service()
+    app.configure(max_record_age=0.2)
+    let_go = asyncio.Event()
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        await let_go.wait()
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await app.raw_publish("orders", b"1")
+        await eventually(lambda: not app.health().is_live, within=20)
+        live, body = await request(port_of(ops), "/live")
+        let_go.set()
+        await app.stop()
+        await consuming
+
+    assert live == 503
+    assert json.loads(body)["reasons"]
+
+
+async def test_a_blocked_event_loop_answers_no_probe() -> None:
+    app, ops = service()
+
+    async with app:
+        port = port_of(ops)
+
+        def ask_from_a_thread() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 5) as client:
+                client.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.settimeout(0.5)
+                try:
+                    return client.recv(100)
+                except TimeoutError:
+                    return b"no answer"
+
+        asking = asyncio.get_running_loop().run_in_executor(None, ask_from_a_thread)
+        time.sleep(1)  # noqa: ASYNC251 - the fault that is tried
+        assert await asking == b"no answer"
+
+
+async def test_the_metrics_are_those_of_the_status() -> None:
+    app, ops = service()
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        pass
+
+    async with app:
+        for _ in range(5):
+            await app.raw_publish("orders", b"1")
+        await app.flush()
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: done_by(app) == 5, within=20)
+        found = await samples(ops)
+        owned = app.status().groups[0].partitions
+        await app.stop()
+        await consuming
+        after = await samples(ops)
+
+    labels = {"application": "", "group": "billing"}
+    assert (
+        found[f"kafkaesk_records_total{dict(sorted({**labels, 'outcome': 'done'}.items()))}"] == 5
+    )
+    assert found["kafkaesk_published_total{'application': '', 'outcome': 'acknowledged'}"] == 5
+    assert found["kafkaesk_up{'application': ''}"] == 1
+    assert sum(key.startswith("kafkaesk_consumer_lag_records{") for key in found) == len(owned)
+    assert not any(key.startswith("kafkaesk_consumer_lag_records{") for key in after)
+
+
+async def test_a_scrape_is_valid_in_both_formats() -> None:
+    open_metrics: Any = parser
+    app, ops = service(histograms=True)
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        pass
+
+    async with app:
+        await app.raw_publish("orders", b"1")
+        await app.consume_for(1, seconds=20)
+        _, text = await request(port_of(ops), "/metrics")
+        text_open = exposition.generate_latest(ops.registry).decode()  # type: ignore[no-untyped-call]  # untyped
+        opened = list(open_metrics.text_string_to_metric_families(text_open))
+
+    names = {family.name for family in parse(text)}
+    assert {"kafkaesk_build_info", "kafkaesk_records", "kafkaesk_handler_seconds"} <= names
+    assert {family.name for family in opened} >= {"kafkaesk_records", "kafkaesk_up"}
+    assert all(family.documentation for family in opened)
+    assert 'kafkaesk_handler_seconds_count{group="billing"' in text
+    assert 'kafkaesk_message_age_seconds_count{group="billing"} 1.0' in text
+
+
+async def test_histograms_are_of_batches_too() -> None:
+    app, ops = service(histograms=True)
+
+    @app.subscribe("orders", "billing")
+    async def bill(orders: list[bytes]) -> None:
+        pass
+
+    async with app:
+        await app.raw_publish("orders", b"1", partition=0)
+        await app.raw_publish("orders", b"2", partition=0)
+        await app.consume_for(2, seconds=20)
+        _, text = await request(port_of(ops), "/metrics")
+
+    assert 'kafkaesk_message_age_seconds_count{group="billing"} 2.0' in text
+
+
+async def test_nothing_is_around_a_message_unless_histograms_are_asked_for() -> None:
+    app, _ = service()
+
+    async with app:
+        layers = app.plugins.layers("wrap_consume") + app.plugins.layers("wrap_publish")
+
+    assert layers == []
+
+
+async def test_two_applications_share_a_registry_under_their_names() -> None:
+    registry = CollectorRegistry()
+    collector = Collector(registry)
+    apps = []
+    for name in ("shop", "store"):
+        ops = Ops(OpsSettings(port=0), registry=registry, collector=collector, name=name)
+        apps.append((Application("embedded://", plugins=[ops], entry_points=False), ops))
+
+    async with apps[0][0], apps[1][0]:
+        found = await samples(apps[1][1])
+
+    assert found["kafkaesk_up{'application': 'shop'}"] == 1
+    assert found["kafkaesk_up{'application': 'store'}"] == 1
+
+
+async def test_two_applications_of_one_name_are_refused() -> None:
+    collector = Collector()
+    one, other = Application("embedded://"), Application("embedded://")
+    collector.watch(one, "shop")
+
+    with pytest.raises(ValueError, match="two applications are named 'shop'"):
+        collector.watch(other, "shop")
+
+
+async def test_a_taken_port_stops_the_start_and_names_the_setting() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        app = Application("embedded://", plugins=[Ops(OpsSettings(port=port))], entry_points=False)
+
+        with pytest.raises(PluginError, match=rf"127\.0\.0\.1:{port} .*KAFKAESK_OPS_PORT"):
+            await app.initialize()
+
+
+async def test_without_a_port_nothing_listens() -> None:
+    ops = Ops()
+    app = Application("embedded://", plugins=[ops], entry_points=False)
+
+    async with app:
+        assert ops.port is None
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /live HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
+        (b"GET /live?verbose=1 HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /live HTTP/1.0\r\n\r\n", 200),
+        (b"GET /live HTTP/1.1\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 0),
+    ],
+)
+async def test_an_odd_request_gets_its_answer(data: bytes, code: int) -> None:
+    app, ops = service()
+
+    async with app:
+        try:
+            got, _ = await send(port_of(ops), data)
+        except (ConnectionResetError, BrokenPipeError):
+            got = code  # closed while a megabyte was being sent
+        again, _ = await request(port_of(ops), "/live")
+
+    assert got in (code, 400)
+    assert again == 200
+
+
+async def test_a_head_request_has_no_body() -> None:
+    app, ops = service()
+
+    async with app:
+        assert await request(port_of(ops), "/live", "HEAD") == (200, "")
+
+
+async def test_silent_clients_are_closed_and_do_not_keep_others_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kafkaesk_ops.server.REQUEST_TIMEOUT", 0.5)
+    app, ops = service()
+
+    async with app:
+        silent = [await asyncio.open_connection("127.0.0.1", port_of(ops)) for _ in range(200)]
+        await asyncio.sleep(0.1)
+        await eventually(lambda: not ops_connections(ops), within=10)
+        code, _ = await request(port_of(ops), "/live")
+        for _, writer in silent:
+            writer.close()
+        await asyncio.gather(*(w.wait_closed() for _, w in silent), return_exceptions=True)
+
+    assert code == 200
+
+
+def ops_connections(ops: Ops) -> Any:
+    assert ops._server is not None
+    return ops._server._connections
+
+
+async def test_the_asgi_application_answers_the_same() -> None:
+    app, _ = service()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def collect(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async with app:
+        serve = asgi(app)
+        for path in ("/ops/live", "/ops/metrics", "/ops/nothing"):
+            scope = {"type": "http", "method": "GET", "path": path, "root_path": "/ops"}
+            await serve(scope, receive, collect)
+
+    assert [m["status"] for m in sent if m["type"] == "http.response.start"] == [200, 200, 404]
+    assert b"kafkaesk_up" in sent[3]["body"]
+
+
+@pytest.mark.parametrize("settings", [{"port": 70000}, {"port": -1}, {"prot": 1}])
+def test_wrong_settings_are_refused(settings: Any) -> None:
+    app = Application("embedded://", plugin_settings={"ops": settings})
+
+    with pytest.raises(PluginError, match=next(iter(settings))):
+        app.load_plugins()
+
+
+def test_the_readmes_settings_are_those_of_the_plugin() -> None:
+    readme = (Path(kafkaesk_ops.__file__).parents[1] / "README.md").read_text()
+    rows = re.findall(r"^\| `KAFKAESK_OPS_(\w+)` \|[^|]*\| (.*) \|$", readme, re.MULTILINE)
+
+    assert {name.lower(): text for name, text in rows} == {
+        name: field.description for name, field in OpsSettings.model_fields.items()
+    }
+
+
+async def test_the_readmes_metrics_are_those_of_a_scrape() -> None:
+    readme = (Path(kafkaesk_ops.__file__).parents[1] / "README.md").read_text()
+    app, ops = service(histograms=True)
+
+    async with app:
+        _, text = await request(port_of(ops), "/metrics")
+
+    shown = set(re.findall(r"`(kafkaesk_(?!ops)\w+?)(?:_total)?`", readme))
+    assert shown - {"kafkaesk_ops"} == {family.name for family in parse(text)}
+
+
+def test_the_plugin_conforms() -> None:
+    check_plugin(Ops())
