@@ -120,7 +120,8 @@ def test_an_example_is_short_and_says_how_to_run_it(example: Path) -> None:
 
 
 def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_path: Path) -> None:
-    service = Service("examples.orders:app", ROOT, tmp_path / "output")
+    everything = {"KAFKAESK_RETRY_ENABLED": "true"}  # which the other tests switch off
+    service = Service("examples.orders:app", ROOT, tmp_path / "output", **everything)
 
     for text in ("published order 2", "consumed  order 2", "committed orders.placed["):
         service.wait_for(text)
