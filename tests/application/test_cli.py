@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from kafkaesk_core.process import ECHO
+from tests.programs import Program, kafkaesk
 
 SERVICE = """
 import asyncio, os
@@ -44,64 +44,28 @@ app.on("initialize", publish)
 """
 
 
-class Kafkaesk:
-    """One run of the command, its output in a file."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self._output = folder / "output"
-        self._file = self._output.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kafkaesk_core", *arguments],
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
-        )
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text()
-
-    def wait_for(self, text: str, limit: float = 20) -> None:
-        deadline = time.monotonic() + limit
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, f"no {text!r} in: {self.output}"
-            time.sleep(0.02)
-
-    def end(self, number: signal.Signals | None = None, limit: float = 20) -> int:
-        if number is not None:
-            self.process.send_signal(number)
-        return self.process.wait(limit)
-
-    def clean_up(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._file.close()
-
-
-Start = Callable[..., Kafkaesk]
+Start = Callable[..., Program]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start commands; whatever still runs at the end is killed."""
     (tmp_path / "service.py").write_text(SERVICE)
-    commands: list[Kafkaesk] = []
+    commands: list[Program] = []
     group = f"readers-{os.urandom(4).hex()}"  # a broker may outlive the tests
 
-    def start(*arguments: str, **environment: str) -> Kafkaesk:
-        commands.append(Kafkaesk(tmp_path, *arguments, **{"GROUP": group, **environment}))
+    def start(*arguments: str, **environment: str) -> Program:
+        commands.append(kafkaesk(*arguments, folder=tmp_path, **{"GROUP": group, **environment}))
         return commands[-1]
 
     yield start
     for command in commands:
-        command.clean_up()
+        command.kill()
 
 
 def run(start: Start, *arguments: str, **environment: str) -> tuple[int, str]:
     command = start(*arguments, **environment)
-    return command.end(), command.output
+    return command.end(), command.printed
 
 
 def kafka_arguments(kafka: Any, word: str) -> list[str]:
@@ -134,12 +98,12 @@ def test_a_signal_finishes_what_runs_commits_and_exits_with_0(
 
     code = command.end(number)
 
-    assert code == 0, command.output
-    assert "handled slow" in command.output
+    assert code == 0, command.printed
+    assert "handled slow" in command.printed
     again = start(*kafka_arguments(kafka, number.name), WORD="second")
     again.wait_for("handled second")
     assert again.end(signal.SIGTERM) == 0
-    assert "slow" not in again.output.split("handling")[1]
+    assert "slow" not in again.printed.split("handling")[1]
 
 
 @pytest.mark.s14
@@ -156,7 +120,7 @@ def test_start_and_stop_lines_name_servers_groups_and_partitions(kafka: Any, sta
         "content.a[",
         "SIGTERM",
     ):
-        assert text in command.output, text
+        assert text in command.printed, text
 
 
 def test_a_second_signal_exits_now(kafka: Any, start: Start) -> None:
@@ -166,10 +130,10 @@ def test_a_second_signal_exits_now(kafka: Any, start: Start) -> None:
     command.wait_for("send it again to exit now")
     time.sleep(ECHO)
 
-    code = command.end(signal.SIGTERM, limit=0.9)
+    code = command.end(signal.SIGTERM, within=0.9)
 
     assert code == 128 + signal.SIGTERM
-    assert "handled slow" not in command.output
+    assert "handled slow" not in command.printed
 
 
 def test_a_signal_that_comes_by_two_ways_is_one(kafka: Any, start: Start) -> None:
@@ -179,8 +143,8 @@ def test_a_signal_that_comes_by_two_ways_is_one(kafka: Any, start: Start) -> Non
 
     code = command.end(signal.SIGTERM)
 
-    assert code == 0, command.output
-    assert "handled slow" in command.output
+    assert code == 0, command.printed
+    assert "handled slow" in command.printed
 
 
 def test_a_failing_handler_exits_with_1_and_names_the_record(kafka: Any, start: Start) -> None:
@@ -201,7 +165,7 @@ def test_the_command_line_wins_over_the_environment(kafka: Any, start: Start) ->
     command.wait_for("handled good")
     command.end(signal.SIGTERM)
 
-    logged = [line for line in command.output.splitlines() if line.startswith("{")]
+    logged = [line for line in command.printed.splitlines() if line.startswith("{")]
     assert {"timestamp", "level", "logger", "message"} <= set(json.loads(logged[0]))
 
 
@@ -320,7 +284,7 @@ def test_c1_an_installed_plugin_acts_without_a_change_to_the_service(
     command.wait_for("handled GOOD")
 
     assert command.end(signal.SIGTERM) == 0
-    assert "shout" in command.output  # the start line names the plugins
+    assert "shout" in command.printed  # the start line names the plugins
 
 
 def test_the_garbage_collectors_thresholds_are_set(start: Start, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kafkaesk_core import ShutdownIncompleteError
 from kafkaesk_testing import KafkaCluster
-from tests.application.test_cli import Kafkaesk
+from tests.programs import Program, kafkaesk
 
 SERVICE = """
 import asyncio, threading, time
@@ -40,32 +40,32 @@ SWALLOWS = """
 """
 TIMES = ["--drain-timeout=0.5", "--shutdown-timeout=5"]
 
-Start = Callable[[str], Kafkaesk]
+Start = Callable[[str], Program]
 
 
 @pytest.fixture
 def start(tmp_path: Path, kafka: Any) -> Iterator[Start]:
-    started: list[Kafkaesk] = []
+    started: list[Program] = []
 
-    def start(body: str) -> Kafkaesk:
+    def start(body: str) -> Program:
         (tmp_path / "service.py").write_text(
             SERVICE.format(body=body.strip(), group=os.urandom(4).hex())
         )
         servers = f"--kafka-servers={','.join(kafka.servers)}"
         prefix = f"--topic-prefix=end-{os.urandom(4).hex()}."
-        command = Kafkaesk(tmp_path, "service:app", servers, prefix, *TIMES)
+        command = kafkaesk("service:app", servers, prefix, *TIMES, folder=tmp_path)
         started.append(command)
         command.wait_for("handling")
         return command
 
     yield start
     for command in started:
-        command.clean_up()
+        command.kill()
 
 
-def end_of(command: Kafkaesk) -> tuple[int, float]:
+def end_of(command: Program) -> tuple[int, float]:
     asked = time.monotonic()
-    code = command.end(signal.SIGTERM, limit=30)
+    code = command.end(signal.SIGTERM, within=30)
     return code, time.monotonic() - asked
 
 
@@ -77,8 +77,8 @@ def test_a_handler_that_swallows_its_cancellation_is_named_and_ends_with_the_pro
     code, seconds = end_of(command)
 
     assert (code, seconds < 5) == (ShutdownIncompleteError.exit_code, True)
-    assert "handler service.handle): the handler ignores its cancellation" in command.output
-    assert "still runs handle(), at" in command.output
+    assert "handler service.handle): the handler ignores its cancellation" in command.printed
+    assert "still runs handle(), at" in command.printed
 
 
 def test_a_thread_that_outlives_the_stop_ends_with_the_process(start: Start) -> None:
@@ -87,8 +87,8 @@ def test_a_thread_that_outlives_the_stop_ends_with_the_process(start: Start) -> 
     code, seconds = end_of(command)
 
     assert (code, seconds < 6) == (ShutdownIncompleteError.exit_code, True)
-    assert "waiting up to" in command.output
-    assert "still runs, in a call that is not Python code" in command.output
+    assert "waiting up to" in command.printed
+    assert "still runs, in a call that is not Python code" in command.printed
 
 
 def test_a_thread_that_ends_in_time_is_waited_for(start: Start) -> None:
@@ -102,7 +102,7 @@ def test_a_thread_that_ends_in_time_is_waited_for(start: Start) -> None:
     code, seconds = end_of(command)
 
     assert (code, seconds < 5) == (0, True)
-    assert "finished" in command.output
+    assert "finished" in command.printed
 
 
 def test_a_thread_of_the_service_that_never_ends_ends_with_the_process(start: Start) -> None:
@@ -111,7 +111,7 @@ def test_a_thread_of_the_service_that_never_ends_ends_with_the_process(start: St
     code, seconds = end_of(command)
 
     assert (code, seconds < 7) == (0, True)  # stopped in order, so it is not incomplete
-    assert "still runs" in command.output
+    assert "still runs" in command.printed
 
 
 def test_a_handler_that_blocks_the_event_loop_ends_with_the_process(start: Start) -> None:
@@ -120,7 +120,7 @@ def test_a_handler_that_blocks_the_event_loop_ends_with_the_process(start: Start
     code, seconds = end_of(command)
 
     assert (code, seconds < 7.5) == (ShutdownIncompleteError.exit_code, True)
-    assert "MainThread still runs handle(), at" in command.output
+    assert "MainThread still runs handle(), at" in command.printed
 
 
 def test_what_fails_while_another_handler_hangs_keeps_its_exit_code(start: Start) -> None:
@@ -130,10 +130,10 @@ def test_what_fails_while_another_handler_hangs_keeps_its_exit_code(start: Start
 """)
 
     asked = time.monotonic()
-    code = command.end(limit=30)
+    code = command.end(within=30)
 
     assert (code, time.monotonic() - asked < 10) == (1, True)
-    assert "ValueError: no" in command.output
+    assert "ValueError: no" in command.printed
 
 
 @pytest.mark.f18
@@ -144,12 +144,12 @@ def test_a_broker_that_is_gone_does_not_count_shutdown_timeout_twice(
     """Handlers that sleep, messages that cannot be delivered, log lines that cannot be shipped."""
     prefix = f"gone-{os.urandom(4).hex()}."
     (tmp_path / "service.py").write_text(PUBLISHING.format(sleeping=sleeping))
-    command = Kafkaesk(
-        tmp_path,
+    command = kafkaesk(
         "service:app",
         f"--kafka-servers={broker.host_port}",
         f"--topic-prefix={prefix}",
         *("--drain-timeout=2", "--shutdown-timeout=10"),
+        folder=tmp_path,
         KAFKAESK_LOGGING_STREAM="logs",
     )
     try:
@@ -158,10 +158,12 @@ def test_a_broker_that_is_gone_does_not_count_shutdown_timeout_twice(
         node.freeze() if fault == "freeze" else node.kill()
         code, seconds = end_of(command)
 
-        assert (code, seconds < 13) == (0, True), command.output  # counted twice it was 17 and more
-        assert f"topic {prefix}work:" in command.output  # what was not delivered
+        assert (code, seconds < 13) == (0, True), (
+            command.printed
+        )  # counted twice it was 17 and more
+        assert f"topic {prefix}work:" in command.printed  # what was not delivered
     finally:
-        command.clean_up()
+        command.kill()
 
 
 PUBLISHING = """

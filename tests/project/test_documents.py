@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.programs import Program
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
@@ -18,7 +19,6 @@ BLOCK = re.compile(
 )
 OUTPUT = re.compile(r"<!-- output of: (\S+) -->\n```text\n(.*?)```", re.DOTALL)
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-LIMIT = 30.0
 
 
 def blocks(document: str) -> dict[str, str]:
@@ -32,44 +32,22 @@ def printed(document: str) -> dict[str, str]:
     return {name: text for name, text, _ in found if text}
 
 
-class Service:
-    """A `kafkaesk` of its own process, on the embedded broker, and what it has printed."""
+class Service(Program):
+    """An application that runs with `kafkaesk` on the embedded broker."""
 
     def __init__(self, app: str, folder: Path, output: Path, **environment: str) -> None:
-        self.output = output
-        self._file = output.open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "kafkaesk_core", app, "--kafka-servers", "embedded://"],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
+        arguments = ("-m", "kafkaesk_core", app, "--kafka-servers", "embedded://")
+        super().__init__(
+            sys.executable, *arguments, folder=folder, output=output, environment=environment
         )
 
     def __enter__(self) -> Service:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End it, also where a test has failed."""
-        self._process.kill()
-        self._process.wait()
-        self._file.close()
-
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + LIMIT
-        while text not in self.output.read_text():
-            assert self._process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, f"no {text!r} in: {self.output.read_text()}"
-            time.sleep(0.05)
-
     def stop(self) -> int:
-        self._process.send_signal(signal.SIGINT)
-        try:
-            return self._process.wait(LIMIT)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._file.close()
+        """Stop it as Ctrl-C does, and return its exit code."""
+        with self:
+            return self.end(signal.SIGINT)
 
 
 @pytest.mark.parametrize("name", printed("README.md"))

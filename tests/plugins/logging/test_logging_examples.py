@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.programs import Program
+
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples" / "logging").glob("*.py"))
-LIMIT = 30.0
 SHOWN = {
     "logger": ("logged in: user=ada", "read back: {", '"user":"ada"'),
     "with_dict_config": ("INFO order placed 7",),
@@ -37,23 +35,12 @@ def command_of(example: Path) -> tuple[dict[str, str], list[str]]:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_shows_what_it_logged(example: Path, tmp_path: Path) -> None:
     environment, command = command_of(example)
-    output = tmp_path / "output"
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
-        )
-    try:
-        deadline = time.monotonic() + LIMIT
-        while not all(text in output.read_text() for text in SHOWN[example.stem]):
-            assert process.poll() in (None, 0), output.read_text()
-            assert time.monotonic() < deadline, output.read_text()
-            time.sleep(0.05)
-        if "kafkaesk_core" in command:  # a service; a script ends by itself
-            process.send_signal(signal.SIGINT)
-        code = process.wait(LIMIT)
-    finally:
-        process.kill()
-        process.wait()
+    with Program(
+        *command, folder=ROOT, output=tmp_path / "output", environment=environment
+    ) as program:
+        program.wait_for(*SHOWN[example.stem])
+        is_service = "kafkaesk_core" in command  # a script ends by itself
+        code = program.end(signal.SIGINT if is_service else None)
 
-    assert code == 0, output.read_text()
-    assert "\nDEBUG below the handler's level" not in output.read_text()
+    assert code == 0, program.printed
+    assert "\nDEBUG below the handler's level" not in program.printed

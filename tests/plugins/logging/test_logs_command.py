@@ -33,8 +33,8 @@ from kafkaesk_logging.read.reader import StreamReader
 from kafkaesk_logging.read.text import LinePrinter, format_line, level_of
 from kafkaesk_testing import EmbeddedBroker, Kafka, eventually
 from kafkaesk_testing.embedded_broker import ApiKey
+from tests.programs import LIMIT, Program
 
-LIMIT = 30.0
 FIRST = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 ESCAPE = "\x1b["
 
@@ -73,37 +73,23 @@ def run(
     logging.getLogger("aiokafka").setLevel(level)
 
 
-class Reading:
+class Reading(Program):
     """The command in a process of its own, and what it has printed."""
 
-    def __init__(self, folder: Path, servers: list[str], *arguments: str, **options: Any) -> None:
-        self._output, self._errors = folder / "output", folder / "errors"
-        environment = {**os.environ, "KAFKAESK_KAFKA_SERVERS": ",".join(servers)}
-        with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kafkaesk_core", "logs", *arguments],
-                env={**environment, **options},
-                stdout=output,
-                stderr=errors,
-            )
+    def __init__(self, folder: Path, servers: list[str], *arguments: str, **options: str) -> None:
+        environment = {"KAFKAESK_KAFKA_SERVERS": ",".join(servers), **options}
+        super().__init__(
+            *(sys.executable, "-m", "kafkaesk_core", "logs", *arguments),
+            folder=folder,
+            errors=folder / "errors",
+            environment=environment,
+        )
 
-    @property
-    def output(self) -> str:
-        return self._output.read_text()
+    async def has_printed(self, text: str) -> None:
+        await eventually(lambda: text in self.printed, within=LIMIT)
 
-    @property
-    def errors(self) -> str:
-        return self._errors.read_text()
-
-    async def printed(self, text: str) -> None:
-        await eventually(lambda: text in self.output, within=LIMIT)
-
-    async def told(self, text: str) -> None:
-        await eventually(lambda: text in self.errors, within=LIMIT)
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(LIMIT)
+    async def has_reported(self, text: str) -> None:
+        await eventually(lambda: text in self.errors.read_text(), within=LIMIT)
 
 
 Read = Callable[..., Reading]
@@ -120,8 +106,7 @@ def read(tmp_path: Path) -> Iterator[Read]:
 
     yield start
     for reading in started:
-        reading.process.kill()
-        reading.process.wait()
+        reading.kill()
 
 
 # --- what is printed
@@ -383,16 +368,16 @@ async def test_follow_prints_what_comes_until_a_signal(
 ) -> None:
     await publish(broker.servers, line("one"))
     reading = read(broker.servers, "logs", "--follow")
-    await reading.printed("one")
+    await reading.has_printed("one")
 
     await publish(broker.servers, line("two"), b"other", line("three"), b"other")
-    await reading.printed("three")
-    await reading.told("it is not valid JSON")
+    await reading.has_printed("three")
+    await reading.has_reported("it is not valid JSON")
     code = await asyncio.to_thread(reading.end, number)
 
     assert code == 0
-    assert re.findall("shop: (.*)", reading.output) == ["one", "two", "three"]
-    assert "Traceback" not in reading.errors
+    assert re.findall("shop: (.*)", reading.printed) == ["one", "two", "three"]
+    assert "Traceback" not in reading.errors.read_text()
 
 
 @pytest.fixture

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from kafkaesk_core import Application
 from kafkaesk_logging import Logging, LogModel, PydanticKafkaeskHandler, PydanticLogModel
 from kafkaesk_testing import KafkaCluster, eventually
 from kafkaesk_testing.node import KafkaNode
+from tests.programs import Program, kafkaesk
 
 
 class User(LogModel):
@@ -173,45 +170,25 @@ app.on("finalize", farewell)
 """
 
 
-@contextmanager
-def service(node: KafkaNode, folder: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def service(node: KafkaNode, folder: Path, **environment: str) -> Program:
     """A process that logs 2000 lines, consumes, and at its end logs 100 more."""
     (folder / "shop.py").write_text(SERVICE)
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kafkaesk_core", "shop:app"],
-            cwd=folder,
-            env={
-                **os.environ,
-                "KAFKAESK_KAFKA_SERVERS": node.address,
-                "KAFKAESK_TOPIC_PREFIX": f"{folder.name}.",
-                "KAFKAESK_LOGGING_STREAM": "logs",
-                "KAFKAESK_LOGGING_LEVEL": "INFO",
-                **environment,
-            },
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def ended(process: subprocess.Popen[bytes], folder: Path) -> str:
-    process.send_signal(signal.SIGTERM)
-    await asyncio.to_thread(process.wait, 40)
-    return (folder / "output").read_text()
+    settings = {
+        "KAFKAESK_KAFKA_SERVERS": node.address,
+        "KAFKAESK_TOPIC_PREFIX": f"{folder.name}.",
+        "KAFKAESK_LOGGING_STREAM": "logs",
+        "KAFKAESK_LOGGING_LEVEL": "INFO",
+    }
+    return kafkaesk("shop:app", folder=folder, **{**settings, **environment})
 
 
 @pytest.mark.f47
 async def test_sigterm_delivers_what_is_queued(node: KafkaNode, tmp_path: Path) -> None:
-    with service(node, tmp_path) as process:
+    with service(node, tmp_path) as program:
         await eventually((tmp_path / "logged").exists, within=30)
-        output = await ended(process, tmp_path)
+        code = await asyncio.to_thread(program.end, signal.SIGTERM, within=40)
 
-    assert process.returncode == 0, output
+    assert code == 0, program.printed
     found = await everything(node, f"{tmp_path.name}.logs")
     lines = [line["message"] for line in found if line["logger"] == "shop"]
     assert sorted(lines, key=lambda text: int(text.split()[1])) == [
@@ -230,13 +207,14 @@ async def test_sigterm_while_the_broker_is_gone_ends_in_time_and_tells_what_is_l
         "KAFKAESK_DRAIN_TIMEOUT": "1",
         "KAFKAESK_SHUTDOWN_TIMEOUT": "6",
     }
-    with service(node, tmp_path, KAFKAESK_LOGGING_LOGGERS="shop", **timeouts) as process:
+    with service(node, tmp_path, KAFKAESK_LOGGING_LOGGERS="shop", **timeouts) as program:
         await eventually((tmp_path / "logged").exists, within=30)
         await asyncio.to_thread(node.kill)
         started = time.monotonic()
-        output = await ended(process, tmp_path)
+        await asyncio.to_thread(program.end, signal.SIGTERM, within=40)
         took = time.monotonic() - started
 
+    output = program.printed
     assert took < 15, output
     told = [line for line in output.splitlines() if line.startswith("kafkaesk-logging")]
     assert len(told) <= 2, output
