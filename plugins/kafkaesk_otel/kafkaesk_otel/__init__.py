@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .plugin import OTelPlugin
-from .processing import current_process_span
+from .process import current_process_span
 from .settings import OTelSettings
 
 __all__ = ["OTelPlugin", "OTelSettings", "current_process_span"]

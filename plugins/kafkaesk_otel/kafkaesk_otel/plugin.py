@@ -31,29 +31,29 @@ from kafkaesk_core import (
 )
 from kafkaesk_core.plugin import CountedFailures
 
-from .instruments import Instruments
-from .listening import aiokafka_is_instrumented, is_disabled, meter_of, tracer_of
-from .operation import Telemetry
-from .processing import OnProcess, Processing, current_process_span
+from .attributes import SpanTemplates
+from .commit import CommitSpans
+from .metrics import Metrics
+from .process import OnProcess, ProcessSpans, current_process_span
 from .propagation import Propagation
-from .sending import OnSend, Sending, explicit_fields
+from .publish import OnSend, SendSpans, explicit_fields
+from .sdk import aiokafka_is_instrumented, is_disabled, meter_of, tracer_of
 from .settings import OTelSettings
-from .settling import Settling
-from .views import Views
+from .span import Telemetry
 
 __all__ = ["OTelPlugin"]
 
 logger = logging.getLogger("kafkaesk.otel")
 
 LOOK_AGAIN = 1.0
-"""Seconds after which to look again for what of an SDK was not there."""
+"""Seconds between two looks for an SDK that was not set up at the start."""
 
 
 class OTelPlugin:
-    """Traces and measures; where no SDK listens it only hands contexts on.
+    """Traces and measures; without an SDK it only propagates contexts.
 
     The providers and the propagator are the global ones unless given. `on_send` and `on_process`
-    are told of every span that is recorded, with its message, to add attributes.
+    are called with every recorded span and its message, to add attributes.
     """
 
     name = "otel"
@@ -72,15 +72,15 @@ class OTelPlugin:
     ) -> None:
         self.settings = settings or OTelSettings()
         self._providers = tracer_provider, meter_provider
-        self._told = on_send, on_process
+        self._callbacks = on_send, on_process
         self._failures = CountedFailures(logger, "messages are not affected")
         self._propagation = Propagation(self._failures, propagator)
         self._is_disabled = is_disabled()
         self._is_whole = False
-        self._sending: Sending | None = None
-        self._processing: Processing | None = None
-        self._settling: Settling | None = None
-        self._instruments: Instruments | None = None
+        self._sends: SendSpans | None = None
+        self._processes: ProcessSpans | None = None
+        self._commits: CommitSpans | None = None
+        self._metrics: Metrics | None = None
         self._connect(None)
 
     @property
@@ -94,7 +94,7 @@ class OTelPlugin:
         return frozenset() if self._is_disabled else self._propagation.fields
 
     def _connect(self, server: str | None) -> None:
-        """Take up the tracer and the meter of an SDK, as far as one is there."""
+        """Use the tracer and the meter of the SDK, if it is set up."""
         if self._is_disabled:
             return
         tracer_provider, meter_provider = self._providers
@@ -103,26 +103,26 @@ class OTelPlugin:
         self._is_whole = tracer is not None and (meter is not None or not self.settings.metrics)
         if tracer is None and meter is None:
             return
-        self._instruments = None if meter is None else Instruments(meter)
+        self._metrics = None if meter is None else Metrics(meter)
         telemetry = Telemetry(
             tracer or NoOpTracer(),
-            self._instruments,
-            Views(self.settings, self.settings.server_address or server),
+            self._metrics,
+            SpanTemplates(self.settings, self.settings.server_address or server),
             self._propagation,
             self.settings,
             self._failures,
         )
-        on_send, on_process = self._told
-        self._sending = Sending(telemetry, on_send)
-        self._processing = Processing(telemetry, on_process)
-        self._settling = Settling(telemetry)
+        on_send, on_process = self._callbacks
+        self._sends = SendSpans(telemetry, on_send)
+        self._processes = ProcessSpans(telemetry, on_process)
+        self._commits = CommitSpans(telemetry)
 
     # --- lifecycle
 
     @hookimpl
     @asynccontextmanager
     async def lifespan(self, app: App) -> AsyncIterator[None]:
-        """Connect to the SDK, warn of what is traced twice, and watch the lag."""
+        """Connect to the SDK, warn if messages are traced twice, and watch the lag."""
         server = next(iter(app.servers), None)
         self._connect(server)
         if not self._is_disabled and aiokafka_is_instrumented():
@@ -142,7 +142,7 @@ class OTelPlugin:
             await asyncio.wait([watching])
 
     async def _watch(self, app: App, server: str | None) -> None:
-        """Look for an SDK that is set up later, and at the lag."""
+        """Look for an SDK that is set up later, and record the lag."""
         clock, interval = asyncio.get_running_loop().time, self.settings.lag_interval
         due = clock() + interval
         while not self._is_disabled:
@@ -150,9 +150,9 @@ class OTelPlugin:
             try:
                 if not self._is_whole:
                     self._connect(server)
-                if self._instruments is not None and clock() >= due:
+                if self._metrics is not None and clock() >= due:
                     due = clock() + interval
-                    self._instruments.show_lag(app.status())
+                    self._metrics.show_lag(app.status())
             except Exception as error:
                 self._failures.note("watching the lag", error)
 
@@ -160,9 +160,9 @@ class OTelPlugin:
 
     @hookimpl
     async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Delivery:
-        """Publish in a Send span; without an SDK only hand the context on."""
-        if self._sending is not None:
-            return await self._sending.around(message, call_next)
+        """Publish in a Send span; without an SDK only propagate the context."""
+        if self._sends is not None:
+            return await self._sends.around(message, call_next)
         context = get_current()
         if context and not self._is_disabled and self.settings.propagate_producer:
             explicit = explicit_fields(message, self._propagation.fields)
@@ -174,9 +174,9 @@ class OTelPlugin:
     async def wrap_consume(
         self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription
     ) -> Any:
-        """Handle in a Process span; without an SDK only with the context that came in."""
-        if self._processing is not None:
-            return await self._processing.around_one(message, call_next, subscription)
+        """Handle in a Process span; without an SDK only in the context of the headers."""
+        if self._processes is not None:
+            return await self._processes.around_one(message, call_next, subscription)
         headers = message.headers
         if not headers or self._is_disabled:
             return await call_next(message)
@@ -197,10 +197,10 @@ class OTelPlugin:
         call_next: ConsumeBatchCall,
         subscription: Subscription,
     ) -> Any:
-        """Handle a batch in one span, linked with the span that each message was sent in."""
-        if self._processing is None:
+        """Handle a batch in one span, with a link to the span in which each message was sent."""
+        if self._processes is None:
             return await call_next(messages)
-        return await self._processing.around_batch(messages, call_next, subscription)
+        return await self._processes.around_batch(messages, call_next, subscription)
 
     @hookimpl
     async def wrap_commit(
@@ -210,10 +210,10 @@ class OTelPlugin:
         reason: str,
         subscription: Subscription,
     ) -> None:
-        """Measure a commit; one by hand gets a span."""
-        if self._settling is None:
+        """Measure a commit; a manual commit gets a span."""
+        if self._commits is None:
             return await call_next(offsets)
-        return await self._settling.around(offsets, call_next, reason, subscription)
+        return await self._commits.around(offsets, call_next, reason, subscription)
 
     @hookimpl
     def bind_parameter(self, parameter: Parameter) -> Callable[[IncomingMessage], Span] | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from typing import Any
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Self
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -19,13 +20,12 @@ from opentelemetry.trace import (
 
 from kafkaesk_core import ConsumeBatchCall, ConsumeCall, IncomingMessage, Subscription
 
-from .captured import key_text, of_incoming, schema_of
-from .conventions import BATCH_COUNT, MESSAGE_KEY, OFFSET
-from .operation import Operation, Telemetry
-from .suppression import is_suppressed
-from .views import View
+from .attributes import key_text, of_incoming, schema_of
+from .sdk import is_suppressed
+from .semconv import BATCH_COUNT, MESSAGE_KEY, OFFSET
+from .span import OperationSpan, Telemetry
 
-__all__ = ["PROCESS", "OnProcess", "Process", "Processing", "current_process_span"]
+__all__ = ["PROCESS", "OnProcess", "ProcessSpan", "ProcessSpans", "current_process_span"]
 
 OnProcess = Callable[[Span, IncomingMessage], None]
 Messages = Sequence[IncomingMessage]
@@ -33,33 +33,66 @@ Messages = Sequence[IncomingMessage]
 HANDLED_ERRORS = "handled_errors"
 
 
-class Process(Operation):
-    """A Process span; `creation` is the context that the one message was sent in."""
+class ProcessSpan(OperationSpan):
+    """A Process span, CONSUMER; `creation` is the context that a single message was sent in."""
 
-    __slots__ = ("creation", "messages")
+    __slots__ = ("_noted", "creation", "messages")
 
+    operation = "process"
     creation: SpanContext | None
     messages: Messages
+    _noted: Token[ProcessSpan | None]
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._noted = PROCESS.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        PROCESS.reset(self._noted)
+        super().__exit__(kind, error, traceback)
+
+    def left(self, error: BaseException | None) -> None:
+        """End the span and measure the handling."""
+        kind = None if error is None else self.fail(error)
+        if self.is_recording:
+            self._describe_result()
+        seconds = self.end()
+        metrics = self._telemetry.metrics
+        if metrics is not None:
+            metrics.processed(seconds, self.template.labels, kind, self.context)
+
+    def _describe_result(self) -> None:
+        for message in self.messages:
+            for handled in message.meta.get(HANDLED_ERRORS, ()):
+                self.span.record_exception(handled)
+        if len(self.messages) == 1:
+            self.span.set_attributes(schema_of(self.messages[0]))
 
 
-PROCESS: ContextVar[Process | None] = ContextVar("kafkaesk_otel", default=None)
+PROCESS: ContextVar[ProcessSpan | None] = ContextVar("kafkaesk_otel", default=None)
 
 
 def current_process_span() -> Span:
-    """Return the span of the message, or batch, that is being handled here.
+    """Return the span of the message or batch that is being handled here.
 
-    `opentelemetry.trace.get_current_span()` is the innermost span, which may be another.
+    `opentelemetry.trace.get_current_span()` returns the innermost span, which may be another.
     """
     process = PROCESS.get()
     return INVALID_SPAN if process is None else process.span
 
 
-class Processing:
-    """Makes Process spans, CONSUMER, current while layers further in and the handler run."""
+class ProcessSpans:
+    """Makes Process spans, which are current while inner layers and the handler run."""
 
     def __init__(self, telemetry: Telemetry, on_process: OnProcess | None = None) -> None:
         self._telemetry = telemetry
-        self._views = telemetry.views
+        self._templates = telemetry.templates
         self._settings = telemetry.settings
         self._parent = telemetry.settings.process_parent
         self._on_process = on_process
@@ -68,59 +101,35 @@ class Processing:
         self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription
     ) -> Any:
         """Handle one message in a span."""
-        try:
-            process = self._begin_one(message, subscription)
-        except Exception as error:
-            self._telemetry.failures.note("beginning a process span", error)
-            process = None
-        if process is None:
+        span = self._telemetry.begin("process", self._begin_one, message, subscription)
+        if span is None:
             return await call_next(message)
-        return await self._around(process, message, call_next)
+        with span:
+            return await call_next(message)
 
     async def around_batch(
         self, messages: Messages, call_next: ConsumeBatchCall, subscription: Subscription
     ) -> Any:
         """Handle one batch in a span."""
-        try:
-            process = self._begin_batch(messages, subscription)
-        except Exception as error:
-            self._telemetry.failures.note("beginning a process span", error)
-            process = None
-        if process is None:
+        span = self._telemetry.begin("process", self._begin_batch, messages, subscription)
+        if span is None:
             return await call_next(messages)
-        return await self._around(process, messages, call_next)
+        with span:
+            return await call_next(messages)
 
-    async def _around(self, process: Process, subject: Any, call_next: Callable[..., Any]) -> Any:
-        attached = attach(process.context)
-        noted = PROCESS.set(process)
-        raised: BaseException | None = None
-        try:
-            return await call_next(subject)
-        except BaseException as error:
-            raised = error
-            raise
-        finally:
-            PROCESS.reset(noted)
-            detach(attached)  # also of what the handler attached and left so
-            self._end(process, raised)
-            raised = None  # or it would keep its own frame alive
-
-    # --- beginning
-
-    def _view(self, message: IncomingMessage, subscription: Subscription) -> View | None:
-        return self._views.process(subscription, message.topic, message.partition)
-
-    def _begin_one(self, message: IncomingMessage, subscription: Subscription) -> Process | None:
+    def _begin_one(
+        self, message: IncomingMessage, subscription: Subscription
+    ) -> ProcessSpan | None:
         current = get_current()
         if is_suppressed(current):
             return None
-        view = self._view(message, subscription)
-        if view is None:
+        template = self._templates.process(subscription, message.topic, message.partition)
+        if template is None:
             return None
         extracted, creation = self._extract(message, current)
         links = [] if creation is None else [Link(creation)]
         parent = self._parent_of(current, extracted, creation, links)
-        process = Process(self._telemetry.tracer, view, SpanKind.CONSUMER, parent, links)
+        process = ProcessSpan(self._telemetry, template, SpanKind.CONSUMER, parent, links)
         process.creation, process.messages = creation, (message,)
         self._describe(process, message, of_incoming)
         if message.attempt == 1:
@@ -130,7 +139,7 @@ class Processing:
     def _extract(
         self, message: IncomingMessage, current: Context
     ) -> tuple[Context, SpanContext | None]:
-        """What the message's headers say, and the creation context in it."""
+        """The context of the message's headers, and the creation context in it."""
         headers = message.headers
         if not headers:
             return current, None
@@ -150,7 +159,7 @@ class Processing:
         creation: SpanContext | None,
         links: list[Link],
     ) -> Context:
-        """Choose the parent; a valid one that was not chosen becomes a link."""
+        """Choose the parent; a valid context that is not chosen becomes a link."""
         if self._parent == "creation" and not current:
             return extracted
         ambient = get_current_span(current)
@@ -166,26 +175,26 @@ class Processing:
         links.append(Link(ambient.get_span_context()))
         return extracted
 
-    def _begin_batch(self, messages: Messages, subscription: Subscription) -> Process | None:
+    def _begin_batch(self, messages: Messages, subscription: Subscription) -> ProcessSpan | None:
         current = get_current()
         first = messages[0]
         if is_suppressed(current):
             return None
-        view = self._view(first, subscription)
-        if view is None:
+        template = self._templates.process(subscription, first.topic, first.partition)
+        if template is None:
             return None
         links = [link for link in (self._link_to(message) for message in messages) if link]
         parent = current
         if self._parent == "root":
             parent = set_span_in_context(INVALID_SPAN, current)
-        process = Process(self._telemetry.tracer, view, SpanKind.CONSUMER, parent, links)
+        process = ProcessSpan(self._telemetry, template, SpanKind.CONSUMER, parent, links)
         process.creation, process.messages = None, messages
         self._describe(process, first, lambda *_: {BATCH_COUNT: len(messages)})
         self._count(process, sum(message.attempt == 1 for message in messages))
         return process
 
     def _link_to(self, message: IncomingMessage) -> Link | None:
-        """What differs between the messages of a batch stands at their links."""
+        """A link has the attributes in which the messages of a batch differ."""
         _, creation = self._extract(message, Context())
         if creation is None:
             return None
@@ -196,7 +205,7 @@ class Processing:
         return Link(creation, attributes)
 
     def _describe(
-        self, process: Process, message: IncomingMessage, attributes: Callable[..., Any]
+        self, process: ProcessSpan, message: IncomingMessage, attributes: Callable[..., Any]
     ) -> None:
         if not process.is_recording:
             return
@@ -207,30 +216,7 @@ class Processing:
             except Exception as error:
                 self._telemetry.failures.note("on_process", error)
 
-    def _count(self, process: Process, count: int) -> None:
-        instruments = self._telemetry.instruments
-        if instruments is not None and count:
-            instruments.delivered(count, process.view.counted, process.context)
-
-    # --- ending
-
-    def _end(self, process: Process, error: BaseException | None) -> None:
-        try:
-            kind = None if error is None else process.fail(error)
-            if process.is_recording:
-                self._tell_result(process)
-            seconds = process.end()
-            instruments = self._telemetry.instruments
-            if instruments is not None:
-                instruments.processed(seconds, process.view.labels, kind, process.context)
-        except Exception as failure:
-            self._telemetry.failures.note("ending a process span", failure)
-
-    @staticmethod
-    def _tell_result(process: Process) -> None:
-        span = process.span
-        for message in process.messages:
-            for handled in message.meta.get(HANDLED_ERRORS, ()):
-                span.record_exception(handled)
-        if len(process.messages) == 1:
-            span.set_attributes(schema_of(process.messages[0]))
+    def _count(self, process: ProcessSpan, count: int) -> None:
+        metrics = self._telemetry.metrics
+        if metrics is not None and count:
+            metrics.delivered(count, process.template.counted, process.context)

@@ -9,7 +9,7 @@ from opentelemetry.metrics import Meter
 
 from kafkaesk_core import Status
 
-from .conventions import (
+from .semconv import (
     BUCKETS,
     CONSUMED_MESSAGES,
     DESTINATION_NAME,
@@ -24,13 +24,13 @@ from .conventions import (
     SYSTEM,
 )
 
-__all__ = ["Instruments", "Labels"]
+__all__ = ["Labels", "Metrics"]
 
 Labels = Mapping[str, str | int]
 
 
-class Instruments:
-    """What is measured; all durations are in seconds, and those of the spans."""
+class Metrics:
+    """The instruments; durations are in seconds and equal those of the spans."""
 
     def __init__(self, meter: Meter) -> None:
         self._operations = meter.create_histogram(
@@ -64,21 +64,21 @@ class Instruments:
     def operated(
         self, seconds: float, labels: Labels, error: str | None, context: Context | None
     ) -> None:
-        """Note how long a send or a commit took."""
+        """Record how long a send or a commit took."""
         self._operations.record(seconds, _with_error(labels, error), context)
 
     def sent(self, labels: Labels, error: str | None, context: Context | None) -> None:
-        """Count a message that was sent, whatever became of it."""
+        """Count a sent message, acknowledged or not."""
         self._sent.add(1, _with_error(labels, error), context)
 
     def delivered(self, count: int, labels: Labels, context: Context | None) -> None:
-        """Count messages that a handler gets for the first time."""
+        """Count messages at their first attempt."""
         self._consumed.add(count, labels, context)
 
     def processed(
         self, seconds: float, labels: Labels, error: str | None, context: Context | None
     ) -> None:
-        """Note how long handling took."""
+        """Record how long handling took."""
         self._processes.record(seconds, _with_error(labels, error), context)
 
     def show_lag(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""Whether anybody listens: an SDK for traces, for metrics, or another instrumentation."""
+"""Whether an SDK for traces or metrics is set up, and whether instrumentation is switched off."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from importlib import metadata
 
 from opentelemetry import metrics, trace
 
-from .conventions import SCHEMA_URL
+# Private by its underscore, and the one key that all instrumentations of Python look at.
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+from opentelemetry.context import Context
 
-__all__ = ["aiokafka_is_instrumented", "is_disabled", "meter_of", "tracer_of"]
+from .semconv import SCHEMA_URL
+
+__all__ = ["aiokafka_is_instrumented", "is_disabled", "is_suppressed", "meter_of", "tracer_of"]
 
 SCOPE = "kafkaesk_otel"
 AIOKAFKA = "opentelemetry.instrumentation.aiokafka"
 
 
 def tracer_of(provider: trace.TracerProvider | None) -> trace.Tracer | None:
-    """Return a tracer; None if what it would make goes nowhere."""
+    """Return a tracer; None if no SDK would receive its spans."""
     tracer = trace.get_tracer(SCOPE, _version(), provider, SCHEMA_URL)
     return None if _is_of_the_api(tracer) else tracer
 
 
 def meter_of(provider: metrics.MeterProvider | None) -> metrics.Meter | None:
-    """Return a meter; None if what it measures goes nowhere."""
+    """Return a meter; None if no SDK would receive its points."""
     meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
     return None if _is_of_the_api(meter) else meter
 
@@ -33,19 +37,24 @@ def _version() -> str:
 
 
 def _is_of_the_api(found: object) -> bool:
-    """The API's own do nothing: they stand in for an SDK that is not there, or disabled."""
+    """The API's own tracers and meters do nothing: there is no SDK, or it is disabled."""
     module = type(found).__module__
     return module.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 
 def is_disabled() -> bool:
-    """Whether OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names us."""
+    """Whether OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names kafkaesk."""
     disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
     return "kafkaesk" in (name.strip() for name in disabled.split(","))
 
 
 def aiokafka_is_instrumented() -> bool:
-    """Whether the instrumentation of the Kafka client below us is active."""
+    """Whether the instrumentation of aiokafka itself is active."""
     module = sys.modules.get(AIOKAFKA)
     instrumentor = getattr(module, "AIOKafkaInstrumentor", None)
     return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
+
+
+def is_suppressed(context: Context) -> bool:
+    """Whether instrumentation is switched off here, as exporters do for their own requests."""
+    return bool(context) and bool(context.get(SUPPRESS))

@@ -1,4 +1,4 @@
-"""Names of the semantic conventions for messaging 1.44.0, copied: they are still in development.
+"""The names of the semantic conventions for messaging 1.44.0, which are still in development.
 
 https://github.com/open-telemetry/semantic-conventions/tree/v1.44.0/docs/messaging
 """
@@ -6,6 +6,10 @@ https://github.com/open-telemetry/semantic-conventions/tree/v1.44.0/docs/messagi
 from __future__ import annotations
 
 from typing import Final
+
+from aiokafka.errors import BrokerResponseError
+
+from kafkaesk_core import DeliveryError, HandlerTimeoutError
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -36,9 +40,30 @@ CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
 PROCESS_DURATION: Final = "messaging.process.duration"
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
-# Not of the convention.
+# Not part of the conventions.
 SCHEMA: Final = "kafkaesk.schema"
 ATTEMPT: Final = "kafkaesk.attempt"
 DISPOSITION: Final = "kafkaesk.disposition"
 CANCELLED: Final = "kafkaesk.cancelled"
 LAG: Final = "kafkaesk.consumer.lag"
+
+# --- error.type: of low cardinality
+# https://github.com/open-telemetry/semantic-conventions/blob/v1.44.0/docs/general/recording-errors.md
+
+TIMEOUT = "timeout"
+
+
+def error_type(error: BaseException) -> str:
+    """Return Kafka's name for a broker's answer, "timeout", or the class as "module.Name"."""
+    cause = error.__cause__ if isinstance(error, DeliveryError) and error.__cause__ else error
+    if isinstance(cause, BrokerResponseError):
+        return str(cause.message)
+    if isinstance(cause, HandlerTimeoutError):
+        return TIMEOUT
+    kind = type(cause)
+    return kind.__qualname__ if kind.__module__ == "builtins" else full_name(kind)
+
+
+def full_name(kind: type) -> str:
+    """Name a class by its module, where it is not one of Python's own."""
+    return f"{kind.__module__}.{kind.__qualname__}"
