@@ -114,7 +114,7 @@ class Runtime:
             replication_factor=settings.replication_factor,
             timeout=settings.start_timeout,
         )
-        self._stack.push_async_callback(self.topics.close)
+        self._stack.push_async_callback(self.topics.stop)
         self.topics.on_created.append(self._topic_created)
         self.publisher = Publisher(
             partial(Producer, bootstrap.servers, settings.client.for_producer()),

@@ -157,7 +157,7 @@ class Topics:
         if error is not None:
             raise copy_exception(error)
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """End the requests that still run; their callers get an error."""
         running = list(self._running.values())
         for task in running:

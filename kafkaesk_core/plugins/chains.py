@@ -153,10 +153,10 @@ def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "")
     It has the exit code of the error: a plugin that cannot reach a broker is not broken.
     """
     text = f"plugin {plugin!r} failed {doing or f'in {hook}'}: {type(error).__name__}: {error}"
-    failed = PluginError(text, plugin=plugin, hook=hook)
+    plugin_error = PluginError(text, plugin=plugin, hook=hook)
     if isinstance(error, KafkaeskError) and error.exit_code != KafkaeskError.exit_code:
-        failed.exit_code = error.exit_code
-    return failed
+        plugin_error.exit_code = error.exit_code
+    return plugin_error
 
 
 def make_no_result_error(hook: str, layers: Sequence[str]) -> PluginError:

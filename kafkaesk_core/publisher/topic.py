@@ -103,7 +103,7 @@ class TopicWriters:
             elif partitions is not None:
                 writer.missed += 1
                 if writer.missed >= _MISSED_TO_BE_GONE:
-                    self._close(writer)
+                    self._note_deleted(writer)
 
     async def stop(self) -> None:
         """Refuse the waiting messages, and cancel the tasks."""
@@ -121,7 +121,7 @@ class TopicWriters:
             writer.waiting.admit()  # also messages that arrived meanwhile
             writer.is_open = not writer.waiting
 
-    def _close(self, writer: TopicWriter) -> None:
+    def _note_deleted(self, writer: TopicWriter) -> None:
         """Close the writer of a topic that was deleted."""
         writer.is_ready = writer.is_open = False
         writer.missed = 0

@@ -1208,7 +1208,7 @@ async def test_a_topic_that_does_not_become_ready_in_time_fails_the_publish() ->
     async with publishing(Cluster(), topics, delivery_timeout=0.1) as publisher:
         with pytest.raises(DeliveryFailedError, match="the topic was not ready"):
             await publisher.send(message())
-        await topics.close()
+        await topics.stop()
 
 
 async def test_a_topic_of_an_invalid_name_is_refused() -> None:

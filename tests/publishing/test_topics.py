@@ -482,7 +482,7 @@ async def test_closing_ends_what_is_under_way() -> None:
 
     waiting = asyncio.create_task(topics.ensure("prod.orders"))
     await eventually(lambda: admin.calls == ["describe"])
-    await topics.close()
+    await topics.stop()
 
     with pytest.raises(NotRunningError):
         await waiting
