@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Metric
@@ -18,6 +19,7 @@ OUTCOMES = ("done", "skip", "retry", "stop", "deferred", "given_up")
 """Of a record, by the name in a group's counts."""
 COMMITS = {"commits": "acknowledged", "failures": "failed", "postponed": "postponed"}
 PUBLISHED = {"acked": "acknowledged", "failed": "failed", "unknown": "unknown"}
+LABEL = ("application",)
 REBALANCES = ("assigned", "revoked", "lost")
 
 PARTITION_GAUGES = (
@@ -87,6 +89,7 @@ class Collector(BaseCollector):
         yield from _partitions(statuses)
         yield from _groups(statuses)
         yield from _published(statuses)
+        yield from _reports(statuses)
 
 
 def _each_group(statuses: dict[str, Status]) -> Iterator[tuple[str, GroupStatus]]:
@@ -118,20 +121,50 @@ def _groups(statuses: dict[str, Status]) -> Iterator[Metric]:
         for name, group in _each_group(statuses):
             family.add_metric((name, group.group), float(getattr(group, attribute)))
         yield family
-    labels = ("application", "group", "outcome")
-    records = CounterMetricFamily("kafkaesk_records", "Records by outcome.", labels=labels)
-    commits = CounterMetricFamily("kafkaesk_commits", "Commits by outcome.", labels=labels)
-    labels = ("application", "group", "kind")
-    rebalances = CounterMetricFamily("kafkaesk_rebalances", "Rebalances.", labels=labels)
+    group_labels = ("application", "group")
+    records = CounterMetricFamily(
+        *("kafkaesk_records", "Records by outcome."),
+        labels=(*group_labels, "handler", "stream", "outcome"),
+    )
+    commits = CounterMetricFamily(
+        "kafkaesk_commits", "Commits by outcome.", labels=(*group_labels, "outcome")
+    )
+    rebalances = CounterMetricFamily(
+        "kafkaesk_rebalances", "Rebalances.", labels=(*group_labels, "kind")
+    )
     for name, group in _each_group(statuses):
         counts = group.counts
-        for outcome in OUTCOMES:
-            records.add_metric((name, group.group, outcome), counts.get(outcome, 0))
+        for each in group.subscriptions:
+            place = (name, group.group, each.handler, ", ".join(each.streams))
+            for outcome in OUTCOMES:
+                records.add_metric((*place, outcome), each.results.get(outcome, 0))
         for count, outcome in COMMITS.items():
             commits.add_metric((name, group.group, outcome), counts.get(count, 0))
         for kind in REBALANCES:
             rebalances.add_metric((name, group.group, kind), counts.get(kind, 0))
     yield from (records, commits, rebalances)
+
+
+def _reports(statuses: dict[str, Status]) -> Iterator[Metric]:
+    """The numbers that plugins report, as `kafkaesk_<plugin>_<path>`."""
+    families: dict[str, GaugeMetricFamily] = {}
+    for name, status in statuses.items():
+        for plugin, report in status.plugins.items():
+            for path, value in _numbers(plugin, report):
+                metric = f"kafkaesk_{re.sub(r'[^a-zA-Z0-9]+', '_', path)}"
+                family = families.setdefault(
+                    metric, GaugeMetricFamily(metric, f"{path}, of its report.", labels=LABEL)
+                )
+                family.add_metric((name,), value)
+    yield from families.values()
+
+
+def _numbers(path: str, value: object) -> Iterator[tuple[str, float]]:
+    if isinstance(value, (bool, int, float)):
+        yield path, float(value)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(f"{path} {key}", inner)
 
 
 def _published(statuses: dict[str, Status]) -> Iterator[Metric]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import kafkaesk_ops
-from kafkaesk_core import Application, PluginError, Retry
+from kafkaesk_core import Application, PluginError, Retry, hookimpl
 from kafkaesk_ops import Collector, Ops, OpsSettings, asgi
 from kafkaesk_testing import check_plugin, eventually
 
@@ -218,10 +220,12 @@ async def test_the_metrics_are_those_of_the_status() -> None:
         await consuming
         after = await samples(ops)
 
-    labels = {"application": "", "group": "billing"}
-    assert (
-        found[f"kafkaesk_records_total{dict(sorted({**labels, 'outcome': 'done'}.items()))}"] == 5
-    )
+    handler = "tests.plugins.ops.test_ops.test_the_metrics_are_those_of_the_status.<locals>.bill"
+    done = {
+        **{"application": "", "group": "billing", "handler": handler},
+        **{"outcome": "done", "stream": "orders"},
+    }
+    assert found[f"kafkaesk_records_total{done}"] == 5
     assert found["kafkaesk_published_total{'application': '', 'outcome': 'acknowledged'}"] == 5
     assert found["kafkaesk_up{'application': ''}"] == 1
     assert sum(key.startswith("kafkaesk_consumer_lag_records{") for key in found) == len(owned)
@@ -274,6 +278,45 @@ async def test_nothing_is_around_a_message_unless_histograms_are_asked_for() -> 
         layers = app.plugins.layers("wrap_consume") + app.plugins.layers("wrap_publish")
 
     assert layers == []
+
+
+async def test_the_numbers_of_a_plugins_report_are_metrics() -> None:
+    class Breaker:
+        name = "circuit-breaker"
+
+        @hookimpl
+        def report(self, app: Any) -> Any:
+            return {"open": True, "failures": {"of billing": 3}, "state": "open"}
+
+    app, ops = service()
+    app.plugins.register(Breaker())
+
+    async with app:
+        found = await samples(ops)
+
+    assert found["kafkaesk_circuit_breaker_open{'application': ''}"] == 1
+    assert found["kafkaesk_circuit_breaker_failures_of_billing{'application': ''}"] == 3
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_promtool_finds_nothing_wrong() -> None:
+    """`promtool check metrics`, of the package prometheus."""
+    app, ops = service(histograms=True)
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        pass
+
+    async with app:
+        await app.raw_publish("orders", b"1")
+        await app.consume_for(1, seconds=20)
+        _, text = await request(port_of(ops), "/metrics")
+    process = await asyncio.create_subprocess_exec(
+        *("promtool", "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate(text.encode())
+
+    assert (process.returncode, said.decode()) == (0, "")
 
 
 async def test_two_applications_share_a_registry_under_their_names() -> None:
