@@ -114,7 +114,7 @@ class IncomingMessage:
     """One consumed record on its way to a handler; not yet decoded.
 
     `value` is the raw bytes (None: a tombstone); a layer of `wrap_consume` may replace it, for
-    example to decrypt it. `attempt` starts at 1 and counts the attempts of this process. `epoch` is
+    example to decrypt it. `attempt` starts at 1 and counts retries, also over restarts. `epoch` is
     the period of owning its partition in which it was delivered. `is_closed` says that the handler
     committed it before it returned. `known_schema` is the schema that decoding found, or None.
     `turn` says, in a batch, whether the handler got the message, or it waits for the next batch.

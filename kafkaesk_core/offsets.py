@@ -229,6 +229,10 @@ class OffsetTracker(Generic[P]):
         """
         return self._trackers[partition].finish
 
+    def done_above(self, partition: P) -> set[int]:
+        """The offsets above the watermark that are finished."""
+        return self._trackers[partition].done
+
     def open_count(self, partition: P) -> int:
         """How many records lie between the watermark and the position, finished ones included."""
         return len(self._trackers[partition].open)

@@ -93,6 +93,16 @@ class Lanes(Generic[T]):
         due = [lane.timer.when() for lane in lanes if lane.state == "parked" and lane.timer]
         return max(min(due) - self._loop.time(), 0.0) if due else None
 
+    def unfinished(self, group: Hashable) -> Iterator[tuple[T, float | None]]:
+        """The items of a group that run, or wait for a retry: with the seconds until then."""
+        now = self._loop.time()
+        for lane in self._groups[group].lanes.values() if group in self._groups else ():
+            if lane.state == "parked" and lane.timer is not None:
+                delay = max(lane.timer.when() - now, 0.0)
+                yield from ((item, delay) for _, item in lane.queue)
+            elif lane.state == "running":
+                yield from ((item, None) for _, item in islice(lane.queue, lane.taken))
+
     def ages(self) -> dict[Hashable, float]:
         """How long the longest running item of each group has run, in seconds."""
         now, ages = monotonic(), dict[Hashable, float]()
@@ -104,8 +114,18 @@ class Lanes(Generic[T]):
 
     # --- items in
 
-    def submit(self, group: Hashable, key: Hashable, entries: Sequence[tuple[int, T]]) -> None:
-        """Queue items with their positions in one lane; positions ascend within a lane."""
+    def submit(
+        self,
+        group: Hashable,
+        key: Hashable,
+        entries: Sequence[tuple[int, T]],
+        *,
+        delay: float = 0.0,
+    ) -> None:
+        """Queue items with their positions in one lane; positions ascend within a lane.
+
+        With a `delay` the first of them has its turn in so many seconds, as after a retry.
+        """
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = LaneGroup(group)
@@ -118,7 +138,9 @@ class Lanes(Generic[T]):
         if lane.state == "parked":
             found.parked += len(entries)
         lane.queue.extend(entries)
-        if lane.state in ("idle", "gathering"):
+        if delay and lane.state == "idle":
+            lane.park(self._loop.call_later(delay, self._unpark, lane))
+        elif lane.state in ("idle", "gathering"):
             self._arrived(lane)
 
     def _arrived(self, lane: Lane[T]) -> None:

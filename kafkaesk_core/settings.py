@@ -101,6 +101,7 @@ class Tuning(TypedDict, total=False):
     shutdown_timeout: float
     drain_timeout: float
     cancel_grace: float
+    commit_notes: bool
     commit_timeout: float
     delivery_timeout: float
     max_uncommitted: int
@@ -161,6 +162,11 @@ class Settings(BaseModel):
     )
     auto_commit: bool = Field(
         True, description="Commit handled records automatically.", **_CONSUMING
+    )
+    commit_notes: bool = Field(
+        True,
+        description="Store attempts, and what is done, beside the offsets, for after a restart.",
+        **_CONSUMING,
     )
     auto_commit_interval_ms: Count = Field(
         5000, description="Milliseconds between commits.", **_CONSUMING

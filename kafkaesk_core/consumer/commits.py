@@ -20,17 +20,21 @@ from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.tasks import retrieve_exception
 
+from .notes import CommitNotes
+
 __all__ = ["CommitLoop", "OffsetCommitter", "Reason"]
 
 logger = logging.getLogger("kafkaesk.commits")
 loop_logger = logging.getLogger("kafkaesk.consumer")
 
 Reason = Literal["interval", "manual", "revoke", "stop"]
+NOTE_TOO_LARGE = "OffsetMetadataTooLargeError"
 REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
 Offsets = Mapping[TopicPartition, int]
 Layers = Callable[[Offsets], Awaitable[None]]
 Progress = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, tuple[int, int]]]
-Send = Callable[[Offsets, float], Awaitable[CommitResult]]
+Send = Callable[..., Awaitable[CommitResult]]
+"""Sends offsets within so many seconds, with notes if there are any."""
 
 
 class OffsetCommitter:
@@ -39,7 +43,7 @@ class OffsetCommitter:
     `send` asks the broker. `subscription_of` returns the subscription that a topic belongs to: its
     layers are put around the commit. `lost` is called when the broker answers that the group has
     given our partitions to others. `progress` returns what the client has passed over, before
-    offsets are chosen.
+    offsets are chosen. `notes` are stored beside the offsets.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class OffsetCommitter:
         subscription_of: Callable[[str], Subscription],
         progress: Progress = lambda _: {},
         lost: Callable[[], None] = lambda: None,
+        notes: CommitNotes | None = None,
     ) -> None:
         self._offsets = offsets
         self._send = send
@@ -59,6 +64,7 @@ class OffsetCommitter:
         self._timeout = timeout
         self._progress = progress
         self._lost = lost
+        self._notes = notes
         self._lock = asyncio.Lock()
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
@@ -114,6 +120,8 @@ class OffsetCommitter:
             async with asyncio.timeout(self._timeout), self._lock:
                 self._catch_up()
                 offsets = self._offsets.propose(only_gaps=only_gaps)
+                if self._notes is not None and not only_gaps:
+                    offsets = {**self._notes.changed(), **offsets}
                 if not offsets:
                     return
                 await self._commit_in_layers(offsets, reason)
@@ -180,8 +188,16 @@ class OffsetCommitter:
             return
         if not self._is_open:
             raise self._error("the partitions are being handed over")
+        if not await self._send_noted(clamped) and self._notes is not None:
+            self._notes.switch_off()
+            await self._send_noted(clamped)
+
+    async def _send_noted(self, clamped: Offsets) -> bool:
+        """Send offsets with their notes; return False if only the notes were refused."""
         epochs = {partition: self._offsets.epoch(partition) for partition in clamped}
-        sending = asyncio.ensure_future(self._send(clamped, self._timeout))
+        notes = {} if self._notes is None else self._notes.of(clamped)
+        work = (clamped, self._timeout, notes) if notes else (clamped, self._timeout)
+        sending = asyncio.ensure_future(self._send(*work))
         sending.add_done_callback(retrieve_exception)
         self._in_flight = sending
         try:
@@ -191,7 +207,13 @@ class OffsetCommitter:
             if not sending.done():
                 sending.cancel()
                 self._offsets.mark_uncertain(clamped)
+        if any(notes.values()) and _refuses_notes(sending):
+            return False
         self._note(clamped, epochs, sending)
+        if self._notes is not None:
+            stored = sending.result().stored
+            self._notes.note_stored({p: text for p, text in notes.items() if p in stored})
+        return True
 
     def _note(
         self,
@@ -235,6 +257,12 @@ class OffsetCommitter:
         self.counts["failures"] += 1
         self.last_error = why
         return CommitError(f"group {self._group}: commit failed: {why}")
+
+
+def _refuses_notes(sent: asyncio.Future[CommitResult]) -> bool:
+    if sent.cancelled() or sent.exception() is not None:
+        return False
+    return NOTE_TOO_LARGE in sent.result().refused.values()
 
 
 class CommitLoop:

@@ -17,6 +17,7 @@ from kafkaesk_core.settings import Settings
 
 from .fetched import FetchedBatch, FetchedMessage, Holding, UnreadableMessage
 from .handling import Handling
+from .notes import CommitNotes
 
 __all__ = ["Dispatcher", "HandlerPipeline"]
 
@@ -81,6 +82,8 @@ class Dispatcher:
         self._holdings: dict[TopicPartition, Holding] = {}
         self._full: set[TopicPartition] = set()
         self._clock = asyncio.get_running_loop().time
+        self.notes: CommitNotes | None = None
+        """What the commits remember of records; None: nothing is remembered."""
         self.is_open = False
 
     @property
@@ -179,6 +182,10 @@ class Dispatcher:
             ]
         else:
             messages = [FetchedMessage(record, batch) for record in records]
+        notes = self.notes
+        if notes is not None and notes.found and partition in notes.found:
+            self._take_noted(notes, pipeline, partition, messages)
+            return
         entries = zip(offsets, messages, strict=True)
         by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
         if key_of is None:
@@ -188,6 +195,29 @@ class Dispatcher:
                 by_lane.setdefault(key_of(record), []).append(entry)
         for key, of_lane in by_lane.items():
             pipeline.lanes.submit(partition, key, of_lane)
+
+    def _take_noted(
+        self,
+        notes: CommitNotes,
+        pipeline: HandlerPipeline,
+        partition: TopicPartition,
+        messages: Sequence[FetchedMessage],
+    ) -> None:
+        """Queue records of which the last commit says something, except those that are done."""
+        note = notes.found.get(partition)
+        key_of = _KEYS[pipeline.ordering]
+        by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
+        for message in notes.apply(partition, messages):
+            key = None if key_of is None else key_of(message)
+            by_lane.setdefault(key, []).append((message.offset, message))
+        for key, of_lane in by_lane.items():
+            delay = notes.delay(note, of_lane[0][1])
+            pipeline.lanes.submit(partition, key, of_lane, delay=delay)
+
+    def keep_notes(self, partitions: Collection[TopicPartition]) -> None:
+        """Remember the attempts of records that wait, before their lanes drop them."""
+        if self.notes is not None:
+            self.notes.keep(partitions)
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
         """Note that the records of these partitions are redelivered: no failure counts any more."""
@@ -201,19 +231,21 @@ class Dispatcher:
         for partition in partitions:
             self._holdings.pop(partition, None)
             self._full.discard(partition)
+        if self.notes is not None:
+            self.notes.forget(partitions)
 
 
-def _own_key(record: ParsedRecord) -> Hashable:
+def _own_key(record: ParsedRecord | FetchedMessage) -> Hashable:
     return int(record.offset)
 
 
-def _record_key(record: ParsedRecord) -> Hashable:
+def _record_key(record: ParsedRecord | FetchedMessage) -> Hashable:
     # A record without a key is in no order: it has a lane of its own.
     key: bytes | None = record.key
     return int(record.offset) if key is None else key
 
 
-_KEYS: dict[str, Callable[[ParsedRecord], Hashable] | None] = {
+_KEYS: dict[str, Callable[[ParsedRecord | FetchedMessage], Hashable] | None] = {
     "partition": None,  # one lane for all
     "key": _record_key,
     "unordered": _own_key,

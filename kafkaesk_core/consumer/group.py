@@ -37,6 +37,7 @@ from .fetched import FetchedMessage
 from .handling import BatchHandling, ErrorPolicy, MessageHandling
 from .health import GroupHealth, HealthTicker
 from .membership import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Membership, Positions
+from .notes import CommitNotes
 from .polling import Polling
 from .rebalance import Limits, Rebalance
 
@@ -93,12 +94,7 @@ class GroupConsumer:
             )
             for subscription, binding in bindings.items()
         ]
-        self._dispatcher = Dispatcher(
-            self._offsets,
-            self._pipelines,
-            stream_of=topics.stream_of,
-            max_bytes=settings.fetch_buffer_bytes,
-        )
+        self._dispatcher = self._new_dispatcher()
         self._new_partitions = NewPartitions(lambda: self._membership.member.partitions())
         new_member = partial(GroupMember, servers, group, self._member_options())
         self._membership = Membership(group, new_member, self._pattern(), settings.start_timeout)
@@ -116,6 +112,19 @@ class GroupConsumer:
         self._polling = self._new_polling()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _new_dispatcher(self) -> Dispatcher:
+        dispatcher = Dispatcher(
+            self._offsets,
+            self._pipelines,
+            stream_of=self._topics.stream_of,
+            max_bytes=self._settings.fetch_buffer_bytes,
+        )
+        if self._settings.commit_notes:
+            dispatcher.notes = CommitNotes(
+                self.group, self._offsets, lambda topic: dispatcher.pipeline(topic)[0].lanes
+            )
+        return dispatcher
+
     def _new_commits(self) -> OffsetCommitter:
         return OffsetCommitter(
             self._offsets,
@@ -125,6 +134,7 @@ class GroupConsumer:
             subscription_of=self._subscription_of,
             progress=lambda partitions: self._membership.member.progress(partitions),
             lost=lambda: self._dispatcher.release(list(self._offsets)),
+            notes=self._dispatcher.notes,
         )
 
     def _new_rebalance(self) -> Rebalance:
@@ -351,6 +361,7 @@ class GroupConsumer:
     def begin_drain(self) -> None:
         """Take no more records, and start only the handlers that a clean handover needs."""
         self._dispatcher.is_open = False
+        self._dispatcher.keep_notes(list(self._offsets))
         for pipeline in self._pipelines:
             pipeline.lanes.drain(list(self._offsets))
 

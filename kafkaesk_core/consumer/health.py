@@ -230,6 +230,8 @@ class GroupHealth:
         counts.update(self._commits.counts)
         counts.update(self._rebalance.counts)
         counts.update({f"positions_{name}": n for name, n in self._positions.counts.items()})
+        if self._dispatcher.notes is not None:
+            counts.update(self._dispatcher.notes.counts)
         for pipeline in self._pipelines:
             counts.update(pipeline.handling.counts)
         return GroupStatus(

@@ -127,9 +127,14 @@ class Membership:
         """Translate the reason why a member does not work."""
         return translate(problem.__cause__ or problem, f"group {self._group}: membership")
 
-    async def commit(self, offsets: Offsets, timeout: float) -> CommitResult:
-        """Store offsets as the current member."""
-        return await self.member.commit(offsets, timeout)
+    async def commit(
+        self,
+        offsets: Offsets,
+        timeout: float,
+        notes: Mapping[TopicPartition, str] | None = None,
+    ) -> CommitResult:
+        """Store offsets, with notes beside them, as the current member."""
+        return await self.member.commit(offsets, timeout, notes)
 
 
 class Positions:

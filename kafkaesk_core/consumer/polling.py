@@ -7,7 +7,7 @@ import asyncio
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
-from kafkaesk_core.kafka.consumer import MemberBroken, MemberRefused, PositionsMissing
+from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, PositionsMissing
 from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.tasks import finish
@@ -105,6 +105,7 @@ class Polling:
             self._membership.joined()
             self._new_partitions.begin()
             self._health.report_trouble(None)
+        self._read_notes(member)
         for partition, records in batch.items():
             if partition in self._offsets and self._dispatcher.is_open:
                 if self._offsets.is_behind(partition, records[0].offset):
@@ -115,3 +116,9 @@ class Polling:
                 # records again later.
                 member.seek(partition, records[0].offset)
         return bool(batch)
+
+    def _read_notes(self, member: GroupMember) -> None:
+        """Take what the group has stored beside the offsets of this assignment."""
+        if self._dispatcher.notes is not None and member.has_notes:
+            taken = member.take_notes()
+            self._dispatcher.notes.read({p: n for p, n in taken.items() if p in self._offsets})

@@ -101,16 +101,20 @@ class CommitClient:
             await asyncio.wait(connecting)
 
     async def send(
-        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int], timeout: float
+        self,
+        identity: MemberIdentity,
+        offsets: Mapping[TopicPartition, int],
+        timeout: float,
+        notes: Mapping[TopicPartition, str] | None = None,
     ) -> CommitResult:
-        """Store next-to-read offsets as this member of this generation.
+        """Store next-to-read offsets as this member of this generation, with a note beside each.
 
         Raises:
             CommitError: no answer within `timeout` seconds; the offsets may have been stored.
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._send_all(identity, offsets)
+                return await self._send_all(identity, offsets, notes or {})
         except TimeoutError:
             raise CommitError(
                 f"group {self._group}: the commit of {len(offsets)} partitions got no answer "
@@ -118,12 +122,15 @@ class CommitClient:
             ) from None
 
     async def _send_all(
-        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int]
+        self,
+        identity: MemberIdentity,
+        offsets: Mapping[TopicPartition, int],
+        notes: Mapping[TopicPartition, str],
     ) -> CommitResult:
         result = CommitResult()
         waiting = dict(offsets)
         while waiting:
-            codes = await self._ask(identity, waiting)
+            codes = await self._ask(identity, waiting, notes)
             for partition, code in codes.items():
                 if code not in RETRIED:
                     del waiting[partition]
@@ -133,12 +140,16 @@ class CommitClient:
         return result
 
     async def _ask(
-        self, identity: MemberIdentity, offsets: Mapping[TopicPartition, int]
+        self,
+        identity: MemberIdentity,
+        offsets: Mapping[TopicPartition, int],
+        notes: Mapping[TopicPartition, str],
     ) -> dict[TopicPartition, int]:
         """Send one request; codes by partition, 15 for all of them if the connection failed."""
         topics: dict[str, list[tuple[int, int, str]]] = {}
         for partition, offset in offsets.items():
-            topics.setdefault(partition.topic, []).append((partition.partition, offset, ""))
+            stored = (partition.partition, offset, notes.get(partition, ""))
+            topics.setdefault(partition.topic, []).append(stored)
         request = OffsetCommitRequest(
             self._group,
             identity.generation,

@@ -84,6 +84,7 @@ class GroupMember:
         self._is_broken_off: KafkaeskError | None = None
         self._is_stopped = False
         self._handed_out: dict[Any, int | None] = {}
+        self._notes: dict[TopicPartition, tuple[int, str]] = {}
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -120,9 +121,33 @@ class GroupMember:
                 raise translate(error, "starting a consumer", servers=self._servers) from error
             raise
         self._fetched = leave_parsed(consumer)
+        self._note_committed(consumer._coordinator)
         self._consumer = consumer
         self._commits = CommitClient(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
+
+    def _note_committed(self, coordinator: Any) -> None:
+        """Keep the texts of the committed offsets, which the client fetches and does not use."""
+        fetch = coordinator._do_fetch_commit_offsets
+
+        async def fetching(partitions: Collection[TopicPartition]) -> Any:
+            found = await fetch(partitions)
+            self._notes.update(
+                {partition: (one.offset, one.metadata or "") for partition, one in found.items()}
+            )
+            return found
+
+        coordinator._do_fetch_commit_offsets = fetching
+
+    def take_notes(self) -> Mapping[TopicPartition, tuple[int, str]]:
+        """The committed offsets and texts that were fetched since the last call."""
+        taken, self._notes = self._notes, {}
+        return taken
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether committed offsets were fetched since the last call of `take_notes`."""
+        return bool(self._notes)
 
     async def stop(self, timeout: float) -> None:
         """Leave the group and close all connections, within `timeout` seconds and a moment.
@@ -182,6 +207,7 @@ class GroupMember:
 
     def note_membership(self) -> None:
         """Remember our identity: partitions have just been assigned."""
+        self._notes.clear()  # of an earlier assignment
         self._identity = self._present_identity()
         if self._commits is not None:
             self._commits.connect(self.raw._coordinator.coordinator_id)
@@ -388,8 +414,13 @@ class GroupMember:
 
     # --- commit
 
-    async def commit(self, offsets: Mapping[TopicPartition, int], timeout: float) -> CommitResult:
-        """Store next-to-read offsets as the member that got the last assignment.
+    async def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        timeout: float,
+        notes: Mapping[TopicPartition, str] | None = None,
+    ) -> CommitResult:
+        """Store next-to-read offsets, and notes, as the member that got the last assignment.
 
         Raises:
             CommitError: no answer within `timeout` seconds; the offsets may have been stored.
@@ -397,7 +428,7 @@ class GroupMember:
         identity, commits = self._identity, self._commits
         if identity is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
-        return await commits.send(identity, offsets, timeout)
+        return await commits.send(identity, offsets, timeout, notes)
 
 
 # --- what aiokafka reports
