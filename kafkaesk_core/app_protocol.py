@@ -168,5 +168,18 @@ class App(Protocol):
 
     # --- consume
 
+    async def pause(
+        self,
+        group: str | None = None,
+        streams: Sequence[str] | str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Start no more handlers: of a group, of streams, or at all."""
+
+    async def resume(
+        self, group: str | None = None, streams: Sequence[str] | str | None = None
+    ) -> None:
+        """End a pause."""
+
     async def stop(self) -> None:
         """Stop consuming; in a handler, only ask for it."""

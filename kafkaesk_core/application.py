@@ -35,8 +35,9 @@ from .message import (
     raw_data_error,
 )
 from .offsets import HandlerResult
+from .pauses import Pauses
 from .plugins.chains import make_no_result_error
-from .plugins.contract import function_plugin
+from .plugins.contract import did_you_mean, function_plugin
 from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
 from .plugins.manager import Plugins
 from .router import Router, Subscription, is_count, is_number
@@ -99,6 +100,7 @@ class Application(Router):
         self._starter: asyncio.Task[Any] | None = None
         self._stop_requests = 0
         self._plugin_routers: list[Router] = []
+        self._pauses = Pauses()
         check_plugin_arguments(plugins, plugin_settings, entry_points)
         self._disabled_plugins = frozenset(check_names("disable_plugins", disable_plugins))
         configured_order = check_names("plugin_order", plugin_order)
@@ -762,6 +764,7 @@ class Application(Router):
         self, runtime: Runtime, count: Callable[[HandlerResult], None] | None, seconds: float | None
     ) -> None:
         consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
+        self._apply_pauses()
         try:
             await consumption.run(start_timeout=runtime.settings.start_timeout, seconds=seconds)
         finally:
@@ -786,6 +789,56 @@ class Application(Router):
                 consumption.request_stop()
             else:
                 await runtime.stop_consuming()
+
+    async def pause(
+        self,
+        group: str | None = None,
+        streams: Sequence[str] | str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Start no more handlers: of a group, of streams (names or fnmatch patterns), or at all.
+
+        Returns at once; what runs goes on to its end. Polling and committing go on, so that the
+        group keeps its partitions. `health()` says what is paused, and why: the application is
+        degraded, but live and ready. A pause may begin before consuming does, and lasts until
+        `resume()`. A stop or a rebalance gives up what a pause holds back; it is redelivered.
+
+        Raises:
+            ConfigurationError: nothing is subscribed in this group, or an argument is wrong.
+        """
+        check_loop(self.loop, "pause()")
+        self._check_group("pause", group)
+        self._pauses.pause(group, streams, reason)
+        self._apply_pauses()
+
+    async def resume(
+        self, group: str | None = None, streams: Sequence[str] | str | None = None
+    ) -> None:
+        """End a pause: of a group, of streams (names or fnmatch patterns), or all of them.
+
+        The last call that names a stream decides: after `pause()`, `resume("billing")` lets only
+        the group "billing" go on.
+
+        Raises:
+            ConfigurationError: nothing is subscribed in this group, or an argument is wrong.
+        """
+        check_loop(self.loop, "resume()")
+        self._check_group("resume", group)
+        self._pauses.resume(group, streams)
+        self._apply_pauses()
+
+    def _check_group(self, called: str, group: str | None) -> None:
+        known = {subscription.group for subscription in self._subscriptions}
+        if group is not None and group not in known:
+            raise ConfigurationError(
+                f"{called}(group={group!r}): nothing is subscribed in this group"
+                f"{did_you_mean(str(group), known)} (known: {', '.join(sorted(known)) or 'none'})"
+            )
+
+    def _apply_pauses(self) -> None:
+        consumption = None if self._runtime is None else self._runtime.consumption
+        for group in consumption.groups if consumption is not None else ():
+            group.pause(self._pauses)
 
     def _consumption_of_handler(self) -> Consumption | None:
         """What waits for the handler that the current task runs, if it runs one."""

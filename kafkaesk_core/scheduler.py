@@ -57,6 +57,7 @@ class Lanes(Generic[T]):
         self._starting = 0  # workers that have not taken a lane yet
         self._orphans: Counter[Hashable] = Counter()  # running items of discarded groups
         self._behind_orphans: dict[Hashable, list[Lane[T]]] = {}
+        self._pause: Callable[[Hashable], bool] | None = None
         self._waiters: list[tuple[Collection[Hashable], asyncio.Future[None]]] = []
 
     @property
@@ -129,6 +130,8 @@ class Lanes(Generic[T]):
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = LaneGroup(group)
+            if self.is_paused(group):
+                found.phase = "paused"
         lane = found.lanes.get(key)
         if lane is None:
             lane = found.lanes[key] = Lane(found, key)
@@ -152,8 +155,12 @@ class Lanes(Generic[T]):
         if self._orphans and self._orphans[lane.group.key]:
             self._behind_orphans.setdefault(lane.group.key, []).append(lane)
             return
-        self._ready.append(lane)
+        (self._ready if lane.group.phase != "paused" else lane.group.waiting).append(lane)
         self._dispatch()
+
+    def _queue_lane(self, lane: Lane[T]) -> None:
+        """Let a lane wait for a slot, or for the end of the pause."""
+        (self._ready if lane.group.phase != "paused" else lane.group.waiting).append(lane)
 
     def _dispatch(self) -> None:
         """Start workers for the lanes that are ready, up to the number of free slots."""
@@ -229,10 +236,10 @@ class Lanes(Generic[T]):
             group.size -= 1
             if lane.queue:
                 lane.state = "ready"
-                self._ready.append(lane)
+                (self._ready if group.phase != "paused" else group.waiting).append(lane)
             else:
                 lane.rest()
-        elif result.is_parked and group.phase == "open":
+        elif result.is_parked and group.phase in ("open", "paused"):
             lane.park(self._loop.call_later(result.delay, self._unpark, lane))
         else:
             lane.give_up()
@@ -272,8 +279,33 @@ class Lanes(Generic[T]):
         self._orphans[group.key] -= 1
         if not self._orphans[group.key]:
             del self._orphans[group.key]
-            self._ready.extend(self._behind_orphans.pop(group.key, ()))
+            for lane in self._behind_orphans.pop(group.key, ()):
+                self._queue_lane(lane)
             self._dispatch()
+
+    # --- pauses
+
+    def is_paused(self, group: Hashable) -> bool:
+        """Whether nothing of a group starts."""
+        return self._pause is not None and self._pause(group)
+
+    def pause(self, is_paused: Callable[[Hashable], bool] | None) -> None:
+        """Start nothing in the groups of which this is true, now and later; None: in no group.
+
+        What runs there goes on to its end. A drain gives up what a pause holds back.
+        """
+        self._pause = is_paused
+        for group in self._groups.values():
+            if group.phase not in ("open", "paused"):
+                continue
+            waiting, group.waiting = group.waiting, []
+            group.phase = "paused" if self.is_paused(group.key) else "open"
+            for lane in waiting:
+                self._queue_lane(lane)
+        ready, self._ready = self._ready, deque()
+        for lane in ready:
+            self._queue_lane(lane)
+        self._dispatch()
 
     # --- groups out
 
@@ -281,12 +313,14 @@ class Lanes(Generic[T]):
         """Start nothing above the highest started position of each group.
 
         Items below that position still run, so that no finished item lies above the watermark.
-        Items that wait for a retry are given up, and so are the items behind them.
+        Items that wait for a retry, or for the end of a pause, are given up, and so are the items
+        behind them.
         """
         for group in self._found(groups):
             group.phase = "draining"
+            held_back, group.waiting = set(group.waiting), []
             for lane in group.lanes.values():
-                if lane.state == "parked":
+                if lane.state == "parked" or lane in held_back:
                     lane.hold()
                 else:
                     lane.drop(above=group.top)
@@ -497,10 +531,11 @@ class LaneGroup(Generic[T]):
     """The lanes of one partition.
 
     `size` counts the items that wait or run, `parked` those of them that wait for a retry or behind
-    one that does. `top` is the highest position that was started.
+    one that does. `top` is the highest position that was started. `waiting` are the lanes that are
+    ready while the group is paused.
     """
 
-    __slots__ = ("key", "lanes", "parked", "phase", "size", "top")
+    __slots__ = ("key", "lanes", "parked", "phase", "size", "top", "waiting")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
@@ -508,7 +543,8 @@ class LaneGroup(Generic[T]):
         self.size = 0
         self.parked = 0
         self.top = -1
-        self.phase: Literal["open", "draining", "discarded"] = "open"
+        self.phase: Literal["open", "paused", "draining", "discarded"] = "open"
+        self.waiting: list[Lane[T]] = []
 
 
 class Worker(Generic[T]):

@@ -22,7 +22,7 @@ class PartitionStatus:
     `end` is the end of the log as the last fetch saw it, half a second ago; `lag` is its distance
     from the committed offset. `oldest_open_age` is how long the oldest record has been handled, or
     has waited. `parked` counts the records that wait for a retry and those behind them; `next_due`
-    is the number of seconds until the first retry.
+    is the number of seconds until the first retry. Where `is_paused`, nothing new is started.
     """
 
     topic: str
@@ -35,6 +35,7 @@ class PartitionStatus:
     oldest_open_age: float | None
     parked: int = 0
     next_due: float | None = None
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class GroupStatus:
     `counts` are totals since the start: results of handlers, commits, rebalances and the records
     that they redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
     `generation` is the broker's number of the assignment, None while no partitions are assigned.
+    `paused` says what `app.pause()` holds back, and why.
     """
 
     group: str
@@ -85,6 +87,7 @@ class GroupStatus:
     counts: dict[str, int] = field(default_factory=dict)
     generation: int | None = None
     subscriptions: tuple[SubscriptionStatus, ...] = ()
+    paused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,8 @@ class Dispatcher:
         pipeline, _ = self.pipeline(partition.topic)
         if self._offsets.open_count(partition) >= pipeline.settings.max_uncommitted:
             return False
+        if pipeline.lanes.is_paused(partition):
+            return False
         waiting, parked = pipeline.lanes.size(partition), pipeline.lanes.parked(partition)
         if parked and pipeline.ordering == "partition":
             return waiting < READ_AHEAD

@@ -22,6 +22,7 @@ from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
 from kafkaesk_core.message import IncomingMessage, RebalanceEvent
 from kafkaesk_core.offsets import HandlerResult, OffsetTracker
+from kafkaesk_core.pauses import Pauses
 from kafkaesk_core.plugins.chains import Raiser, find_codes
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
@@ -326,6 +327,17 @@ class GroupConsumer:
         stream = self._topics.stream_of(topic)
         if any(pipeline.takes(stream) for pipeline in self._pipelines):
             self._membership.member.refresh_metadata()
+
+    def pause(self, pauses: Pauses) -> None:
+        """Start nothing new of the streams that are paused."""
+
+        def is_paused(partition: Any) -> bool:
+            stream = self._topics.stream_of(partition.topic)
+            return stream is not None and pauses.reason(self.group, stream) is not None
+
+        self.health.paused = tuple(pauses.texts(self.group))
+        for pipeline in self._pipelines:
+            pipeline.lanes.pause(is_paused if self.health.paused else None)
 
     # --- committing
 

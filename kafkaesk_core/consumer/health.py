@@ -97,6 +97,8 @@ class GroupHealth:
         self._trouble: str | None = None
         self._loop_lag = 0.0
         self._awaited: tuple[str, ...] = ()
+        self.paused: tuple[str, ...] = ()
+        """What `app.pause()` holds back, and why."""
 
     # --- reports of the consumer
 
@@ -175,6 +177,7 @@ class GroupHealth:
         if self._commits.last_error:
             hindrances.append(f"the last commit failed: {self._commits.last_error}")
         hindrances += self._awaited
+        hindrances += self.paused
         if silent := self.freshness.silent(SILENCE):
             names = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in silent)
             hindrances.append(f"the brokers of {names} have not answered for {SILENCE:g} s")
@@ -205,8 +208,9 @@ class GroupHealth:
         ages, found, now = self._ages(), [], self._clock()
         for partition in self._offsets:
             limit, since = self._max_age(partition), self._offsets.state(partition).oldest_since
-            is_parked = self._dispatcher.pipeline(partition.topic)[0].lanes.parked(partition) > 0
-            is_waiting = partition not in ages and not is_parked
+            lanes = self._dispatcher.pipeline(partition.topic)[0].lanes
+            is_held_back = lanes.parked(partition) > 0 or lanes.is_paused(partition)
+            is_waiting = partition not in ages and not is_held_back
             if is_waiting and since is not None and now - since > limit:
                 found.append(
                     f"a record of {partition.topic}[{partition.partition}] has waited for "
@@ -245,6 +249,7 @@ class GroupHealth:
             counts=dict(counts),
             generation=self._member().generation,
             subscriptions=tuple(map(self._subscription_status, self._pipelines)),
+            paused=self.paused,
         )
 
     def _subscription_status(self, pipeline: HandlerPipeline) -> SubscriptionStatus:
@@ -284,6 +289,7 @@ class GroupHealth:
             oldest_open_age=age,
             parked=parked,
             next_due=lanes.next_retry(partition),
+            is_paused=lanes.is_paused(partition),
         )
 
 

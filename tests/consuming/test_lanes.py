@@ -392,7 +392,7 @@ def test_any_interleaving_keeps_order_and_cap(concurrency: int | None) -> None:
 
 
 class LanesMachine(RuleBasedStateMachine):
-    """Submits, ends, retries, drains, cancels and closes in any order."""
+    """Submits, ends, retries, pauses, drains, cancels and closes in any order."""
 
     limit: int | None = None
 
@@ -403,6 +403,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.lanes: Lanes[Item] = self.loop.run_until_complete(self._make())
         self.position = 0
         self.draining: dict[str, int] = {}
+        self.paused: dict[str, int] = {}  # how many items had started by then
 
     async def _make(self) -> Lanes[Item]:
         return Lanes(in_turn(self.handler), concurrency=self.limit)
@@ -428,6 +429,25 @@ class LanesMachine(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(list(self.handler.waiting)))
         self.handler.end(item, HandlerResult("retry", delay=0.0) if is_retry else DONE)
         self._settle()
+
+    def _started(self, group: str) -> int:
+        return sum(item[0] == group for item in self.handler.started)
+
+    @rule(groups=st.sets(st.sampled_from("pq")))
+    def pause(self, groups: set[str]) -> None:
+        self.loop.run_until_complete(self._pause(groups))
+        self.paused = {
+            group: self.paused.get(group, self._started(group))
+            for group in groups - self.draining.keys()
+        }
+        self._settle()
+
+    async def _pause(self, groups: set[str]) -> None:
+        self.lanes.pause(groups.__contains__ if groups else None)
+
+    @invariant()
+    def a_paused_group_starts_nothing(self) -> None:
+        assert self.paused == {group: self._started(group) for group in self.paused}
 
     @rule(group=st.sampled_from("pq"))
     def drain(self, group: str) -> None:

@@ -116,6 +116,8 @@ class FakeApplication(Application):
         super().__init__(list(servers), entry_points=False)
         self._claimed_headers = claimed_headers
         self.published: list[Published] = []
+        self.paused: dict[str | None, str] = {}
+        """The reason of each pause, by the group; None for all groups."""
         self.answers: deque[Delivery | BaseException | None] = deque()
 
     @property
@@ -177,6 +179,14 @@ class FakeApplication(Application):
     async def ensure_topic(self, topic: str, **options: Any) -> int | None:
         """Create nothing; the topic has one partition."""
         return 1
+
+    async def pause(self, group: str | None = None, streams: Any = None, reason: str = "") -> None:
+        """Note the pause."""
+        self.paused[group] = reason
+
+    async def resume(self, group: str | None = None, streams: Any = None) -> None:
+        """Note the end of a pause, or of all."""
+        self.paused = {key: why for key, why in self.paused.items() if group not in (None, key)}
 
     async def flush(self) -> None:
         """Return at once: nothing is buffered."""
