@@ -25,7 +25,7 @@ class App(Protocol):
     See `Application` for what each of these does and raises.
     """
 
-    # --- what it is
+    # --- state
 
     @property
     def settings(self) -> Settings:

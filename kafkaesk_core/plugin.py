@@ -117,7 +117,7 @@ class PendingDelivery:
         self._result.acknowledge(metadata, 1)
 
     def fail(self, error: BaseException) -> None:
-        """Settle the delivery: the record was not written, or nobody knows, for this reason."""
+        """Settle the delivery: the record was not written, or may have been, for this reason."""
         self._result.fail(error, 1)
 
 

@@ -335,7 +335,7 @@ def _options_of(func: Any) -> list[dict[str, Any]]:
     if found is None:
         found = {}
         with suppress(AttributeError, TypeError):
-            setattr(func, _OPTIONS, found)  # so that what is set later is seen too
+            setattr(func, _OPTIONS, found)  # so that options that are set later are seen, too
     inner = _options_of(func.func) if isinstance(func, functools.partial) else []
     return [found, *inner]
 

@@ -76,7 +76,7 @@ class OffsetCommitter:
         self.last_error: str | None = None
 
     def compile(self, plugins: Plugins, app: App, subscriptions: Sequence[Subscription]) -> None:
-        """Build the chains of `wrap_commit` anew, one for each subscription and reason."""
+        """Rebuild the chains of `wrap_commit`, one for each subscription and reason."""
         self._name_failure = plugins.name_failure
         self._layers = {
             (subscription, reason): plugins.chain(

@@ -234,7 +234,7 @@ class GroupConsumer:
     # --- plugins
 
     def compile(self, plugins: Plugins, app: App) -> None:
-        """Build all chains anew; messages in flight finish on the old ones."""
+        """Rebuild all chains; messages in flight finish on the old ones."""
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for pipeline in self._pipelines:
             handling, subscription = pipeline.handling, pipeline.handling.subscription

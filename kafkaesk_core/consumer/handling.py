@@ -254,7 +254,7 @@ class Handling(Generic[S]):
         self._done = 0
 
     def compile(self, wrap: Callable[[Callable[[S], Awaitable[Any]]], Any]) -> None:
-        """Build the chain of `hook` anew: `wrap` puts layers around the innermost call."""
+        """Rebuild the chain of `hook`: `wrap` puts layers around the innermost call."""
         self._layers = wrap(self._innermost)
 
     @property

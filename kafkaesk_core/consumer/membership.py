@@ -73,7 +73,7 @@ class Membership:
         """Join the group as a new member: this one will never work again (rule 33).
 
         Each step checks whether the group is being left and returns early then: the client may
-        swallow a cancellation, and a member that starts after the stop would stay for ever.
+        swallow a cancellation, and a member that starts after the stop would stay forever.
 
         Raises:
             KafkaeskError: this member never worked, or too many new ones did not.
@@ -141,8 +141,8 @@ class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and logged.
 
     The brokers are asked in a task, for `timeout` seconds at most, and again after a pause: other
-    partitions are read meanwhile. `forget` drops what is queued or running of a partition that
-    jumps back; `owes` is called when the group is to commit the offset that it starts at.
+    partitions are read meanwhile. `forget` drops the queued and running records of a partition
+    that jumps back; `owes` is called when the group is to commit the offset that it starts at.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Offset commits as requests of our own, sent as one member of one generation.
 
-aiokafka's commit() reads the generation anew on each attempt, retries without bound and is
+aiokafka's commit() reads the current generation on each attempt, retries without bound and is
 shielded: a commit that outlives its membership can move the group back.
 """
 
@@ -91,7 +91,7 @@ class CommitClient:
     async def stop_connecting(self) -> None:
         """Make no more connections, and cancel those being made.
 
-        A connection that is made after the end of the client would stay open for ever.
+        A connection that is made after the end of the client would stay open forever.
         """
         self._is_stopped = True
         connecting = list(self._connecting)

@@ -245,7 +245,7 @@ class GroupMember:
         except kafka_errors.OffsetOutOfRangeError as error:
             raise PositionsMissing(error.args[0]) from error
         except kafka_errors.GroupAuthorizationFailedError as error:
-            # The client reports its dead heartbeat task for ever, also when permission is restored.
+            # The client reports its dead heartbeat task forever, even when permission is restored.
             raise MemberBroken from error
         except REFUSALS as error:
             raise MemberRefused from error

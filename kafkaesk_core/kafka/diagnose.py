@@ -92,7 +92,8 @@ def _judge(error: Exception, protocol: str, mechanism: str) -> Finding:
         return found
     if isinstance(error, _MISMATCH):
         remedy = (
-            "set security_protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL) to what it expects"
+            "set security_protocol to the one that it expects: PLAINTEXT, SSL, SASL_PLAINTEXT "
+            "or SASL_SSL"
         )
         if "SSL" in protocol:
             remedy += ", and load a client certificate into ssl_context if it asks for one"

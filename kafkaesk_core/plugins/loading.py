@@ -284,7 +284,7 @@ def read_settings(
 
 
 def variable_prefix(plugin: str) -> str:
-    """Return what the names of a plugin's environment variables begin with."""
+    """Return the prefix of a plugin's environment variables."""
     return f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
 
 

@@ -1,4 +1,4 @@
-"""Options of plugins at subscriptions and schemas: who claims them, and whether they are right."""
+"""Options of plugins at subscriptions and schemas: they must be claimed, and valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_options(subscription: Subscription, plugins: Plugins) -> None:
     """Check that plugins claim the options of a subscription, and let them check them.
 
     Raises:
-        SubscriptionError: nobody claims an option, or a plugin says that one is wrong.
+        SubscriptionError: no plugin claims an option, or a plugin refuses one.
         PluginError: a plugin failed.
     """
     handler = f"handler {subscription.handler_name}"
@@ -35,14 +35,14 @@ def check_schema_options(registration: SchemaRegistration, plugins: Plugins) -> 
     """Check that plugins claim the options of a schema.
 
     Raises:
-        InvalidSchemaError: nobody claims an option.
+        InvalidSchemaError: no plugin claims an option.
     """
     if problem := _unclaimed(registration.options, plugins, f"schema {registration.key}"):
         raise InvalidSchemaError(f"schema {registration.key} {problem}", schema=registration.id)
 
 
 def _unclaimed(options: Mapping[str, Any], plugins: Plugins, owner: str) -> str:
-    """Say what is wrong with an option that nobody claims; "" if all are claimed.
+    """Describe an option that no plugin claims; "" if all are claimed.
 
     One of a plugin that is switched off has no effect, and is no error.
     """

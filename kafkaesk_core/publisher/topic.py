@@ -226,7 +226,7 @@ class TopicWriter:
         return bool(self.waiting) or any(o.oldest is not None for o in self.queues.values())
 
     def set_partitions(self, partitions: Sequence[int]) -> None:
-        """Note the topic's partitions; if they changed, keys are assigned to partitions anew."""
+        """Note the topic's partitions; if they changed, keys are reassigned to partitions."""
         if partitions != self._partitions:
             self._partitions = partitions
             self.by_key.clear()
