@@ -29,6 +29,8 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 WRITTEN = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "reference"]
+EVERYTHING = {"KAFKAESK_RETRY_ENABLED": "true"}
+"""Readers have the plugins that a page installs; other tests switch this one off."""
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)#]+)\)")
 
 
@@ -69,7 +71,8 @@ def test_a_service_of_a_page_prints_what_the_page_says(
     page: Path, block: Block, tmp_path: Path
 ) -> None:
     write_files(page, tmp_path)
-    with Service(f"{Path(block.file).stem}:app", tmp_path, tmp_path / "output") as service:
+    app = f"{Path(block.file).stem}:app"
+    with Service(app, tmp_path, tmp_path / "output", **EVERYTHING) as service:
         for each in blocks(page):
             if each.file == block.file and each.prints:
                 service.wait_for(each.prints)
@@ -107,7 +110,7 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     return subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, **environment},
+        env={**inherited, **EVERYTHING, **environment},
         capture_output=True,
         text=True,
         check=False,
