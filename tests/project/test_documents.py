@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kafkaesk_testing.properties import free_ports
 from tests.programs import Program
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +136,52 @@ def test_an_example_shows_what_it_is_for(example: str, text: str, tmp_path: Path
     service.wait_for(text)
 
     assert service.stop() == 0
+
+
+def test_the_http_service_publishes_consumes_and_reports_its_health(tmp_path: Path) -> None:
+    port, environment = free_ports(1)[0], {"KAFKAESK_KAFKA_SERVERS": "embedded://"}
+    command = (sys.executable, "-m", "uvicorn", "examples.http_service:service", "--port")
+    order = {"number": 7, "article": "a coffee"}
+
+    with Program(
+        *command,
+        str(port),
+        folder=ROOT,
+        output=tmp_path / "output",
+        environment=environment,
+    ) as service:
+        service.wait_for("Application startup complete")
+        placed = request(port, "/orders", order)
+        billed = until_found(port, "/orders/7")
+        unknown = request(port, "/orders/8")
+        health = request(port, "/health")
+        exit_code = service.end(signal.SIGTERM)
+
+    assert placed == (202, {"number": 7})
+    assert billed == (200, order)
+    assert unknown == (404, {"detail": "order 8 is not billed yet"})
+    assert health[0] == 200
+    assert exit_code in (0, -signal.SIGTERM)
+    assert "Application shutdown complete" in (tmp_path / "output").read_text()
+
+
+def request(port: int, path: str, body: object = None) -> tuple[int, Any]:
+    """Status and body of an answer; a request with a body is a POST."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        headers = {"Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, data, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def until_found(port: int, path: str) -> tuple[int, Any]:
+    """Ask until the answer is not 404: the order is handled after it was placed."""
+    deadline = time.monotonic() + 30
+    while (answer := request(port, path))[0] == 404 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return answer
 
 
 def test_the_tested_service_passes_its_tests() -> None:

@@ -9,8 +9,10 @@ import asyncio
 import base64
 import json
 import logging
+import signal
 import ssl
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,7 +31,9 @@ from kafkaesk_core import (
 )
 from kafkaesk_core.errors import BrokerError, DeliveryFailedError
 from kafkaesk_testing import KafkaCluster, Listener, eventually
+from tests.programs import Program
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = "alices-secret"
 MODULE = "org.apache.kafka.common.security"
 OAUTH = f"{MODULE}.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
@@ -194,6 +198,31 @@ async def test_a_secured_broker_is_published_to_and_consumed_from(
         await app.consume_for(1, seconds=20)
 
     assert got == [b"secret"]
+
+
+def test_the_example_of_tls_and_sasl_runs_on_a_secured_broker(
+    secured: KafkaCluster, certificates: Path, tmp_path: Path
+) -> None:
+    environment = {
+        "KAFKA_USER": "alice",
+        "KAFKA_PASSWORD": PASSWORD,
+        "KAFKA_CA": str(certificates / "ca.pem"),
+        "KAFKAESK_TOPIC_PREFIX": f"{uuid.uuid4().hex[:8]}.",
+        "KAFKAESK_PLUGINS": "",
+    }
+    servers = ",".join(secured.servers_of("BOTH"))
+
+    with Program(
+        *(sys.executable, "-m", "kafkaesk_core", "examples.secure:app"),
+        *("--kafka-servers", servers),
+        folder=ROOT,
+        output=tmp_path / "output",
+        environment=environment,
+    ) as service:
+        service.wait_for("order 1 came over an encrypted connection")
+
+        assert service.end(signal.SIGTERM) == 0
+        assert PASSWORD not in service.printed
 
 
 @pytest.mark.f41
