@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application, PartitionStatus, Subscriber
-from kafkaesk_testing import Kafka, eventually
+from kafkaesk_testing import Kafka, consuming, eventually
 
 
 async def publish(app: Application, stream: str, count: int) -> None:
@@ -100,8 +100,7 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning
             await publish(app, "kept", 1)
             await asyncio.sleep(0.005)
 
-    async with app:
-        consuming = asyncio.create_task(app.consume_forever())
+    async with consuming(app):
         await publish(app, "gone", 6)
         await publish(app, "kept", 1)
         loading = asyncio.create_task(load())
@@ -117,8 +116,6 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning
         await publish(app, "gone", 3)
         await eventually(lambda: committed(gone) == 3, within=20)
         loading.cancel()
-        await app.stop()
-        await consuming
 
     assert got[gone] == [0, 1, 2, 3, 4, 5, 0, 1, 2]
     assert got[kept] == list(range(len(got[kept])))
@@ -196,12 +193,12 @@ async def test_the_lag_ends_at_0_behind_markers_and_aborted_records(
         await (await app.raw_publish("markers", b"plain"))
         await transaction(kafka, topic, b"1", b"2", b"3")
         await transaction(kafka, topic, *[b"aborted"] * 6, is_aborted=True)
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: lag_is_over(app, 12), within=20)
         await transaction(kafka, topic, b"aborted", is_aborted=True)
         await eventually(lambda: lag_is_over(app, 14), within=20)
         await app.stop()
-        await consuming
+        await running
         async with operator(kafka, group) as consumer:
             assert await consumer.committed(TopicPartition(topic, 0)) == 14
 
@@ -225,10 +222,10 @@ async def test_a_log_of_nothing_but_aborted_records_is_passed_over(
         await (await app.raw_publish("aborted", b"first"))
         await app.consume_for(1, seconds=20)
         await transaction(kafka, topic, b"aborted", b"aborted", is_aborted=True)
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: stands_at(app, 4), within=20)
         await app.stop()
-        await consuming
+        await running
         async with operator(kafka, group) as consumer:
             assert await consumer.committed(partition) == 4
 
@@ -250,12 +247,12 @@ async def test_latest_loses_nothing_when_the_log_expires_up_to_markers(
 
     async with app:
         await (await app.raw_publish("expired", b"before the group"))
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: stands_at(app, 1), within=20)
         await transaction(kafka, topic, b"1", b"2")
         await eventually(lambda: stands_at(app, 4), within=20)
         await app.stop()
-        await consuming
+        await running
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
         await admin.start()
         await admin.delete_records({partition: RecordsToDelete(4)})
@@ -281,10 +278,10 @@ async def test_latest_skips_nothing_twice_after_its_offset_expired(
         got.append(data)
 
     async def start_and_stop(end: int) -> None:
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: stands_at(app, end), within=20)
         await app.stop()
-        await consuming
+        await running
 
     async with app:
         await publish(app, "expired", 1)
@@ -329,19 +326,16 @@ async def test_a_member_that_joins_later_reads_a_new_topic_from_its_beginning(
     async with publisher, first:
         if has_begun_with_a_topic:
             await publish(publisher, "orders.one", 20)
-        consuming = asyncio.create_task(first.consume_forever())
+        running = asyncio.create_task(first.consume_forever())
         await eventually(lambda: first.is_consuming and first.health().is_ready, within=20)
         deliveries = [
             await publisher.raw_publish("orders.two", b"%d" % n, partition=n % 4) for n in range(20)
         ]
         await asyncio.gather(*deliveries)
-        async with second:
-            joining = asyncio.create_task(second.consume_forever())
+        async with consuming(second):
             await eventually(lambda: len(got) >= 20, within=20)
-            await second.stop()
-            await joining
         await first.stop()
-        await consuming
+        await running
 
     assert sorted(data for _, data in got) == sorted(b"%d" % n for n in range(20))
     assert len({app for app, _ in got}) == 2, "each had its partitions"
@@ -433,10 +427,10 @@ async def test_the_lag_ends_at_0_where_the_records_before_the_last_were_compacte
         await app.consume_for(4, seconds=20)
         await publish_compacted(app, 10, age=30)
         await until_compacted(kafka, topic, 14, 12, 13)
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: lag_is_over(app, 14), within=20)
         await app.stop()
-        await consuming
+        await running
 
     assert got == [0, 1, 2, 3, 12, 13]
 
@@ -469,9 +463,9 @@ async def test_the_lag_ends_at_0_where_the_log_ends_in_compacted_records_and_a_m
             kafka, topic, b"1", b"2", b"3", is_aborted=True, key=b"key", timestamp_ms=at
         )
         await until_compacted(kafka, topic, 8, 3)
-        consuming = asyncio.create_task(app.consume_forever())
+        running = asyncio.create_task(app.consume_forever())
         await eventually(lambda: lag_is_over(app, 8), within=20)
         await app.stop()
-        await consuming
+        await running
 
     assert got == [0, 1, 2, 3]

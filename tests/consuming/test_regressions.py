@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from kafkaesk_core import Application, BrokerError, CommitError, HandlerError, Retry, Skip, Stop
 from kafkaesk_core.consumer.rebalance import Rebalance
 from kafkaesk_core.settings import merge_settings
-from kafkaesk_testing import eventually
+from kafkaesk_testing import consuming, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,7 +126,7 @@ async def test_fetching_does_not_depend_on_concurrency(kafkaesk_app: Application
         for _ in range(100):
             await kafkaesk_app.raw_publish("u16", b"x")
         await kafkaesk_app.flush()
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
 
         def open_records() -> int:
             return sum(p.open for g in kafkaesk_app.status().groups for p in g.partitions)
@@ -136,7 +136,7 @@ async def test_fetching_does_not_depend_on_concurrency(kafkaesk_app: Application
         block.set()
         await eventually(lambda: open_records() == 0)
         await kafkaesk_app.stop()
-        await consuming
+        await running
 
 
 @pytest.mark.u17
@@ -172,11 +172,11 @@ async def test_the_first_message_is_handled_at_once(kafkaesk_app: Application) -
 
     async with kafkaesk_app:
         await (await kafkaesk_app.raw_publish("u27", b"first"))
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
         started = time.monotonic()
         await asyncio.wait_for(got.wait(), 5)
         await kafkaesk_app.stop()
-        await consuming
+        await running
 
     assert time.monotonic() - started < 3
 
@@ -251,15 +251,12 @@ async def test_new_topics_are_looked_for_within_seconds_where_there_are_patterns
 
     kafkaesk_app.subscribe("u42.*", "patterns")(handle)
     kafkaesk_app.subscribe_to_topics(["u42"], "names")(handle)
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+    async with consuming(kafkaesk_app):
         await eventually(lambda: [g.is_joined for g in kafkaesk_app.status().groups] == [True] * 2)
         runtime = kafkaesk_app._runtime
         assert runtime is not None
         assert runtime.consumption is not None
         ages = {g.group: g.raw._client._metadata_max_age_ms for g in runtime.consumption.groups}
-        await kafkaesk_app.stop()
-        await consuming
 
     assert ages == {"patterns": 5_000, "names": 60_000}
 
@@ -287,7 +284,7 @@ async def test_a_manual_commit_stores_no_other_handlers_record(
     async with kafkaesk_app:
         for number in range(3):
             await kafkaesk_app.raw_publish("r17", b"%d" % number)
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
         await eventually(
             lambda: (
                 kafkaesk_app.status().groups
@@ -299,7 +296,7 @@ async def test_a_manual_commit_stores_no_other_handlers_record(
         release.set()
         await eventually(lambda: stored == [3])
         await kafkaesk_app.stop()
-        await consuming
+        await running
 
 
 @pytest.mark.rule_17
@@ -365,7 +362,7 @@ async def test_a_group_that_starts_at_the_end_skips_nothing_over_a_restart(
 
     async with kafkaesk_app:
         await (await kafkaesk_app.raw_publish("r9", b"before the group"))
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
 
         def has_position() -> bool:
             groups = kafkaesk_app.status().groups
@@ -373,7 +370,7 @@ async def test_a_group_that_starts_at_the_end_skips_nothing_over_a_restart(
 
         await eventually(has_position, within=15)
         await kafkaesk_app.stop()
-        await consuming
+        await running
         await (await kafkaesk_app.raw_publish("r9", b"while it was away"))
         await kafkaesk_app.consume_for(1, seconds=20)
 

@@ -23,7 +23,7 @@ from kafkaesk_core import (
     UnhealthyError,
     hookimpl,
 )
-from kafkaesk_testing import KafkaCluster, eventually
+from kafkaesk_testing import KafkaCluster, consuming, eventually
 
 
 async def ignore(data: bytes) -> None: ...
@@ -36,12 +36,12 @@ async def test_stop_may_be_called_by_several_tasks_and_again(
     kafkaesk_app.subscribe("u30", "u30")(ignore)
 
     async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
         await eventually(lambda: kafkaesk_app.health().is_ready)
         await asyncio.gather(*(kafkaesk_app.stop() for _ in range(3)))
         await kafkaesk_app.stop()
 
-        await asyncio.wait_for(consuming, 5)
+        await asyncio.wait_for(running, 5)
 
 
 @pytest.mark.u31
@@ -196,10 +196,10 @@ async def test_a_handler_that_outlives_its_application_does_not_start_it_again(
 
     async with kafkaesk_app:
         await (await kafkaesk_app.raw_publish("stubborn", b"1"))
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
         await asyncio.wait_for(started.wait(), 20)
         await kafkaesk_app.stop()
-        await consuming
+        await running
     ended.set()
     await eventually(lambda: len(failures) == 1)
 
@@ -210,17 +210,13 @@ async def test_a_handler_that_outlives_its_application_does_not_start_it_again(
 async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> None:
     kafkaesk_app.subscribe("once", "once")(ignore)
 
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
-        await eventually(lambda: kafkaesk_app.is_consuming)
+    async with consuming(kafkaesk_app):
         with pytest.raises(NotRunningError, match="is already consuming"):
             await kafkaesk_app.consume_forever()
         with pytest.raises(NotRunningError, match="is too late"):
             kafkaesk_app.subscribe("late")(ignore)
         with pytest.raises(NotRunningError, match="before it starts"):
             kafkaesk_app.configure(partitions=2)
-        await kafkaesk_app.stop()
-        await consuming
 
 
 @pytest.mark.rule_34
@@ -228,11 +224,11 @@ async def test_a_stop_while_consumers_start_ends_them(kafkaesk_app: Application)
     kafkaesk_app.subscribe("early", "early")(ignore)
 
     async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        running = asyncio.create_task(kafkaesk_app.consume_forever())
         await asyncio.sleep(0)
         await kafkaesk_app.stop()
 
-        await asyncio.wait_for(consuming, 5)
+        await asyncio.wait_for(running, 5)
 
 
 async def test_lifespans_are_entered_by_stage_and_left_in_reverse(
@@ -298,14 +294,10 @@ async def test_observers_are_told_of_everything_and_their_errors_change_nothing(
     kafkaesk_app.schema("Any", streams=["one"])({"type": "object"})
     kafkaesk_app.subscribe("*", "observed")(ignore)
 
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
-        await eventually(lambda: kafkaesk_app.health().is_ready)
+    async with consuming(kafkaesk_app):
         await kafkaesk_app.publish_and_wait("one", {})
         await kafkaesk_app.publish_and_wait("two", {}, schema="Any:1")
         await eventually(lambda: "assigned 2" in told, within=15)
-        await kafkaesk_app.stop()
-        await consuming
 
     assert told[0] == "schema_registered Any:1"
     assert {"published one 0 None", "assigned 1", "revoked 1"} <= set(told)
@@ -318,9 +310,7 @@ async def test_with_no_plugin_the_hot_path_calls_the_innermost_functions_themsel
 ) -> None:
     kafkaesk_app.subscribe("hot", "hot")(ignore)
 
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
-        await eventually(lambda: kafkaesk_app.is_consuming)
+    async with consuming(kafkaesk_app):
         runtime = kafkaesk_app._runtime
         assert runtime is not None
         assert runtime.consumption is not None
@@ -328,9 +318,6 @@ async def test_with_no_plugin_the_hot_path_calls_the_innermost_functions_themsel
 
         assert runtime.publish == runtime.publisher.send
         assert pipeline.handling._layers is pipeline.handling._innermost
-
-        await kafkaesk_app.stop()
-        await consuming
 
 
 async def test_a_plugin_registered_while_running_acts_at_once_and_stops_when_taken_away(
@@ -350,8 +337,7 @@ async def test_a_plugin_registered_while_running_acts_at_once_and_stops_when_tak
     async def handle(data: bytes) -> None:
         got.append(data)
 
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+    async with consuming(kafkaesk_app):
         for number, change in (
             (b"1", None),
             (b"2", kafkaesk_app.plugins.register),
@@ -361,8 +347,6 @@ async def test_a_plugin_registered_while_running_acts_at_once_and_stops_when_tak
                 change(Late() if number == b"2" else "late")
             await kafkaesk_app.raw_publish("late", number)
             await eventually(lambda n=number: n in got, within=15)  # type: ignore[misc]  # a default
-        await kafkaesk_app.stop()
-        await consuming
 
     assert seen == [b"2"]
 
@@ -429,8 +413,7 @@ async def test_a_stuck_handler_makes_the_application_unhealthy(
             except asyncio.CancelledError:
                 continue
 
-    async with kafkaesk_app:
-        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+    async with consuming(kafkaesk_app):
         await kafkaesk_app.raw_publish("stuck", b"x")
         await eventually(lambda: not kafkaesk_app.health().is_live)
         with pytest.raises(UnhealthyError, match="ignored their cancellation"):
@@ -438,8 +421,6 @@ async def test_a_stuck_handler_makes_the_application_unhealthy(
 
         release.set()
         await eventually(lambda: kafkaesk_app.health().is_live)
-        await kafkaesk_app.stop()
-        await consuming
 
 
 def short_application(servers: list[str]) -> Application:
@@ -469,8 +450,7 @@ async def test_an_application_recovers_when_its_broker_was_killed_and_comes_back
     async def handle(data: bytes) -> None:
         got.append(data)
 
-    async with app:
-        consuming = asyncio.create_task(app.consume_forever())
+    async with consuming(app):
         await (await app.raw_publish("orders", b"before"))
         await eventually(lambda: got == [b"before"], within=15)
         await asyncio.to_thread(broker.nodes[0].kill)
@@ -479,8 +459,6 @@ async def test_an_application_recovers_when_its_broker_was_killed_and_comes_back
         await asyncio.wait_for(delivery, 40)
         await eventually(lambda: got[-1] == b"meanwhile", within=40)
         assert app.health().is_live
-        await app.stop()
-        await consuming
 
     assert set(got) == {b"before", b"meanwhile"}
 
@@ -495,7 +473,7 @@ async def test_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_deliv
     app.subscribe("orders", "readers")(ignore)
     before = asyncio.all_tasks()
     await app.initialize()
-    consuming = asyncio.create_task(app.consume_forever())
+    running = asyncio.create_task(app.consume_forever())
     await (await app.raw_publish("orders", b"delivered"))
     await eventually(lambda: app.health().is_ready, within=15)
     await asyncio.to_thread(broker.nodes[0].kill)
@@ -503,7 +481,7 @@ async def test_a_stop_without_a_broker_ends_in_time_and_tells_what_was_not_deliv
 
     started = time.monotonic()
     await app.finalize()
-    await consuming
+    await running
 
     assert time.monotonic() - started < 5.0 + 4.0
     assert isinstance(lost.exception(), DeliveryError)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from kafkaesk_core import Application
-from kafkaesk_testing import eventually
+from kafkaesk_testing import consuming, eventually
 
 
 async def handle(data: bytes) -> None: ...
@@ -26,8 +24,7 @@ async def test_what_does_not_exist_is_told_once_and_until_it_appears(
     ]
     unmatched = "group billing: no topic matches shop.refunds.*"
 
-    async with app:
-        consuming = asyncio.create_task(app.consume_forever())
+    async with consuming(app):
         await eventually(lambda: app.health().reasons == (*missing, unmatched), within=20)
         assert app.health().is_live
         told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -36,7 +33,5 @@ async def test_what_does_not_exist_is_told_once_and_until_it_appears(
         for stream in ("orders", "paid", "refunds.new"):
             await app.raw_publish(stream, b"1")
         await eventually(lambda: app.health().reasons == (missing[2],), within=20)
-        await app.stop()
-        await consuming
 
     assert caplog.text.count("waiting for it") == 4

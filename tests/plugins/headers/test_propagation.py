@@ -22,7 +22,7 @@ from kafkaesk_headers import (
     no_propagation,
     propagating,
 )
-from kafkaesk_testing import check_plugin, eventually
+from kafkaesk_testing import check_plugin, consuming, eventually
 
 # The fixture `start` gives a service of this directory's conftest.
 Start = Callable[..., Awaitable[Any]]
@@ -290,15 +290,12 @@ async def test_the_producer_that_a_handler_starts_keeps_nothing_of_it(start: Sta
         async def collect(record: ConsumerRecord) -> None:
             out.append(record)
 
-        async with app:
-            running = asyncio.create_task(app.consume_forever())
+        async with consuming(app):
             await broker.raw_publish("in", b"first", headers=[A])
             await eventually(lambda: len(out) == 1, within=20)
             await app.raw_publish("out", b"later")
             await asyncio.create_task(_published(app))
             await eventually(lambda: len(out) == 3, within=20)
-            await app.stop()
-            await running
 
     assert [record.headers for record in out] == [(A,), (), ()]
 
@@ -522,12 +519,9 @@ async def test_headers_do_not_accumulate_over_five_topics() -> None:
         if number < 5:
             await subscriber.publish(f"hop{number + 1}", {})
 
-    async with app:
-        running = asyncio.create_task(app.consume_forever())
+    async with consuming(app):
         await app.raw_publish("hop0", b"{}", headers=[A, B])
         await eventually(lambda: len(seen) == 6, within=20)
-        await app.stop()
-        await running
 
     names = [name for name, _ in seen["hop1"]]
     assert names == ["x-a", "x-b", "kafkaesk-hops", "correlation-id", "causation-id"]
