@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Application, GroupStatus, Retry, SubscriptionError
 from kafkaesk_testing import Kafka, consuming, eventually
+from tests.clients import open_consumers
 
 FAST = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300, "metadata_max_age_ms": 500}
 
@@ -152,11 +153,7 @@ async def test_the_rack_reaches_the_client(kafkaesk_app: Application) -> None:
     async def handle(data: bytes) -> None: ...
 
     async with consuming(kafkaesk_app):
-        runtime = kafkaesk_app._runtime
-        assert runtime is not None
-        assert runtime.consumption is not None
-
-        assert runtime.consumption.groups[0].raw._fetcher._client_rack == "rack-a"
+        assert open_consumers()["rack"]._fetcher._client_rack == "rack-a"
 
 
 @pytest.mark.rule_33
