@@ -49,6 +49,7 @@ from .hooks import (
     hookimpl,
 )
 from .message import Data, Header, Headers, IncomingMessage, OutgoingMessage, RebalanceEvent
+from .offsets import HandlerResult
 from .plugins.contract import PluginInfo
 from .plugins.manager import Plugins
 from .process import run, run_app
@@ -84,6 +85,7 @@ __all__ = [
     "Disposition",
     "GroupStatus",
     "HandlerError",
+    "HandlerResult",
     "HandlerTimeoutError",
     "Header",
     "Headers",

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from .delivery import Delivery
 from .message import Data, Header, IncomingMessage
+from .offsets import HandlerResult
 from .router import Subscription
 from .schema.registry import SchemaRegistration
 from .settings import Settings
@@ -167,6 +168,22 @@ class App(Protocol):
         """Wait until everything buffered was acknowledged or has failed."""
 
     # --- consume
+
+    async def handle(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        group: str | None = None,
+        schema: str | None = None,
+        partition: int = 0,
+        offset: int = 0,
+        timestamp_ms: int | None = None,
+        attempt: int = 1,
+    ) -> HandlerResult:
+        """Handle one message without Kafka: layers, decoding, the handler, its result."""
 
     async def pause(
         self,

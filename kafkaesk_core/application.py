@@ -18,6 +18,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
+from .consumer.local import encode_locally, local_record
 from .consumption import Consumption, Groups
 from .delivery import Delivery, PendingDeliveries
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
@@ -54,7 +55,7 @@ from .settings import (
 )
 from .shutdown import Shutdown
 from .status import Health, Status
-from .structs import RecordMetadata
+from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
 
 __all__ = ["Application"]
@@ -789,6 +790,48 @@ class Application(Router):
                 consumption.request_stop()
             else:
                 await runtime.stop_consuming()
+
+    async def handle(
+        self,
+        stream_id: str,
+        data: Data,
+        key: bytes | None = None,
+        headers: Iterable[Header] | None = None,
+        *,
+        group: str | None = None,
+        schema: str | None = None,
+        partition: int = 0,
+        offset: int = 0,
+        timestamp_ms: int | None = None,
+        attempt: int = 1,
+    ) -> HandlerResult:
+        """Handle one message without Kafka: layers, decoding, the handler, its result.
+
+        For tests of handlers, and to handle a record again. `data` is encoded as `publish` does;
+        bytes are the record's value as it is, None is a tombstone. `group` is needed where
+        several take the stream. Nothing is fetched, retried or committed: the result says what
+        would become of the record, and its `error` why. A handler that publishes needs a running
+        application, and so do plugins that work in their `lifespan`; others need not run.
+
+        Raises:
+            SubscriptionError: no handler takes the stream, or several do.
+            SchemaError: the data satisfies no schema.
+        """
+        check_loop(self.loop, "handle()")
+        check_address(stream_id, key, partition, timestamp_ms)
+        if not (is_count(attempt) and (offset == 0 or is_count(offset))):
+            raise ConfigurationError(
+                f"handle(offset={offset!r}, attempt={attempt!r}): give an offset of 0 or more, and "
+                "an attempt of 1 or more"
+            )
+        if self._runtime is None:
+            self.load_plugins()
+            self._let_plugins_declare()
+            self._bind(self.settings)
+        place = TopicPartition(self.settings.topic_prefix + stream_id, partition)
+        value = encode_locally(self._schemas, stream_id, data, schema)
+        record = local_record(place, offset, timestamp_ms, key, value, headers)
+        return await self._groups.handle(record, stream_id, group, attempt)
 
     async def pause(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app_protocol import App
 from .consumer.group import GroupConsumer
+from .consumer.local import LocalMessage, commit_locally, handle_locally
 from .errors import ConfigurationError, SubscriptionError
 from .handlers import (
     ArgumentProviders,
@@ -33,6 +34,8 @@ from .shutdown import Shutdown
 from .topic_names import TOPIC_NAME_RULE, is_topic_name
 
 if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
     from .runtime import Runtime
 
 __all__ = ["Consumption", "Groups"]
@@ -103,6 +106,42 @@ class Groups:
         }
         return list(self._consumers.values())
 
+    async def handle(
+        self, record: ConsumerRecord, stream: str, group: str | None, attempt: int
+    ) -> HandlerResult:
+        """Handle one record without Kafka, with the handler that takes the stream.
+
+        Raises:
+            SubscriptionError: no handler takes it, or several do.
+        """
+        claimed = self._plugins.claimed_streams
+        found = [
+            (subscription, binding)
+            for bindings in self._bindings.values()
+            for subscription, binding in bindings.items()
+            if group in (None, subscription.group) and subscription.matches(stream, claimed)
+        ]
+        if len(found) != 1:
+            groups = ", ".join(sorted(subscription.group for subscription, _ in found))
+            of_group = "" if group is None else f" in group {group!r}"
+            raise SubscriptionError(
+                f"stream {stream!r} is taken by the groups {groups}; say which with group="
+                if found
+                else f"no handler takes the stream {stream!r}{of_group}; subscribe one to it"
+            )
+        ((subscription, binding),) = found
+        skip = subscription.skip_plugins
+        constants: dict[str, Any] = {"subscription": subscription, "app": self._app}
+        return await handle_locally(
+            subscription,
+            binding,
+            record,
+            stream,
+            attempt,
+            wrap=lambda hook, call: self._plugins.chain(hook, call, skip=skip, **constants),
+            find_raiser=self._plugins.find_raiser,
+        )
+
     def _known(self, group: str) -> ArgumentProviders:
         """The arguments that a handler gets by a parameter's name."""
         return ArgumentProviders(
@@ -119,6 +158,9 @@ class Groups:
         )
 
     def _subscriber(self, group: str, messages: Sequence[IncomingMessage]) -> Subscriber:
+        if isinstance(messages[0], LocalMessage):
+            local = ConsumerFacade(messages, commit_locally, None)
+            return Subscriber(messages, group, self._publish, local)
         consumer = self._consumers[group]
         facade = ConsumerFacade(messages, consumer.commit_through, consumer.raw)
         return Subscriber(messages, group, self._publish, facade)

@@ -238,7 +238,7 @@ class Settings(BaseModel):
         if not values:
             return self
         settings = check_settings({**self.model_dump(exclude_unset=True), **values})
-        settings.check()
+        settings.check_relations()
         settings.check_handover()
         return settings
 
@@ -256,6 +256,14 @@ class Settings(BaseModel):
                 "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
             )
         _check_servers(self.kafka_servers)
+        self.check_relations()
+
+    def check_relations(self) -> None:
+        """The same, without the servers.
+
+        Raises:
+            ConfigurationError: two settings contradict each other; both values are named.
+        """
         self.client.check()
         _check(self._relations())
 

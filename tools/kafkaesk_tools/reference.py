@@ -24,7 +24,7 @@ GROUPS = {
     "Application": ("Application", "Router", "Subscription", "Subscriber", "run", "run_app"),
     "Messages": (
         *("Delivery", "IncomingMessage", "OutgoingMessage", "ConsumerRecord", "RecordMetadata"),
-        *("TopicPartition", "Header", "Headers", "Data", "RebalanceEvent"),
+        *("HandlerResult", "TopicPartition", "Header", "Headers", "Data", "RebalanceEvent"),
     ),
     "What a handler may raise": ("Disposition", "Retry", "Defer", "Skip", "Stop", "BatchFailure"),
     "Schemas": ("SchemaRegistration",),

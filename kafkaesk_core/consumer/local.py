@@ -1,0 +1,113 @@
+"""One record through the layers and the handler of a subscription, without Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core.handlers import BatchBinding, Binding
+from kafkaesk_core.message import Data, Header, IncomingMessage, OutgoingMessage, copy_headers
+from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
+from kafkaesk_core.plugins.chains import Raiser
+from kafkaesk_core.router import Subscription
+from kafkaesk_core.schema.registry import Schemas
+
+from .fetched import FetchedBatch, FetchedMessage, Holding
+from .handling import BatchHandling, ErrorPolicy, MessageHandling
+
+__all__ = ["LocalMessage", "commit_locally", "encode_locally", "handle_locally", "local_record"]
+
+
+class LocalMessage(FetchedMessage):
+    """A message that was not fetched from a broker."""
+
+    __slots__ = ()
+
+
+async def commit_locally(messages: Sequence[IncomingMessage]) -> None:
+    """Note that a handler has committed its messages; there is no group to tell."""
+    for message in messages:
+        message.is_closed = True
+
+
+class _NotingPolicy(ErrorPolicy):
+    """Keeps the last decision; one that stops the application stops nothing here."""
+
+    result = DONE
+
+    def report(self, outcome: HandlerResult, messages: Sequence[IncomingMessage]) -> None:
+        self.result = outcome
+        super().report(outcome, messages)
+
+
+async def handle_locally(
+    subscription: Subscription,
+    binding: Binding | BatchBinding,
+    record: ConsumerRecord,
+    stream: str,
+    attempt: int,
+    *,
+    wrap: Callable[..., Any],
+    find_raiser: Callable[[BaseException], Raiser | None],
+) -> HandlerResult:
+    """Handle one record as a consumer does, once; a batch handler gets a batch of one.
+
+    `wrap` puts the layers of a hook around a call: `wrap("wrap_consume", call)`.
+    """
+    partition = TopicPartition(record.topic, record.partition)
+    offsets: OffsetTracker[TopicPartition] = OffsetTracker()
+    offsets.assign([partition])
+    epoch = offsets.register(partition, [record.offset], 0.0)
+    finish = offsets.finisher(partition)
+    batch = FetchedBatch(partition, epoch, stream, finish=finish, holding=Holding(), room=0.0)
+    policy = _NotingPolicy(subscription, report_failure=lambda _: None, find_raiser=find_raiser)
+    handling: BatchHandling | MessageHandling
+    if isinstance(binding, BatchBinding):
+        handling = BatchHandling(subscription, binding, offsets, policy, None)
+    else:
+        handling = MessageHandling(subscription, binding, offsets, policy, None)
+    handling.compile(lambda call: wrap(handling.hook, call))
+    await handling.run([LocalMessage(record, batch, attempt)])
+    return policy.result
+
+
+class _DeclaredStreams:
+    """Which schema a stream carries, as far as it is declared."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._by_stream = {stream: one.id for one in schemas for stream in one.streams}
+
+    def claim(self, topic: str, schema_id: str) -> None:
+        """Refuse nothing: nothing is written."""
+
+    def schema_of(self, topic: str) -> str | None:
+        """The schema's id, where the stream is declared with one."""
+        return self._by_stream.get(topic)
+
+
+def encode_locally(schemas: Schemas, stream: str, data: Data, schema: str | None) -> bytes | None:
+    """Encode data as publishing does; bytes and None stay as they are.
+
+    Raises:
+        SchemaError: as with `publish`.
+    """
+    encode = schemas.encoding(_DeclaredStreams(schemas), validate=True)
+    return encode(OutgoingMessage(stream, stream, data, None, schema))
+
+
+def local_record(
+    place: TopicPartition,
+    offset: int,
+    timestamp_ms: int | None,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[Header] | None,
+) -> ConsumerRecord:
+    """A record as aiokafka would return it."""
+    timestamp = round(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+    sizes = (len(key or b""), len(value or b""))
+    pairs = tuple(copy_headers(headers))
+    return ConsumerRecord(*place, offset, timestamp, 0, key, value, None, *sizes, pairs)
