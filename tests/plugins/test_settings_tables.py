@@ -26,7 +26,7 @@ def shown_default(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict):
         return str(extra["default"])
-    default = field.get_default(call_default_factory=True)
+    default = field.get_default(call_default_factory=True, validated_data={})
     if default is None:
         return "none"
     if isinstance(default, bool):

@@ -153,6 +153,21 @@ assert dead == [b"x"], dead
 """
 
 
+OPS = """
+import asyncio, kafkaesk_core, urllib.request
+from kafkaesk_ops import Ops, OpsSettings
+
+async def main():
+    ops = Ops(OpsSettings(port=0))
+    app = kafkaesk_core.Application("embedded://", plugins=[ops], entry_points=False)
+    async with app:
+        address = f"http://127.0.0.1:{ops.port}/metrics"
+        answer = await asyncio.to_thread(lambda: urllib.request.urlopen(address).read())
+        assert b"kafkaesk_up" in answer, answer
+
+asyncio.run(main())
+"""
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
@@ -161,6 +176,7 @@ PACKAGES = (
     ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
     ("compat", COMPAT, "kafkaesk_compat.original:RefuseOriginal"),
     ("retry", RETRY, "kafkaesk_retry.plugin:RetryPlugin"),
+    ("ops", OPS, "kafkaesk_ops.plugin:Ops"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
 
