@@ -1,16 +1,9 @@
-"""Retries, dead letters and their replay, for kafkaesk."""
+"""Retries, dead letters and their replay, for kafkaesk.
 
-from __future__ import annotations
+The public names stand in `__init__.pyi`. Each is imported at its first use, so that
+`kafkaesk --help`, which imports the command `kafkaesk dead`, loads no client of Kafka.
+"""
 
-from .failure import AttemptsExhaustedError
-from .plugin import RetryPlugin
-from .policy import Retries, retries
-from .settings import RetrySettings
+from lazy_loader import attach_stub
 
-__all__ = [
-    "AttemptsExhaustedError",
-    "Retries",
-    "RetryPlugin",
-    "RetrySettings",
-    "retries",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

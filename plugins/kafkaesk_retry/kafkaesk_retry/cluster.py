@@ -8,13 +8,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
+from kafkaesk_core import TopicError
 from kafkaesk_core.plugin import diagnose, translate_error
 
 __all__ = ["Cluster"]
 
-REPLICAS = 3
+PAUSES = (0.1, 0.2, 0.5, 1.0)
 
 
 class Cluster:
@@ -51,6 +58,11 @@ class Cluster:
 
     async def topics(self) -> set[str]:
         """Return the names of all topics that we may see."""
+        for pause in PAUSES:
+            try:
+                return set(await self._client.list_topics())
+            except NodeNotReadyError:  # its connection is being opened
+                await asyncio.sleep(pause)
         return set(await self._client.list_topics())
 
     async def partitions(self, topics: Iterable[str]) -> dict[str, int]:
@@ -62,26 +74,21 @@ class Cluster:
         return {one["topic"]: len(one["partitions"]) for one in found if not one["error_code"]}
 
     async def create(
-        self,
-        topics: Mapping[str, int],
-        configs: Mapping[str, str],
-        replication_factor: int | None,
-    ) -> dict[str, str]:
-        """Create topics with so many partitions; return why some of them could not be made."""
-        if not topics:
-            return {}
-        factor = replication_factor
-        if factor is None:
+        self, topic: str, partitions: int, configs: Mapping[str, str], replicas: int | None
+    ) -> None:
+        """Create a topic unless it exists; `replicas` None means one per broker, three at most.
+
+        Raises:
+            TopicError: it cannot be created, with Kafka's reason.
+        """
+        if topic in await self.topics():
+            return
+        if replicas is None:
             brokers = (await self._client.describe_cluster())["brokers"]
-            factor = max(1, min(len(brokers), REPLICAS))
-        wanted = [
-            NewTopic(name, partitions, factor, topic_configs=dict(configs))
-            for name, partitions in topics.items()
-        ]
-        answer = await self._client.create_topics(wanted)
-        exists = TopicAlreadyExistsError.errno
-        return {
-            name: text or for_code(code).__name__
-            for name, code, text, *_ in answer.topic_errors
-            if code not in (0, exists)
-        }
+            replicas = max(1, min(len(brokers), 3))
+        wanted = NewTopic(topic, partitions, replicas, topic_configs=dict(configs))
+        answer = await self._client.create_topics([wanted])
+        _, code, text, *_ = answer.topic_errors[0]
+        if code not in (0, TopicAlreadyExistsError.errno):
+            reason = text or for_code(code).__name__
+            raise TopicError(f"creating topic {topic} failed: {reason}", topic=topic, code=code)

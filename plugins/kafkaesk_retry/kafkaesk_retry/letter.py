@@ -28,6 +28,7 @@ ERRORS = "__dlq.errors."
 OWN = "kafkaesk-dlq-"
 SPRING = "kafka_dlt-"
 REPLAY_OF, REPLAY_COUNT = "kafkaesk-replay-of", "kafkaesk-replay-count"
+REPLAY_LETTER = "kafkaesk-replay-letter"
 RETRY_OF, RETRY_DUE = "kafkaesk-retry-of", "kafkaesk-retry-due"
 RETRY_ROUNDS, RETRY_DELIVERIES = "kafkaesk-retry-rounds", "kafkaesk-retry-deliveries"
 DELIVERY_ATTEMPT = "kafka_deliveryAttempt"
@@ -39,7 +40,15 @@ OWN_HEADERS = frozenset(
         f"{ERRORS}delivery.count",
         *(f"{OWN}{n}" for n in ("exception", "stacktrace", "fingerprint", "failed-at", "handler")),
         *(TRUNCATED, f"{OWN}value-size"),
-        *(REPLAY_OF, REPLAY_COUNT, RETRY_OF, RETRY_DUE, RETRY_ROUNDS, RETRY_DELIVERIES),
+        *(
+            REPLAY_OF,
+            REPLAY_COUNT,
+            REPLAY_LETTER,
+            RETRY_OF,
+            RETRY_DUE,
+            RETRY_ROUNDS,
+            RETRY_DELIVERIES,
+        ),
     }
 )
 SPRING_HEADERS = frozenset(

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import replace
 
-from kafkaesk_core import App, MessageTooLargeError, RecordMetadata
+from kafkaesk_core import App, KafkaeskError, MessageTooLargeError, RecordMetadata
 
 from .letter import Letter, Postponed, Style
 
@@ -98,11 +98,19 @@ class Mailer:
         )
         return await delivery
 
-    async def make_topic(self, topic: str, origin: str) -> int | None:
-        """Make a topic of dead letters with as many partitions as their origin; return how many.
+    async def make_topic(self, topic: str, origin: str | None) -> int | None:
+        """Make a topic with as many partitions as its origin; return how many it has.
 
         Raises:
             BrokerError: it cannot be made, or must not be.
         """
-        count = await self._app.ensure_topic(origin)
+        count = None if origin is None else await self._app.ensure_topic(origin)
         return await self._app.ensure_topic(topic, partitions=count, configs=self._configs)
+
+    async def prepare(self, topic: str, origin: str | None = None) -> None:
+        """Make a topic at the start; that it cannot be made is told, and stops nothing."""
+        try:
+            await self.make_topic(topic, origin)
+        except KafkaeskError as error:
+            logger.warning("%s", error)
+            self.troubles[topic.removeprefix(self._prefix)] = str(error)

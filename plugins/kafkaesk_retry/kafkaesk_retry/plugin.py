@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from dataclasses import fields
+from functools import partial
+from typing import Any
 
 from kafkaesk_core import (
     App,
-    Application,
+    ConfigurationError,
     ConsumeBatchCall,
     ConsumeCall,
     IncomingMessage,
     KafkaeskError,
     RebalanceEvent,
     Retry,
+    Router,
     Subscription,
-    SubscriptionError,
     hookimpl,
 )
 
@@ -35,6 +37,10 @@ from .settings import RetrySettings
 __all__ = ["RetryPlugin"]
 
 logger = logging.getLogger("kafkaesk.retry")
+
+_OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
+_COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
+"""What a subscription to waiting records has in common with the one that they come from."""
 
 
 class RetryPlugin:
@@ -68,81 +74,101 @@ class RetryPlugin:
 
     # --- start
 
-    @hookimpl(optionalhook=True)
+    @hookimpl
     def check_subscription(self, subscription: Subscription) -> None:
         """Refuse choices that cannot work, at the start."""
-        chosen = self._chosen(subscription)
+        chosen = subscription.options.get(OPTION)
         if chosen is not None and not isinstance(chosen, Retries):
-            raise SubscriptionError(
-                f"handler {subscription.handler_name}: options={{'retry': ...}} is of type "
-                f"{type(chosen).__name__}; give Retries(...) of kafkaesk_retry"
+            raise ConfigurationError(
+                f"options={{'retry': ...}} is of type {type(chosen).__name__}; "
+                "give Retries(...) of kafkaesk_retry"
             )
         if chosen and chosen.later and subscription.ordering != "unordered" and not chosen.reorder:
-            raise SubscriptionError(
-                f"handler {subscription.handler_name}: later={chosen.later} lets later records "
-                f"overtake a failed one, so that ordering={subscription.ordering!r} no longer "
-                "holds for it; leave later= out, or allow that with reorder=True"
+            raise ConfigurationError(
+                f"later={chosen.later} lets later records overtake a failed one, so that "
+                f"ordering={subscription.ordering!r} no longer holds for it; leave later= out, "
+                "or allow that with reorder=True"
             )
+
+    @hookimpl
+    def declare(self, router: Router, app: App) -> None:
+        """Subscribe each handler to the streams in which its group's records wait."""
+        for group, subscriptions in self._by_group(app).items():
+            if len(subscriptions) > 1:
+                continue
+            (one,) = subscriptions
+            streams = self._waiting_streams(one)
+            if streams:
+                given = {name: getattr(one, name) for name in _COPIED}
+                given["options"] = dict(one.options)
+                router.subscribe_to_topics(streams, group, **given)(one.func)
+        router.on("initialize", partial(self._make_topics, app))
 
     @hookimpl
     @asynccontextmanager
     async def lifespan(self, app: App) -> AsyncIterator[None]:
-        """Make the topics of dead letters, so that the first failure finds them."""
+        """Begin anew: nothing of an earlier run is left to be written."""
         self._mailer = self._make_mailer(app)
         self._recoveries.clear()
-        application = cast(Application, app)
-        try:
-            await self._make_topics(application)
-        except KafkaeskError as error:
-            logger.warning("the topics of dead letters could not be looked up: %s", error)
         yield
         self._mailer = None
 
-    async def _make_topics(self, app: Application) -> None:
-        """Make the topics of dead letters, with as many partitions as those they come from."""
+    def _by_group(self, app: App) -> dict[str, list[Subscription]]:
+        groups: dict[str, list[Subscription]] = {}
+        for subscription in app.subscriptions:
+            is_own = any(map(self.names.is_own, subscription.streams))
+            if not is_own and self._retries(subscription) is not None:
+                groups.setdefault(subscription.group, []).append(subscription)
+        return groups
+
+    def _waiting_streams(self, subscription: Subscription) -> list[str]:
+        """The streams in which records of this subscription wait: replayed ones, and later ones."""
+        retries = self._retries(subscription)
+        if retries is None:
+            return []
+        policy = retries.over(self.settings)
+        seconds = [*([0.0] if policy.dead_letter else []), *policy.later]
+        return [self.names.later(subscription.group, one) for one in seconds]
+
+    async def _make_topics(self, app: App) -> None:
+        """Make the topics before they are needed: the first failure is no time to wait for them."""
         settings = app.settings
-        watched = [one for one in app.subscriptions if self._takes_letters(one)]
-        if not watched or not settings.create_topics or "://" in settings.kafka_servers[0]:
+        groups = self._by_group(app)
+        if not groups:
             return
+        prefix, mailer = settings.topic_prefix, self._mailer_of(app)
+        try:
+            streams = await self._existing_streams(app)
+        except KafkaeskError as error:
+            logger.warning("the topics of dead letters cannot be looked up: %s", error)
+            return
+        for group, subscriptions in groups.items():
+            waiting = [s for one in subscriptions for s in self._waiting_streams(one)]
+            for stream in waiting if len(subscriptions) == 1 else ():
+                await mailer.prepare(prefix + stream)
+            for one in filter(self._takes_letters, subscriptions):
+                found = {s for s in streams if one.matches(s, self.claimed_streams)}
+                for stream in sorted(found | set(one.literal_streams)):
+                    origin = prefix + stream if stream in streams else None
+                    await mailer.prepare(prefix + self.names.dead(group, stream), origin)
+
+    async def _existing_streams(self, app: App) -> set[str]:
+        settings = app.settings
+        if "://" in settings.kafka_servers[0]:
+            return set()
         options = settings.client.for_admin()
         async with Cluster.connect(app.servers, options, settings.start_timeout) as cluster:
-            prefix = settings.topic_prefix
-            streams = {
-                name.removeprefix(prefix)
-                for name in await cluster.topics()
-                if name.startswith(prefix)
-            }
-            origins = {
-                self.names.dead(one.group, stream): stream
-                for one in watched
-                for stream in {*(s for s in streams if one.matches(s)), *one.literal_streams}
-                if not self.names.is_own(stream)
-            }
-            found = await cluster.partitions(
-                prefix + stream for pair in origins.items() for stream in pair
-            )
-            missing = {
-                prefix + dead: found.get(prefix + stream, settings.partitions)
-                for dead, stream in origins.items()
-                if prefix + dead not in found
-            }
-            configs = {"retention.ms": str(self.settings.retention * 1000)}
-            troubles = await cluster.create(missing, configs, settings.replication_factor)
-        for topic, trouble in troubles.items():
-            logger.warning("topic %s of dead letters cannot be made: %s", topic, trouble)
+            topics = await cluster.topics()
+        prefix = settings.topic_prefix
+        return {topic.removeprefix(prefix) for topic in topics if topic.startswith(prefix)}
 
     def _takes_letters(self, subscription: Subscription) -> bool:
         retries = self._retries(subscription)
         return retries is not None and retries.over(self.settings).dead_letter
 
-    def _chosen(self, subscription: Subscription) -> Any:  # whatever the service gave
-        options = getattr(subscription, "options", None) or {}
-        declared = getattr(subscription.func, "kafkaesk_options", {})
-        return options.get(OPTION, declared.get(OPTION))
-
     def _retries(self, subscription: Subscription) -> Retries | None:
         """What holds for a subscription; None if the plugin leaves it alone."""
-        chosen: Retries | None = self._chosen(subscription)
+        chosen: Retries | None = subscription.options.get(OPTION)
         is_dead = any(map(self.names.is_dead, subscription.streams))
         if OPTION in subscription.skip_plugins or is_dead:
             return None
@@ -158,7 +184,7 @@ class RetryPlugin:
         retries = self._retries(subscription)
         recovery = None
         if retries is not None:
-            prefix = cast(Application, app).settings.topic_prefix
+            prefix = app.settings.topic_prefix
             policy = retries.over(self.settings)
             recovery = Recovery(subscription, policy, self.settings, self.names, prefix)
             recovery.needs_care = any(map(self.names.is_own, subscription.streams))
@@ -219,11 +245,38 @@ class RetryPlugin:
         if recovery is not None:
             recovery.forget((one.topic, one.partition) for one in event.partitions)
 
+    @hookimpl
+    def health(self) -> Iterable[str]:
+        """Say which streams refuse dead letters, and whose records wait for a dependency."""
+        if self._mailer is not None:
+            for stream, trouble in self._mailer.troubles.items():
+                yield f"records that failed cannot be written to {stream}: {trouble}"
+        for subscription, recovery in self._recoveries.items():
+            if recovery is not None and recovery.breaker.is_open:
+                yield (
+                    f"group {subscription.group}: too many records of handler "
+                    f"{subscription.handler_name} died; its dependency may be down"
+                )
+
+    @hookimpl
+    def report(self) -> Mapping[str, Any]:
+        """Report what became of failed records, by handler."""
+        return {
+            subscription.handler_name: {
+                "group": subscription.group,
+                **{name: recovery.counts[name] for name in ("retried", "later", "dead")},
+                "deferred": recovery.counts["deferred"],
+                "breaker": "open" if recovery.breaker.is_open else "closed",
+            }
+            for subscription, recovery in self._recoveries.items()
+            if recovery is not None
+        }
+
     def _mailer_of(self, app: App) -> Mailer:
         if self._mailer is None:  # a message that is handled without Kafka
             self._mailer = self._make_mailer(app)
         return self._mailer
 
     def _make_mailer(self, app: App) -> Mailer:
-        prefix = cast(Application, app).settings.topic_prefix
+        prefix = app.settings.topic_prefix
         return Mailer(app, prefix, self.settings.style, self.settings.retention)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from kafkaesk_core import (
     InvalidMessageError,
     UnknownSchemaError,
 )
+from kafkaesk_core.plugin import set_option
 
 from .settings import RetrySettings
 
@@ -27,7 +28,7 @@ OWN_FAULT = (DecodeError, InvalidMessageError, UnknownSchemaError)
 """No later attempt can succeed: the record itself is wrong."""
 
 Verdict = Literal["again", "later", "dead", "pass"]
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +107,7 @@ def retries(**choices: Any) -> Callable[[F], F]:  # Any: the fields of Retries
         raise ConfigurationError(f"@retries has no {unknown[0]!r}; known: {', '.join(known)}")
     chosen = Retries(**choices)
 
-    def decorate(func: F) -> F:
-        vars(func).setdefault("kafkaesk_options", {})[OPTION] = chosen
-        return func
-
-    return decorate
+    return lambda func: set_option(func, OPTION, chosen)
 
 
 @dataclass(frozen=True, slots=True)

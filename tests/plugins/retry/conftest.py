@@ -23,6 +23,8 @@ class Service:
     def __init__(self, servers: Any, prefix: str, plugins: Any, **settings: Any) -> None:
         self.plugin = RetryPlugin(RetrySettings(**{**QUICK, **settings}))
         self.prefix = prefix
+        self.servers = servers
+        self.group = ""
         self.app = Application(
             servers,
             topic_prefix=prefix,

@@ -1,0 +1,187 @@
+"""The command `kafkaesk dead`; its work is imported when it is called."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["dead"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+# Any: what click passes.
+def _since(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Milliseconds since 1970, of an age ("2h") or a time ("2026-01-31T12:00+01:00")."""
+    import time
+    from datetime import datetime
+
+    if text is None:
+        return None
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return int((time.time() - float(found[1]) * UNITS[found[2]]) * 1000)
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is neither an age, as 90s, 30m, 2h or 7d, nor a time, as 2026-01-31T12:00"
+        ) from None
+
+
+def _where(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    pointer, equals, value = text.partition("=")
+    if not (equals and pointer.startswith("/")):
+        raise click.BadParameter(f"{text!r} is no condition; write /data/number=7")
+    return pointer, value
+
+
+def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    import json
+
+    try:
+        parsed = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"it is not valid JSON: {error}") from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
+    return parsed
+
+
+_APPLICATION = (
+    click.argument("app"),
+    click.option(
+        "--kafka-servers",
+        envvar="KAFKAESK_KAFKA_SERVERS",
+        show_envvar=True,
+        help="Addresses as host:port, separated by commas.",
+    ),
+    click.option(
+        "--kafka-settings",
+        callback=_object,
+        envvar="KAFKAESK_KAFKA_SETTINGS",
+        show_envvar=True,
+        help="Options of aiokafka's clients, as a JSON object.",
+    ),
+    click.option(
+        "--topic-prefix",
+        envvar="KAFKAESK_TOPIC_PREFIX",
+        show_envvar=True,
+        help="Prefix of every topic: topic = prefix + stream.",
+    ),
+    click.option(
+        "--dead-prefix",
+        default="dlq.",
+        show_default=True,
+        envvar="KAFKAESK_RETRY_PREFIX",
+        show_envvar=True,
+        help="Prefix of the streams of dead letters.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON for machines."),
+)
+_SELECTION = (
+    click.option("--group", help="Only of this consumer group."),
+    click.option("--stream", help="Only of records that came from this stream."),
+    click.option("--since", callback=_since, help="Only failed since: 30m, 2h, 7d, or a time."),
+    click.option("--fingerprint", help="Only of this kind of failure, as `ls` shows it."),
+    click.option(
+        "--where", callback=_where, help="Only with a value at a JSON pointer: /data/number=7."
+    ),
+    click.option("--id", "ids", multiple=True, help="Only this one: topic/partition/offset."),
+)
+_ACTING = (
+    click.option("--limit", type=click.IntRange(1), help="At most so many."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+    click.option("--yes", is_flag=True, help="Do not ask."),
+)
+
+
+def _options(*declared: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(func: F) -> F:
+        for option in reversed(declared):
+            func = option(func)
+        return func
+
+    return decorate
+
+
+def _run(what: str, **options: Any) -> None:
+    """Do the work; errors are told in one line, with their exit code."""
+    from kafkaesk_core import KafkaeskError
+
+    from . import work
+
+    try:
+        work.run(what, **options)
+    except KafkaeskError as error:
+        click.echo(f"kafkaesk: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("kafkaesk: interrupted; the same command goes on where it was", err=True)
+        sys.exit(130)
+
+
+@click.group(short_help="List, show, replay, drop and export dead letters.")
+def dead() -> None:
+    """Dead letters: records that failed for good, in the streams dlq.<group>.<stream>.
+
+    APP is module:attribute or an application's name; its settings say where Kafka is.
+    """
+
+
+@dead.command(name="ls", short_help="List them by kind of failure.")
+@_options(*_APPLICATION, *_SELECTION)
+@click.option("--all", "with_settled", is_flag=True, help="Also those replayed or dropped.")
+def ls(**options: Any) -> None:
+    """List dead letters by group, stream and kind of failure, the most frequent first."""
+    _run("ls", **options)
+
+
+@dead.command(short_help="Show one: error, traceback, headers, value.")
+@_options(*_APPLICATION)
+@click.argument("letter")
+@click.option("--no-values", is_flag=True, help="Leave key, value and headers' values out.")
+def show(letter: str, **options: Any) -> None:
+    """Show the dead letter LETTER: topic/partition/offset, as `ls` and `export` have it."""
+    _run("show", ids=(letter,), **options)
+
+
+@dead.command(short_help="Let their group handle them again.")
+@_options(*_APPLICATION, *_SELECTION, *_ACTING)
+@click.option("--to-origin", is_flag=True, help="To the stream they came from: to all its groups.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
+@click.option(
+    "--max-replays",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Leave those that were replayed so often.",
+)
+def replay(**options: Any) -> None:
+    """Send dead letters to retry.<group>.0, so that only the group that failed gets them again.
+
+    What arrives after the command has begun is left alone. Interrupted, it may be called again:
+    what was sent is not sent twice. Call it once at a time for a group.
+    """
+    _run("replay", **options)
+
+
+@dead.command(short_help="Settle them without a replay.")
+@_options(*_APPLICATION, *_SELECTION, *_ACTING)
+def drop(**options: Any) -> None:
+    """Mark dead letters as settled: `ls` and `replay` leave them out; retention deletes them."""
+    _run("drop", **options)
+
+
+@dead.command(short_help="Write them as JSON lines.")
+@_options(*_APPLICATION, *_SELECTION)
+@click.option("--all", "with_settled", is_flag=True, help="Also those replayed or dropped.")
+def export(**options: Any) -> None:
+    """Write dead letters to standard output, one JSON object a line; bytes as base64."""
+    _run("export", **options)

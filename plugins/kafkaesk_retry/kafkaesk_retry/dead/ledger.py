@@ -1,0 +1,93 @@
+"""Which dead letters are settled: marks in a compacted topic, as Kafka deletes no single record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_retry.places import Place, StreamNames
+
+__all__ = ["Ledger", "Mark"]
+
+Mark = Literal["replayed", "dropped"]
+CONFIGS = {"cleanup.policy": "compact"}
+RUN = b"run"
+
+
+class Ledger:
+    """The marks of all groups, as the state topics have them.
+
+    `runs` has, by group, the replay that was interrupted: the topics that it wrote to and their
+    ends before it began.
+    """
+
+    def __init__(self, names: StreamNames, prefix: str) -> None:
+        self._names = names
+        self._prefix = prefix
+        self._settled: set[Place] = set()
+        self.runs: dict[str, dict[TopicPartition, int]] = {}
+
+    def topic(self, group: str) -> str:
+        """The topic of a group's marks."""
+        return self._prefix + self._names.state(group)
+
+    def is_topic(self, topic: str) -> bool:
+        """Whether a topic has marks."""
+        return topic.startswith(self._prefix + self._names.STATE)
+
+    def is_settled(self, place: Place) -> bool:
+        """Whether this letter was replayed or dropped."""
+        return place in self._settled
+
+    def take(self, record: ConsumerRecord) -> None:
+        """Take one record of a state topic into account; a foreign one is ignored."""
+        key = record.key or b""
+        if key == RUN:
+            self._take_run(record)
+            return
+        try:
+            place = Place.parse(key.decode())
+        except ValueError:
+            return
+        if record.value is None:
+            self._settled.discard(place)
+        else:
+            self._settled.add(place)
+
+    def _take_run(self, record: ConsumerRecord) -> None:
+        self.runs.pop(record.topic, None)
+        try:
+            run = json.loads(record.value or b"")
+            self.runs[record.topic] = {
+                TopicPartition(topic, int(partition)): int(end)
+                for topic, partition, end in run["ends"]
+            }
+        except (ValueError, KeyError, TypeError):
+            return
+
+    def note(self, places: Iterable[Place]) -> None:
+        """Note letters that were settled just now."""
+        self._settled.update(places)
+
+
+def mark(place: Place, how: Mark, to: Place | None = None) -> tuple[bytes, bytes]:
+    """Return key and value of the mark that settles a letter."""
+    said: dict[str, Any] = {"settled": how, "at": int(time.time() * 1000)}
+    if to is not None:
+        said["to"] = str(to)
+    return str(place).encode(), json.dumps(said).encode()
+
+
+def begin_run(ends: Mapping[TopicPartition, int]) -> tuple[bytes, bytes]:
+    """Return key and value of the mark that a replay has begun."""
+    triples = [[one.topic, one.partition, end] for one, end in ends.items()]
+    return RUN, json.dumps({"ends": triples}).encode()
+
+
+def end_run() -> tuple[bytes, None]:
+    """Return key and value of the mark that no replay is under way."""
+    return RUN, None

@@ -1,0 +1,212 @@
+"""Dead letters as they are stored: read from their streams, and chosen among."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from kafkaesk_core.plugin import diagnose, translate_error
+from kafkaesk_retry.letter import (
+    ERRORS,
+    OWN,
+    REPLAY_COUNT,
+    SPRING,
+    TRUNCATED,
+    Style,
+    without_own,
+)
+from kafkaesk_retry.places import Place
+
+__all__ = ["LogReader", "Selection", "StoredLetter", "read_letter"]
+
+POLL_MS = 500
+STOP_SECONDS = 5.0
+Ends = Mapping[TopicPartition, int]
+
+
+class StoredLetter(NamedTuple):
+    """One dead letter, with what its headers say of it."""
+
+    place: Place
+    origin: Place
+    group: str
+    exception: str
+    message: str
+    fingerprint: str
+    handler: str
+    deliveries: int
+    replays: int
+    failed_at_ms: int
+    is_truncated: bool
+    style: Style
+    record: ConsumerRecord
+
+    @property
+    def stacktrace(self) -> str:
+        """The end of the traceback."""
+        return _texts(self.record).get(f"{OWN}stacktrace", "")
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        """The headers of the record that failed."""
+        return without_own(self.record.headers, self.style)
+
+
+def read_letter(record: ConsumerRecord) -> StoredLetter | None:
+    """Read the headers of a dead letter; None if nothing says where it came from."""
+    headers = dict(record.headers)
+    texts = _texts(record)
+    style: Style = "kafka"
+    try:
+        if f"{ERRORS}topic" in texts:
+            origin = Place(
+                texts[f"{ERRORS}topic"],
+                int(texts[f"{ERRORS}partition"]),
+                int(texts[f"{ERRORS}offset"]),
+            )
+            group, message = texts.get(f"{ERRORS}group", ""), texts.get(f"{ERRORS}message", "")
+            deliveries = int(texts.get(f"{ERRORS}delivery.count", "0"))
+        else:
+            style = "spring"
+            origin = Place(
+                texts[f"{SPRING}original-topic"],
+                int.from_bytes(headers[f"{SPRING}original-partition"] or b"", "big"),
+                int.from_bytes(headers[f"{SPRING}original-offset"] or b"", "big"),
+            )
+            group = texts.get(f"{SPRING}original-consumer-group", "")
+            message = texts.get(f"{SPRING}exception-message", "")
+            deliveries = int.from_bytes(headers.get("kafka_deliveryAttempt") or b"", "big")
+        exception = texts.get(f"{OWN}exception") or texts.get(f"{SPRING}exception-fqcn", "?")
+        return StoredLetter(
+            place=Place(record.topic, record.partition, record.offset),
+            origin=origin,
+            group=group,
+            exception=exception,
+            message=message,
+            fingerprint=texts.get(f"{OWN}fingerprint", exception),
+            handler=texts.get(f"{OWN}handler", ""),
+            deliveries=deliveries,
+            replays=int(texts.get(REPLAY_COUNT, "0")),
+            failed_at_ms=int(texts.get(f"{OWN}failed-at", record.timestamp)),
+            is_truncated=TRUNCATED in texts,
+            style=style,
+            record=record,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _texts(record: ConsumerRecord) -> dict[str, str]:
+    return {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant; None means all. `stream` is that of their origin."""
+
+    prefix: str = ""
+    group: str | None = None
+    stream: str | None = None
+    since_ms: int | None = None
+    fingerprint: str | None = None
+    where: tuple[str, str] | None = None
+    places: frozenset[Place] = frozenset()
+
+    def takes(self, letter: StoredLetter) -> bool:
+        """Whether this letter is meant."""
+        stream = letter.origin.topic.removeprefix(self.prefix)
+        return (
+            self.group in (None, letter.group)
+            and self.stream in (None, stream)
+            and self.fingerprint in (None, letter.fingerprint)
+            and (self.since_ms is None or letter.failed_at_ms >= self.since_ms)
+            and (not self.places or letter.place in self.places)
+            and (self.where is None or _has(letter.record.value, *self.where))
+        )
+
+
+def _has(value: bytes | None, pointer: str, text: str) -> bool:
+    """Whether a JSON value has this text at a JSON pointer (RFC 6901)."""
+    try:
+        found: Any = json.loads(value or b"")
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            found = found[int(key)] if isinstance(found, list) else found[key]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    return text == (found if isinstance(found, str) else json.dumps(found))
+
+
+class LogReader:
+    """Reads topics from their beginning to their present ends; joins no group."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        servers: Sequence[str],
+        options: Mapping[str, Any],  # aiokafka's
+    ) -> AsyncIterator[LogReader]:
+        """Connect, and disconnect in the end.
+
+        Raises:
+            BrokerError: no broker can be used, or it refused.
+        """
+        consumer = AIOKafkaConsumer(
+            **{
+                **options,
+                "bootstrap_servers": list(servers),
+                "group_id": None,
+                "enable_auto_commit": False,
+                "auto_offset_reset": "earliest",
+                "max_partition_fetch_bytes": 4 * 1024 * 1024,
+            }
+        )
+        try:
+            await consumer.start()
+            yield cls(consumer)
+        except KafkaConnectionError as error:
+            raise await diagnose(tuple(servers), dict(options)) from error
+        except KafkaError as error:
+            raise translate_error(error, "reading dead letters", servers=servers) from error
+        finally:
+            # As a task: a CancelledError that stop() raises of its own tasks is not ours.
+            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=STOP_SECONDS)
+
+    async def ends(self, topics: Mapping[str, int]) -> Ends:
+        """Return the present ends of topics with so many partitions."""
+        partitions = [TopicPartition(t, n) for t, count in topics.items() for n in range(count)]
+        if not partitions:
+            return {}
+        self._consumer.assign(partitions)
+        found: Ends = await self._consumer.end_offsets(partitions)
+        return found
+
+    async def records(
+        self, ends: Ends, begins: Mapping[TopicPartition, int] | None = None
+    ) -> AsyncIterator[ConsumerRecord]:
+        """Yield the records up to these ends, each partition in its order."""
+        consumer, starts = self._consumer, begins or {}
+        consumer.assign(list(ends))
+        firsts = await consumer.beginning_offsets(list(ends)) if ends else {}
+        positions = {one: max(first, starts.get(one, 0)) for one, first in firsts.items()}
+        for partition, position in positions.items():
+            consumer.seek(partition, position)
+        while unread := [one for one, position in positions.items() if position < ends[one]]:
+            fetched = await consumer.getmany(*unread, timeout_ms=POLL_MS)
+            for partition, records in fetched.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+            for partition in unread:  # transactions and compaction leave gaps
+                positions[partition] = await consumer.position(partition)
