@@ -49,8 +49,8 @@ class Recorder:
     def partitions_assigned(self, event: Any, app: Any) -> None:
         """Note them, and the group's generation."""
         self._journal.write("assigned", *sorted(map(told, event.partitions)))
-        (group,) = app._runtime.consumption.groups
-        self._journal.write("generation", group.raw._coordinator.generation)
+        (group,) = app.status().groups
+        self._journal.write("generation", group.generation)
 
     @hookimpl
     def partitions_revoked(self, event: Any) -> None:
