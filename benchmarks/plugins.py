@@ -32,7 +32,7 @@ from pydantic import BaseModel
 
 from kafkaesk_core import Application, IncomingMessage
 from kafkaesk_core.message import Header
-from kafkaesk_headers import HeaderPropagation
+from kafkaesk_headers import HeadersPlugin
 from kafkaesk_otel import OTelPlugin, OTelSettings
 from kafkaesk_testing import EmbeddedBroker
 
@@ -114,10 +114,10 @@ def cases() -> list[Case]:
         Case("none"),
         Case("none, a trace header", headers=(TRACE,)),
         Case("none, 2 headers", headers=TENANT, on_behalf=True),
-        Case("headers, nothing inherited", lambda: [HeaderPropagation()]),
+        Case("headers, nothing inherited", lambda: [HeadersPlugin()]),
         Case(
             "headers, 2 inherited",
-            lambda: [HeaderPropagation()],
+            lambda: [HeadersPlugin()],
             control="none, 2 headers",
             headers=TENANT,
             on_behalf=True,
@@ -139,7 +139,7 @@ def cases() -> list[Case]:
         ),
         Case("otel, SDK, 1 %", lambda: [otel(ratio=0.01, metrics=False)]),
         Case("otel, SDK, 1 %, metrics", lambda: [otel(ratio=0.01, metrics=True)]),
-        Case("all", lambda: [HeaderPropagation(), otel(ratio=0.01, metrics=True)]),
+        Case("all", lambda: [HeadersPlugin(), otel(ratio=0.01, metrics=True)]),
     ]
 
 

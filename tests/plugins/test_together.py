@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from kafkaesk_core import Application, Subscriber
-from kafkaesk_headers import HeaderPropagation, HeaderSettings
+from kafkaesk_headers import HeaderSettings, HeadersPlugin
 from kafkaesk_otel import OTelPlugin
 from kafkaesk_testing import EmbeddedBroker, Kafka, consuming, eventually
 
@@ -85,7 +85,7 @@ async def test_an_outgoing_message_has_one_trace_and_what_it_inherits(
     tracers: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
     """3.6.11"""
-    app = application(OTelPlugin(tracer_provider=tracers), HeaderPropagation())
+    app = application(OTelPlugin(tracer_provider=tracers), HeadersPlugin())
     out = collecting(app)
 
     @app.subscribe("in", "readers")
@@ -113,7 +113,7 @@ async def test_the_order_of_registration_changes_no_byte() -> None:
     wires: list[Any] = []
     for is_reversed in (False, True):
         provider = TracerProvider(id_generator=Counting(), shutdown_on_exit=False)
-        plugins: list[object] = [OTelPlugin(tracer_provider=provider), HeaderPropagation()]
+        plugins: list[object] = [OTelPlugin(tracer_provider=provider), HeadersPlugin()]
         app = application(*(reversed(plugins) if is_reversed else plugins))
         out = collecting(app)
 
@@ -135,7 +135,7 @@ async def test_concurrent_records_mix_neither_spans_nor_headers(
 ) -> None:
     """7.2: a handler publishes, and so does a task it has started."""
     settings = HeaderSettings(scope="context")
-    app = application(OTelPlugin(tracer_provider=tracers), HeaderPropagation(settings))
+    app = application(OTelPlugin(tracer_provider=tracers), HeadersPlugin(settings))
     out = collecting(app)
     tasks: set[asyncio.Task[Any]] = set()
 
@@ -217,7 +217,7 @@ async def test_an_application_starts_and_stops_many_times(
     before = asyncio.all_tasks()
     for number in range(20):
         plugin = OTelPlugin(tracer_provider=tracers, meter_provider=meters)
-        app = application(plugin, HeaderPropagation())
+        app = application(plugin, HeadersPlugin())
         async with app:
             await (await app.raw_publish("in", str(number).encode()))
     await eventually(lambda: asyncio.all_tasks() == before)
@@ -240,7 +240,7 @@ async def test_the_end_does_not_wait_for_a_broker_that_is_away(
         embedded_kafka.servers,
         entry_points=False,
         create_topics=False,
-        plugins=[OTelPlugin(tracer_provider=tracers), HeaderPropagation()],
+        plugins=[OTelPlugin(tracer_provider=tracers), HeadersPlugin()],
         drain_timeout=0.2,
         cancel_grace=0.2,
         commit_timeout=0.2,
@@ -299,7 +299,7 @@ async def test_log_lines_are_neither_traced_nor_inherit(
         ["embedded://?topics=in,logs&partitions=1"],
         plugins=[
             OTelPlugin(tracer_provider=tracers),
-            HeaderPropagation(HeaderSettings(scope="context")),
+            HeadersPlugin(HeaderSettings(scope="context")),
         ],
         plugin_settings={"logging": {"stream": "logs"}},
     )
@@ -347,7 +347,7 @@ async def test_nothing_feeds_itself_where_everything_is_told(
     """7.4: it ends, and what was logged and traced is as much as was done."""
     app = Application(
         ["embedded://?topics=in,logs&partitions=1"],
-        plugins=[OTelPlugin(tracer_provider=tracers), HeaderPropagation()],
+        plugins=[OTelPlugin(tracer_provider=tracers), HeadersPlugin()],
         plugin_settings={"logging": {"stream": "logs", "level": "DEBUG"}},
     )
     logs: list[bytes] = []

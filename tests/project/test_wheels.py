@@ -171,9 +171,9 @@ asyncio.run(main())
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
-    ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeaderPropagation"),
+    ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeadersPlugin"),
     ("otel", PLUGINS, "kafkaesk_otel:OTelPlugin"),
-    ("logging", LOGGING, "kafkaesk_logging.plugin:Logging"),
+    ("logging", LOGGING, "kafkaesk_logging.plugin:LoggingPlugin"),
     ("compat", COMPAT, "kafkaesk_compat.original:RefuseOriginal"),
     ("retry", RETRY, "kafkaesk_retry.plugin:RetryPlugin"),
     ("ops", OPS, "kafkaesk_ops.plugin:Ops"),

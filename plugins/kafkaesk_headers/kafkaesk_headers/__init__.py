@@ -11,15 +11,19 @@ from .context import (
     propagating,
 )
 from .filter import drop_header
-from .plugin import HeaderPropagation, HeaderSettings
+from .plugin import HeaderSettings, HeadersPlugin
 
 DROP = drop_header
 """The earlier name of `drop_header`."""
+
+HeaderPropagation = HeadersPlugin
+"""The earlier name of `HeadersPlugin`."""
 
 __all__ = [
     "DROP",
     "HeaderPropagation",
     "HeaderSettings",
+    "HeadersPlugin",
     "HopLimitError",
     "current_record",
     "drop_header",

@@ -28,7 +28,7 @@ from .causation import CausationHeaders, HopLimitError
 from .context import PROPAGATION, HeaderSelector, Origin, PropagationContext, override
 from .filter import DEFAULT_EXCLUDE, HeaderFilter, is_dropped
 
-__all__ = ["HeaderPropagation", "HeaderSettings"]
+__all__ = ["HeaderSettings", "HeadersPlugin"]
 
 logger = logging.getLogger("kafkaesk.headers")
 
@@ -69,7 +69,7 @@ class HeaderSettings(BaseModel):
     )
 
 
-class HeaderPropagation:
+class HeadersPlugin:
     """Copies the headers of the record that a handler is given to the messages that it publishes.
 
     With `scope="subscriber"` only messages of `subscriber.publish` inherit, and handlers have no

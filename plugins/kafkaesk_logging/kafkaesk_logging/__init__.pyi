@@ -3,7 +3,7 @@
 from .buffer import LogStats
 from .envelope import PydanticLogModel
 from .handler import PydanticKafkaeskHandler
-from .plugin import Logging
+from .plugin import Logging, LoggingPlugin
 from .queue import KafkaeskQueue
 from .record_factory import (
     LogModel,
@@ -20,6 +20,7 @@ __all__ = [
     "LogModel",
     "LogStats",
     "Logging",
+    "LoggingPlugin",
     "LoggingSettings",
     "PydanticKafkaeskHandler",
     "PydanticLogModel",

@@ -130,10 +130,10 @@ RUNNING = RunningApplications()
 PATIENCE = 10.0
 """Seconds that lines wait for any application to start before the queue reports it."""
 
-_PLUGIN = "kafkaesk_logging.plugin:Logging"
+_PLUGIN = "kafkaesk_logging.plugin:LoggingPlugin"
 _REMEDY = (
-    "give the application Logging() of kafkaesk_logging in plugins=, or let it load the installed "
-    "plugins (entry_points=True, and 'logging' not in KAFKAESK_DISABLE_PLUGINS)"
+    "give the application LoggingPlugin() of kafkaesk_logging in plugins=, or let it load the "
+    "installed plugins (entry_points=True, and 'logging' not in KAFKAESK_DISABLE_PLUGINS)"
 )
 
 

@@ -12,12 +12,13 @@ from .applications import RUNNING
 from .handler import PydanticKafkaeskHandler
 from .settings import LoggingSettings, Options
 
-__all__ = ["Logging"]
+__all__ = ["Logging", "LoggingPlugin"]
 
 
-class Logging:
+class LoggingPlugin:
     """Ships the lines of all handlers of an application while it runs."""
 
+    name = "logging"
     Settings = LoggingSettings
     stage = "observe"
 
@@ -34,6 +35,10 @@ class Logging:
                 yield
             finally:
                 await RUNNING.stop(app)
+
+
+Logging = LoggingPlugin
+"""The earlier name of `LoggingPlugin`."""
 
 
 @contextmanager

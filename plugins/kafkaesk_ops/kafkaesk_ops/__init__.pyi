@@ -1,5 +1,5 @@
 from .asgi import asgi
 from .metrics import Collector
-from .plugin import Ops, OpsSettings
+from .plugin import Ops, OpsPlugin, OpsSettings
 
-__all__ = ["Collector", "Ops", "OpsSettings", "asgi"]
+__all__ = ["Collector", "Ops", "OpsPlugin", "OpsSettings", "asgi"]

@@ -15,7 +15,7 @@ from .histograms import Histograms
 from .metrics import Collector
 from .server import ProbeServer
 
-__all__ = ["Ops", "OpsSettings"]
+__all__ = ["Ops", "OpsPlugin", "OpsSettings"]
 
 HISTOGRAMS = "ops-histograms"
 
@@ -34,13 +34,14 @@ class OpsSettings(BaseModel):
     )
 
 
-class Ops:
+class OpsPlugin:
     """Serves probes, status and metrics of an application on a port of its own.
 
     `registry` is what `/metrics` shows, by default one with this application's metrics alone. It
     gets them through `collector`, which several applications may share: then each has a `name`.
     """
 
+    name = "ops"
     Settings = OpsSettings
     starts_early = True
 
@@ -89,3 +90,7 @@ class Ops:
             if self.settings.histograms:
                 app.plugins.unregister(HISTOGRAMS)
             self._collector.forget(self._name)
+
+
+Ops = OpsPlugin
+"""The same class, for short."""

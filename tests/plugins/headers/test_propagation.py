@@ -13,8 +13,8 @@ from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Application, IncomingMessage, Retry, Subscriber, hookimpl
 from kafkaesk_headers import (
-    HeaderPropagation,
     HeaderSettings,
+    HeadersPlugin,
     current_record,
     drop_header,
     inherit_from,
@@ -31,8 +31,8 @@ Headers = tuple[tuple[str, bytes | None], ...]
 A, B = ("x-a", b"1"), ("x-b", b"2")
 
 
-def plugin(**settings: Any) -> HeaderPropagation:
-    return HeaderPropagation(HeaderSettings(**settings))
+def plugin(**settings: Any) -> HeadersPlugin:
+    return HeadersPlugin(HeaderSettings(**settings))
 
 
 async def answer(data: bytes, subscriber: Subscriber) -> None:
@@ -507,7 +507,7 @@ async def test_headers_do_not_accumulate_over_five_topics() -> None:
     app = Application(
         ["embedded://?topics=hop0,hop1,hop2,hop3,hop4,hop5&partitions=1"],
         entry_points=False,
-        plugins=[HeaderPropagation(settings)],
+        plugins=[HeadersPlugin(settings)],
     )
     app.schema("Hop", streams=[f"hop{number}" for number in range(1, 6)])({"type": "object"})
     seen: dict[str, Headers] = {}

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
-from kafkaesk_logging import Logging, LoggingSettings
+from kafkaesk_logging import LoggingPlugin, LoggingSettings
 from kafkaesk_testing import EmbeddedBroker
 
 Fields = dict[str, Any]
@@ -29,7 +29,7 @@ def make_app(embedded_kafka: EmbeddedBroker) -> Callable[..., Application]:
             kafka_settings=dict(EmbeddedBroker.consumer_settings),
             create_topics=False,
             entry_points=False,
-            plugins=[Logging(LoggingSettings(**settings)), *plugins],
+            plugins=[LoggingPlugin(LoggingSettings(**settings)), *plugins],
         )
 
     return make

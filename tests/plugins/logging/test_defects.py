@@ -293,9 +293,9 @@ logging.config.dictConfig({
 logging.getLogger("circular_shop").info("before there is an application")
 
 from kafkaesk_core import Application
-from kafkaesk_logging import Logging
+from kafkaesk_logging import LoggingPlugin
 
-app = Application(entry_points=False, plugins=[Logging()], create_topics=False)
+app = Application(entry_points=False, plugins=[LoggingPlugin()], create_topics=False)
 """
 
 

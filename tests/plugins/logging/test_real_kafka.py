@@ -17,7 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from kafkaesk_core import Application
-from kafkaesk_logging import Logging, LogModel, PydanticKafkaeskHandler, PydanticLogModel
+from kafkaesk_logging import LoggingPlugin, LogModel, PydanticKafkaeskHandler, PydanticLogModel
 from kafkaesk_testing import KafkaCluster, eventually
 from kafkaesk_testing.node import KafkaNode
 from tests.programs import Program, kafkaesk
@@ -59,7 +59,7 @@ async def test_logs_with_models_reach_a_subscriber_of_their_stream(
     node: KafkaNode, logger: logging.Logger
 ) -> None:
     """Factory, handler, queue, worker; acceptance 22."""
-    app = Application([node.address], entry_points=False, plugins=[Logging()], partitions=1)
+    app = Application([node.address], entry_points=False, plugins=[LoggingPlugin()], partitions=1)
     handler = PydanticKafkaeskHandler(app, "logging.test")
     logger.addHandler(handler)
     got: list[PydanticLogModel] = []
@@ -111,7 +111,7 @@ async def test_a_flood_while_the_broker_is_gone_slows_nothing_and_is_counted(
     node: KafkaNode, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Acceptance 4 and 5."""
-    app = Application([node.address], entry_points=False, plugins=[Logging()], partitions=1)
+    app = Application([node.address], entry_points=False, plugins=[LoggingPlugin()], partitions=1)
     handler = PydanticKafkaeskHandler(app, "flood", queue_size=5000, max_in_flight=500)
     logger.addHandler(handler)
     flood = Flood(logger, 50_000)

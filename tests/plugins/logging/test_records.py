@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from kafkaesk_core import Application, ConfigurationError
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_logging import (
-    Logging,
+    LoggingPlugin,
     LogModel,
     PydanticKafkaeskHandler,
     PydanticLogRecord,
@@ -195,7 +195,7 @@ def test_the_environment_sets_the_plugin_up(monkeypatch: pytest.MonkeyPatch) -> 
 
     plugins.load_entry_points(allow=["logging"])
 
-    (plugin,) = [p for p in plugins._manager.get_plugins() if isinstance(p, Logging)]
+    (plugin,) = [p for p in plugins._manager.get_plugins() if isinstance(p, LoggingPlugin)]
     settings = plugin._settings
     assert (settings.stream, settings.level, settings.queue_size) == ("logs.shop", 30, 5)
     assert settings.loggers == ("shop", "billing")
@@ -203,7 +203,7 @@ def test_the_environment_sets_the_plugin_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_plugin_conforms() -> None:
-    check_plugin(Logging())
+    check_plugin(LoggingPlugin())
 
 
 async def test_a_line_has_the_span_it_was_logged_in(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from kafkaesk_core import Application
-from kafkaesk_logging import Logging, PydanticKafkaeskHandler
+from kafkaesk_logging import LoggingPlugin, PydanticKafkaeskHandler
 from kafkaesk_logging.applications import PATIENCE, StartWatch
 from kafkaesk_testing import EmbeddedBroker
 
@@ -35,7 +35,7 @@ async def test_an_application_without_the_plugin_is_told_at_the_first_line(
         logger.info("second")
 
     assert first.startswith("kafkaesk-logging: 2 log records wait: their application runs without ")
-    assert "give the application Logging() of kafkaesk_logging in plugins=" in first
+    assert "give the application LoggingPlugin() of kafkaesk_logging in plugins=" in first
     assert "runs without" not in capsys.readouterr().err
 
 
@@ -54,7 +54,7 @@ async def test_an_application_with_the_plugin_is_not_told(
 async def test_a_plugin_of_ones_own_that_derives_from_it_counts(
     embedded_kafka: EmbeddedBroker, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class OurLogging(Logging):
+    class OurLogging(LoggingPlugin):
         name = "our-logging"
 
     app = Application(

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 import kafkaesk_ops
 from kafkaesk_core import Application, PluginError, Retry, hookimpl
-from kafkaesk_ops import Collector, Ops, OpsSettings, asgi
+from kafkaesk_ops import Collector, OpsPlugin, OpsSettings, asgi
 from kafkaesk_testing import check_plugin, eventually
 
 # Any in this file: JSON.
@@ -42,18 +42,18 @@ async def send(port: int, data: bytes) -> tuple[int, str]:
     return int(head.split()[1]) if head else 0, body
 
 
-def service(servers: Any = "embedded://", **settings: Any) -> tuple[Application, Ops]:
-    ops = Ops(OpsSettings(port=0, **settings))
+def service(servers: Any = "embedded://", **settings: Any) -> tuple[Application, OpsPlugin]:
+    ops = OpsPlugin(OpsSettings(port=0, **settings))
     app = Application(servers, plugins=[ops], entry_points=False)
     return app, ops
 
 
-def port_of(ops: Ops) -> int:
+def port_of(ops: OpsPlugin) -> int:
     assert ops.port is not None
     return ops.port
 
 
-async def samples(ops: Ops) -> dict[str, Any]:
+async def samples(ops: OpsPlugin) -> dict[str, Any]:
     """The samples of a scrape, by name and labels."""
     code, text = await request(port_of(ops), "/metrics")
     assert code == 200
@@ -324,7 +324,7 @@ async def test_two_applications_share_a_registry_under_their_names() -> None:
     collector = Collector(registry)
     apps = []
     for name in ("shop", "store"):
-        ops = Ops(OpsSettings(port=0), registry=registry, collector=collector, name=name)
+        ops = OpsPlugin(OpsSettings(port=0), registry=registry, collector=collector, name=name)
         apps.append((Application("embedded://", plugins=[ops], entry_points=False), ops))
 
     async with apps[0][0], apps[1][0]:
@@ -348,14 +348,16 @@ async def test_a_taken_port_stops_the_start_and_names_the_setting() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        app = Application("embedded://", plugins=[Ops(OpsSettings(port=port))], entry_points=False)
+        app = Application(
+            "embedded://", plugins=[OpsPlugin(OpsSettings(port=port))], entry_points=False
+        )
 
         with pytest.raises(PluginError, match=rf"127\.0\.0\.1:{port} .*KAFKAESK_OPS_PORT"):
             await app.initialize()
 
 
 async def test_without_a_port_nothing_listens() -> None:
-    ops = Ops()
+    ops = OpsPlugin()
     app = Application("embedded://", plugins=[ops], entry_points=False)
 
     async with app:
@@ -414,7 +416,7 @@ async def test_silent_clients_are_closed_and_do_not_keep_others_out(
     assert code == 200
 
 
-def ops_connections(ops: Ops) -> Any:
+def ops_connections(ops: OpsPlugin) -> Any:
     assert ops._server is not None
     return ops._server._connections
 
@@ -468,4 +470,4 @@ async def test_the_readmes_metrics_are_those_of_a_scrape() -> None:
 
 
 def test_the_plugin_conforms() -> None:
-    check_plugin(Ops())
+    check_plugin(OpsPlugin())
