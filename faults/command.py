@@ -1,7 +1,7 @@
-"""`uv run faults`: plays the list of faults and writes the report.
+"""`uv run faults`: injects every fault of the list and writes the report.
 
-Every run is seeded: the same seed picks the same victims in the same order. What was played is
-kept in the report's folder as it is done; `--resume` goes on where an earlier call was stopped.
+Every run is seeded: the same seed picks the same targets in the same order. The figures of each row
+are kept in the report's folder; `--resume` continues where an earlier call stopped.
 """
 
 from __future__ import annotations
@@ -48,15 +48,33 @@ def say(text: str) -> None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="faults", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--only", action="append", metavar="ROW", help="F12; may be repeated")
-    parser.add_argument("--seed", type=int, default=1, help="chooses victims and moments")
-    parser.add_argument("--rounds", type=int, help="instead of each row's own number")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="chooses targets and moments; the same seed, the same run",
+    )
+    parser.add_argument("--rounds", type=int, help="number of rounds, instead of each row's own")
     parser.add_argument("--report", type=Path, default=Path("out"), metavar="FOLDER")
-    parser.add_argument("--resume", action="store_true", help="leave out what is in the folder")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of the soak, F44")
-    parser.add_argument("--no-peers", action="store_true", help="leave the comparison out")
-    parser.add_argument("--quick", action="store_true", help="every rule in some minutes instead")
-    parser.add_argument("--mutants", type=int, metavar="COUNT", help="try so many changes instead")
-    parser.add_argument("--mutations", action="store_true", help="put known defects back instead")
+    parser.add_argument(
+        "--resume", action="store_true", help="skip the rows that the folder already has"
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="length of the soak, F44")
+    parser.add_argument(
+        "--no-peers", action="store_true", help="do not compare with other libraries"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="instead: check every rule in a few minutes"
+    )
+    parser.add_argument(
+        "--mutants",
+        type=int,
+        metavar="COUNT",
+        help="instead: try so many small changes to the engine",
+    )
+    parser.add_argument(
+        "--mutations", action="store_true", help="instead: put known defects back, one at a time"
+    )
     return parser.parse_args(argv)
 
 
@@ -87,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _end(problems: Sequence[str]) -> NoReturn:
     for problem in problems:
-        say(f"DOES NOT HOLD: {problem}")
+        say(f"FAILED: {problem}")
     sys.exit(1 if problems else 0)
 
 
@@ -128,11 +146,11 @@ def _keep(outcome: Outcome, folder: Path, kept: Path) -> None:
     if outcome.problems and outcome.scenario.workloads[0].library == "kafkaesk":
         to = kept / "failed" / f"{outcome.scenario.row}-{outcome.seed}"
         shutil.copytree(folder, to, dirs_exist_ok=True)
-        say(f"what they wrote: {to}")
+        say(f"journals and logs: {to}")
 
 
 def _told(problems: Sequence[str]) -> str:
-    return "; ".join(problems) if problems else "holds"
+    return "; ".join(problems) if problems else "passed"
 
 
 def _soak(arguments: argparse.Namespace, kept: Path) -> list[str]:

@@ -96,7 +96,7 @@ def play_quickly(seed: int, say: Callable[[str], None]) -> list[str]:
         for step in STEPS:
             outcome = asyncio.run(_play(step, cluster, ports, seed))
             problems += [f"{step}: {problem}" for problem in outcome.problems]
-            say(f"{step}, {outcome.seconds:.0f} s: " + ("; ".join(outcome.problems) or "holds"))
+            say(f"{step}, {outcome.seconds:.0f} s: " + ("; ".join(outcome.problems) or "passed"))
             for rule in step.rules if outcome.strikes else ():
                 touched[rule].append(str(step))
         missing = [rule for rule, by in touched.items() if not by]

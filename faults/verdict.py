@@ -63,7 +63,7 @@ class Verdict:
             "commits of partitions that were not owned": self.commits_unowned,
             "handled without having been published": self.phantoms,
             "published without an outcome": self.unresolved,
-            "reported as failed and written all the same": self.failed_in_log,
+            "reported as failed but written": self.failed_in_log,
             "twice in the log": self.doubled_in_log,
             "out of order in the log": self.disordered_in_log,
             "handled twice after a handover": 0
