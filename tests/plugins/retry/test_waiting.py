@@ -1,0 +1,152 @@
+"""Records that wait: for their time, for a dependency, for their dead letter to be taken."""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from kafkaesk_core import SubscriptionError
+from kafkaesk_retry import retries
+from kafkaesk_testing import eventually
+
+from .conftest import Make
+
+
+def new_group() -> str:
+    """Groups have no prefix, and the broker is shared."""
+    return f"g{uuid4().hex[:8]}"
+
+
+async def test_a_record_comes_back_after_its_time_and_dies_with_its_origin(service: Make) -> None:
+    one, group = service(attempts=1), new_group()
+    calls: list[tuple[float, str]] = []
+
+    @one.app.subscribe("in", group, ordering="unordered")
+    @retries(later=(1, 2))
+    async def handle(data: bytes, subscriber: object) -> None:
+        calls.append((time.monotonic(), subscriber.message.stream))  # type: ignore[attr-defined]  # a Subscriber
+        raise ValueError("always")
+
+    sent = await (await one.app.raw_publish("in", b"x", key=b"k", headers=[("a", b"1")]))
+    await one.start()
+
+    await eventually(lambda: one.plugin.counts["dead"] == 1, within=40)
+    assert [stream for _, stream in calls] == ["in", f"retry.{group}.1", f"retry.{group}.2"]
+    assert calls[1][0] - calls[0][0] >= 1
+    assert calls[2][0] - calls[1][0] >= 2
+    (dead,) = await one.read(f"dlq.{group}.in")
+    headers = {name: (value or b"").decode() for name, value in dead.headers}
+    assert (dead.value, dead.key, dead.headers[0]) == (b"x", b"k", ("a", b"1"))
+    assert headers["__dlq.errors.topic"] == sent.topic
+    assert headers["__dlq.errors.offset"] == str(sent.offset)
+    assert headers["__dlq.errors.delivery.count"] == "3"
+    assert not [name for name in headers if name.startswith("kafkaesk-retry-")]
+
+
+async def test_later_is_refused_where_an_order_is_promised(service: Make) -> None:
+    one = service()
+
+    @one.app.subscribe("in", new_group(), ordering="key")
+    @retries(later=(60,))
+    async def handle(data: bytes) -> None:
+        """Never called."""
+
+    with pytest.raises(SubscriptionError, match="reorder=True"):
+        await one.app.initialize()
+
+
+async def test_while_a_dependency_is_down_few_records_die_and_none_of_the_others(
+    service: Make,
+) -> None:
+    one, group = service(attempts=2, dead_limit=5, probe=0.2), new_group()
+    is_down, done = True, set()
+
+    @one.app.subscribe("in", group, ordering="unordered", concurrency=50)
+    async def handle(data: bytes) -> None:
+        if is_down:
+            raise ConnectionError("the database is down")
+        done.add(data)
+
+    for number in range(300):
+        await one.app.raw_publish("in", b"%d" % number)
+    await one.app.flush()
+    await one.start()
+
+    await eventually(lambda: any("may be down" in r for r in one.app.health().reasons), within=30)
+    assert one.app.health().is_live
+    assert {r["breaker"] for r in one.app.status().plugins["retry"].values()} >= {"open"}
+    is_down = False
+
+    await eventually(lambda: len(done) == 300 - one.plugin.counts["dead"], within=40)
+    assert one.plugin.counts["dead"] <= 5
+    assert not any("may be down" in reason for reason in one.app.health().reasons)
+
+
+async def test_a_dead_letter_that_is_refused_is_written_when_it_can_be(
+    service: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, group = service(attempts=1), new_group()
+    calls: list[bytes] = []
+
+    @one.app.subscribe("in", group)
+    async def handle(data: bytes) -> None:
+        calls.append(data)
+        raise ValueError("always")
+
+    await one.app.initialize()
+    topic = f"{one.prefix}dlq.{group}.in"
+    await alter(one.servers, topic, "200")
+    await one.app.raw_publish("in", b"x" * 1000)
+    with caplog.at_level(logging.INFO, "kafkaesk.retry"):
+        await one.start()
+        await eventually(lambda: topic_trouble(one.app.health().reasons), within=30)
+        assert one.plugin.counts["dead"] == 0
+        await alter(one.servers, topic, "1000000")
+        await eventually(lambda: one.plugin.counts["dead"] == 1, within=40)
+
+    assert calls == [b"x" * 1000], "only its dead letter is tried again"
+    assert not topic_trouble(one.app.health().reasons)
+    told = [r for r in caplog.records if "cannot be written" in r.getMessage()]
+    assert len(told) == 1
+    (dead,) = await one.read(f"dlq.{group}.in")
+    assert dead.value == b"x" * 1000
+
+
+async def test_a_value_that_is_too_large_is_cut_and_says_so(service: Make) -> None:
+    one, group = service(attempts=1), new_group()
+
+    @one.app.subscribe("in", group)
+    async def handle(data: bytes) -> None:
+        raise ValueError("always")
+
+    await one.app.initialize()
+    await alter(one.servers, f"{one.prefix}dlq.{group}.in", "6000")
+    await one.app.raw_publish("in", b"x" * 20_000)
+    await one.start()
+
+    await eventually(lambda: one.plugin.counts["dead"] == 1, within=40)
+    (dead,) = await one.read(f"dlq.{group}.in")
+    headers = dict(dead.headers)
+    assert headers["kafkaesk-dlq-truncated"] == b"true"
+    assert headers["kafkaesk-dlq-value-size"] == b"20000"
+    assert 0 < len(dead.value) < 6000
+
+
+def topic_trouble(reasons: tuple[str, ...]) -> bool:
+    return any("cannot be written" in reason for reason in reasons)
+
+
+async def alter(servers: object, topic: str, size: str) -> None:
+    """Let a topic take records of this size."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        config = {"max.message.bytes": size}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+    finally:
+        await admin.close()
