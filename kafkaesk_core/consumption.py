@@ -104,6 +104,10 @@ class Groups:
             )
             for group, bindings in self._bindings.items()
         }
+        if runtime.settings.count_crashes:
+            lock = asyncio.Lock()  # of all groups: a crash ends what runs in each of them
+            for consumer in self._consumers.values():
+                consumer.count_crashes(lock)
         return list(self._consumers.values())
 
     async def handle(

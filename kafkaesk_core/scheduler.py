@@ -69,6 +69,12 @@ class Lanes(Generic[T]):
         """Whether this task handles items."""
         return any(worker.task is task for worker in self._workers)
 
+    def restart_clock(self, task: asyncio.Task[Any] | None) -> None:
+        """Count the time of the item that this task handles from now on."""
+        for worker in self._workers:
+            if worker.task is task:
+                worker.since = monotonic()
+
     @property
     def stuck(self) -> int:
         """How many items run without a slot: they ignored their cancellation."""

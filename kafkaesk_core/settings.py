@@ -102,6 +102,7 @@ class Tuning(TypedDict, total=False):
     drain_timeout: float
     cancel_grace: float
     commit_notes: bool
+    count_crashes: bool
     commit_timeout: float
     delivery_timeout: float
     max_uncommitted: int
@@ -166,6 +167,11 @@ class Settings(BaseModel):
     commit_notes: bool = Field(
         True,
         description="Store attempts, and what is done, beside the offsets, for after a restart.",
+        **_CONSUMING,
+    )
+    count_crashes: bool = Field(
+        False,
+        description="Commit before each record in the 5 s after an assignment, to count crashes.",
         **_CONSUMING,
     )
     auto_commit_interval_ms: Count = Field(

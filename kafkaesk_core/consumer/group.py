@@ -33,6 +33,7 @@ from kafkaesk_core.tasks import check_loop
 from kafkaesk_core.topics import Topics
 
 from .commits import CommitLoop, OffsetCommitter
+from .crashes import CrashCounter
 from .dispatch import Dispatcher, HandlerPipeline
 from .fetched import FetchedMessage
 from .handling import BatchHandling, ErrorPolicy, MessageHandling
@@ -106,6 +107,7 @@ class GroupConsumer:
             interval=settings.auto_commit_interval_ms / 1000,
             only_gaps=not settings.auto_commit,  # handlers commit the records
         )
+        self._crashes: CrashCounter | None = None
         self._observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         self._rebalance = self._new_rebalance()
         self._positions = self._new_positions()
@@ -137,6 +139,12 @@ class GroupConsumer:
             lost=lambda: self._dispatcher.release(list(self._offsets)),
             notes=self._dispatcher.notes,
         )
+
+    def count_crashes(self, lock: asyncio.Lock) -> None:
+        """Count a crash as an attempt of the record that caused it, from the next assignment on."""
+        notes = self._dispatcher.notes
+        if notes is not None and self._settings.auto_commit:
+            self._crashes = CrashCounter(lock, notes, self._commits, self._pipelines)
 
     def _new_rebalance(self) -> Rebalance:
         settings = self._settings
@@ -252,6 +260,8 @@ class GroupConsumer:
 
     def _notify(self, event: RebalanceEvent) -> None:
         """Notify observers that partitions were assigned or revoked."""
+        if self._crashes is not None and event.kind == "assigned":
+            self._crashes.assigned()
         for observer in self._observers.get(OBSERVERS[event.kind], ()):
             observer(event)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from time import time
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -247,7 +248,8 @@ class Handling(Generic[S]):
     ) -> None:
         self.subscription = subscription
         self._innermost = innermost
-        self._layers = innermost
+        self._layers = self._chain = innermost
+        self._around: Callable[[Callable[[S], Awaitable[Any]], Any], Awaitable[Any]] | None = None
         self.error_policy = error_policy
         self._offsets = offsets
         self._on_finished = on_finished
@@ -255,7 +257,15 @@ class Handling(Generic[S]):
 
     def compile(self, wrap: Callable[[Callable[[S], Awaitable[Any]]], Any]) -> None:
         """Rebuild the chain of `hook`: `wrap` puts layers around the innermost call."""
-        self._layers = wrap(self._innermost)
+        self._chain = wrap(self._innermost)
+        self.put_around(self._around)
+
+    def put_around(
+        self, around: Callable[[Callable[[S], Awaitable[Any]], Any], Awaitable[Any]] | None
+    ) -> None:
+        """Call `around` with the chain and each subject, in place of the chain; None: no more."""
+        self._around = around
+        self._layers = self._chain if around is None else partial(around, self._chain)
 
     @property
     def counts(self) -> Counter[str]:

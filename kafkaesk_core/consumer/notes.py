@@ -154,6 +154,8 @@ class CommitNotes:
         self._stored: dict[TopicPartition, str] = {}
         self._kept: dict[TopicPartition, dict[int, Attempt]] = {}
         self.found: dict[TopicPartition, Note] = {}
+        self.begun: dict[TopicPartition, tuple[int, int]] = {}
+        """The record that is handled alone, and the attempt after it: a crash was its own."""
         self.is_on = True
         self.counts: Counter[str] = Counter()
 
@@ -201,6 +203,8 @@ class CommitNotes:
             if current.attempt > 1:
                 due = 0 if delay is None else int((self._clock() + delay) * 1000)
                 found[message.offset] = Attempt(current.attempt, due)
+        if (begun := self.begun.get(partition)) is not None:
+            found[begun[0]] = Attempt(begun[1])
         return found
 
     def _position(self, partition: TopicPartition) -> int:

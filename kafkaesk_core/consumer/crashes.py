@@ -1,0 +1,97 @@
+"""Records that end their process, by running out of memory or in C: each such end is an attempt.
+
+After a crash nothing says which record it was. So for a few seconds after each assignment records
+are handled one at a time, and a commit says of each that it has begun before it does: the record
+that the last commit says this of is the one that ended the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core.errors import CommitError
+
+from .commits import OffsetCommitter
+from .dispatch import HandlerPipeline
+from .fetched import FetchedMessage
+from .handling import MessageHandling
+from .notes import CommitNotes
+
+__all__ = ["CrashCounter"]
+
+logger = logging.getLogger("kafkaesk.consumer")
+
+WINDOW = 5.0
+"""Seconds after an assignment: a crash that repeats does so at once."""
+
+Layers = Callable[[FetchedMessage], Awaitable[Any]]
+
+
+class CrashCounter:
+    """Puts a commit before each record that begins shortly after an assignment of one group.
+
+    `lock` is shared by all groups of the application: a crash ends what runs in all of them.
+    Handlers of batches are not delayed, and their crashes are not counted.
+    """
+
+    def __init__(
+        self,
+        lock: asyncio.Lock,
+        notes: CommitNotes,
+        commits: OffsetCommitter,
+        pipelines: Sequence[HandlerPipeline],
+    ) -> None:
+        self._lock = lock
+        self._notes = notes
+        self._commits = commits
+        self._lanes = [pipeline.lanes for pipeline in pipelines]
+        handlings = (pipeline.handling for pipeline in pipelines)
+        self._handlings = [one for one in handlings if isinstance(one, MessageHandling)]
+        self._loop = asyncio.get_running_loop()
+        self._end = 0.0
+
+    def assigned(self) -> None:
+        """Look at each record from here on, for a few seconds."""
+        self._end = self._loop.time() + WINDOW
+        for handling in self._handlings:
+            handling.put_around(self._around)
+        self._loop.call_at(self._end, self._leave)
+
+    def _leave(self) -> None:
+        if self._loop.time() >= self._end:
+            for handling in self._handlings:
+                handling.put_around(None)
+
+    async def _around(self, layers: Layers, message: FetchedMessage) -> Any:
+        """Handle a record alone, after a commit has said that it begins."""
+        try:
+            async with asyncio.timeout_at(self._end):
+                await self._lock.acquire()
+        except TimeoutError:
+            self._restart_clock()
+            return await layers(message)
+        partition = message.batch.partition
+        try:
+            await self._note_begin(partition, message)
+            self._restart_clock()
+            return await layers(message)
+        finally:
+            self._notes.begun.pop(partition, None)
+            self._lock.release()
+
+    async def _note_begin(self, partition: TopicPartition, message: FetchedMessage) -> None:
+        self._notes.begun[partition] = (message.offset, message.attempt + 1)
+        try:
+            await self._commits.commit("interval")
+        except CommitError as error:
+            logger.debug("%s; a crash now is not counted", error)
+
+    def _restart_clock(self) -> None:
+        """The time that the record has waited here is not its handler's."""
+        for lanes in self._lanes:
+            lanes.restart_clock(asyncio.current_task())

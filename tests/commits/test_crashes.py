@@ -1,0 +1,107 @@
+"""Records that end their process: each end is an attempt of the record that caused it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from kafkaesk_testing import Kafka
+
+SERVICE = """
+import asyncio, os, sys
+from kafkaesk_core import Application, Skip, Subscriber, hookimpl
+from kafkaesk_retry import RetryPlugin, RetrySettings
+
+servers, prefix, with_retry = sys.argv[1:]
+
+class GiveUp:
+    @hookimpl
+    async def wrap_consume(self, message, call_next):
+        if message.attempt > 3:
+            print("dead", message.offset, flush=True)
+            raise Skip("it has ended its process three times")
+        return await call_next(message)
+
+plugin = RetryPlugin(RetrySettings(attempts=3)) if with_retry == "True" else GiveUp()
+app = Application([servers], prefix,
+                  {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000,
+                   "auto_offset_reset": "earliest"},
+                  entry_points=False, partitions=2, count_crashes=True, plugins=[plugin])
+
+@app.subscribe("s", prefix + "g", ordering="unordered")
+async def handle(data: bytes, subscriber: Subscriber) -> None:
+    message = subscriber.message
+    if data == b"poison":
+        print("begun", message.attempt, flush=True)
+        os._exit(9)
+    await asyncio.sleep(0.001)
+    print("handled", message.partition, message.offset, flush=True)
+    if data == b"last":
+        print("attempt", message.attempt, flush=True)
+
+@app.subscribe("other", prefix + "other")
+async def handle_other(data: bytes, subscriber: Subscriber) -> None:
+    await asyncio.sleep(0.05)
+    print("other", subscriber.message.attempt, flush=True)
+
+async def main():
+    async with app:
+        await app.consume_for(int(os.environ["COUNT"]), seconds=12)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_retry", [False, True])
+async def test_a_record_that_ends_its_process_is_given_up_and_no_other_is(
+    kafka: Kafka, with_retry: bool
+) -> None:
+    prefix = f"crashes-{uuid.uuid4().hex[:10]}."
+    await _run(kafka, prefix, with_retry, count=0)  # creates the topics
+    async with AIOKafkaProducer(bootstrap_servers=kafka.servers) as producer:
+        for number in range(20):
+            value = b"poison" if number == 7 else b"last" if number == 19 else b"x"
+            await producer.send_and_wait(prefix + "s", value, partition=0)
+        for _ in range(3):
+            await producer.send_and_wait(prefix + "other", b"x", partition=0)
+
+    runs = []
+    for _ in range(6):
+        # Everything but the poison record: 19, and 3 of the other stream.
+        runs.append(await _run(kafka, prefix, with_retry, count=22))
+        if runs[-1].returncode == 0:
+            break
+
+    lines = [line for run in runs for line in run.stdout.splitlines()]
+    assert [run.returncode for run in runs] == [9, 9, 9, 0], runs[-1].stderr
+    assert [line for line in lines if line.startswith("begun")] == [f"begun {n}" for n in (1, 2, 3)]
+    assert {line for line in lines if line.startswith("handled")} == {
+        f"handled 0 {number}" for number in range(20) if number != 7
+    }
+    assert "other 4" not in lines
+    if not with_retry:
+        assert [line for line in lines if line.startswith("dead")] == ["dead 7"]
+    else:
+        assert "is the dead letter" in runs[-1].stderr
+        assert "AttemptsExhaustedError" in runs[-1].stderr
+
+
+async def _run(
+    kafka: Kafka, prefix: str, with_retry: bool, *, count: int
+) -> subprocess.CompletedProcess[str]:
+    source = SERVICE if count else SERVICE.replace(
+        'await app.consume_for(int(os.environ["COUNT"]), seconds=12)',
+        'await app.ensure_topic(prefix + "s"); await app.ensure_topic(prefix + "other")',
+    )  # fmt: skip
+    command = [sys.executable, "-c", source, kafka.servers[0], prefix, str(with_retry)]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=80, check=False,
+        env={**os.environ, "COUNT": str(count)},
+    )  # fmt: skip
