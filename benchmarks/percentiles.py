@@ -1,4 +1,4 @@
-"""What of many values is told."""
+"""Percentiles of many values."""
 
 from collections.abc import Sequence
 from statistics import quantiles

@@ -25,7 +25,7 @@ class Listener:
     """One more named listener on every node, next to the plain internal one.
 
     ``name`` in lower case is the prefix of its properties (``listener.name.NAME.``).
-    ``advertised_ports`` are the ports that clients are told, one per node, when something stands
+    ``advertised_ports`` are the ports that brokers give to clients, one per node, when something stands
     between them and the broker; left out, it is the broker's own port.
     """
 
