@@ -25,8 +25,8 @@ class Listener:
     """One more named listener on every node, next to the plain internal one.
 
     ``name`` in lower case is the prefix of its properties (``listener.name.NAME.``).
-    ``advertised_ports`` are the ports that brokers give to clients, one per node, when something stands
-    between them and the broker; left out, it is the broker's own port.
+    ``advertised_ports`` are the ports that brokers give to clients, one per node, when something
+    stands between them; by default it is the broker's own port.
     """
 
     name: str
