@@ -221,7 +221,8 @@ class Hooks:
         Called once per subscription when the application initialises, unless that skips the
         plugin; outermost stage first.
         A ValueError or ConfigurationError says what is wrong: it stops the start as an error of
-        the handler. Any other exception stops it as a failure of the plugin.
+        the handler, which is named; a SubscriptionError as it is. Any other exception stops it as
+        a failure of the plugin.
         """
 
     @hookspec

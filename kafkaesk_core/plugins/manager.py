@@ -319,6 +319,8 @@ class Plugins:
                 ask_once(implementation, hook, NOTHING, subscription=subscription)
             except PluginError as error:
                 cause = error.__cause__
+                if isinstance(cause, SubscriptionError):
+                    raise cause from cause.__cause__  # it names the handler itself
                 if not isinstance(cause, (ConfigurationError, ValueError)):
                     raise
                 raise SubscriptionError(

@@ -128,6 +128,19 @@ async def test_a_wrong_option_is_an_error_of_its_handler() -> None:
         await app.initialize()
 
 
+async def test_an_error_that_names_its_handler_itself_stays_as_it_is() -> None:
+    class Strict:
+        @hookimpl
+        def check_subscription(self, subscription: Subscription) -> None:
+            raise SubscriptionError(f"handler {subscription.handler_name}: not allowed")
+
+    app = new_app(Strict())
+    app.subscribe("a", "a")(handle)
+
+    with pytest.raises(SubscriptionError, match=r"^handler [\w.]+\.handle: not allowed$"):
+        await app.initialize()
+
+
 async def test_a_check_that_fails_otherwise_is_a_failure_of_the_plugin() -> None:
     class Broken:
         @hookimpl
