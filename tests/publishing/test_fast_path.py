@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
-from kafkaesk_core import Application, Delivery, OutgoingMessage, hookimpl
+from kafkaesk_core import Application, Delivery, OutgoingMessage, Router, hookimpl
 from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.handlers import ArgumentProviders, bind
@@ -143,7 +143,39 @@ async def test_a_layer_costs_its_own_calls_and_that_of_its_coroutine() -> None:
     assert cost.tasks == 0
 
 
-async def cost_of_handling(ordering: Ordering) -> Cost:
+class Asked:
+    """A plugin that is only asked: at start, and how it is."""
+
+    name = "asked"
+    claimed_streams = frozenset({"asked.*"})
+    claimed_options = frozenset({"asked"})
+
+    @hookimpl
+    def declare(self, router: Router) -> None:
+        router.subscribe_to_topics(["asked.own"], "asked")(self._handle)
+
+    @hookimpl
+    def check_subscription(self, subscription: Subscription) -> None: ...
+
+    @hookimpl
+    def health(self) -> list[str]:
+        return []
+
+    @hookimpl
+    def report(self) -> dict[str, int]:
+        return {}
+
+    async def _handle(self, data: bytes) -> None: ...
+
+
+async def test_a_plugin_that_is_only_asked_costs_no_message_anything() -> None:
+    cost = await cost_of_publishing(None, validate=False, plugins=[Asked()])
+
+    assert cost.calls <= 6.5
+    assert cost.tasks == 0
+
+
+async def cost_of_handling(ordering: Ordering, *, was_paused: bool = False) -> Cost:
     tracker: OffsetTracker[TopicPartition] = OffsetTracker()
 
     async def handler(data: Content) -> None: ...
@@ -162,6 +194,9 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
     pipeline = HandlerPipeline(handling, lanes, Settings())
     dispatcher = Dispatcher(tracker, [pipeline], stream_of=lambda topic: topic, max_bytes=10**9)
     tracker.assign([PARTITION])
+    if was_paused:
+        lanes.pause(lambda _: True)
+        lanes.pause(None)
     dispatcher.is_open = True
     value = b'{"schema":"Content:1","data":{"number":1}}'
     offsets = iter(range(10 * MESSAGES))
@@ -183,6 +218,14 @@ async def cost_of_handling(ordering: Ordering) -> Cost:
 
 async def test_handling_in_the_order_of_a_partition_costs_few_calls_and_one_task() -> None:
     cost = await cost_of_handling("partition")
+
+    assert cost.calls <= 7.8
+    assert cost.tasks == 1
+    assert cost.kept < 60
+
+
+async def test_a_pause_that_has_ended_costs_nothing() -> None:
+    cost = await cost_of_handling("partition", was_paused=True)
 
     assert cost.calls <= 7.8
     assert cost.tasks == 1
