@@ -187,7 +187,7 @@ MUTATIONS = (
     Mutation(
         "own 9",
         "a commit that was cancelled is taken for not stored",
-        "OffsetCommitter._send_offsets",
+        "OffsetCommitter._send_noted",
         "self._offsets.mark_uncertain(clamped)",
         "",
         tests=(COMMITS,),
