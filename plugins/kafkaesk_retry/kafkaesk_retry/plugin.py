@@ -27,6 +27,7 @@ from kafkaesk_core import (
 
 from .batches import BatchRun, as_failure
 from .cluster import Cluster
+from .dispatch import hand_out
 from .letter import OWN_HEADERS
 from .mailer import Mailer
 from .places import StreamNames
@@ -41,6 +42,7 @@ logger = logging.getLogger("kafkaesk.retry")
 _OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
 _COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
 """What a subscription to waiting records has in common with the one that they come from."""
+_OFF = {OPTION: Retries(attempts=1, dead_letter=False)}
 
 
 class RetryPlugin:
@@ -94,14 +96,17 @@ class RetryPlugin:
     def declare(self, router: Router, app: App) -> None:
         """Subscribe each handler to the streams in which its group's records wait."""
         for group, subscriptions in self._by_group(app).items():
-            if len(subscriptions) > 1:
+            streams = sorted({s for one in subscriptions for s in self._waiting_streams(one, app)})
+            if not streams:
                 continue
-            (one,) = subscriptions
-            streams = self._waiting_streams(one)
-            if streams:
+            if len(subscriptions) == 1:
+                (one,) = subscriptions
                 given = {name: getattr(one, name) for name in _COPIED}
                 given["options"] = dict(one.options)
                 router.subscribe_to_topics(streams, group, **given)(one.func)
+            else:
+                handler = hand_out(app, group)
+                router.subscribe_to_topics(streams, group, ordering="key", options=_OFF)(handler)
         router.on("initialize", partial(self._make_topics, app))
 
     @hookimpl
@@ -121,13 +126,17 @@ class RetryPlugin:
                 groups.setdefault(subscription.group, []).append(subscription)
         return groups
 
-    def _waiting_streams(self, subscription: Subscription) -> list[str]:
-        """The streams in which records of this subscription wait: replayed ones, and later ones."""
+    def _waiting_streams(self, subscription: Subscription, app: App) -> list[str]:
+        """The streams in which records of this subscription wait: replayed ones, and later ones.
+
+        No command reaches a broker inside the process, so that nothing is replayed there.
+        """
         retries = self._retries(subscription)
         if retries is None:
             return []
         policy = retries.over(self.settings)
-        seconds = [*([0.0] if policy.dead_letter else []), *policy.later]
+        is_replayed = policy.dead_letter and not _is_inside(app)
+        seconds = [*([0.0] if is_replayed else []), *policy.later]
         return [self.names.later(subscription.group, one) for one in seconds]
 
     async def _make_topics(self, app: App) -> None:
@@ -143,8 +152,7 @@ class RetryPlugin:
             logger.warning("the topics of dead letters cannot be looked up: %s", error)
             return
         for group, subscriptions in groups.items():
-            waiting = [s for one in subscriptions for s in self._waiting_streams(one)]
-            for stream in waiting if len(subscriptions) == 1 else ():
+            for stream in {s for one in subscriptions for s in self._waiting_streams(one, app)}:
                 await mailer.prepare(prefix + stream)
             for one in filter(self._takes_letters, subscriptions):
                 found = {s for s in streams if one.matches(s, self.claimed_streams)}
@@ -154,7 +162,7 @@ class RetryPlugin:
 
     async def _existing_streams(self, app: App) -> set[str]:
         settings = app.settings
-        if "://" in settings.kafka_servers[0]:
+        if _is_inside(app):
             return set()
         options = settings.client.for_admin()
         async with Cluster.connect(app.servers, options, settings.start_timeout) as cluster:
@@ -280,3 +288,8 @@ class RetryPlugin:
     def _make_mailer(self, app: App) -> Mailer:
         prefix = app.settings.topic_prefix
         return Mailer(app, prefix, self.settings.style, self.settings.retention)
+
+
+def _is_inside(app: App) -> bool:
+    """Whether the brokers are inside this process, as those of `embedded://` are."""
+    return any("://" in server for server in app.settings.kafka_servers)

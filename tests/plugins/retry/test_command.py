@@ -148,6 +148,30 @@ async def test_a_replay_reaches_the_group_that_failed_and_no_other(shop: Any) ->
     assert (await command.json("replay", "--yes"))["replayed"] == 0
 
 
+async def test_of_several_handlers_in_a_group_the_one_that_failed_gets_its_record_again(
+    shop: tuple[Service, Command, list[bytes], list[ConsumerRecord]],
+) -> None:
+    one, command, handled, _ = shop
+    others: list[bytes] = []
+
+    @one.app.subscribe("parcels", one.group)
+    async def send(data: bytes) -> None:
+        others.append(data)
+        if not (command.folder / "mended").exists():
+            raise ValueError("no address")
+
+    await one.app.raw_publish("parcels", b"parcel")
+    await one.app.raw_publish("orders.placed", b"bad order")
+    await one.app.flush()
+    await one.start()
+    await eventually(lambda: one.plugin.counts["dead"] == 2, within=30)
+    (command.folder / "mended").touch()
+
+    assert (await command.json("replay", "--yes"))["replayed"] == 2
+
+    await eventually(lambda: (handled, others) == ([b"bad order"], [b"parcel"] * 2), within=30)
+
+
 def _has_died(one: Service, count: int) -> bool:
     return one.plugin.counts["dead"] == count
 
