@@ -428,6 +428,8 @@ class GroupMember:
         identity, commits = self._identity, self._commits
         if identity is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
+        if not notes:
+            return await commits.send(identity, offsets, timeout)
         return await commits.send(identity, offsets, timeout, notes)
 
 
