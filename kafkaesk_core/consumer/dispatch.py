@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -56,6 +57,10 @@ class HandlerPipeline:
     def takes(self, stream: str | None) -> bool:
         """Whether a stream is one of the subscription's."""
         return stream is not None and self.handling.subscription.matches(stream, self._claimed)
+
+    def is_claimed(self, stream: str) -> bool:
+        """Whether a stream is one of a plugin's own."""
+        return any(fnmatchcase(stream, pattern) for pattern in self._claimed)
 
     @property
     def stream_regex(self) -> str:

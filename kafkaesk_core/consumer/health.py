@@ -375,10 +375,12 @@ class HealthTicker:
             member.refresh_metadata()
 
     def _literal_topics(self) -> list[str]:
+        """The topics that the service names; a plugin sees to those of its own streams."""
         return [
             self._topics.topic_of(stream)
             for pipeline in self._pipelines
             for stream in pipeline.handling.subscription.literal_streams
+            if not pipeline.is_claimed(stream)
         ]
 
     def _unmatched_patterns(self, present: Collection[str]) -> list[str]:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from kafkaesk_core import Application
+from kafkaesk_core import Application, Router, hookimpl
 from kafkaesk_testing import consuming, eventually
+
+
+class OwnStream:
+    """A plugin that reads a stream of its own: it sees to it that there is one, or needs none."""
+
+    claimed_streams = frozenset({"own.*"})
+
+    @hookimpl
+    def declare(self, router: Router) -> None:
+        router.subscribe("own.replay", "billing")(handle)
 
 
 async def handle(data: bytes) -> None: ...
@@ -18,6 +28,7 @@ async def test_what_does_not_exist_is_told_once_and_until_it_appears(
     app.subscribe("orders", "billing")(handle)
     app.subscribe_to_topics(["paid", "sent"], "billing")(handle)
     app.subscribe("refunds.*", "billing")(handle)
+    app.plugins.register(OwnStream())
     missing = [
         f"group billing: topic shop.{name} does not exist, or we are not authorized to see it"
         for name in ("orders", "paid", "sent")
