@@ -133,6 +133,7 @@ def seen_by(app: Application, prefix: str, *, delays: list[float]) -> list[int]:
     return seen
 
 
+@pytest.mark.rule_31
 async def test_attempts_and_due_times_survive_a_restart(kafka: Kafka, prefix: str) -> None:
     first, second = new_app(kafka, prefix), new_app(kafka, prefix)
     before = seen_by(first, prefix, delays=[0.01, 0.01, 60.0])

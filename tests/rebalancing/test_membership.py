@@ -242,6 +242,7 @@ async def test_a_record_that_waits_for_its_retry_delays_nobody_else_and_is_alive
 
 
 @pytest.mark.rule_10
+@pytest.mark.rule_31
 async def test_attempts_go_on_in_the_next_process(kafkaesk_app: Application) -> None:
     """The last commit of the first process stores them beside its offset."""
     kafkaesk_app.configure(partitions=1)
