@@ -122,7 +122,7 @@ class GroupConsumer:
             stream_of=self._topics.stream_of,
             max_bytes=self._settings.fetch_buffer_bytes,
         )
-        if self._settings.commit_notes:
+        if self._settings.commit_notes or self._settings.count_crashes:
             dispatcher.notes = CommitNotes(
                 self.group, self._offsets, lambda topic: dispatcher.pipeline(topic)[0].lanes
             )

@@ -1,10 +1,11 @@
 """What a commit remembers beside its offset: attempts, due times, and records done above it.
 
 Kafka stores a text with each committed offset. What stands there survives a crash, and goes to the
-member that gets the partition next. A note is "kafkaesk1 a=2:3:1764230400000,5:2 d=1,3-4": of the
-records from the committed offset on, number 2 is in its attempt 3, due at this time in milliseconds
-since 1970; number 5 in its attempt 2; numbers 1, 3 and 4 are done. A note that grows beyond Kafka's
-limit leaves out what lies highest.
+member that gets the partition next. A note is "kafkaesk1 90 a=2:3:1764230400000,5:2 d=1,3-4": of
+the records from the committed offset 90 on, number 2 is in its attempt 3, due at this time in
+milliseconds since 1970; number 5 in its attempt 2; numbers 1, 3 and 4 are done. A note that grows
+beyond Kafka's limit leaves out what lies highest. Tools that copy offsets to another cluster change
+the offset and keep the text: a note that stands beside another offset than its own is not read.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ HALF = LONGEST // 2
 MOST = 1_000_000
 """Records that a note may call done; no member has more of them uncommitted."""
 
-_TRIED, _DONE = r"\d+:\d+(?::\d+)?", r"\d+(?:-\d+)?"
+_NUMBER = r"\d{1,15}"
+_TRIED, _DONE = rf"{_NUMBER}:{_NUMBER}(?::{_NUMBER})?", rf"{_NUMBER}(?:-{_NUMBER})?"
 _NOTE = re.compile(
-    rf"{VERSION}(?: a=({_TRIED}(?:,{_TRIED})*))?(?: d=({_DONE}(?:,{_DONE})*))?", re.ASCII
+    rf"{VERSION} ({_NUMBER})(?: a=({_TRIED}(?:,{_TRIED})*))?(?: d=({_DONE}(?:,{_DONE})*))?",
+    re.ASCII,
 )
 
 
@@ -73,7 +76,7 @@ def encode(base: int, attempts: Mapping[int, Attempt], done: Iterable[int]) -> s
         for offset, (number, due) in sorted(attempts.items())
         if offset >= base
     )
-    text = VERSION
+    text = empty = f"{VERSION} {base}"
     if listed := _join(tried, HALF):
         text += f" a={listed}"
     ranges = (
@@ -82,26 +85,28 @@ def encode(base: int, attempts: Mapping[int, Attempt], done: Iterable[int]) -> s
     )
     if listed := _join(ranges, LONGEST - len(text) - len(" d=")):
         text += f" d={listed}"
-    return "" if text == VERSION else text
+    return "" if text == empty else text
 
 
 def decode(base: int, text: str) -> Note | None:
     """Read the note of a committed offset; None if there is none.
 
     Raises:
-        ValueError: it is not a note of ours.
+        ValueError: it is not a note of ours, or not one of this offset.
     """
     if not text:
         return None
     found = _NOTE.fullmatch(text)
     if found is None or len(text) > LONGEST:
         raise ValueError(f"{text[:80]!r} is not a note of kafkaesk")
+    if int(found[1]) != base:
+        raise ValueError(f"the note of offset {found[1]} stands beside {base}")
     attempts = {}
-    for entry in (found[1] or "").split(",") if found[1] else ():
+    for entry in (found[2] or "").split(",") if found[2] else ():
         offset, number, *due = map(int, entry.split(":"))
         attempts[base + offset] = Attempt(max(number, 1), due[0] if due else 0)
     done = []
-    for entry in (found[2] or "").split(",") if found[2] else ():
+    for entry in (found[3] or "").split(",") if found[3] else ():
         first, _, last = entry.partition("-")
         done.append(range(base + int(first), base + int(last or first) + 1))
     if sum(map(len, done)) > MOST:

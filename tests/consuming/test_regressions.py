@@ -291,9 +291,9 @@ async def test_a_manual_commit_stores_no_other_handlers_record(
             ),
             within=15,
         )
-        assert set(stored) == {0}, "the offset stays, and the commit says what is done above it"
+        assert stored == []
         release.set()
-        await eventually(lambda: stored[-1] == 3)
+        await eventually(lambda: stored == [3])
         await kafkaesk_app.stop()
         await running
 
