@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import Token
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Telemetry:
             return None
 
 
-class OperationSpan:
+class OperationSpan(ABC):
     """A span that has begun, and the context in which it is current.
 
     Entering it makes it current; leaving it calls `left`, whose failures are counted. `end` ends
@@ -115,9 +116,9 @@ class OperationSpan:
         except Exception as failure:
             self._telemetry.failures.note(f"ending a {self.operation} span", failure)
 
+    @abstractmethod
     def left(self, error: BaseException | None) -> None:
         """End the span and measure; `error` is what the code inside raised."""
-        raise NotImplementedError
 
     def fail(self, error: BaseException) -> str | None:
         """Show what was raised, and return its `error.type`; None if that is no failure."""
