@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .app_protocol import App
+from .consumer.crashes import Turn
 from .consumer.group import GroupConsumer
 from .consumer.local import LocalMessage, commit_locally, handle_locally
 from .errors import ConfigurationError, SubscriptionError
@@ -105,9 +106,9 @@ class Groups:
             for group, bindings in self._bindings.items()
         }
         if runtime.settings.count_crashes:
-            lock = asyncio.Lock()  # of all groups: a crash ends what runs in each of them
+            turn = Turn()
             for consumer in self._consumers.values():
-                consumer.count_crashes(lock)
+                consumer.count_crashes(turn)
         return list(self._consumers.values())
 
     async def handle(

@@ -1,8 +1,9 @@
 """Records that end their process, by running out of memory or in C: each such end is an attempt.
 
 After a crash nothing says which record it was. So for a few seconds after each assignment records
-are handled one at a time, and a commit says of each that it has begun before it does: the record
-that the last commit says this of is the one that ended the process.
+are handled one at a time, and a commit says of each that it has begun before it does. Before the record
+of another group begins, a commit takes back what the last one said: when the process ends, at most
+one record is said to have begun, and it is the one that ended it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .fetched import FetchedMessage
 from .handling import MessageHandling
 from .notes import CommitNotes
 
-__all__ = ["CrashCounter"]
+__all__ = ["CrashCounter", "Turn"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
@@ -32,21 +33,35 @@ WINDOW = 5.0
 Layers = Callable[[FetchedMessage], Awaitable[Any]]
 
 
+class Turn:
+    """Whose record may begin; all groups share it, because a crash ends what runs in all of them."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self._last: CrashCounter | None = None
+
+    async def take(self, counter: CrashCounter) -> bool:
+        """Let a counter say that a record begins, unless the last one's is not taken back yet."""
+        if self._last not in (None, counter) and not await self._last.commit():
+            return False
+        self._last = counter
+        return True
+
+
 class CrashCounter:
     """Puts a commit before each record that begins shortly after an assignment of one group.
 
-    `lock` is shared by all groups of the application: a crash ends what runs in all of them.
     Handlers of batches are not delayed, and their crashes are not counted.
     """
 
     def __init__(
         self,
-        lock: asyncio.Lock,
+        turn: Turn,
         notes: CommitNotes,
         commits: OffsetCommitter,
         pipelines: Sequence[HandlerPipeline],
     ) -> None:
-        self._lock = lock
+        self._turn = turn
         self._notes = notes
         self._commits = commits
         self._lanes = [pipeline.lanes for pipeline in pipelines]
@@ -71,7 +86,7 @@ class CrashCounter:
         """Handle a record alone, after a commit has said that it begins."""
         try:
             async with asyncio.timeout_at(self._end):
-                await self._lock.acquire()
+                await self._turn.lock.acquire()
         except TimeoutError:
             self._restart_clock()
             return await layers(message)
@@ -82,14 +97,21 @@ class CrashCounter:
             return await layers(message)
         finally:
             self._notes.begun.pop(partition, None)
-            self._lock.release()
+            self._turn.lock.release()
 
     async def _note_begin(self, partition: TopicPartition, message: FetchedMessage) -> None:
-        self._notes.begun[partition] = (message.offset, message.attempt + 1)
+        if await self._turn.take(self):
+            self._notes.begun[partition] = (message.offset, message.attempt + 1)
+            await self.commit()
+
+    async def commit(self) -> bool:
+        """Store which record has begun, or that none has; return whether it is stored."""
         try:
             await self._commits.commit("interval")
         except CommitError as error:
             logger.debug("%s; a crash now is not counted", error)
+            return False
+        return True
 
     def _restart_clock(self) -> None:
         """The time that the record has waited here is not its handler's."""

@@ -33,7 +33,7 @@ from kafkaesk_core.tasks import check_loop
 from kafkaesk_core.topics import Topics
 
 from .commits import CommitLoop, OffsetCommitter
-from .crashes import CrashCounter
+from .crashes import CrashCounter, Turn
 from .dispatch import Dispatcher, HandlerPipeline
 from .fetched import FetchedMessage
 from .handling import BatchHandling, ErrorPolicy, MessageHandling
@@ -140,11 +140,11 @@ class GroupConsumer:
             notes=self._dispatcher.notes,
         )
 
-    def count_crashes(self, lock: asyncio.Lock) -> None:
+    def count_crashes(self, turn: Turn) -> None:
         """Count a crash as an attempt of the record that caused it, from the next assignment on."""
         notes = self._dispatcher.notes
         if notes is not None and self._settings.auto_commit:
-            self._crashes = CrashCounter(lock, notes, self._commits, self._pipelines)
+            self._crashes = CrashCounter(turn, notes, self._commits, self._pipelines)
 
     def _new_rebalance(self) -> Rebalance:
         settings = self._settings

@@ -10,7 +10,10 @@ import uuid
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
 
+from kafkaesk_core import Application
 from kafkaesk_testing import Kafka
 
 SERVICE = """
@@ -31,7 +34,9 @@ class GiveUp:
 plugin = RetryPlugin(RetrySettings(attempts=3)) if with_retry == "True" else GiveUp()
 app = Application([servers], prefix,
                   {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000,
-                   "auto_offset_reset": "earliest"},
+                   "auto_offset_reset": "earliest",
+                   # No commit but those around records: what they say must be right by itself.
+                   "auto_commit_interval_ms": 60_000},
                   entry_points=False, partitions=2, count_crashes=True, plugins=[plugin])
 
 @app.subscribe("s", prefix + "g", ordering="unordered")
@@ -59,10 +64,12 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_retry", [False, True])
-async def test_a_record_that_ends_its_process_is_given_up_and_no_other_is(
-    kafka: Kafka, with_retry: bool
-) -> None:
+async def test_a_record_that_ends_its_process_is_given_up_and_no_other_is(kafka: Kafka) -> None:
+    # Each restart waits until the broker has noticed the end of the process before: both at once.
+    await asyncio.gather(*(_restart_until_done(kafka, retry) for retry in (False, True)))
+
+
+async def _restart_until_done(kafka: Kafka, with_retry: bool) -> None:
     prefix = f"crashes-{uuid.uuid4().hex[:10]}."
     await _run(kafka, prefix, with_retry, count=0)  # creates the topics
     async with AIOKafkaProducer(bootstrap_servers=kafka.servers) as producer:
@@ -105,3 +112,34 @@ async def _run(
         subprocess.run, command, capture_output=True, text=True, timeout=80, check=False,
         env={**os.environ, "COUNT": str(count)},
     )  # fmt: skip
+
+
+async def test_at_most_one_record_of_all_groups_is_said_to_have_begun(kafka: Kafka) -> None:
+    prefix = f"begun-{uuid.uuid4().hex[:10]}."
+    app = Application(
+        kafka.servers, prefix, {"heartbeat_interval_ms": 300},
+        entry_points=False, partitions=1, count_crashes=True, auto_commit_interval_ms=60_000,
+    )  # fmt: skip
+    groups = (prefix + "one", prefix + "two")
+    topics = [TopicPartition(prefix + "s", 0)]
+    notes: list[list[str]] = []
+
+    async def handle(data: bytes) -> None:
+        stored = [await admin.list_consumer_group_offsets(group) for group in groups]
+        known = [offsets.get(topics[0]) for offsets in stored]
+        notes.append([one.metadata for one in known if one is not None and one.metadata])
+
+    for group in groups:
+        app.subscribe("s", group)(handle)
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers)
+    await admin.start()
+    try:
+        async with app:
+            await app.raw_publish("s", b"x")
+            await app.raw_publish("s", b"x")
+            await app.consume_for(4, seconds=30)
+    finally:
+        await admin.close()
+
+    assert [len(said) for said in notes] == [1] * 4, notes
