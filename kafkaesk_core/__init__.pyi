@@ -4,6 +4,7 @@ from .app_protocol import App
 from .application import Application
 from .bootstrap import Bootstrap
 from .delivery import Delivery
+from .description import Description
 from .errors import (
     AuthenticationError,
     AuthorizationError,
@@ -82,6 +83,7 @@ __all__ = [
     "DeliveryError",
     "DeliveryFailedError",
     "DeliveryUnknownError",
+    "Description",
     "Disposition",
     "GroupStatus",
     "HandlerError",

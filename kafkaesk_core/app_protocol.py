@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from .delivery import Delivery
+from .description import Description
 from .message import Data, Header, IncomingMessage
 from .offsets import HandlerResult
 from .router import Subscription
@@ -68,6 +69,9 @@ class App(Protocol):
     @property
     def is_consuming(self) -> bool:
         """Whether consumers run, or are being started or stopped."""
+
+    def describe(self) -> Description:
+        """Return its streams, handlers, schemas and plugins, as plain data."""
 
     def status(self) -> Status:
         """Return a snapshot of the groups, their partitions and the published messages."""

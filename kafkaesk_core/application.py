@@ -21,8 +21,10 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 from .consumer.local import encode_locally, local_record
 from .consumption import Consumption, Groups
 from .delivery import Delivery, PendingDeliveries
+from .description import Description
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
 from .handlers import takes_batches
+from .inspection import describe
 from .message import (
     RAW_TYPES,
     Data,
@@ -41,6 +43,7 @@ from .plugins.chains import make_no_result_error
 from .plugins.contract import did_you_mean, function_plugin
 from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
 from .plugins.manager import Plugins
+from .publications import resolve_publications
 from .router import Router, Subscription, is_count, is_number
 from .runtime import Runtime
 from .schema.registry import SchemaRegistration
@@ -101,6 +104,7 @@ class Application(Router):
         self._starter: asyncio.Task[Any] | None = None
         self._stop_requests = 0
         self._plugin_routers: list[Router] = []
+        self._is_declaring = False
         self._pauses = Pauses()
         check_plugin_arguments(plugins, plugin_settings, entry_points)
         self._disabled_plugins = frozenset(check_names("disable_plugins", disable_plugins))
@@ -202,6 +206,21 @@ class Application(Router):
                 settings=self._plugin_settings,
             )
         warn_of_unread(list_variables(), self.plugins, os.environ)
+
+    def describe(self) -> Description:
+        """Return what the application is made of, as plain data that can be shown as JSON.
+
+        Its streams, handlers, schemas and plugins; no settings, which may hold secrets. Needs no
+        broker. Loads the installed plugins and lets them declare, unless the application runs.
+
+        Raises:
+            ConfigurationError: handlers or schemas cannot work.
+            SchemaError: a schema that it says it publishes is not registered, or another one.
+            PluginError: a plugin cannot be loaded.
+        """
+        if self._runtime is None and not self._is_declaring:
+            self._prepare()
+        return describe(self, self._schemas, self.plugins, self.settings.topic_prefix)
 
     def chains(self) -> dict[str, list[str]]:
         """The layers of publishing, and of each subscription, outermost first."""
@@ -614,16 +633,23 @@ class Application(Router):
     async def _start(self) -> None:
         settings = self.settings
         settings.check()
-        self.load_plugins()
-        self._let_plugins_declare()
-        self._bind(settings)
-        runtime = Runtime(self, settings, self.plugins, self._schemas, self._event_handlers)
+        self._prepare(settings)
+        published = resolve_publications(self.publications, self._schemas)
+        runtime = Runtime(
+            self, settings, self.plugins, self._schemas, self._event_handlers, published
+        )
         self._runtime = runtime
         try:
             await runtime.start()
         except BaseException:
             self._runtime = None
             raise
+
+    def _prepare(self, settings: Settings | None = None) -> None:
+        """Load plugins, let them declare, and bind what is declared."""
+        self.load_plugins()
+        self._let_plugins_declare()
+        self._bind(settings or self.settings)
 
     def _let_plugins_declare(self) -> None:
         """Mount a router for each plugin that declares, in place of those of the last start."""
@@ -636,7 +662,11 @@ class Application(Router):
             self._plugin_routers.append(router)
             return router
 
-        self.plugins.declare(mount, self)
+        self._is_declaring = True
+        try:
+            self.plugins.declare(mount, self)
+        finally:
+            self._is_declaring = False
 
     def _bind(self, settings: Settings) -> None:
         """Bind the handlers that are declared now."""
@@ -825,9 +855,7 @@ class Application(Router):
                 "an attempt of 1 or more"
             )
         if self._runtime is None:
-            self.load_plugins()
-            self._let_plugins_declare()
-            self._bind(self.settings)
+            self._prepare()
         place = TopicPartition(self.settings.topic_prefix + stream_id, partition)
         value = encode_locally(self._schemas, stream_id, data, schema)
         record = local_record(place, offset, timestamp_ms, key, value, headers)

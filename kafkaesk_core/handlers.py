@@ -28,6 +28,8 @@ __all__ = [
     "Publish",
     "Subscriber",
     "bind",
+    "data_of",
+    "function_of",
     "takes_batches",
 ]
 
@@ -100,8 +102,14 @@ def bind(
 
 def takes_batches(subscription: Subscription) -> bool:
     """Whether the handler's first parameter is annotated with `list[...]`."""
+    return data_of(subscription)[1]
+
+
+def data_of(subscription: Subscription) -> tuple[Any, bool]:
+    """The annotation of the data of one message, and whether the handler takes batches of it."""
     first, *_ = _resolve_parameters(subscription)
-    return _item_of(first.annotation) is not None
+    item = _item_of(first.annotation)
+    return (first.annotation, False) if item is None else (item, True)
 
 
 def _item_of(annotation: Any) -> Any:
@@ -211,7 +219,7 @@ def _batch_call(
 
 def _resolve_parameters(subscription: Subscription) -> list[Parameter]:
     """The handler's parameters with their annotations resolved, quoted ones too."""
-    func = _function_of(subscription.func)
+    func = function_of(subscription.func)
     try:
         hints = typing.get_type_hints(func, include_extras=True)
     except Exception as error:
@@ -223,7 +231,7 @@ def _resolve_parameters(subscription: Subscription) -> list[Parameter]:
     return [p.replace(annotation=hints.get(p.name, Parameter.empty)) for p in parameters]
 
 
-def _function_of(func: Any) -> Any:
+def function_of(func: Any) -> Any:
     """The function that carries the annotations of a partial or of an object with __call__."""
     while isinstance(func, functools.partial):
         func = func.func

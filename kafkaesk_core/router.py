@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from .errors import ConfigurationError, Disposition, InvalidSchemaError, SubscriptionError
 from .message import IncomingMessage
+from .publications import Publication
 from .schema.registry import SchemaRegistration, Schemas
 from .topic_names import LONGEST, TOPIC_NAME_RULE, invalid_character, is_topic_name
 
@@ -406,6 +407,7 @@ class Router:
         self._schemas = Schemas()
         self._subscriptions: list[Subscription] = []
         self._event_handlers: dict[str, list[EventHandler]] = {}
+        self._publications: list[Publication] = []
         self._mounted: list[Router] = []
         self._mounted_in: WeakSet[Router] = WeakSet()
 
@@ -418,6 +420,11 @@ class Router:
     def schemas(self) -> Mapping[str, SchemaRegistration]:
         """What was registered, by name: "Content:1"."""
         return {registration.key: registration for registration in self._schemas}
+
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        """What `publishes()` declared, in order."""
+        return tuple(self._publications)
 
     @overload
     def on(self, name: Event) -> Callable[[E], E]: ...
@@ -576,6 +583,22 @@ class Router:
             parent._add_schema(registration)
         self._schemas.register(registration)
 
+    def publishes(self, stream_id: str, schema: type[BaseModel] | str) -> None:
+        """Declare that the service publishes this model, or schema ("Content:1"), to a stream.
+
+        It stands in `describe()`. From the start on the stream carries this schema: publishing
+        another one to it is a SchemaConflictError. The model may be registered later.
+
+        Raises:
+            ConfigurationError: the stream cannot be a topic, or the schema is none.
+        """
+        self._add_publication(Publication(stream_id, schema))
+
+    def _add_publication(self, publication: Publication) -> None:
+        for parent in self._mounted_in:
+            parent._add_publication(publication)
+        self._publications.append(publication)
+
     def mount(self, router: Router) -> None:
         """Add what another router declares, now and later; nothing is replaced.
 
@@ -592,6 +615,8 @@ class Router:
             self._add_schema(registration)
         for subscription in router._subscriptions:
             self._add_subscription(subscription)
+        for publication in router._publications:
+            self._add_publication(publication)
         for name, handlers in router._event_handlers.items():
             for handler in handlers:
                 self._add_event_handler(name, handler)
@@ -602,6 +627,8 @@ class Router:
         """Take back what a router added, except its schemas: they may be in use already."""
         for subscription in router._subscriptions:
             self._subscriptions.remove(subscription)
+        for publication in router._publications:
+            self._publications.remove(publication)
         for name, handlers in router._event_handlers.items():
             for handler in handlers:
                 self._event_handlers[name].remove(handler)

@@ -48,12 +48,14 @@ class Runtime:
         plugins: Plugins,
         schemas: Schemas,
         events: Mapping[str, Sequence[EventHandler]],
+        published: Mapping[str, SchemaRegistration],
     ) -> None:
         self._app = app
         self.settings = settings
         self._plugins = plugins
         self._schemas = schemas
         self._events = events
+        self._published = published
         self._stack = AsyncExitStack()
         self.loop = asyncio.get_running_loop()
         self.shutdown = Shutdown(settings.shutdown_timeout)
@@ -139,6 +141,8 @@ class Runtime:
             self.settings.topic_prefix,
             ", ".join(active) or "none",
         )
+        for stream, registration in self._published.items():
+            self.topics.claim(self.topics.topic_of(stream), registration.id)
         for registration in self._schemas:
             await self._activate_named(registration)
         for handler in self._events.get("initialize", ()):

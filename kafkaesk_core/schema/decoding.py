@@ -31,7 +31,13 @@ from .problems import json_problem, list_problems
 if TYPE_CHECKING:
     from .registry import SchemaRegistration
 
-__all__ = ["Decoder", "affects_validation", "make_decoder", "unwrap_annotation"]
+__all__ = [
+    "Decoder",
+    "affects_validation",
+    "make_decoder",
+    "registrations_of",
+    "unwrap_annotation",
+]
 
 Decoder = Callable[[IncomingMessage], Any]
 """Any: a handler's data is of the type that its annotation names."""
@@ -148,6 +154,12 @@ def _models(kind: Any) -> list[type[BaseModel]]:
         else (kind,)
     )
     return [each for each in members if isclass(each) and issubclass(each, BaseModel)]
+
+
+def registrations_of(annotation: Any, registrations: Registrations) -> list[SchemaRegistration]:
+    """Return the registrations of the models that an annotation names; `make_decoder` took it."""
+    models = [model for member in union_members(annotation) for model in _models(member.kind)]
+    return [found for model in models for found in registrations(model)]
 
 
 def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:

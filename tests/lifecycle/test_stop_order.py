@@ -59,7 +59,7 @@ async def test_an_end_that_is_cancelled_still_delivers_what_is_buffered_and_says
             return await asyncio.shield(delivered)
 
     nothing: Any = None
-    runtime: Any = Runtime(nothing, Settings(), nothing, nothing, {})
+    runtime: Any = Runtime(nothing, Settings(), nothing, nothing, {}, {})
     runtime.publisher = Delivers()
     disconnected: list[bool] = []
 
