@@ -1,9 +1,9 @@
 """Records that end their process, by running out of memory or in C: each such end is an attempt.
 
 After a crash nothing says which record it was. So for a few seconds after each assignment records
-are handled one at a time, and a commit says of each that it has begun before it does. Before the record
-of another group begins, a commit takes back what the last one said: when the process ends, at most
-one record is said to have begun, and it is the one that ended it.
+are handled one at a time, and a commit says of each that it has begun before it does. Before a
+record of another group begins, a commit takes back what the last one said. So when the process
+ends, at most one record is said to have begun: the one that ended it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Layers = Callable[[FetchedMessage], Awaitable[Any]]
 
 
 class Turn:
-    """Whose record may begin; all groups share it, because a crash ends what runs in all of them."""
+    """Which group's record may begin; all groups share it, because a crash ends them all."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -163,7 +164,7 @@ class Recovery:
             origin,
             rounds=origin.rounds + 1,
             deliveries=origin.deliveries + message.attempt,
-            due_ms=int((time.time() + seconds) * 1000),
+            due_ms=math.ceil((time.time() + seconds) * 1000),
         )
         headers = without_own(message.headers, "kafka")
         group = self._subscription.group
