@@ -173,7 +173,10 @@ def _judge_commits(
             verdict.commits_back += commit.offset < highest.get(commit.partition, 0)
         highest[commit.partition] = max(commit.offset, highest.get(commit.partition, 0))
     for partition, end in log.ends.items():
-        verdict.uncommitted_at_end += max(0, end - log.committed.get(partition, 0))
+        left = range(log.committed.get(partition, 0), end)
+        records = sum((partition, offset) in log.orders for offset in left)
+        verdict.uncommitted_at_end += records
+        verdict.gaps_at_end += len(left) - records
 
 
 def _handled_by(log: Log, done: Mapping[Place, Handled]) -> dict[str, list[tuple[int, int]]]:

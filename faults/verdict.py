@@ -13,7 +13,8 @@ class Verdict:
 
     `lost_by` says who lost each lost record, `redelivered_by` why records were handled again.
     `kill_costs` are the records that each kill made others handle again, `kill_bounds` what the
-    engine had said that it could be.
+    engine had said that it could be. `gaps_at_end` are markers, aborted records and the like that
+    lie between the committed offsets and the ends: a lag that stays for ever.
     """
 
     sent: int = 0
@@ -39,6 +40,7 @@ class Verdict:
     commits_unowned: int = 0
     phantoms: int = 0
     uncommitted_at_end: int = 0
+    gaps_at_end: int = 0
     left_behind: int = 0
     kill_costs: list[int] = field(default_factory=list)
     kill_bounds: list[int] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Verdict:
             if may_repeat
             else self.redelivered_by.get("handover", 0),
             "handled and not committed at the end": self.uncommitted_at_end,
+            "offsets without a record that the group never passed": self.gaps_at_end,
             "kills that cost more than the engine said": self.kills_over_bound,
             "tasks or connections left after a stop": self.left_behind,
         }

@@ -113,6 +113,21 @@ def test_a_commit_of_who_has_handed_the_partition_over_is_not_owned(tmp_path: Pa
     assert run.verdict().commits_unowned == 1
 
 
+def test_what_is_not_committed_at_the_end_is_a_record_or_a_gap(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    lines = [handled(n, 20 + n, 21 + n) for n in range(3)]
+    run.member(f"assigned 10 {P}", *lines, f"committed 40 interval {P} 2", f"revoked 50 {P}")
+    run.log.committed, run.log.ends = {P: 2}, {P: 5}  # an aborted record and its marker
+
+    verdict = run.verdict()
+
+    assert (verdict.uncommitted_at_end, verdict.gaps_at_end) == (1, 2)
+    assert verdict.violations() == [
+        "1 handled and not committed at the end",
+        "2 offsets without a record that the group never passed",
+    ]
+
+
 def test_a_kill_costs_what_was_finished_and_not_committed(tmp_path: Path) -> None:
     run = Run(tmp_path)
     told = (f"assigned 10 {P}", handled(0, 20, 25), handled(1, 30, 35), "status 36 1 0")
