@@ -3,6 +3,14 @@
 from .app_protocol import App
 from .application import Application
 from .bootstrap import Bootstrap
+from .cluster import (
+    Cluster,
+    ClusterGroup,
+    ClusterTopic,
+    CommittedOffset,
+    GroupMember,
+    PartitionLag,
+)
 from .delivery import Delivery
 from .description import Description
 from .errors import (
@@ -70,8 +78,12 @@ __all__ = [
     "Bootstrap",
     "BrokerError",
     "BrokerUnreachableError",
+    "Cluster",
+    "ClusterGroup",
+    "ClusterTopic",
     "CommitCall",
     "CommitError",
+    "CommittedOffset",
     "ConfigurationError",
     "ConsumeBatchCall",
     "ConsumeCall",
@@ -85,6 +97,7 @@ __all__ = [
     "DeliveryUnknownError",
     "Description",
     "Disposition",
+    "GroupMember",
     "GroupStatus",
     "HandlerError",
     "HandlerResult",
@@ -101,6 +114,7 @@ __all__ = [
     "NotConfiguredError",
     "NotRunningError",
     "OutgoingMessage",
+    "PartitionLag",
     "PartitionStatus",
     "PluginError",
     "PluginInfo",

@@ -1,0 +1,256 @@
+"""Read access to a cluster, for commands and tools: topics, offsets, groups, configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from .bootstrap import open_bootstrap
+from .errors import ConfigurationError, NotRunningError, TopicError
+from .kafka.queries import BEGIN, END, Queries
+from .settings import Settings
+from .structs import TopicPartition
+
+__all__ = [
+    "Cluster",
+    "ClusterGroup",
+    "ClusterTopic",
+    "CommittedOffset",
+    "GroupMember",
+    "PartitionLag",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTopic:
+    """A topic: how many partitions it has, with how many replicas each."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    is_internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMember:
+    """A member of a group. `partitions` is empty if it has none, or its assignment is unknown."""
+
+    member_id: str
+    client_id: str
+    host: str
+    partitions: tuple[TopicPartition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterGroup:
+    """A consumer group. `state` is Kafka's: "Stable", "Empty", ..., and "Dead" if it is unknown."""
+
+    name: str
+    state: str
+    members: tuple[GroupMember, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        """Whether its coordinator knows it; an empty group that never committed is forgotten."""
+        return self.state != "Dead"
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffset:
+    """The next offset that a group will read, and the text that it stored beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """How far a group is in a partition; None where it is not known.
+
+    `committed` is None before the first commit, `end` while the partition has no leader. `lag`
+    counts offsets, as Kafka's own tools do: markers and compacted records too.
+    """
+
+    topic: str
+    partition: int
+    committed: int | None
+    end: int | None
+    member: GroupMember | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """The offsets from the committed one to the end."""
+        if self.committed is None or self.end is None:
+            return None
+        return max(0, self.end - self.committed)
+
+
+class Cluster:
+    """Asks a cluster, and changes nothing: it creates no topic, joins no group, commits nothing.
+
+    Use it with `async with Cluster(app.settings) as cluster`. Each question gets at most `timeout`
+    seconds, by default `start_timeout`; what fails for now is asked again until then. Every method
+    raises a BrokerError if no broker can be asked, or it refuses.
+    """
+
+    def __init__(self, settings: Settings, *, timeout: float | None = None) -> None:
+        self._settings = settings
+        self._timeout = settings.start_timeout if timeout is None else timeout
+        self._stack = AsyncExitStack()
+        self._opened: Queries | None = None
+        self.servers: tuple[str, ...] = ()
+        """The brokers to connect to first, as "host:port"."""
+        self.settings = settings
+        """The settings, with the defaults of this cluster once it is open."""
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ConfigurationError: the settings cannot work, or name a broker inside a process.
+            BrokerError: no broker can be used.
+        """
+        settings = self._settings
+        settings.check()
+        _refuse_embedded(settings)
+        async with AsyncExitStack() as stack:
+            bootstrap = await stack.enter_async_context(open_bootstrap(settings))
+            self.servers = bootstrap.servers
+            self.settings = settings.over(bootstrap.kafka_settings)
+            queries = Queries(bootstrap.servers, self.settings.client.for_admin())
+            await queries.start(self._timeout)
+            stack.push_async_callback(queries.close, self._timeout)
+            self._opened = queries
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Disconnect."""
+        self._opened = None
+        await self._stack.aclose()
+
+    @property
+    def _queries(self) -> Queries:
+        if self._opened is None:
+            raise NotRunningError("the cluster is not open; use it in 'async with Cluster(...)'")
+        return self._opened
+
+    # --- topics
+
+    async def topics(self) -> tuple[ClusterTopic, ...]:
+        """Return all topics that we may see, in the order of their names."""
+        found = await self._queries.topics(None, self._timeout)
+        return tuple(
+            ClusterTopic(
+                one.name,
+                len(one.partitions),
+                max((len(each.replicas) for each in one.partitions), default=0),
+                one.is_internal,
+            )
+            for one in sorted(found)
+            if one.code == 0
+        )
+
+    async def partitions(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return the numbers of partitions of those of the topics that exist."""
+        wanted = set(topics)
+        if not wanted:
+            return {}
+        found = await self._queries.topics(wanted, self._timeout)
+        return {one.name: len(one.partitions) for one in found if one.code == 0}
+
+    async def begins(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        """Return the first offset of each partition; those without a leader are left out."""
+        return await self._queries.offsets(topics, BEGIN, self._timeout)
+
+    async def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        """Return the offset behind the last record, also one of an open transaction.
+
+        Partitions without a leader are left out.
+        """
+        return await self._queries.offsets(topics, END, self._timeout)
+
+    async def offsets_at(
+        self, topics: Iterable[str], timestamp_ms: int
+    ) -> dict[TopicPartition, int]:
+        """Return the first offset of this time or later; the end where there is no such record.
+
+        Raises:
+            ConfigurationError: the time lies before 1970.
+        """
+        if timestamp_ms < 0:
+            raise ConfigurationError(f"offsets_at({timestamp_ms}): give milliseconds since 1970")
+        names = tuple(topics)
+        ends = await self.ends(names)
+        found = await self._queries.offsets(names, timestamp_ms, self._timeout)
+        return {one: end if found.get(one, -1) < 0 else found[one] for one, end in ends.items()}
+
+    async def configs(self, topic: str) -> dict[str, str | None]:
+        """Return Kafka's settings of a topic, None for those that it hides.
+
+        Raises:
+            TopicError: there is no such topic.
+        """
+        found = await self._queries.configs(topic, self._timeout)
+        if not found:
+            raise TopicError(
+                f"topic {topic} does not exist, or this user is not authorized to see its settings",
+                topic=topic,
+            )
+        return found
+
+    # --- groups
+
+    async def groups(self) -> tuple[str, ...]:
+        """Return the names of all groups that we may see."""
+        return tuple(await self._queries.group_names(self._timeout))
+
+    async def group(self, name: str) -> ClusterGroup:
+        """Return a group's state and members."""
+        found = await self._queries.group(name, self._timeout)
+        return ClusterGroup(name, found.state, tuple(GroupMember(*one) for one in found.members))
+
+    async def committed(self, group: str) -> dict[TopicPartition, CommittedOffset]:
+        """Return the offsets that a group has committed."""
+        found = await self._queries.committed(group, self._timeout)
+        return {partition: CommittedOffset(*each) for partition, each in found.items()}
+
+    async def lag(self, group: str) -> tuple[PartitionLag, ...]:
+        """Return how far a group is in each partition that it has committed or that a member has.
+
+        The offsets are asked for before the ends, so that the lag is never too small.
+        """
+        members = {
+            partition: member
+            for member in (await self.group(group)).members
+            for partition in member.partitions
+        }
+        committed = await self.committed(group)
+        partitions = sorted({*members, *committed})
+        ends = await self.ends({partition.topic for partition in partitions})
+        return tuple(
+            PartitionLag(
+                one.topic,
+                one.partition,
+                committed[one].offset if one in committed else None,
+                ends.get(one),
+                members.get(one),
+            )
+            for one in partitions
+        )
+
+
+def _refuse_embedded(settings: Settings) -> None:
+    if settings.kafka_servers[0].startswith("embedded://"):
+        raise ConfigurationError(
+            "embedded:// is a broker inside the process of a service, and would be an empty one "
+            "here; write addresses as host:port, as in localhost:9092"
+        )

@@ -1,0 +1,217 @@
+"""`Cluster`: what it says of a real cluster, and that it changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import OffsetAndMetadata
+
+from kafkaesk_core import (
+    BrokerUnreachableError,
+    Cluster,
+    CommittedOffset,
+    ConfigurationError,
+    NotRunningError,
+    Settings,
+    TopicError,
+    TopicPartition,
+)
+from kafkaesk_testing import Kafka, eventually
+from kafkaesk_testing.kafka_install import cache_directory, find_java
+
+TOOLS = cache_directory() / "tools"
+FETCH = (
+    f"mvn dependency:copy -Dartifact=org.apache.kafka:kafka-tools:4.3.1 -DoutputDirectory={TOOLS}"
+)
+
+
+class Shop(NamedTuple):
+    """A topic of three partitions, and a group that has committed in one of them."""
+
+    servers: str
+    topic: str
+    group: str
+    is_behind: TopicPartition
+    """Three records and the marker of their transaction; one of them is committed."""
+    is_new: TopicPartition
+    """Two records; nothing is committed, but a member has it."""
+    is_empty: TopicPartition
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(kafka: Kafka) -> AsyncIterator[Shop]:
+    topic = f"cluster-{uuid.uuid4().hex[:12]}"
+    behind, new, empty = (TopicPartition(topic, number) for number in range(3))
+    servers = kafka.servers
+    async with AsyncExitStack() as stack:
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        stack.push_async_callback(admin.close)
+        await admin.create_topics(
+            [NewTopic(topic, 3, 1, topic_configs={"retention.ms": "12345678"})]
+        )
+        producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=topic)
+        async with producer, producer.transaction():
+            for time in (1000, 2000, 3000):
+                await producer.send_and_wait(topic, b"one", partition=0, timestamp_ms=time)
+        async with AIOKafkaProducer(bootstrap_servers=servers) as plain:
+            for time in (2500, 9000):
+                await plain.send_and_wait(topic, b"two", partition=1, timestamp_ms=time)
+        consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=servers,
+            group_id=f"{topic}-readers",
+            client_id="reader-7",
+            enable_auto_commit=False,
+        )
+        stack.push_async_callback(consumer.stop)
+        await consumer.start()
+        await eventually(lambda: len(consumer.assignment()) == 3)
+        await consumer.commit({behind: OffsetAndMetadata(1, "a note")})
+        yield Shop(",".join(servers), topic, f"{topic}-readers", behind, new, empty)
+
+
+def cluster_of(servers: str) -> Cluster:
+    return Cluster(Settings(kafka_servers=servers), timeout=20)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_cluster_tells_topics_and_their_settings(shop: Shop) -> None:
+    async with cluster_of(shop.servers) as cluster:
+        topics = {topic.name: topic for topic in await cluster.topics()}
+        counts = await cluster.partitions([shop.topic, "there.is.none"])
+        configs = await cluster.configs(shop.topic)
+
+    assert list(topics) == sorted(topics)
+    assert (topics[shop.topic].partitions, topics[shop.topic].replication_factor) == (3, 1)
+    assert topics["__consumer_offsets"].is_internal
+    assert counts == {shop.topic: 3}
+    assert configs["retention.ms"] == "12345678"
+    assert len(configs) > 20
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_cluster_tells_offsets_also_by_time(shop: Shop) -> None:
+    topic, behind, new, empty = shop.topic, shop.is_behind, shop.is_new, shop.is_empty
+
+    async with cluster_of(shop.servers) as cluster:
+        begins, ends = await cluster.begins([topic]), await cluster.ends([topic])
+        by_time = {
+            time: await cluster.offsets_at([topic], time) for time in (0, 2000, 5000, 10**13)
+        }
+        none = await cluster.ends(["there.is.none"]), await cluster.ends([])
+
+    assert begins == {behind: 0, new: 0, empty: 0}
+    assert ends == {behind: 4, new: 2, empty: 0}
+    assert by_time[0] == begins
+    assert by_time[2000] == {behind: 1, new: 0, empty: 0}
+    assert by_time[5000] == {behind: 3, new: 1, empty: 0}  # the marker is of now
+    assert by_time[10**13] == ends
+    assert none == ({}, {})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_cluster_tells_the_groups_their_members_and_offsets(shop: Shop) -> None:
+    async with cluster_of(shop.servers) as cluster:
+        names = await cluster.groups()
+        group = await cluster.group(shop.group)
+        committed = await cluster.committed(shop.group)
+        unknown = await cluster.group("there.is.none"), await cluster.lag("there.is.none")
+
+    assert shop.group in names
+    assert (group.state, group.exists) == ("Stable", True)
+    (member,) = group.members
+    assert (member.client_id, member.host) == ("reader-7", "127.0.0.1")
+    assert member.partitions == (shop.is_behind, shop.is_new, shop.is_empty)
+    assert committed == {shop.is_behind: CommittedOffset(1, "a note")}
+    assert (unknown[0].exists, unknown[0].members, unknown[1]) == (False, (), ())
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_lag_that_is_not_known_is_not_zero(shop: Shop) -> None:
+    async with cluster_of(shop.servers) as cluster:
+        found = await cluster.lag(shop.group)
+
+    lags = {each.partition: (each.committed, each.end, each.lag) for each in found}
+    assert lags == {0: (1, 4, 3), 1: (None, 2, None), 2: (None, 0, None)}
+    assert {each.member.client_id for each in found if each.member} == {"reader-7"}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.skipif(not TOOLS.is_dir(), reason=f"Kafka's own tool is not there: {FETCH}")
+async def test_the_lag_is_that_of_kafkas_own_tool(shop: Shop, kafka_jars: object) -> None:
+    java = find_java()
+    tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    command = java.command(tool, "--bootstrap-server", shop.servers, "--describe", "--group")
+    place = command.index("-cp") + 1
+    command[place] += f":{TOOLS}/*"
+    printed = await asyncio.to_thread(
+        subprocess.run, [*command, shop.group], capture_output=True, text=True, timeout=60
+    )
+
+    async with cluster_of(shop.servers) as cluster:
+        found = await cluster.lag(shop.group)
+
+    head, *rows = [line.split() for line in printed.stdout.splitlines() if line.strip()]
+    assert head[:6] == ["GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG"]
+    theirs = sorted(tuple(row[1:6]) for row in rows)
+    numbers = ((each.committed, each.end, each.lag) for each in found)
+    shown = (tuple("-" if number is None else str(number) for number in row) for row in numbers)
+    ours = sorted((e.topic, str(e.partition), *row) for e, row in zip(found, shown, strict=True))
+    assert theirs == ours
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_questions_create_no_topic(shop: Shop) -> None:
+    missing = f"{shop.topic}-missing"
+
+    async with cluster_of(shop.servers) as cluster:
+        await cluster.ends([missing])
+        await cluster.offsets_at([missing], 1)
+        with pytest.raises(TopicError, match=f"topic {missing} does not exist"):
+            await cluster.configs(missing)
+
+        assert missing not in {topic.name for topic in await cluster.topics()}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_cluster_is_open_only_inside_of_its_block(shop: Shop) -> None:
+    cluster = cluster_of(shop.servers)
+    with pytest.raises(NotRunningError, match="async with"):
+        await cluster.groups()
+
+    async with cluster:
+        assert await cluster.groups()
+        with pytest.raises(ConfigurationError, match="since 1970"):
+            await cluster.offsets_at([shop.topic], -2)
+
+    with pytest.raises(NotRunningError, match="async with"):
+        await cluster.groups()
+
+
+async def test_a_cluster_that_is_away_is_given_up_in_time() -> None:
+    cluster = Cluster(Settings(kafka_servers="127.0.0.1:1"), timeout=0.5)
+
+    with pytest.raises(BrokerUnreachableError, match=r"127\.0\.0\.1:1"):
+        await cluster.__aenter__()
+
+
+async def test_a_broker_inside_of_a_process_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="inside the process of a service"):
+        await Cluster(Settings(kafka_servers="embedded://")).__aenter__()
+
+
+def test_importing_the_library_does_not_import_it() -> None:
+    program = "import sys, kafkaesk_core; sys.exit('kafkaesk_core.cluster' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
