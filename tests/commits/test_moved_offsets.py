@@ -393,6 +393,13 @@ async def publish_compacted(app: Application, count: int, *, age: int) -> None:
         )
 
 
+async def consume_up_to(app: Application, got: list[int], offset: int) -> None:
+    """Consume and commit up to this record; the cleaner may remove those before it any time."""
+    async with consuming(app):
+        await eventually(lambda: offset in got, within=20)
+        await app.stop()
+
+
 async def until_compacted(kafka: Kafka, topic: str, end: int, *left: int) -> None:
     """Wait for the broker's cleaner, which looks every 15 s by default."""
     async with asyncio.timeout(90):
@@ -424,7 +431,7 @@ async def test_the_lag_ends_at_0_where_the_records_before_the_last_were_compacte
 
     async with app:
         await publish_compacted(app, 4, age=60)
-        await app.consume_for(4, seconds=20)
+        await consume_up_to(app, got, 3)
         await publish_compacted(app, 10, age=30)
         await until_compacted(kafka, topic, 14, 12, 13)
         running = asyncio.create_task(app.consume_forever())
@@ -432,7 +439,7 @@ async def test_the_lag_ends_at_0_where_the_records_before_the_last_were_compacte
         await app.stop()
         await running
 
-    assert got == [0, 1, 2, 3, 12, 13]
+    assert got[got.index(3) :] == [3, 12, 13]
 
 
 @pytest.mark.f38
@@ -457,7 +464,7 @@ async def test_the_lag_ends_at_0_where_the_log_ends_in_compacted_records_and_a_m
 
     async with app:
         await publish_compacted(app, 4, age=60)
-        await app.consume_for(4, seconds=20)
+        await consume_up_to(app, got, 3)
         at = time.time_ns() // 1_000_000 - 1000  # the marker is younger
         await transaction(
             kafka, topic, b"1", b"2", b"3", is_aborted=True, key=b"key", timestamp_ms=at
@@ -468,4 +475,4 @@ async def test_the_lag_ends_at_0_where_the_log_ends_in_compacted_records_and_a_m
         await app.stop()
         await running
 
-    assert got == [0, 1, 2, 3]
+    assert got[-1] == 3
