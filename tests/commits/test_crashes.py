@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import uuid
@@ -33,11 +32,12 @@ class GiveUp:
 
 plugin = RetryPlugin(RetrySettings(attempts=3)) if with_retry == "True" else GiveUp()
 app = Application([servers], prefix,
-                  {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000,
+                  {"heartbeat_interval_ms": 300, "session_timeout_ms": 3000,
                    "auto_offset_reset": "earliest",
                    # No commit but those around records: what they say must be right by itself.
                    "auto_commit_interval_ms": 60_000},
                   entry_points=False, partitions=2, count_crashes=True, plugins=[plugin])
+is_over = asyncio.Event()
 
 @app.subscribe("s", prefix + "g", ordering="unordered")
 async def handle(data: bytes, subscriber: Subscriber) -> None:
@@ -49,6 +49,7 @@ async def handle(data: bytes, subscriber: Subscriber) -> None:
     print("handled", message.partition, message.offset, flush=True)
     if data == b"last":
         print("attempt", message.attempt, flush=True)
+        is_over.set()
 
 @app.subscribe("other", prefix + "other")
 async def handle_other(data: bytes, subscriber: Subscriber) -> None:
@@ -57,9 +58,23 @@ async def handle_other(data: bytes, subscriber: Subscriber) -> None:
 
 async def main():
     async with app:
-        await app.consume_for(int(os.environ["COUNT"]), seconds=12)
+        MAIN
 
 asyncio.run(main())
+"""
+
+
+CREATE_TOPICS = """
+        await app.ensure_topic(prefix + "s")
+        await app.ensure_topic(prefix + "other")
+"""
+
+CONSUME = """
+        running = asyncio.create_task(app.consume_forever())
+        await asyncio.wait([running, asyncio.ensure_future(is_over.wait())],
+                           return_when=asyncio.FIRST_COMPLETED)
+        await app.stop()
+        await running
 """
 
 
@@ -71,7 +86,7 @@ async def test_a_record_that_ends_its_process_is_given_up_and_no_other_is(kafka:
 
 async def _restart_until_done(kafka: Kafka, with_retry: bool) -> None:
     prefix = f"crashes-{uuid.uuid4().hex[:10]}."
-    await _run(kafka, prefix, with_retry, count=0)  # creates the topics
+    await _run(kafka, prefix, with_retry, CREATE_TOPICS)
     async with AIOKafkaProducer(bootstrap_servers=kafka.servers) as producer:
         for number in range(20):
             value = b"poison" if number == 7 else b"last" if number == 19 else b"x"
@@ -81,8 +96,7 @@ async def _restart_until_done(kafka: Kafka, with_retry: bool) -> None:
 
     runs = []
     for _ in range(6):
-        # Everything but the poison record: 19, and 3 of the other stream.
-        runs.append(await _run(kafka, prefix, with_retry, count=22))
+        runs.append(await _run(kafka, prefix, with_retry, CONSUME))
         if runs[-1].returncode == 0:
             break
 
@@ -101,17 +115,13 @@ async def _restart_until_done(kafka: Kafka, with_retry: bool) -> None:
 
 
 async def _run(
-    kafka: Kafka, prefix: str, with_retry: bool, *, count: int
+    kafka: Kafka, prefix: str, with_retry: bool, main: str
 ) -> subprocess.CompletedProcess[str]:
-    source = SERVICE if count else SERVICE.replace(
-        'await app.consume_for(int(os.environ["COUNT"]), seconds=12)',
-        'await app.ensure_topic(prefix + "s"); await app.ensure_topic(prefix + "other")',
-    )  # fmt: skip
+    source = SERVICE.replace("        MAIN\n", main)
     command = [sys.executable, "-c", source, kafka.servers[0], prefix, str(with_retry)]
     return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=80, check=False,
-        env={**os.environ, "COUNT": str(count)},
-    )  # fmt: skip
+        subprocess.run, command, capture_output=True, text=True, timeout=80, check=False
+    )
 
 
 async def test_at_most_one_record_of_all_groups_is_said_to_have_begun(kafka: Kafka) -> None:

@@ -53,6 +53,8 @@ def server_properties(
         "group.min.session.timeout.ms": "1000",
         # The default, 128 MiB, does not fit into the small heap.
         "log.cleaner.dedupe.buffer.size": "2097152",
+        # The default is 15 seconds: a test that waits for a compacted topic waits for the cleaner.
+        "log.cleaner.backoff.ms": "500",
         **(FAST_FAILOVER if fast_failover else {}),
     }
 
