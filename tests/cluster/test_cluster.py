@@ -1,13 +1,16 @@
-"""`Cluster`: what it says of a real cluster, and that it changes nothing."""
+"""`Cluster` and `kafkaesk lag`: what they say of a real cluster, and that they change nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +18,7 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import OffsetAndMetadata
+from click.testing import CliRunner, Result
 
 from kafkaesk_core import (
     BrokerUnreachableError,
@@ -26,6 +30,7 @@ from kafkaesk_core import (
     TopicError,
     TopicPartition,
 )
+from kafkaesk_core.cli import cli
 from kafkaesk_testing import Kafka, eventually
 from kafkaesk_testing.kafka_install import cache_directory, find_java
 
@@ -197,6 +202,83 @@ async def test_a_cluster_is_open_only_inside_of_its_block(shop: Shop) -> None:
 
     with pytest.raises(NotRunningError, match="async with"):
         await cluster.groups()
+
+
+# --- the command `kafkaesk lag`
+
+
+async def invoke(*arguments: str) -> Result:
+    """Run the command in a thread: it has an event loop of its own."""
+    environment = {"COLUMNS": "160", "KAFKAESK_KAFKA_SERVERS": None}
+    run = CliRunner(env=environment).invoke
+    return await asyncio.to_thread(run, cli, ["lag", *arguments])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_command_shows_a_row_for_each_partition(shop: Shop) -> None:
+    result = await invoke("--group", shop.group, "--kafka-servers", shop.servers)
+
+    assert result.exit_code == 0, result.output
+    head, _, *rows = [line for line in result.output.splitlines() if line.strip()]
+    assert head == f"{shop.group}: Stable, 1 member, lag 3 in 1 partitions, not known in 2"
+    client = ["reader-7", "127.0.0.1"]
+    assert [row.split() for row in rows] == [
+        [shop.topic, "0", "1", "4", "3", *client],
+        [shop.topic, "1", "-", "2", "-", *client],
+        [shop.topic, "2", "-", "0", "-", *client],
+    ]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_command_shows_the_groups_of_an_application_as_json(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"lagging{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(
+        "import kafkaesk_core\n"
+        f"app = kafkaesk_core.Application({shop.servers!r}, entry_points=False)\n"
+        "async def handle(data: bytes) -> None: ...\n"
+        f"for group in ({shop.group!r}, 'never.joined'):\n"
+        "    app.subscribe('orders', group)(handle)\n"
+    )
+
+    result = await invoke(f"{name}:app", "--json")
+
+    assert result.exit_code == 0, result.output
+    known, unknown = json.loads(result.output)["groups"]
+    assert (known["group"], known["state"], known["members"]) == (shop.group, "Stable", 1)
+    assert (known["lag"], known["unknown"]) == (3, 2)
+    assert [each["lag"] for each in known["partitions"]] == [3, None, None]
+    assert (unknown["state"], unknown["lag"], unknown["partitions"]) == (None, None, [])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_command_shows_it_anew_until_it_is_interrupted(shop: Shop) -> None:
+    where = ("--group", shop.group, "--kafka-servers", shop.servers)
+    command = (sys.executable, "-m", "kafkaesk_core", "lag", *where, "--watch", "--json")
+    process = await asyncio.create_subprocess_exec(
+        *command, "--interval", "0.1", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    looks = [json.loads(await process.stdout.readline()) for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert [look["groups"][0]["lag"] for look in looks] == [3, 3, 3]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_command_refuses_what_it_cannot_show(shop: Shop) -> None:
+    misspelt = await invoke("--group", shop.group[:-1], "--kafka-servers", shop.servers)
+    nothing = await invoke("--kafka-servers", shop.servers)
+
+    assert (misspelt.exit_code, nothing.exit_code) == (2, 2)
+    assert f"did you mean '{shop.group}'?" in misspelt.output
+    assert "name an application, or a group" in nothing.output
+
+
+# --- without a cluster
 
 
 async def test_a_cluster_that_is_away_is_given_up_in_time() -> None:

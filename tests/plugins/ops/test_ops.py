@@ -9,16 +9,20 @@ import shutil
 import socket
 import time
 from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import kafkaesk_ops
-from kafkaesk_core import Application, PluginError, Retry, hookimpl
+from kafkaesk_core import Application, PluginError, Retry, Status, hookimpl
+from kafkaesk_core.cli import cli
 from kafkaesk_ops import Collector, OpsPlugin, OpsSettings, asgi
 from kafkaesk_testing import check_plugin, eventually
 
@@ -42,9 +46,11 @@ async def send(port: int, data: bytes) -> tuple[int, str]:
     return int(head.split()[1]) if head else 0, body
 
 
-def service(servers: Any = "embedded://", **settings: Any) -> tuple[Application, OpsPlugin]:
+def service(
+    servers: Any = "embedded://", topic_prefix: str = "", **settings: Any
+) -> tuple[Application, OpsPlugin]:
     ops = OpsPlugin(OpsSettings(port=0, **settings))
-    app = Application(servers, plugins=[ops], entry_points=False)
+    app = Application(servers, topic_prefix, plugins=[ops], entry_points=False)
     return app, ops
 
 
@@ -471,3 +477,121 @@ async def test_the_readmes_metrics_are_those_of_a_scrape() -> None:
 
 def test_the_plugin_conforms() -> None:
     check_plugin(OpsPlugin())
+
+
+# --- the command `kafkaesk status`
+
+
+async def status_of(*arguments: str, **environment: str | None) -> Result:
+    """Run the command in a thread: it has an event loop of its own."""
+    run = CliRunner(env={"COLUMNS": "200", **environment}).invoke
+    return await asyncio.to_thread(run, cli, ["status", *arguments])
+
+
+async def test_the_command_shows_what_a_service_does() -> None:
+    app, ops = service(topic_prefix="shop.")
+    app.publishes("orders", "Order:1")
+    app.schema("Order")({"type": "object"})
+
+    @app.subscribe("orders", "billing", on_error="skip")
+    async def bill(order: bytes) -> None:
+        if b"poison" in order:
+            raise LookupError("[red] no such customer")
+
+    async with app:
+        for text in ("fine", "poison", "fine"):
+            await app.publish_and_wait("orders", {"text": text})
+        assert await app.consume_for(3, seconds=20) == 3
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: bool(app.status().groups) and app.health().is_ready, within=20)
+        port = port_of(ops)
+        shown = await status_of(str(port))
+        as_json = await status_of(f"http://localhost:{port}/", "--json")
+        await app.pause("billing", reason="stocktaking")
+        paused = await status_of(f"127.0.0.1:{port}")
+        await app.stop()
+        await consuming
+
+    assert shown.exit_code == as_json.exit_code == paused.exit_code == 0
+    assert f"http://127.0.0.1:{port}: running, live, ready\n" in shown.output
+    assert "published: 3 acked, 0 failed" in shown.output
+    assert re.search(r"billing: joined, \d+ running, 0 not committed", shown.output)
+    assert re.search(r"shop\.orders +0 +\S+ +\S+", shown.output)
+    assert "stocktaking" in paused.output
+    found = json.loads(as_json.output)
+    assert (found["health"]["live"], found["status"]["state"]) == (True, "running")
+
+
+async def test_the_command_says_what_hinders_a_service() -> None:
+    class Broken:
+        @hookimpl
+        def health(self) -> list[str]:
+            return ["[b]the printer is away[/b]"]
+
+    app, ops = service()
+    app.plugins.register(Broken())
+
+    async with app:
+        degraded = await status_of(str(port_of(ops)))
+
+    assert degraded.exit_code == 0
+    assert "! plugin 'broken': [b]the printer is away[/b]\n" in degraded.output
+
+
+async def test_the_command_fails_if_the_service_is_not_live() -> None:
+    body = {"live": False, "ready": False, "state": "running", "reasons": ["billing: 1 stuck"]}
+    body |= Status("running").as_dict()
+
+    async with answering(f"HTTP/1.0 503 Unavailable\r\n\r\n{json.dumps(body)}") as port:
+        result = await status_of(str(port))
+
+    assert result.exit_code == 1
+    assert "running, not live, not ready\n  ! billing: 1 stuck\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected", "code"),
+    [
+        ({"KAFKAESK_OPS_PORT": "1"}, "http://127.0.0.1:1/live does not answer", 3),
+        ({}, "has no fixed port to ask; set KAFKAESK_OPS_PORT", 2),
+    ],
+)
+async def test_the_command_finds_the_port_of_an_application(
+    variables: dict[str, str],
+    expected: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = f"shop_with_port_{code}"
+    (tmp_path / f"{module}.py").write_text(
+        "import kafkaesk_core\napp = kafkaesk_core.Application('localhost:1')\n"
+    )
+
+    result = await status_of(f"{module}:app", **variables)
+
+    assert expected in result.output
+    assert result.exit_code == code
+
+
+async def test_the_command_refuses_an_address_that_is_no_endpoint() -> None:
+    for body in ("<html>", "[]", '{"state": 1'):
+        async with answering(f"HTTP/1.0 200 OK\r\n\r\n{body}") as port:
+            result = await status_of(str(port))
+
+        assert result.exit_code == 2
+        assert "is no endpoint of kafkaesk-ops" in result.output
+
+
+@asynccontextmanager
+async def answering(text: str) -> AsyncIterator[int]:
+    """A server that gives each request the same answer; its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(text.encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]

@@ -1,0 +1,124 @@
+"""What the commands of packages share: options that say where Kafka is, and errors in one line.
+
+`kafkaesk --help` imports the modules of all commands, so this one imports little.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .application import Application
+    from .settings import Settings
+
+__all__ = [
+    "cluster_options",
+    "cluster_settings",
+    "find_described",
+    "parse_json_object",
+    "reported_errors",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def parse_json_object(
+    ctx: click.Context | None, param: click.Parameter | None, text: str | None
+) -> dict[str, Any] | None:
+    """Parse an option that is a JSON object; a callback of click's options."""
+    name = "the value" if param is None else param.opts[0]
+    try:
+        parsed = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{name} is not valid JSON: {error}", ctx) from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise click.UsageError(
+            f"{name} is a JSON {type(parsed).__name__}; write an object, "
+            """as in '{"client_id": "reader"}'""",
+            ctx,
+        )
+    return parsed
+
+
+_CLUSTER = (
+    click.option(
+        "--kafka-servers",
+        envvar="KAFKAESK_KAFKA_SERVERS",
+        show_envvar=True,
+        help="Addresses as host:port, separated by commas.",
+    ),
+    click.option(
+        "--kafka-settings",
+        callback=parse_json_object,
+        envvar="KAFKAESK_KAFKA_SETTINGS",
+        show_envvar=True,
+        help="Options of aiokafka's clients, as a JSON object.",
+    ),
+    click.option(
+        "--topic-prefix",
+        envvar="KAFKAESK_TOPIC_PREFIX",
+        show_envvar=True,
+        help="Prefix of every topic: topic = prefix + stream.",
+    ),
+)
+
+
+def cluster_options(func: F) -> F:
+    """Give a command the options that say where Kafka is; `cluster_settings` takes them."""
+    for option in reversed(_CLUSTER):
+        func = option(func)
+    return func
+
+
+def cluster_settings(app: Application | None, options: Mapping[str, Any]) -> Settings:
+    """Return the settings of an application, or of none, with these options above them.
+
+    Raises:
+        ConfigurationError: an option cannot work.
+    """
+    from .application import Application
+
+    application = Application(entry_points=False) if app is None else app
+    application.override(**options)
+    return application.settings
+
+
+def find_described(name: str) -> Application:
+    """Find an application, load its plugins, and let them declare.
+
+    Raises:
+        ConfigurationError: there is none, or its handlers or schemas cannot work.
+        PluginError: a plugin cannot be loaded.
+    """
+    from .app_finder import find_application
+
+    application = find_application(name)
+    application.describe()
+    return application
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Tell an error in one line on standard error, and exit with its code.
+
+    The traceback of an application that cannot be imported is shown: it is the service's own.
+    """
+    import logging
+
+    from .errors import KafkaeskError
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
+    try:
+        yield
+    except KafkaeskError as error:
+        if getattr(error, "needs_traceback", False) and error.__cause__ is not None:
+            click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
+        click.echo(f"kafkaesk: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,188 @@
+"""What `kafkaesk lag` does: asks the brokers for groups, and shows how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from kafkaesk_core import Application, Cluster, ClusterGroup, ConfigurationError, PartitionLag
+from kafkaesk_core.command import cluster_settings, find_described
+
+from .screen import number, plain, show, table
+
+__all__ = ["show_lag"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLag:
+    """A group and its partitions, and when they were asked for."""
+
+    group: ClusterGroup
+    partitions: tuple[PartitionLag, ...]
+    at: float
+
+    @property
+    def lag(self) -> int | None:
+        """All that is known; None if nothing is."""
+        known = [one.lag for one in self.partitions if one.lag is not None]
+        return sum(known) if known else None
+
+    @property
+    def unknown(self) -> int:
+        """How many partitions have a lag that is not known."""
+        return sum(one.lag is None for one in self.partitions)
+
+    def as_json(self) -> dict[str, Any]:
+        """The group as JSON; null is what is not known."""
+        return {
+            "group": self.group.name,
+            "state": self.group.state if self.group.exists else None,
+            "members": len(self.group.members),
+            "lag": self.lag,
+            "unknown": self.unknown,
+            "partitions": [
+                {
+                    "topic": one.topic,
+                    "partition": one.partition,
+                    "committed": one.committed,
+                    "end": one.end,
+                    "lag": one.lag,
+                    "client": one.member.client_id if one.member else None,
+                    "host": one.member.host if one.member else None,
+                }
+                for one in self.partitions
+            ],
+        }
+
+
+def show_lag(
+    app: str | None,
+    groups: tuple[str, ...],
+    *,
+    watch: bool,
+    interval: float,
+    as_json: bool,
+    **options: Any,  # of the command: where Kafka is
+) -> None:
+    """Show the lag of an application's groups, or of these.
+
+    Raises:
+        ConfigurationError: the application has no groups, or a group that was named is unknown.
+        BrokerError: no broker can be used.
+    """
+    application = find_described(app) if app else None
+    names = groups or _groups_of(application)
+    settings = cluster_settings(application, options)
+
+    async def ask() -> None:
+        async with Cluster(settings) as cluster:
+            watcher = _Watcher(cluster, names)
+            if groups:
+                await watcher.check()
+            await show(
+                watcher.look,
+                watcher.render,
+                _as_json if as_json else None,
+                watch=watch,
+                interval=interval,
+            )
+
+    asyncio.run(ask())
+
+
+def _groups_of(application: Application | None) -> tuple[str, ...]:
+    subscriptions = application.subscriptions if application else ()
+    names = tuple(dict.fromkeys(subscription.group for subscription in subscriptions))
+    if not names:
+        raise ConfigurationError(
+            "the application subscribes to nothing, so it has no group; name one with --group"
+        )
+    return names
+
+
+def _as_json(found: Sequence[GroupLag]) -> dict[str, Any]:
+    return {"groups": [each.as_json() for each in found]}
+
+
+class _Watcher:
+    """Looks at groups, and remembers the first look: the difference is the speed."""
+
+    def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
+        self._cluster = cluster
+        self._names = names
+        self._first: dict[str, GroupLag] = {}
+
+    async def check(self) -> None:
+        """Refuse groups that nobody knows.
+
+        Raises:
+            ConfigurationError: a group has neither a member nor a committed offset.
+        """
+        known = await self._cluster.groups()
+        for name in self._names:
+            if name in known:
+                continue
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`kafkaesk lag APP` shows an app's"
+            raise ConfigurationError(
+                f"group {name!r} has neither members nor committed offsets at "
+                f"{', '.join(self._cluster.servers)}; {hint}"
+            )
+
+    async def look(self) -> list[GroupLag]:
+        """Ask for all groups."""
+        found = []
+        for name in self._names:
+            group = await self._cluster.group(name)
+            found.append(GroupLag(group, await self._cluster.lag(name), time.monotonic()))
+        self._first = self._first or {each.group.name: each for each in found}
+        return found
+
+    def render(self, found: Sequence[GroupLag]) -> RenderableType:
+        """Draw one table for each group."""
+        return Group(*(part for each in found for part in self._table(each)))
+
+    def _table(self, found: GroupLag) -> list[RenderableType]:
+        group, first = found.group, self._first[found.group.name]
+        head = f"[bold]{plain(group.name)}[/bold]: {_state(found)}"
+        if not found.partitions:
+            return [head, ""]
+        columns = ["TOPIC", "PARTITION", "COMMITTED", "END", "LAG"]
+        columns += ["PER SECOND"] if found is not first else []
+        drawn = table(*columns, "CLIENT", "HOST", numbers=columns[1:])
+        speeds = _speeds(first, found)
+        for one in found.partitions:
+            place = (one.topic, one.partition)
+            cells = [str(one.partition), *map(number, (one.committed, one.end, one.lag))]
+            cells += [number(speeds.get(place))] if found is not first else []
+            client, host = (one.member.client_id, one.member.host) if one.member else ("-", "-")
+            drawn.add_row(plain(one.topic), *cells, plain(client), host)
+        return [head, drawn, ""]
+
+
+def _state(found: GroupLag) -> str:
+    group = found.group
+    if not found.partitions and not group.members:
+        return "nothing is committed, and no member is there"
+    members = f"{len(group.members)} member{'' if len(group.members) == 1 else 's'}"
+    unknown = f" in {len(found.partitions) - found.unknown} partitions" if found.unknown else ""
+    rest = f", not known in {found.unknown}" if found.unknown else ""
+    return f"{group.state}, {members}, lag [bold]{number(found.lag)}[/bold]{unknown}{rest}"
+
+
+def _speeds(first: GroupLag, now: GroupLag) -> dict[tuple[str, int], float]:
+    """Offsets committed per second since the first look."""
+    earlier = {(one.topic, one.partition): one.committed for one in first.partitions}
+    seconds = max(now.at - first.at, 0.001)
+    speeds: dict[tuple[str, int], float] = {}
+    for one in now.partitions:
+        committed = earlier.get((one.topic, one.partition))
+        if committed is not None and one.committed is not None:
+            speeds[one.topic, one.partition] = (one.committed - committed) / seconds
+    return speeds

@@ -1,0 +1,74 @@
+"""How a command shows what it found: a table or JSON, once or again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["number", "plain", "show", "table"]
+
+Found = TypeVar("Found")
+UNKNOWN = "-"
+
+
+def number(value: float | None) -> str:
+    """A number for people; "-" if it is not known, never 0."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def table(*columns: str, numbers: Collection[str] = ()) -> Table:
+    """Make a table; the columns named in `numbers` are on the right."""
+    made = Table(box=None, pad_edge=False)
+    for column in columns:
+        is_number = column in numbers
+        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    return made
+
+
+async def show(
+    look: Callable[[], Awaitable[Found]],
+    render: Callable[[Found], RenderableType],
+    as_json: Callable[[Found], Any] | None,  # any JSON
+    *,
+    watch: bool,
+    interval: float,
+) -> Found:
+    """Look once, or until Ctrl-C, and show each time what was found; return the last."""
+    found = await look()
+    if not watch:
+        if as_json is None:
+            Console(highlight=False).print(render(found))
+        else:
+            click.echo(json.dumps(as_json(found), indent=2))
+        return found
+    stopped = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stopped.set)
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            if as_json is None:
+                live.update(render(found), refresh=True)
+            else:
+                click.echo(json.dumps(as_json(found)))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), interval)
+            if stopped.is_set():
+                return found
+            found = await look()
+
+
+plain = escape
+"""A text of somebody else's, so that rich reads no markup in it."""
