@@ -2,8 +2,9 @@
 
 A *group* is a set of items that are added and discarded together: those of a partition. A *lane*
 is a sequence of items inside a group that run in order: all of the group, those of one key, or a
-single item. A lane runs one item at a time. Workers are tasks that take turns on the lanes that
-are ready. No lane waits for another one.
+single item. A lane runs one item at a time. Items in no order wait in a pool, and each gets a lane
+when its turn comes. Workers are tasks that take turns on the lanes that are ready. No lane waits
+for another one.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 from .offsets import DONE, HandlerResult
 
-__all__ = ["BatchLanes", "Lanes"]
+__all__ = ["UNORDERED", "BatchLanes", "Lanes"]
 
 T = TypeVar("T")
 logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
 """Seconds that a worker may run without a suspension before it lets other tasks run."""
+
+UNORDERED: Any = object()
+"""The key of items that are in no order: any of them may run beside any other."""
 
 
 class Lanes(Generic[T]):
@@ -140,7 +144,7 @@ class Lanes(Generic[T]):
                 found.phase = "paused"
         lane = found.lanes.get(key)
         if lane is None:
-            lane = found.lanes[key] = Lane(found, key)
+            lane = found.lanes[key] = (Pool if key is UNORDERED else Lane)(found, key)
         if lane.state == "held":
             return
         found.size += len(entries)
@@ -168,21 +172,32 @@ class Lanes(Generic[T]):
         """Let a lane wait for a slot, or for the end of the pause."""
         (self._ready if lane.group.phase != "paused" else lane.group.waiting).append(lane)
 
-    def _dispatch(self) -> None:
-        """Start workers for the lanes that are ready, up to the number of free slots."""
-        slots = self._concurrency
-        while self._starting < len(self._ready) and (slots is None or self._slots_used < slots):
-            worker = Worker[T]()
-            self._starting += 1
-            self._slots_used += 1
-            self._workers.add(worker)
-            task = self._loop.create_task(self._work(worker), context=self._context.copy())
-            worker.task = task
-            # Not a `finally` in the task: a task that is cancelled before its first step runs
-            # none of its code.
-            task.add_done_callback(partial(self._leave, worker))
+    def _dispatch(self, more: int = 0) -> None:
+        """Start workers for the lanes that are ready, and for `more` items in a pool.
+
+        No more start at once than are at work. Each lets others start when it begins: handlers
+        that wait for nothing have ended by then, and need no second worker.
+        """
+        busy = len(self._workers) - self._starting
+        count = min(len(self._ready) + more, max(busy, 1)) - self._starting
+        if self._concurrency is not None:
+            count = min(count, self._concurrency - self._slots_used)
+        for _ in range(count):
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        worker = Worker[T]()
+        self._starting += 1
+        self._slots_used += 1
+        self._workers.add(worker)
+        task = self._loop.create_task(self._work(worker), context=self._context.copy())
+        worker.task = task
+        # Not a `finally` in the task: a task that is cancelled before its first step runs
+        # none of its code.
+        task.add_done_callback(partial(self._leave, worker))
 
     def _next_lane(self) -> Lane[T] | None:
+        """The lane whose turn it is, or the pool."""
         while self._ready:
             lane = self._ready.popleft()
             if lane.queue and lane.state == "ready":
@@ -195,43 +210,83 @@ class Lanes(Generic[T]):
 
     async def _work(self, worker: Worker[T]) -> None:
         worker.slice_end = monotonic() + SLICE
+        worker.has_begun = True
         self._starting -= 1
         while worker.has_slot and not worker.is_cancelled:
-            lane = self._next_lane()
-            if lane is None:
+            found = self._next_lane()
+            if found is None:
                 return
-            lane.state = "running"
-            worker.lane = lane
-            result = await self._serve(lane, worker)
-            worker.lane = None
+            self._take(found, worker)
+            if self._ready:
+                self._dispatch(len(found.queue) if isinstance(found, Pool) else 0)
+            result = await self._serve(worker)
+            lane, worker.lane = worker.lane, None
+            assert lane is not None
             self._settle(lane, result, worker)
             if monotonic() > worker.slice_end:
                 await asyncio.sleep(0)
                 worker.slice_end = monotonic() + SLICE
 
-    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[HandlerResult]:
-        """Run the head of a lane, and the items behind it that may run in the same turn."""
-        return self._run(self._turn(lane, worker))
+    def _take(self, lane: Lane[T], worker: Worker[T]) -> Lane[T]:
+        """Give a worker a lane, or one for the first item of a pool."""
+        if isinstance(lane, Pool):
+            pool, lane = lane, lane.first(worker.lane)
+            if pool.queue:
+                self._ready.append(pool)
+            else:
+                pool.rest()
+        lane.state = "running"
+        worker.lane = lane
+        return lane
 
-    def _turn(self, lane: Lane[T], worker: Worker[T]) -> Iterator[T]:
-        """Yield items of a lane until other lanes get a turn; the last item stays at the head."""
-        group, queue = lane.group, lane.queue
+    def _serve(self, worker: Worker[T]) -> Awaitable[HandlerResult]:
+        """Run the head of the worker's lane, and what may run behind it in the same turn."""
+        return self._run(self._turn(worker))
+
+    def _turn(self, worker: Worker[T]) -> Iterator[T]:
+        """Yield items of the worker's lane and of others that are ready, as their turns come.
+
+        The last item stays at the head of the last lane.
+        """
+        lane = worker.lane
         now = monotonic()
-        while True:
+        while lane is not None:
+            group, queue = lane.group, lane.queue
             position, item = queue[0]
             if position > group.top:
                 group.top = position
             worker.since = now
             yield item
             now = monotonic()
-            if len(queue) == 1 or group.phase != "open":
+            if group.phase != "open" or now > worker.slice_end:
                 return
-            if len(self._ready) > self._starting:  # another lane waits for a slot
+            if worker.is_cancelled or not worker.has_slot:
                 return
-            if now > worker.slice_end or worker.is_cancelled or not worker.has_slot:
-                return
-            queue.popleft()
-            group.size -= 1
+            if len(queue) == 1 or len(self._ready) > self._starting:
+                lane = self._move_on(lane, worker)
+            else:
+                queue.popleft()
+                group.size -= 1
+
+    def _move_on(self, lane: Lane[T], worker: Worker[T]) -> Lane[T] | None:
+        """Leave a lane whose head is finished for the next one; None if there is no other."""
+        found = self._next_lane()
+        if found is None:
+            if len(lane.queue) == 1:
+                return None
+            found = lane
+        lane.queue.popleft()
+        lane.group.size -= 1
+        if found is not lane:
+            if lane.queue:
+                lane.state = "ready"
+                self._ready.append(lane)
+            else:
+                lane.rest()
+            lane = self._take(found, worker)
+        if self._waiters:
+            self._wake_waiters()
+        return lane
 
     def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
         group = lane.group
@@ -259,6 +314,7 @@ class Lanes(Generic[T]):
     def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
         """Clean up after the task of a worker; an item that it was running is given up."""
         self._workers.discard(worker)
+        self._starting -= not worker.has_begun
         lane, worker.lane = worker.lane, None
         if lane is not None:
             lane.give_up()
@@ -452,7 +508,9 @@ class BatchLanes(Lanes[T]):
             lane.state = "gathering"
             lane.timer = self._loop.call_later(self._timeout, self._unpark, lane)
 
-    def _serve(self, lane: Lane[T], worker: Worker[T]) -> Awaitable[HandlerResult]:
+    def _serve(self, worker: Worker[T]) -> Awaitable[HandlerResult]:
+        lane = worker.lane
+        assert lane is not None
         lane.taken = min(len(lane.queue), self._size)
         entries = list(islice(lane.queue, lane.taken))
         lane.group.top = max(lane.group.top, entries[-1][0])
@@ -533,6 +591,27 @@ class Lane(Generic[T]):
             self.timer = None
 
 
+class Pool(Lane[T]):
+    """Items in no order; each leaves the pool for a lane of its own when its turn comes."""
+
+    __slots__ = ()
+
+    def first(self, used: Lane[T] | None) -> Lane[T]:
+        """Take the first item out, in a lane that held one and is at rest, or in a new one."""
+        lane = used
+        if not isinstance(lane, Single) or lane.state != "idle" or lane.group is not self.group:
+            lane = Single(self.group, object())
+        self.group.lanes[lane.key] = lane
+        lane.queue.append(self.queue.popleft())
+        return lane
+
+
+class Single(Lane[T]):
+    """The lane of an item that was in a pool."""
+
+    __slots__ = ()
+
+
 class LaneGroup(Generic[T]):
     """The lanes of one partition.
 
@@ -556,12 +635,22 @@ class LaneGroup(Generic[T]):
 class Worker(Generic[T]):
     """One task, on one lane at a time."""
 
-    __slots__ = ("has_slot", "is_abandoned", "is_cancelled", "lane", "since", "slice_end", "task")
+    __slots__ = (
+        "has_begun",
+        "has_slot",
+        "is_abandoned",
+        "is_cancelled",
+        "lane",
+        "since",
+        "slice_end",
+        "task",
+    )
 
     def __init__(self) -> None:
         self.lane: Lane[T] | None = None  # while an item runs
         self.since = 0.0  # when it was started
         self.slice_end = 0.0  # until when it may run without letting other tasks run
+        self.has_begun = False
         self.has_slot = True
         self.is_abandoned = False
         self.is_cancelled = False

@@ -13,7 +13,7 @@ from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.message import ParsedRecord, PartlyUnreadable, Unreadable
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.router import Ordering
-from kafkaesk_core.scheduler import Lanes
+from kafkaesk_core.scheduler import UNORDERED, Lanes
 from kafkaesk_core.settings import Settings
 
 from .fetched import FetchedBatch, FetchedMessage, Holding, UnreadableMessage
@@ -179,7 +179,6 @@ class Dispatcher:
         room = total / len(records)
         finish = self._offsets.finisher(partition)
         batch = FetchedBatch(partition, epoch, stream, finish=finish, holding=holding, room=room)
-        key_of = _KEYS[pipeline.ordering]
         if isinstance(records, PartlyUnreadable):
             messages = [
                 (UnreadableMessage if isinstance(record, Unreadable) else FetchedMessage)(
@@ -194,12 +193,14 @@ class Dispatcher:
             self._take_noted(notes, pipeline, partition, messages)
             return
         entries = zip(offsets, messages, strict=True)
+        if pipeline.ordering != "key":
+            lane = None if pipeline.ordering == "partition" else UNORDERED
+            pipeline.lanes.submit(partition, lane, list(entries))
+            return
         by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
-        if key_of is None:
-            by_lane[None] = list(entries)
-        else:
-            for record, entry in zip(records, entries, strict=True):
-                by_lane.setdefault(key_of(record), []).append(entry)
+        for record, entry in zip(records, entries, strict=True):
+            key = UNORDERED if record.key is None else record.key
+            by_lane.setdefault(key, []).append(entry)
         for key, of_lane in by_lane.items():
             pipeline.lanes.submit(partition, key, of_lane)
 
@@ -212,10 +213,9 @@ class Dispatcher:
     ) -> None:
         """Queue records of which the last commit says something, except those that are done."""
         note = notes.found.get(partition)
-        key_of = _KEYS[pipeline.ordering]
         by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
         for message in notes.apply(partition, messages):
-            key = None if key_of is None else key_of(message)
+            key = _lane_key(pipeline.ordering, message)
             by_lane.setdefault(key, []).append((message.offset, message))
         for key, of_lane in by_lane.items():
             delay = notes.delay(note, of_lane[0][1])
@@ -242,18 +242,9 @@ class Dispatcher:
             self.notes.forget(partitions)
 
 
-def _own_key(record: ParsedRecord | FetchedMessage) -> Hashable:
-    return int(record.offset)
-
-
-def _record_key(record: ParsedRecord | FetchedMessage) -> Hashable:
-    # A record without a key is in no order: it has a lane of its own.
-    key: bytes | None = record.key
+def _lane_key(ordering: Ordering, record: ParsedRecord | FetchedMessage) -> Hashable:
+    """The lane of a record; one that is in no order has a lane of its own."""
+    if ordering == "partition":
+        return None
+    key: bytes | None = record.key if ordering == "key" else None
     return int(record.offset) if key is None else key
-
-
-_KEYS: dict[str, Callable[[ParsedRecord | FetchedMessage], Hashable] | None] = {
-    "partition": None,  # one lane for all
-    "key": _record_key,
-    "unordered": _own_key,
-}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kafkaesk_core.offsets import DONE, HandlerResult
-from kafkaesk_core.scheduler import Lanes
+from kafkaesk_core.scheduler import UNORDERED, Lanes
 from kafkaesk_testing import eventually
 
 Item = tuple[str, Hashable, int]  # group, lane key, position
@@ -41,10 +41,14 @@ class Handler:
         self.finished: list[Item] = []
         self.cancelled: list[Item] = []
         self.most_at_once = 0
+        self.is_instant = False
 
     async def __call__(self, item: Item) -> HandlerResult:
         assert item not in self.waiting
         self.started.append(item)
+        if self.is_instant:
+            self.finished.append(item)
+            return DONE
         self.waiting[item] = asyncio.get_running_loop().create_future()
         self.most_at_once = max(self.most_at_once, len(self.waiting))
         try:
@@ -63,7 +67,7 @@ class Handler:
 
 
 async def settle() -> None:
-    for _ in range(5):
+    for _ in range(8):
         await asyncio.sleep(0)
 
 
@@ -370,6 +374,91 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
     assert await lanes.stop(1) == 0
 
 
+@pytest.mark.rule_15
+async def test_items_in_no_order_run_beside_one_another_and_wait_for_none() -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=3)
+    items = [("p", UNORDERED, n) for n in range(6)]
+    lanes.submit("p", UNORDERED, [(item[2], item) for item in items])
+    await settle()
+
+    assert list(handler.waiting) == items[:3]
+    handler.end(items[1], HandlerResult("retry", delay=60))
+    handler.end(items[2])
+    await settle()
+
+    assert list(handler.waiting) == [items[0], *items[3:5]]
+    assert (lanes.size("p"), lanes.parked("p")) == (5, 1)
+    await lanes.stop(1)
+
+
+@pytest.mark.rule_15
+async def test_an_item_in_no_order_holds_up_none_of_a_key_that_was_handled_before_it() -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
+    handler.is_instant = True
+    submit(lanes, ("p", "a", 1), ("p", UNORDERED, 2), ("p", UNORDERED, 3))
+    lanes.submit("q", "b", [(1, ("q", "b", 1))])
+    await settle()
+    handler.is_instant = False
+    submit(lanes, ("p", UNORDERED, 4))
+    await settle()
+    submit(lanes, ("p", "a", 5))
+    await settle()
+
+    assert list(handler.waiting) == [("p", UNORDERED, 4), ("p", "a", 5)]
+    await lanes.stop(1)
+
+
+@pytest.mark.rule_18
+async def test_a_drain_starts_nothing_in_no_order_above_the_highest_started_item() -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
+    submit(lanes, ("p", "a", 5))
+    await settle()
+    submit(lanes, *(("p", UNORDERED, n) for n in (3, 4, 6, 7)))
+    lanes.drain(["p"])
+    for position in (5, 3, 4):
+        [waiting] = handler.waiting
+        assert waiting[2] == position
+        handler.end(waiting)
+        await settle()
+
+    assert await lanes.wait_idle(["p"], 1)
+    assert handler.waiting == {}
+    await lanes.stop(1)
+
+
+async def test_handlers_that_wait_for_nothing_need_few_workers() -> None:
+    tasks = set()
+
+    async def note(_: Item) -> HandlerResult:
+        tasks.add(asyncio.current_task())
+        return DONE
+
+    lanes: Lanes[Item] = Lanes(in_turn(note), concurrency=100)
+    submit(lanes, *(("p", n % 50, n) for n in range(100)))
+    lanes.submit("p", UNORDERED, [(n, ("p", UNORDERED, n)) for n in range(100, 200)])
+
+    assert await lanes.wait_idle(["p"], 1)
+    assert len(tasks) <= 20  # usually one; more if the machine is busy for more than a slice
+    await lanes.stop(1)
+
+
+async def test_a_worker_that_is_cancelled_before_it_begins_is_replaced() -> None:
+    handler = Handler()
+    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    before = asyncio.all_tasks()
+    submit(lanes, ("p", "a", 1))
+
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    await settle()
+
+    assert list(handler.waiting) == [("p", "a", 1)]
+    await lanes.stop(1)
+
+
 @pytest.mark.rule_35
 async def test_stop_leaves_no_task() -> None:
     handler = Handler()
@@ -411,17 +500,24 @@ class LanesMachine(RuleBasedStateMachine):
     def _settle(self) -> None:
         self.loop.run_until_complete(settle())
 
-    @rule(group=st.sampled_from("pq"), key=st.sampled_from([None, "a", "b"]))
-    def submit(self, group: str, key: Hashable) -> None:
+    @rule(
+        group=st.sampled_from("pq"),
+        keys=st.lists(st.sampled_from([None, "a", "b", UNORDERED]), min_size=1, max_size=5),
+    )
+    def submit(self, group: str, keys: list[Hashable]) -> None:
         if group in self.draining:
             return
-        self.position += 1
-        item = (group, key, self.position)
-        self.loop.run_until_complete(self._submit(item))
+        items = [(group, key, self.position + n) for n, key in enumerate(keys, 1)]
+        self.position += len(keys)
+        self.loop.run_until_complete(self._submit(items))
         self._settle()
 
-    async def _submit(self, item: Item) -> None:
-        submit(self.lanes, item)
+    async def _submit(self, items: list[Item]) -> None:
+        submit(self.lanes, *items)
+
+    @rule(is_instant=st.booleans())
+    def handle_what_begins_now_without_a_suspension(self, is_instant: bool) -> None:
+        self.handler.is_instant = is_instant
 
     @precondition(lambda self: self.handler.waiting)
     @rule(data=st.data(), is_retry=st.booleans())
@@ -470,7 +566,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_item_per_lane(self) -> None:
-        lanes = [item[:2] for item in self.handler.waiting]
+        lanes = [item[:2] for item in self.handler.waiting if item[1] is not UNORDERED]
         assert len(lanes) == len(set(lanes))
 
     @invariant()
@@ -480,7 +576,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_lane_finishes_in_order(self) -> None:
-        for lane in {item[:2] for item in self.handler.finished}:
+        for lane in {item[:2] for item in self.handler.finished if item[1] is not UNORDERED}:
             positions = [item[2] for item in self.handler.finished if item[:2] == lane]
             assert positions == sorted(positions)
 
@@ -494,6 +590,13 @@ class LanesMachine(RuleBasedStateMachine):
     def nothing_ready_waits_for_a_free_slot(self) -> None:
         if self.limit is None or len(self.handler.waiting) < self.limit:
             assert not self.lanes._ready
+
+    @invariant()
+    def what_waits_or_runs_is_counted(self) -> None:
+        for group in "pq":
+            found = self.lanes._groups.get(group)
+            queued = 0 if found is None else sum(len(one.queue) for one in found.lanes.values())
+            assert self.lanes.size(group) == queued
 
     def teardown(self) -> None:
         assert self.loop.run_until_complete(self.lanes.stop(1)) == 0
