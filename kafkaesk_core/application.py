@@ -800,6 +800,7 @@ class Application(Router):
             await consumption.run(start_timeout=runtime.settings.start_timeout, seconds=seconds)
         finally:
             await runtime.stop_consuming()
+            self._groups.end_threads()
         failure = consumption.failure()
         if failure is not None:
             raise failure

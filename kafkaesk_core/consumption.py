@@ -32,6 +32,7 @@ from .router import Subscription
 from .schema.registry import Schemas
 from .settings import Settings
 from .shutdown import Shutdown
+from .threads import HandlerThreads
 from .topic_names import TOPIC_NAME_RULE, is_topic_name
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Groups:
         self._plugins = plugins
         self._bindings: dict[str, dict[Subscription, Binding | BatchBinding]] = {}
         self._consumers: dict[str, GroupConsumer] = {}
+        self._threads = HandlerThreads()
         known_plugins = {info.name for info in plugins.list()}
         for registration in schemas:
             check_schema_options(registration, plugins)
@@ -82,6 +84,7 @@ class Groups:
                 decoder=schemas.decoder,
                 known=self._known(subscription.group),
                 claim=plugins.bind_parameter,
+                threads=self._threads,
             )
         if self._bindings:
             settings.check_handover()
@@ -110,6 +113,10 @@ class Groups:
             for consumer in self._consumers.values():
                 consumer.count_crashes(turn)
         return list(self._consumers.values())
+
+    def end_threads(self) -> None:
+        """Let the threads of `def` handlers end."""
+        self._threads.close()
 
     async def handle(
         self, record: ConsumerRecord, stream: str, group: str | None, attempt: int

@@ -6,17 +6,19 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
 from inspect import Parameter
-from typing import Any, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
 
 from aiokafka import AIOKafkaConsumer
 
 from .delivery import Delivery
 from .errors import SubscriptionError
 from .message import Data, Header, IncomingMessage
-from .router import Handler, Subscription
+from .router import Subscription, is_async
 from .schema.decoding import affects_validation, unwrap_annotation
+from .threads import HandlerThreads
 
 __all__ = [
     "Argument",
@@ -46,6 +48,9 @@ Call = Callable[[IncomingMessage], Awaitable[Any]]
 """Decodes a message and calls the handler with it."""
 
 Claim = Callable[[Parameter, Subscription], Argument | None]
+
+Func = Callable[..., Awaitable[Any]]
+"""The handler, or what calls it in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,14 @@ def bind(
     decoder: Callable[[Any], Argument],
     known: ArgumentProviders,
     claim: Claim,
+    threads: HandlerThreads,
 ) -> Binding | BatchBinding:
     """Resolve a handler's annotations, and return a binding that fills its parameters.
 
     The annotation of the first parameter chooses the decoder (Parameter.empty: no annotation);
     `list[...]` takes batches. The other parameters are filled by name from `known`, or by a plugin
     that claims them; one with a default may stay unfilled. For a batch a plugin fills its parameter
-    from the first message.
+    from the first message. A `def` handler is called in one of the threads.
 
     Raises:
         SubscriptionError: an annotation cannot be resolved, or a parameter cannot be filled; the
@@ -91,13 +97,16 @@ def bind(
     """
     first, *others = _resolve_parameters(subscription)
     item = _item_of(first.annotation)
+    func = subscription.func
+    if not is_async(func):
+        func = threads.wrap(func)
     if item is None:
         _refuse_batch_options(subscription)
         arguments = _arguments(subscription, others, known.one, _itself, claim)
-        return Binding(_call(subscription.func, decoder(first.annotation), arguments))
+        return Binding(_call(func, decoder(first.annotation), arguments))
     _check_batch_ordering(subscription)
     of_batch = _arguments(subscription, others, known.batch, _of_first, claim)
-    return BatchBinding(decoder(item), _batch_call(subscription.func, of_batch))
+    return BatchBinding(decoder(item), _batch_call(func, of_batch))
 
 
 def takes_batches(subscription: Subscription) -> bool:
@@ -146,20 +155,32 @@ def _check_batch_ordering(subscription: Subscription) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Arguments(Generic[T]):
+    """What fills a handler's parameters, by their names.
+
+    Those of `contexts` make async context managers around the call, which give the arguments.
+    """
+
+    values: dict[str, T] = field(default_factory=dict)
+    contexts: dict[str, T] = field(default_factory=dict)
+
+
 def _arguments(
     subscription: Subscription,
     parameters: Sequence[Parameter],
     known: Mapping[str, T],
     claimed: Callable[[Argument], T],
     claim: Claim,
-) -> dict[str, T]:
+) -> Arguments[T]:
     """The argument provider of each parameter, by name; `claimed` adapts those of plugins."""
-    arguments: dict[str, T] = {}
+    arguments: Arguments[T] = Arguments()
     for parameter in parameters:
         if parameter.name in known:
-            arguments[parameter.name] = known[parameter.name]
+            arguments.values[parameter.name] = known[parameter.name]
         elif argument := claim(parameter, subscription):
-            arguments[parameter.name] = claimed(argument)
+            kind = arguments.contexts if _makes_context(argument) else arguments.values
+            kind[parameter.name] = claimed(argument)
         elif _must_be_filled(parameter):
             raise SubscriptionError(
                 f"handler {subscription.handler_name}: nothing fills the parameter "
@@ -167,6 +188,17 @@ def _arguments(
                 "plugins claim by annotation; rename it or give it a default"
             )
     return arguments
+
+
+def _makes_context(argument: Argument) -> bool:
+    """Whether it is decorated with `@asynccontextmanager`.
+
+    Other objects that are context managers may be shared, such as clients: they are not entered.
+    """
+    inner: Any = argument
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return hasattr(inner, "__wrapped__") and inspect.isasyncgenfunction(inspect.unwrap(inner))
 
 
 def _itself(argument: Argument) -> Argument:
@@ -182,19 +214,25 @@ def _must_be_filled(parameter: Parameter) -> bool:
     return parameter.default is Parameter.empty and not is_variadic
 
 
-def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) -> Call:
-    """Make the call in one of three shapes, so that usual handlers need no dictionary."""
-    if not arguments:
+def _call(func: Func, decode: Argument, arguments: Arguments[Argument]) -> Call:
+    """Make the call in one of four shapes, so that usual handlers need no dictionary."""
+    values = arguments.values
+    if arguments.contexts:
+        inside = _call_inside(func, arguments)
+
+        def call(message: IncomingMessage) -> Awaitable[Any]:
+            return inside(decode(message), message)
+    elif not values:
 
         def call(message: IncomingMessage) -> Awaitable[Any]:
             return func(decode(message))
-    elif len(arguments) == 1:
-        ((name, argument),) = arguments.items()
+    elif len(values) == 1:
+        ((name, argument),) = values.items()
 
         def call(message: IncomingMessage) -> Awaitable[Any]:
             return func(decode(message), **{name: argument(message)})
     else:
-        items = tuple(arguments.items())
+        items = tuple(values.items())
 
         def call(message: IncomingMessage) -> Awaitable[Any]:
             data = decode(message)
@@ -206,10 +244,28 @@ def _call(func: Handler, decode: Argument, arguments: Mapping[str, Argument]) ->
     return call
 
 
+def _call_inside(
+    func: Func, arguments: Arguments[Callable[[T], Any]]
+) -> Callable[[Any, T], Awaitable[Any]]:
+    """Make a call inside of context managers; they are left with the handler's exception."""
+
+    async def call(data: Any, subject: T) -> Any:
+        given = {name: argument(subject) for name, argument in arguments.values.items()}
+        async with AsyncExitStack() as stack:
+            for name, enter in arguments.contexts.items():
+                context: AbstractAsyncContextManager[Any] = enter(subject)
+                given[name] = await stack.enter_async_context(context)
+            return await func(data, **given)
+
+    return call
+
+
 def _batch_call(
-    func: Handler, arguments: Mapping[str, BatchArgument]
+    func: Func, arguments: Arguments[BatchArgument]
 ) -> Callable[[list[Any], Messages], Awaitable[Any]]:
-    items = tuple(arguments.items())
+    if arguments.contexts:
+        return _call_inside(func, arguments)
+    items = tuple(arguments.values.items())
 
     def call(data: list[Any], messages: Messages) -> Awaitable[Any]:
         return func(data, **{name: argument(messages) for name, argument in items})

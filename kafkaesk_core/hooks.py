@@ -252,5 +252,7 @@ class Hooks:
         Called once per such parameter when the application initialises; `parameter.annotation`
         is resolved. Return a function from the message (of a batch: its first one) to the
         argument, or None to leave the parameter to others; the first answer wins. An exception
-        stops the start.
+        stops the start. A function decorated with `@asynccontextmanager` yields the argument: it
+        is entered inside the layers, once the data is decoded, and left after the handler with
+        its exception; suppressing that means processed.
         """

@@ -24,6 +24,7 @@ from typing import Any
 from .application import Application
 from .errors import KafkaeskError, ShutdownIncompleteError
 from .shutdown import Shutdown
+from .threads import THREADS
 
 __all__ = [
     "Watchdog",
@@ -41,7 +42,6 @@ ECHO = 0.3
 """Seconds in which further signals count as the same one. A supervisor signals the whole process
 group, and the program that started us (`uv run`, a shell, an init) passes its own signal on."""
 
-THREADS = "kafkaesk-worker"
 EXIT_SECONDS = 2.0
 """For the exit functions of the process, if the stop has used up `shutdown_timeout`."""
 CANCEL_SECONDS = 0.5

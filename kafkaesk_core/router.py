@@ -35,7 +35,8 @@ __all__ = [
     "set_option",
 ]
 
-Handler = Callable[..., Awaitable[Any]]
+Handler = Callable[..., Any]
+"""An `async def` function, or a `def` function, which is called in a thread."""
 Ordering = Literal["partition", "key", "unordered"]
 BATCH_SIZE, BATCH_TIMEOUT = 500, 0.1
 OVERRIDABLE = (
@@ -71,6 +72,9 @@ class Subscription:
     A handler whose first parameter is annotated with `list[...]` gets the messages of one
     partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
     than `batch_timeout` seconds (None: 0.1) for others. The limits then apply to the batch.
+
+    A `def` handler is called in a thread, with the context's variables. A timeout cannot end its
+    thread: it counts as stuck if it does not end.
 
     `drain_timeout`, `cancel_grace`, `commit_timeout`, `max_uncommitted` and `max_record_age` are
     those of the application unless they are given here. A group is handed over as a whole, so
@@ -236,14 +240,17 @@ def is_async(func: object) -> bool:
 
 
 def _problems_of_handler(func: object) -> Iterator[str]:
-    if not callable(func):
-        yield f"must be an 'async def' function, got {func!r}"
+    if not callable(func) or inspect.isclass(func):
+        yield f"must be an 'async def' function, or a 'def' function for a thread, got {func!r}"
         return
-    if not is_async(func):
-        remedy = "call blocking code with await asyncio.to_thread(...)"
-        if inspect.isasyncgenfunction(func):
-            remedy = "remove its 'yield', and publish with await app.publish(...)"
-        yield f"must be an 'async def' function; {remedy}"
+    if inspect.isasyncgenfunction(func) or inspect.isgeneratorfunction(func):
+        yield "is a generator; remove its 'yield', and publish with await app.publish(...)"
+        return
+    if not is_async(func) and is_async(inspect.unwrap(func)):
+        yield (
+            "is an 'async def' function inside of a decorator that is not, so its result would "
+            "not be awaited; make the decorator's inner function 'async def'"
+        )
         return
     parameters = list(inspect.signature(func).parameters.values())
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -23,9 +23,6 @@ wrong: Any = Application  # its arguments are wrong on purpose
 async def handle(data: bytes) -> None: ...
 
 
-def plain(data: bytes) -> None: ...
-
-
 @pytest.mark.parametrize(
     ("use", "told"),
     [
@@ -61,7 +58,7 @@ def plain(data: bytes) -> None: ...
         ),
         (lambda: wrong().schema()({"type": "object"}), "the id must be a name"),
         (lambda: wrong().subscribe(5)(handle), "handle: is subscribed to 5"),
-        (lambda: wrong().subscribe("a")(plain), "plain: must be an 'async def' function; call blo"),
+        (lambda: wrong().subscribe("a")(Content), "Content: must be an 'async def' function, or a"),
         (lambda: wrong().subscribe("a", 5)(handle), "handle: has the consumer group 5"),
         (lambda: wrong().subscribe("a", retry=5), "no option 'retry'; known: timeout_sec"),
         (lambda: wrong().on("start", handle), "no event 'start'; use 'initialize'"),

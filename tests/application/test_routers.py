@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -205,12 +206,24 @@ async def yields(data: bytes) -> Any:
     yield data
 
 
+def yields_in_a_thread(data: bytes) -> Any:
+    yield data
+
+
+@functools.wraps(handle)
+def decorated(data: bytes) -> Any:
+    return handle(data)
+
+
 @pytest.mark.parametrize(
     ("handler", "told"),
     [
         (takes_record_by_position, "'record' is positional-only.*move it behind the '/'"),
-        (yields, "'async def' function; remove its 'yield'"),
-        (5, "must be an 'async def' function, got 5"),
+        (yields, "is a generator; remove its 'yield'"),
+        (yields_in_a_thread, "is a generator; remove its 'yield'"),
+        (decorated, "inside of a decorator that is not.*make the decorator's inner function"),
+        (Order, "must be an 'async def' function, or a 'def' function for a thread, got <class"),
+        (5, "must be an 'async def' function, or a 'def' function for a thread, got 5"),
         (handle_event, "takes no parameter; its first parameter receives the data"),
     ],
 )

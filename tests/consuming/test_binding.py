@@ -13,6 +13,7 @@ from kafkaesk_core.errors import SubscriptionError
 from kafkaesk_core.handlers import ArgumentProviders, BatchBinding, Binding, bind
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.threads import HandlerThreads
 
 
 def message() -> IncomingMessage:
@@ -35,7 +36,9 @@ def bound(
         one={"schema": lambda m: "Content:1", "record": lambda m: m.record},
         batch={"app": lambda ms: f"app of {len(ms)}"},
     )
-    binding = bind(subscription, decoder=decoder, known=known, claim=claim)
+    binding = bind(
+        subscription, decoder=decoder, known=known, claim=claim, threads=HandlerThreads()
+    )
     if isinstance(binding, BatchBinding):
         return binding, asked
     assert isinstance(binding, Binding)
@@ -155,13 +158,6 @@ def test_a_subscription_that_cannot_work_is_refused_at_once(
 
     with pytest.raises(SubscriptionError, match=told):
         Subscription("id", handle, "group", **{"pattern": "*", **arguments})
-
-
-def test_a_plain_function_is_refused() -> None:
-    def handle(data: bytes) -> None: ...
-
-    with pytest.raises(SubscriptionError, match="must be an 'async def' function"):
-        Subscription("id", handle, "group", pattern="*")  # type: ignore[arg-type]  # the case
 
 
 @pytest.mark.s9

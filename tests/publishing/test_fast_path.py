@@ -26,6 +26,7 @@ from kafkaesk_core.router import Ordering, Subscription
 from kafkaesk_core.scheduler import Lanes
 from kafkaesk_core.schema.registry import Schemas
 from kafkaesk_core.settings import Settings
+from kafkaesk_core.threads import HandlerThreads
 from kafkaesk_testing import EmbeddedBroker
 
 MESSAGES = 500
@@ -187,6 +188,7 @@ async def cost_of_handling(ordering: Ordering, *, was_paused: bool = False) -> C
         decoder=Schemas().decoder,
         known=ArgumentProviders(one={}, batch={}),
         claim=nothing,
+        threads=HandlerThreads(),
     )
     failures = ErrorPolicy(subscription, report_failure=nothing, find_raiser=nothing)
     handling = MessageHandling(subscription, binding, tracker, failures, None)
