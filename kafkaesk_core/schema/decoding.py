@@ -164,7 +164,7 @@ def registrations_of(annotation: Any, registrations: Registrations) -> list[Sche
 
 def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:
     """Decode to one type; the choice of a discriminator must agree with the schema."""
-    decode = _Envelope(member.annotation, frozenset(r.id for r in found)).decode
+    decode = _Envelope(member.annotation, frozenset(r.key for r in found)).decode
     if not is_union(member.kind):
         return decode
     ids: dict[Any, set[str]] = {}
@@ -203,13 +203,14 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 class _Envelope:
     """Validates the whole envelope in one pass over the bytes."""
 
-    def __init__(self, annotation: Any, ids: frozenset[str]) -> None:
+    def __init__(self, annotation: Any, keys: frozenset[str]) -> None:
         fields = {"schema": core_schema.str_schema(), "data": _adapter(annotation).core_schema}
         envelope = core_schema.typed_dict_schema(
             {name: core_schema.typed_dict_field(field) for name, field in fields.items()}
         )
         self._validate = SchemaValidator(envelope).validate_json
-        self._ids = ids
+        self._keys = keys
+        self._ids = {key.partition(":")[0] for key in keys}
         self._known: set[str] = set()  # keys whose id was checked
 
     def decode(self, message: IncomingMessage) -> Any:
@@ -224,7 +225,7 @@ class _Envelope:
             envelope = self._validate(value)
         except ValidationError as error:
             self._check_id(message)
-            raise _problem(message, error) from None
+            raise _problem(message, error, self._keys) from None
         schema = message.known_schema = envelope["schema"]
         if schema not in self._known:
             self._check_id(message)
@@ -281,15 +282,34 @@ def _json(message: IncomingMessage) -> Any:
         raise DecodeError(f"{_where(message)} is not valid JSON: {error}") from None
 
 
-def _problem(message: IncomingMessage, error: ValidationError) -> Exception:
+def _problem(message: IncomingMessage, error: ValidationError, keys: frozenset[str]) -> Exception:
     if problem := json_problem(error):
         return DecodeError(f"{_where(message)} is not valid JSON: {problem}")
+    schema, problems = message.schema, list_problems(error)
+    is_of_another = keys and schema not in keys
     return InvalidMessageError(
-        f"{_where(message)} does not satisfy its handler's model: {list_problems(error)} "
-        f"(schema {message.schema})",
-        schema=message.schema,
+        f"{_where(message)} does not satisfy its handler's model"
+        f"{_of_another_version(schema, keys, problems) if is_of_another else f': {problems}'} "
+        f"(schema {schema})",
+        schema=schema,
         topic=message.topic,
     )
+
+
+def _of_another_version(schema: str, keys: frozenset[str], problems: str) -> str:
+    """Say that the record has another version than the model, and what helps."""
+    written, known = _version(schema), " and ".join(sorted(keys, key=_version))
+    remedy = "annotate the parameter with a union of both models"
+    if written < max(map(_version, keys)):
+        remedy = f"bring {schema} up to date with upcast() of kafkaesk-schemas, or {remedy}"
+    else:
+        remedy = f"update the handler to a model that reads {schema}, or {remedy}"
+    return f": it was written as {schema}, and the model is {known}: {problems}; {remedy}"
+
+
+def _version(key: str) -> int:
+    text = key.rpartition(":")[2]
+    return int(text) if text.isdecimal() else 0
 
 
 def _where(message: IncomingMessage) -> str:

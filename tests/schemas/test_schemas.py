@@ -423,6 +423,45 @@ def test_a_registered_model_takes_its_schema_in_any_version() -> None:
         decode(envelope("Content:1", {"foo": 5}))
 
 
+class Renamed(BaseModel):
+    name: str
+
+
+@pytest.mark.s9
+def test_a_record_of_another_version_says_what_is_missing_and_what_helps() -> None:
+    schemas = registered(("Content", 1, Content), ("Content", 2, Renamed), ("Content", 4, Renamed))
+    read_new, read_old = schemas.decoder(Renamed), schemas.decoder(Content)
+
+    with pytest.raises(InvalidMessageError) as older:
+        read_new(envelope("Content:1", {"foo": "x"}))
+    with pytest.raises(InvalidMessageError) as newer:
+        read_old(envelope("Content:4", {"name": "x"}))
+    with pytest.raises(InvalidMessageError) as same:
+        read_new(envelope("Content:4", {"foo": "x"}))
+
+    assert str(older.value) == (
+        "topic[0]@7 does not satisfy its handler's model: it was written as Content:1, and the "
+        "model is Content:2 and Content:4: data.name: Field required; bring Content:1 up to date "
+        "with upcast() of kafkaesk-schemas, or annotate the parameter with a union of both models "
+        "(schema Content:1)"
+    )
+    assert (
+        "written as Content:4, and the model is Content:1: data.foo: Field required; update the "
+        "handler to a model that reads Content:4, or annotate" in str(newer.value)
+    )
+    assert "union" not in str(same.value)
+    assert "model: data.name: Field required (schema Content:4)" in str(same.value)
+
+
+@pytest.mark.s9
+@pytest.mark.parametrize("schema", ["Content", "Content:x", "Content:", "Content:1:2"])
+def test_a_version_that_is_no_number_is_an_older_one(schema: str) -> None:
+    decode = registered(("Content", 2, Renamed)).decoder(Renamed)
+
+    with pytest.raises(InvalidMessageError, match=f"written as {schema}, and the model is"):
+        decode(envelope(schema, {"foo": "x"}))
+
+
 @pytest.mark.s9
 def test_an_unregistered_model_takes_what_has_its_shape() -> None:
     decode = Schemas().decoder(Content)
