@@ -429,6 +429,11 @@ class Router:
         return {registration.key: registration for registration in self._schemas}
 
     @property
+    def mounted(self) -> tuple[Router, ...]:
+        """The routers that are mounted in it, however deep."""
+        return tuple(self._all_mounted())[1:]
+
+    @property
     def publications(self) -> tuple[Publication, ...]:
         """What `publishes()` declared, in order."""
         return tuple(self._publications)

@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 from kafkaesk_headers import HeaderSettings
 from kafkaesk_logging import LoggingSettings
 from kafkaesk_otel import OTelSettings
+from kafkaesk_schemas import SchemasSettings
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 SETTINGS: dict[str, type[BaseModel]] = {
     "headers": HeaderSettings,
     "logging": LoggingSettings,
     "otel": OTelSettings,
+    "schemas": SchemasSettings,
 }
 
 

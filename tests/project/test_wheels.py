@@ -168,6 +168,20 @@ async def main():
 asyncio.run(main())
 """
 
+SCHEMAS = """
+import kafkaesk_core, kafkaesk_schemas
+from pydantic import BaseModel
+from kafkaesk_schemas.command import schemas
+
+app = kafkaesk_core.Application()
+
+@app.schema("Order")
+class Order(BaseModel):
+    number: int
+
+schemas(["check", "__main__:app"], standalone_mode=False)
+"""
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
@@ -177,6 +191,7 @@ PACKAGES = (
     ("compat", COMPAT, "kafkaesk_compat.original:RefuseOriginal"),
     ("retry", RETRY, "kafkaesk_retry.plugin:RetryPlugin"),
     ("ops", OPS, "kafkaesk_ops.plugin:Ops"),
+    ("schemas", SCHEMAS, "kafkaesk_schemas.plugin:SchemasPlugin"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
 

@@ -1,0 +1,109 @@
+"""The command `kafkaesk schemas`; its work is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+__all__ = ["schemas"]
+
+FOLDER = "schemas"
+
+# Any in this file: what click passes.
+_DIRECTORY = click.option(
+    "--dir",
+    "folder",
+    default=FOLDER,
+    show_default=True,
+    help="The folder of the frozen schemas.",
+)
+
+
+def _run(what: str, **options: Any) -> None:
+    """Do the work; errors are told in one line, with their exit code."""
+    from kafkaesk_core.command import reported_errors
+
+    from . import work
+
+    with reported_errors():
+        sys.exit(work.run(what, **options))
+
+
+@click.group(short_help="Freeze schemas, and check that versions understand each other.")
+def schemas() -> None:
+    """Contracts: what is written and read as each version of a schema.
+
+    APP is module:attribute or an application's name. No command needs a broker.
+    """
+
+
+@schemas.command(short_help="Write each version that is not frozen yet into a file.")
+@click.argument("app")
+@_DIRECTORY
+@click.option("--update-words", is_flag=True, help="Also renew descriptions and examples.")
+def freeze(**options: Any) -> None:
+    """Write schemas/Order-1.json for each version that has no file yet; keep these in git.
+
+    A frozen version is never changed: what differs is refused, and nothing is written.
+    """
+    _run("freeze", **options)
+
+
+@schemas.command(short_help="Check that each version reads what it must.")
+@click.argument("app")
+@_DIRECTORY
+@click.option(
+    "--against",
+    metavar="DIR|git:REV",
+    help="The frozen schemas to compare with: of another folder, or of a revision, as git:main.",
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="github writes annotations of a workflow.",
+)
+@click.option("--allow-unknown", is_flag=True, help="Do not fail for what is not known.")
+def check(**options: Any) -> None:
+    r"""Compare each version with its frozen file, and with the versions before it.
+
+    \b
+    Exit codes:
+      0  every version reads what it must
+      2  one does not, or nobody knows; or wrong usage or configuration
+    """
+    _run("check", **options)
+
+
+@schemas.command(short_help="Show contracts.")
+@click.argument("app")
+@click.argument("keys", nargs=-1, metavar="[SCHEMA]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the contracts as they are frozen.")
+def show(**options: Any) -> None:
+    """Show what is written and read as SCHEMA, as in Order:1; all of them by default."""
+    _run("show", **options)
+
+
+@schemas.command(short_help="Show what differs between two versions.")
+@click.argument("app")
+@click.argument("old")
+@click.argument("new")
+@_DIRECTORY
+def diff(**options: Any) -> None:
+    """Show what differs from OLD to NEW, as in Order:1 Order:2, and who reads whom.
+
+    Versions that the application no longer has are read from their frozen files.
+    """
+    _run("diff", **options)
+
+
+@schemas.command(short_help="Write JSON Schemas for other languages.")
+@click.argument("app")
+@click.option("--out", required=True, help="The folder to write to.")
+def export(**options: Any) -> None:
+    """Write what is on the wire as JSON Schema 2020-12, one file for each version."""
+    _run("export", **options)

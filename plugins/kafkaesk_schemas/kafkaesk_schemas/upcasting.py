@@ -1,0 +1,166 @@
+"""Upcasters: functions that bring the data of an older version up to the next one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kafkaesk_core import ConfigurationError, Router
+
+__all__ = ["Chain", "Upcaster", "Upcasters", "chains_to", "check_targets", "upcast", "upcasters_of"]
+
+# Any below: the data of messages, any JSON.
+Convert = Callable[[Any], Any]
+F = TypeVar("F", bound=Convert)
+
+Upcasters = Mapping[tuple[str, int], "Upcaster"]
+
+_HELD = "__kafkaesk_upcasters__"
+
+
+@dataclass(frozen=True, slots=True)
+class Upcaster:
+    """Brings data of `schema` from `version` to the version `to`."""
+
+    schema: str
+    version: int
+    to: int
+    convert: Convert
+
+    @property
+    def name(self) -> str:
+        """The function as "module.function"."""
+        return f"{self.convert.__module__}.{getattr(self.convert, '__qualname__', self.convert)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The upcasters from one version to another, in their order."""
+
+    upcasters: tuple[Upcaster, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The functions, in their order."""
+        return tuple(each.name for each in self.upcasters)
+
+    def convert(self, data: Any) -> Any:
+        """Bring data up to date."""
+        for each in self.upcasters:
+            data = each.convert(data)
+        return data
+
+
+def upcast(app: Router, schema: str, version: int, *, to: int | None = None) -> Callable[[F], F]:
+    """Decorate a function that brings data of a schema from `version` to the next one, or `to`.
+
+    It takes and returns the data as JSON has it, usually a dict. It runs where a handler's model
+    is of a later version than the message, before the data is validated.
+
+    Raises:
+        ConfigurationError: the version has an upcaster already, or an argument cannot work.
+    """
+    if not isinstance(app, Router):
+        raise ConfigurationError(f"upcast() takes an application or a router, got {app!r}")
+    said = f"upcast(app, {schema!r}, {version!r})"
+    if not isinstance(schema, str) or not schema or ":" in schema:
+        raise ConfigurationError(
+            f"{said}: give the schema's name and the version that it begins with, as in "
+            "upcast(app, 'Order', 1)"
+        )
+    if not _is_version(version):
+        raise ConfigurationError(f"{said}: versions are whole numbers from 1 on")
+    if to is not None and not (_is_version(to) and to > version):
+        raise ConfigurationError(
+            f"{said}: to={to!r} is no later version; leave it out for the next"
+        )
+
+    def decorate(convert: F) -> F:
+        if not callable(convert) or inspect.iscoroutinefunction(convert):
+            raise ConfigurationError(
+                f"the upcaster of {schema}:{version} must be a plain 'def' function of the data, "
+                f"got {convert!r}"
+            )
+        held = vars(app).setdefault(_HELD, {})
+        added = Upcaster(schema, version, to or version + 1, convert)
+        if (schema, version) in held:
+            raise _twice(held[schema, version], added)
+        held[schema, version] = added
+        return convert
+
+    return decorate
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def upcasters_of(app: Router) -> dict[tuple[str, int], Upcaster]:
+    """The upcasters of an application and of the routers that are mounted in it.
+
+    Raises:
+        ConfigurationError: a version has two of them.
+    """
+    found: dict[tuple[str, int], Upcaster] = {}
+    for router in (app, *app.mounted):
+        for key, upcaster in vars(router).get(_HELD, {}).items():
+            if key in found:
+                raise _twice(found[key], upcaster)
+            found[key] = upcaster
+    return found
+
+
+def _twice(one: Upcaster, other: Upcaster) -> ConfigurationError:
+    return ConfigurationError(
+        f"{one.schema}:{one.version} is upcast by {one.name} and by {other.name}; remove one"
+    )
+
+
+def chains_to(upcasters: Upcasters, schema: str, version: int) -> dict[int, Chain]:
+    """The chains to a version of a schema, by the version that they begin with.
+
+    Raises:
+        ConfigurationError: an upcaster between is missing.
+    """
+    older = sorted(start for name, start in upcasters if name == schema and start < version)
+    return {start: _chain(upcasters, schema, start, version) for start in older}
+
+
+def _chain(upcasters: Upcasters, schema: str, start: int, version: int) -> Chain:
+    steps: list[Upcaster] = []
+    reached = start
+    while reached < version:
+        step = upcasters.get((schema, reached))
+        if step is None:
+            raise ConfigurationError(
+                f"{schema}:{start} is upcast by {upcasters[schema, start].name}, and "
+                f"{schema}:{reached} on the way to {schema}:{version} by nothing; "
+                f"add upcast(app, {schema!r}, {reached})"
+            )
+        steps.append(step)
+        reached = step.to
+    if reached > version:
+        raise ConfigurationError(
+            f"{steps[-1].name} upcasts {schema}:{steps[-1].version} to {schema}:{reached}, past "
+            f"{schema}:{version}, which is still registered; give each version an upcaster, or "
+            f"remove {schema}:{version}"
+        )
+    return Chain(tuple(steps))
+
+
+def check_targets(upcasters: Upcasters, versions: Mapping[str, Collection[int]]) -> None:
+    """Refuse upcasters that lead to no version.
+
+    Raises:
+        ConfigurationError: no later version of the schema is registered.
+    """
+    for (schema, start), upcaster in upcasters.items():
+        known = sorted(versions.get(schema, ()))
+        if not any(version > start for version in known):
+            listed = ", ".join(f"{schema}:{version}" for version in known) or "none"
+            raise ConfigurationError(
+                f"{upcaster.name} upcasts {schema}:{start}, and no later version is registered "
+                f"(registered: {listed}); register {schema}:{upcaster.to}, or remove it"
+            )
