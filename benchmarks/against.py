@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 from .case import Case
 from .processes import ROOT
-from .table import Measured, cost
+from .table import Measured, cost, quartiles
 
 __all__ = ["beside", "checked_out", "compared"]
 
@@ -57,7 +57,7 @@ def compared(cases: Sequence[Case], results: Mapping[str, Measured]) -> str:
             for contestant in case.contestants
         )
         ratio = median(b / n for n, b in zip(now, before, strict=True))
-        is_slower = median(now) > _quartiles(before)[2]
+        is_slower = median(now) > quartiles(before)[2]
         lines.append(
             f"| {case.name} | {_told(now)} | {_told(before)} | {ratio:.2f} | "
             f"{'YES' if is_slower else 'no'} |"
@@ -65,10 +65,6 @@ def compared(cases: Sequence[Case], results: Mapping[str, Measured]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _quartiles(values: Sequence[float]) -> list[float]:
-    return quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
-
-
 def _told(values: Sequence[float]) -> str:
-    low, middle, high = _quartiles(values)
+    low, middle, high = quartiles(values)
     return f"{middle:.1f} ({low:.1f} - {high:.1f})"

@@ -45,11 +45,13 @@ def sampled(task: Task, folder: Path) -> tuple[Result, Counter[str]]:
     found = folder / "stacks"
     command = ["py-spy", "record", "--rate", "500", "--format", "raw", "--output", str(found)]
     command += ["--", sys.executable, "-W", "ignore", "-m", "benchmarks.contestants.ours"]
-    done = subprocess.run([*command, task.to_json()], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=task.to_json() + "\n", capture_output=True, text=True, check=False
+    )
     if done.returncode != 0 or not found.exists():
         raise RuntimeError(f"py-spy failed:\n{done.stderr[-2000:]}")
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return Result.from_output(lines[-1]), innermost(found.read_text().splitlines())
+    return Result.from_json(lines[-1]), innermost(found.read_text().splitlines())
 
 
 def innermost(stacks: Sequence[str]) -> Counter[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median, quantiles
 
 from .case import Case
 from .task import Result
 
-__all__ = ["cost", "ratios", "table", "verdicts"]
+__all__ = ["cost", "quartiles", "ratios", "table", "verdicts"]
 
 Measured = Mapping[str, Sequence[Result]]
 
@@ -35,19 +35,30 @@ def table(case: Case, measured: Measured, bed: str) -> str:
     lines = [
         f"**{case.title}** (`{case.name}`)",
         "",
-        "| | thousand msg/s | min - max | us of processor each | min - max | vs aiokafka | |",
+        "| | thousand msg/s | us of processor each | quartiles | vs aiokafka | quartiles | |",
         "|---|---|---|---|---|---|---|",
     ]
     for contestant in case.contestants:
         results = measured[contestant.name]
         speeds, costs = [speed(r) for r in results], [cost(r) for r in results]
-        ratio = median(ratios(measured, contestant.name, control))
+        others = ratios(measured, contestant.name, control)
         lines.append(
-            f"| {contestant.name} | {median(speeds):.0f} | {min(speeds):.0f} - {max(speeds):.0f} "
-            f"| {median(costs):.1f} | {min(costs):.1f} - {max(costs):.1f} "
-            f"| {ratio:.2f} | {contestant.note} |"
+            f"| {contestant.name} | {median(speeds):.0f} | {median(costs):.1f} "
+            f"| {_between(costs, 1)} | {median(others):.2f} | {_between(others, 2)} "
+            f"| {contestant.note} |"
         )
     return "\n".join([*lines, "", *verdicts(case, measured, bed)])
+
+
+def _between(values: Sequence[float], digits: int) -> str:
+    """The first and the third quartile."""
+    first, _, third = quartiles(values)
+    return f"{first:.{digits}f} - {third:.{digits}f}"
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The three quartiles; of one value, itself."""
+    return quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
 
 
 def verdicts(case: Case, measured: Measured, bed: str) -> list[str]:
@@ -58,7 +69,6 @@ def verdicts(case: Case, measured: Measured, bed: str) -> list[str]:
         factor, middle = target.factor(bed), median(reached)
         word = "reached" if middle >= factor else "not reached"
         lines.append(
-            f"- {target.over}: {middle:.2f}x ({min(reached):.2f} - {max(reached):.2f}), "
-            f"target {factor:g}x: {word}"
+            f"- {target.over}: {middle:.2f}x ({_between(reached, 2)}), target {factor:g}x: {word}"
         )
     return [*lines, ""] if lines else []

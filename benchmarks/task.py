@@ -1,15 +1,15 @@
-"""What one process measures, and what it says in the end: both as JSON."""
+"""What a process is asked to measure, and what it answers: a line of JSON each."""
 
 import gc
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Meter", "Result", "Task"]
+__all__ = ["Meter", "Result", "Task", "answer"]
 
 # Any below: options and details are what a job and its case agree on; JSON on the way.
 
@@ -25,13 +25,8 @@ class Task:
     warm_up: int
     options: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_arguments(cls) -> "Task":
-        """Read it from the command line."""
-        return cls(**json.loads(sys.argv[1]))
-
     def to_json(self) -> str:
-        """Return what `from_arguments` reads."""
+        """Return the line that `answer` reads."""
         return json.dumps(asdict(self))
 
     def option(self, name: str, default: Any) -> Any:
@@ -53,13 +48,21 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_output(cls, output: str) -> "Result":
-        """Read it from the last line that the process wrote."""
-        return cls(**json.loads(output.strip().splitlines()[-1]))
+    def from_json(cls, line: str) -> "Result":
+        """Read the line that `answer` writes."""
+        return cls(**json.loads(line))
 
-    def tell(self) -> None:
-        """Write it for the process that waits."""
-        sys.stdout.write(json.dumps(asdict(self)) + "\n")
+
+def answer(measure: Callable[[Task], Result]) -> None:
+    """Measure what the lines of the standard input ask for; answer each with a line.
+
+    What a measurement prints goes to the standard error.
+    """
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        result = measure(Task(**json.loads(line)))
+        answers.write(json.dumps(asdict(result)) + "\n")
+        answers.flush()
 
 
 class Meter:
@@ -98,12 +101,12 @@ class Meter:
             return True
         return self.result is not None
 
-    def tell(self) -> None:
-        """Write the result.
+    def final(self) -> Result:
+        """Return the result.
 
         Raises:
             RuntimeError: there is none: the messages did not come.
         """
         if self.result is None:
             raise RuntimeError(f"{self.task} was not finished: {self.seen} messages were seen")
-        self.result.tell()
+        return self.result

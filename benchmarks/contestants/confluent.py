@@ -5,7 +5,7 @@ import json
 from confluent_kafka import Consumer, Producer
 
 from benchmarks.order import Order, order
-from benchmarks.task import Meter, Task
+from benchmarks.task import Meter, Result, Task, answer
 
 PREFIX = b'{"schema":' + json.dumps("Order:1").encode() + b',"data":'
 
@@ -53,12 +53,17 @@ def consume(task: Task, meter: Meter) -> None:
         consumer.close()
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
-    {"publish": publish, "consume": consume}[task.job](task, meter)
-    meter.tell()
+    jobs = {"publish": publish, "consume": consume}
+    jobs[task.job](task, meter)
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
 from benchmarks.order import Envelope, order
-from benchmarks.task import Meter, Task
+from benchmarks.task import Meter, Result, Task, answer
 
 
 async def publish(task: Task, meter: Meter) -> None:
@@ -57,13 +57,17 @@ async def consume(task: Task, meter: Meter) -> None:
     await app.run()
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
     jobs = {"publish": publish, "consume": consume, "consume_batch": consume}
     asyncio.run(jobs[task.job](task, meter))
-    meter.tell()
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

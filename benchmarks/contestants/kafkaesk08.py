@@ -6,7 +6,7 @@ from typing import Any
 
 import kafkaesk
 from benchmarks.order import Order, order
-from benchmarks.task import Meter, Task
+from benchmarks.task import Meter, Result, Task, answer
 
 
 def application(task: Task) -> Any:
@@ -49,12 +49,17 @@ async def consume(task: Task, meter: Meter) -> None:
         await app.consume_for(task.warm_up + task.count, seconds=60)
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
-    asyncio.run({"publish": publish, "consume": consume}[task.job](task, meter))
-    meter.tell()
+    jobs = {"publish": publish, "consume": consume}
+    asyncio.run(jobs[task.job](task, meter))
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

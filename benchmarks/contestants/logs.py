@@ -5,7 +5,6 @@ import logging
 import logging.handlers
 import os
 import queue
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from benchmarks.log_calls import BURST, fed, in_bursts
 from benchmarks.percentiles import percentiles
-from benchmarks.task import Meter, Result, Task
+from benchmarks.task import Meter, Result, Task, answer
 from kafkaesk_core import Application
 from kafkaesk_logging import LogModel, PydanticKafkaeskHandler
 from kafkaesk_testing import EmbeddedBroker
@@ -217,14 +216,17 @@ def _failing(logger: logging.Logger, number: int) -> None:
         logger.exception("refused", Placed(number=number, article="a coffee", price=2.5))
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
-    asyncio.run({"calls": calls, "sustained": sustained, "full": full}[task.job](task, meter))
-    assert isinstance(meter.result, Result)
-    sys.stdout.flush()
-    meter.tell()
+    jobs = {"calls": calls, "sustained": sustained, "full": full}
+    asyncio.run(jobs[task.job](task, meter))
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

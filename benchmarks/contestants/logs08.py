@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 import kafkaesk
 from benchmarks.log_calls import fed, in_bursts
-from benchmarks.task import Meter, Task
+from benchmarks.task import Meter, Result, Task, answer
 from kafkaesk.ext.logging import PydanticKafkaeskHandler
 
 
@@ -54,12 +54,16 @@ async def measure(task: Task, meter: Meter) -> None:
         handler._queue.close()
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
     asyncio.run(measure(task, meter))
-    meter.tell()
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

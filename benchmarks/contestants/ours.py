@@ -1,19 +1,35 @@
 """kafkaesk, in the tree that this file is in."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks.order import Order, order
-from benchmarks.task import Meter, Task
-from kafkaesk_core import Application
+from benchmarks.task import Meter, Result, Task, answer
+from kafkaesk_core import Application, hookimpl
+
+DEFAULT = gc.get_threshold()
+
+
+class Layer:
+    """A plugin that hands each message on."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"layer-{number}"
+
+    @hookimpl
+    async def wrap_publish(self, message: Any, call_next: Any) -> Any:
+        """Call the next layer."""
+        return await call_next(message)
 
 
 @asynccontextmanager
 async def running(task: Task, **settings: Any) -> AsyncIterator[Application]:
-    """An application without plugins."""
-    app = Application([task.servers], entry_points=False, **settings)
+    """An application without plugins but those that are asked for."""
+    layers = [Layer(number) for number in range(task.option("layers", 0))]
+    app = Application([task.servers], entry_points=False, plugins=layers, **settings)
     app.schema("Order", version=1)(Order)
     async with app:
         yield app
@@ -103,10 +119,10 @@ async def consume_waiting(task: Task, meter: Meter) -> None:
         await app.consume_for(task.warm_up + task.count, seconds=60)
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
+    gc.set_threshold(*task.option("collector", DEFAULT))
     jobs = {
         "publish": publish,
         "publish_many": publish_many,
@@ -115,7 +131,12 @@ def main() -> None:
         "consume_waiting": consume_waiting,
     }
     asyncio.run(jobs[task.job](task, meter))
-    meter.tell()
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.order import Order, order
 from benchmarks.percentiles import curve
-from benchmarks.task import Result, Task
+from benchmarks.task import Result, Task, answer
 from kafkaesk_core import Application
 
 
@@ -114,9 +114,9 @@ async def share(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
-    asyncio.run({"latency": latency, "memory": memory, "share": share}[task.job](task)).tell()
+    """Measure what is asked for."""
+    jobs = {"latency": latency, "memory": memory, "share": share}
+    answer(lambda task: asyncio.run(jobs[task.job](task)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The control: aiokafka and pydantic, with nothing around them."""
 
 import asyncio
+import gc
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -13,8 +14,9 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from benchmarks.order import Order, order
-from benchmarks.task import Meter, Task
+from benchmarks.task import Meter, Result, Task, answer
 
+DEFAULT = gc.get_threshold()
 PREFIX = b'{"schema":' + json.dumps("Order:1").encode() + b',"data":'
 
 
@@ -151,10 +153,10 @@ async def consume_bytes(task: Task, meter: Meter) -> None:
             meter.saw(sum(len(records) for records in batches.values()))
 
 
-def main() -> None:
-    """Measure what the arguments say."""
-    task = Task.from_arguments()
+def measured(task: Task) -> Result:
+    """Do one job."""
     meter = Meter(task)
+    gc.set_threshold(*task.option("collector", DEFAULT))
     jobs = {
         "publish": publish,
         "publish_batches": publish_batches,
@@ -163,7 +165,12 @@ def main() -> None:
         "consume_bytes": consume_bytes,
     }
     asyncio.run(jobs[task.job](task, meter))
-    meter.tell()
+    return meter.final()
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    answer(measured)
 
 
 if __name__ == "__main__":

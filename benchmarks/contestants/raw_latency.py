@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from benchmarks.contestants.raw import PREFIX, Typed
 from benchmarks.order import Order, order
 from benchmarks.percentiles import curve
-from benchmarks.task import Result, Task
+from benchmarks.task import Result, Task, answer
 
 
 async def latency(task: Task) -> Result:
@@ -63,8 +63,8 @@ async def latency(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what the arguments say."""
-    asyncio.run(latency(Task.from_arguments())).tell()
+    """Measure what is asked for."""
+    answer(lambda task: asyncio.run(latency(task)))
 
 
 if __name__ == "__main__":
