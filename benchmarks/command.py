@@ -51,11 +51,11 @@ TITLES = {
 HEAD = """# Performance
 
 Medians of rounds in which everybody is measured in shuffled order, each in a process of its own
-that is kept for all rounds, with quartiles. The message is a pydantic model of five fields, a time and two nested models among them, about 200
-bytes in its envelope. A ratio compares two of the same round by the processor time of the client,
-of all its threads: a broker shares the machine. All write idempotently, acknowledged by all
-replicas, where nothing else is said. Where the time goes, and why a target is not reached:
-[profile.md](profile.md). Measured with: {about}.
+that is kept for all rounds, with quartiles. The message is a pydantic model of five fields, a time
+and two nested models among them, about 200 bytes in its envelope. A ratio compares two of the same
+round by the processor time of the client, of all its threads: a broker shares the machine. All
+write idempotently, acknowledged by all replicas, where nothing else is said. Where the time goes,
+and why a target is not reached: [profile.md](profile.md). Measured with: {about}.
 """
 PACKAGES = ("aiokafka", "pydantic", "kafkaesk-core")
 PEER_PACKAGES = {
