@@ -5,14 +5,11 @@ KAFKAESK_KAFKA_SERVERS=embedded:// uvicorn examples.http_service:service
 Without HTTP: kafkaesk examples.http_service:app
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI, HTTPException, Response
 from pydantic import BaseModel
 
 import kafkaesk_core
+from kafkaesk_core.asgi import lifespan
 
 app = kafkaesk_core.Application()
 billed: dict[int, "Order"] = {}  # a table, in a real service
@@ -29,16 +26,8 @@ async def bill(order: Order) -> None:
     billed[order.number] = order
 
 
-@asynccontextmanager
-async def run_kafkaesk(_: FastAPI) -> AsyncIterator[None]:
-    async with app:
-        consuming = asyncio.create_task(app.consume_forever())
-        yield
-        await app.stop()  # handlers finish, and their records are committed
-        await consuming
-
-
-service = FastAPI(lifespan=run_kafkaesk)
+# Its stop lets handlers finish and commits; it ends where a handler fails for good.
+service = FastAPI(lifespan=lifespan(app))
 
 
 @service.post("/orders", status_code=202)

@@ -8,7 +8,6 @@ Without KAFKA_CA the system's certificate authorities are trusted. A password is
 
 import logging
 import os
-import ssl
 
 from pydantic import BaseModel
 
@@ -18,7 +17,7 @@ logger = logging.getLogger("secure")
 app = kafkaesk_core.Application(
     kafka_settings={
         "security_protocol": "SASL_SSL",  # "SSL" without a user, and "SASL_PLAINTEXT" without TLS
-        "ssl_context": ssl.create_default_context(cafile=os.environ.get("KAFKA_CA")),
+        "ssl_cafile": os.environ.get("KAFKA_CA"),
         "sasl_mechanism": os.environ.get("KAFKA_MECHANISM", "SCRAM-SHA-512"),
         "sasl_plain_username": os.environ.get("KAFKA_USER", ""),
         "sasl_plain_password": os.environ.get("KAFKA_PASSWORD", ""),

@@ -19,6 +19,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 
 from .errors import ConfigurationError
+from .tls import TLS_OPTIONS, make_ssl_context, tls_options_of
 
 __all__ = ["ClientOptions"]
 
@@ -66,7 +67,7 @@ _OPTIONAL_CODECS: Mapping[str, Callable[[], bool]] = {
     "zstd": codec.has_zstd,
 }
 
-SECRETS = ("sasl_plain_password", "sasl_oauth_token_provider", "ssl_context")
+SECRETS = ("sasl_plain_password", "sasl_oauth_token_provider", "ssl_context", "ssl_password")
 
 
 @cache
@@ -120,7 +121,17 @@ class ClientOptions:
 
     def _for(self, client: type, defaults: Mapping[str, Any]) -> dict[str, Any]:
         merged = {**defaults, **self._given}
+        if self._uses_tls and self._given.get("ssl_context") is None:
+            merged["ssl_context"] = make_ssl_context(self._given)
         return {name: value for name, value in merged.items() if name in _parameters(client)}
+
+    @property
+    def _protocol(self) -> str:
+        return str(self._given.get("security_protocol", "PLAINTEXT"))
+
+    @property
+    def _uses_tls(self) -> bool:
+        return "SSL" in self._protocol
 
     def check(self) -> None:
         """Check the relations between options.
@@ -160,19 +171,8 @@ class ClientOptions:
             )
 
     def _check_security(self) -> None:
-        protocol = self._given.get("security_protocol", "PLAINTEXT")
-        uses_tls, uses_sasl = "SSL" in protocol, protocol.startswith("SASL")
-        context = self._given.get("ssl_context")
-        if uses_tls and context is None:
-            raise ConfigurationError(
-                f"security_protocol={protocol} needs ssl_context; "
-                "pass ssl_context=ssl.create_default_context(cafile=...)"
-            )
-        if context is not None and not uses_tls:
-            raise ConfigurationError(
-                f"ssl_context is set but security_protocol is {protocol}, which does not encrypt; "
-                "set security_protocol to SSL or SASL_SSL"
-            )
+        protocol, uses_sasl = self._protocol, self._protocol.startswith("SASL")
+        self._check_tls()
         sasl = sorted(name for name in self._given if name.startswith("sasl_"))
         if sasl and not uses_sasl:
             raise ConfigurationError(
@@ -182,6 +182,23 @@ class ClientOptions:
         mechanism = self._given.get("sasl_mechanism", "PLAIN")
         if uses_sasl and (missing := self._missing_credential(mechanism)):
             raise ConfigurationError(f"sasl_mechanism={mechanism} needs {missing}")
+
+    def _check_tls(self) -> None:
+        tls = list(tls_options_of(self._given))
+        if self._given.get("ssl_context") is not None:
+            if tls:
+                raise ConfigurationError(
+                    f"ssl_context and {tls[0]} are both set, but the files make a context of their "
+                    "own; load them into ssl_context, or leave it out"
+                )
+            tls = ["ssl_context"]
+        if tls and not self._uses_tls:
+            raise ConfigurationError(
+                f"{tls[0]} is set but security_protocol is {self._protocol}, which does not "
+                "encrypt; set security_protocol to SSL or SASL_SSL"
+            )
+        if self._uses_tls and tls != ["ssl_context"]:
+            make_ssl_context(self._given)
 
     def _missing_credential(self, mechanism: str) -> str | None:
         if mechanism == "OAUTHBEARER":
@@ -211,6 +228,7 @@ def _check_name(name: str) -> None:
         for client in (AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
         for option in _parameters(client)
     } - set(OURS)
+    known |= set(TLS_OPTIONS)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
@@ -246,6 +264,7 @@ def _expected_types(name: str) -> tuple[type, ...]:
         "rebalance_timeout_ms": (int,),
         "connections_max_idle_ms": (int, type(None)),
         "partitioner": (),
+        **TLS_OPTIONS,
     }
     if name in special:
         return special[name]

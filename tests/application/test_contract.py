@@ -568,7 +568,6 @@ async def test_manual_commit_stores_what_the_handler_commits_and_nothing_else(
         ({"isolation_levl": "x"}, "did you mean 'isolation_level'"),
         ({"session_timeout_ms": "10"}, "session_timeout_ms.*'10'.*int"),
         ({"sasl_mechanism": "PLAIN"}, "security_protocol is PLAINTEXT"),
-        ({"security_protocol": "SSL"}, "ssl_context"),
         ({"security_protocol": "SASL_PLAINTEXT"}, "sasl_plain_username"),
         ({"session_timeout_ms": 6000}, "heartbeat_interval_ms 3000.*6000"),
         ({"rebalance_timeout_ms": 20000}, "drain_timeout.*rebalance_timeout_ms 20s"),

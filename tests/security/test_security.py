@@ -28,6 +28,7 @@ from kafkaesk_core import (
     AuthenticationError,
     AuthorizationError,
     BrokerUnreachableError,
+    ConfigurationError,
 )
 from kafkaesk_core.errors import BrokerError, DeliveryFailedError
 from kafkaesk_testing import KafkaCluster, Listener, eventually
@@ -64,6 +65,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
         *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "server.crt"),
     )
+    openssl(
+        folder,
+        *("req", "-newkey", "rsa:2048", "-passout", f"pass:{PASSWORD}", "-keyout", "client.key"),
+        *("-out", "client.csr", "-subj", "/CN=client"),
+    )
+    openssl(
+        folder,
+        *("x509", "-req", "-in", "client.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+        *("-CAcreateserial", "-days", "2", "-out", "client.crt"),
+    )
     key, certificate = (folder / "server.key").read_text(), (folder / "server.crt").read_text()
     (folder / "server.pem").write_text(key + certificate)
     return folder
@@ -95,10 +106,12 @@ def secured(kafka_jars: Path, certificates: Path) -> Iterator[KafkaCluster]:
         "listener.name.oauth.oauthbearer.sasl.server.callback.handler.class": OAUTH,
         **{f"listener.name.tls.{name}": value for name, value in tls.items()},
         **{f"listener.name.both.{name}": value for name, value in tls.items()},
+        **{f"listener.name.mutual.{name}": value for name, value in tls.items()},
+        "listener.name.mutual.ssl.client.auth": "required",
         "listener.name.both.sasl.enabled.mechanisms": "SCRAM-SHA-512",
         "listener.name.both.scram-sha-512.sasl.jaas.config": scram,
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS;User:alice",
+        "super.users": "User:ANONYMOUS;User:alice;User:CN=client",
     }
     listeners = [
         Listener("PLAIN", "SASL_PLAINTEXT"),
@@ -106,6 +119,7 @@ def secured(kafka_jars: Path, certificates: Path) -> Iterator[KafkaCluster]:
         Listener("OAUTH", "SASL_PLAINTEXT"),
         Listener("TLS", "SSL"),
         Listener("BOTH", "SASL_SSL"),
+        Listener("MUTUAL", "SSL"),
     ]
     with KafkaCluster(
         properties=properties, listeners=listeners, scram_users={"alice": PASSWORD}
@@ -130,6 +144,17 @@ def credentials(mechanism: str, password: str = PASSWORD, user: str = "alice") -
         "sasl_mechanism": mechanism,
         "sasl_plain_username": user,
         "sasl_plain_password": password,
+    }
+
+
+def client_files(folder: Path) -> dict[str, Any]:
+    """The client's certificate and key, as the environment would name them."""
+    return {
+        "security_protocol": "SSL",
+        "ssl_cafile": str(folder / "ca.pem"),
+        "ssl_certfile": str(folder / "client.crt"),
+        "ssl_keyfile": str(folder / "client.key"),
+        "ssl_password": PASSWORD,
     }
 
 
@@ -177,11 +202,12 @@ Settings = Callable[[Path], dict[str, Any]]
             lambda folder: {
                 **credentials("SCRAM-SHA-512"),
                 "security_protocol": "SASL_SSL",
-                "ssl_context": trusting(folder / "ca.pem"),
+                "ssl_cafile": str(folder / "ca.pem"),
             },
         ),
+        ("MUTUAL", lambda folder: client_files(folder)),
     ],
-    ids=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "SSL", "SASL_SSL"],
+    ids=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "SSL", "SASL_SSL", "files"],
 )
 async def test_a_secured_broker_is_published_to_and_consumed_from(
     secured: KafkaCluster, certificates: Path, listener: str, settings: Settings
@@ -253,8 +279,14 @@ def test_the_example_of_tls_and_sasl_runs_on_a_secured_broker(
             "TLS",
             lambda folder: {
                 "security_protocol": "SSL",
-                "ssl_context": trusting(folder / "other.pem"),
+                "ssl_cafile": str(folder / "other.pem"),
             },
+            AuthenticationError,
+            "certificate authority",
+        ),
+        (
+            "TLS",
+            lambda _: {"security_protocol": "SSL"},
             AuthenticationError,
             "certificate authority",
         ),
@@ -273,6 +305,7 @@ def test_the_example_of_tls_and_sasl_runs_on_a_secured_broker(
         "unknown user",
         "unsupported mechanism",
         "wrong CA",
+        "the system's CAs",
         "plain client, TLS port",
         "plain client, SASL port",
         "TLS client, plain port",
@@ -303,6 +336,57 @@ async def test_what_is_wrong_is_told_in_one_line_and_never_the_password(
     for secret in (PASSWORD, "wrong-pw"):
         assert secret not in text + caplog.text
     assert time.monotonic() - started < (3.0 if is_refusal else 6.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"ssl_cafile": "{folder}/none.pem"}, "ssl_cafile='.*none.pem' cannot be read: No such"),
+        ({"ssl_cafile": "{folder}"}, "ssl_cafile='.*' cannot be read: Is a directory"),
+        ({"ssl_cafile": "{folder}/names"}, "ssl_cafile='.*names' cannot be used: .*authorities"),
+        ({"ssl_keyfile": "{folder}/ca.key"}, "ssl_keyfile='.*' cannot be used: .*belong to ssl_ce"),
+        ({"ssl_password": "wrong-pw"}, "ssl_keyfile='.*' cannot be used: .*open with ssl_password"),
+        ({"ssl_password": None}, "ssl_keyfile='.*' cannot be used: .*open with ssl_password"),
+        ({"ssl_certfile": None}, "ssl_keyfile is set without ssl_certfile"),
+        ({"security_protocol": "PLAINTEXT"}, "ssl_cafile is set but security_protocol is PLAIN"),
+        ({"ssl_context": ssl.create_default_context()}, "ssl_context and ssl_cafile are both set"),
+        (
+            {"ssl_check_hostname": "no"},
+            r"kafka_settings\['ssl_check_hostname'\] is 'no' of type str",
+        ),
+        ({"ssl_password": 5}, r"kafka_settings\['ssl_password'\] is \*\*\* of type int"),
+    ],
+)
+def test_files_of_tls_that_cannot_be_used_are_named(
+    changed: dict[str, Any], told: str, certificates: Path
+) -> None:
+    given = {**client_files(certificates), **changed}
+    filled = {
+        name: value.format(folder=certificates) if isinstance(value, str) else value
+        for name, value in given.items()
+    }
+
+    with pytest.raises(ConfigurationError, match=told) as raised:
+        Application("localhost:1", kafka_settings=filled, entry_points=False).settings.check()
+
+    assert PASSWORD not in str(raised.value)
+    assert "wrong-pw" not in str(raised.value)
+
+
+def test_files_of_tls_come_from_the_environment_and_the_password_is_not_shown(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**client_files(certificates), "ssl_check_hostname": False}
+    monkeypatch.setenv("KAFKAESK_KAFKA_SETTINGS", json.dumps(files))
+
+    settings = Application("localhost:1", entry_points=False).settings
+    settings.check()
+
+    for options in (settings.client.for_producer(), settings.client.for_admin()):
+        context = options["ssl_context"]
+        assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_REQUIRED)
+        assert not [name for name in options if name.startswith("ssl_") and name != "ssl_context"]
+    assert PASSWORD not in repr(settings.client) + repr(settings)
 
 
 @pytest.mark.f41
