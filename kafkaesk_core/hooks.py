@@ -136,6 +136,9 @@ class Hooks:
         those that are done and owned, and only offsets that the broker acknowledges count.
         Not calling `call_next` postpones the commit. An exception leaves the offsets uncommitted;
         they are tried again at the next tick. `commit_timeout` covers the whole chain.
+
+        An offset says nothing of the records above it. So a layer of another stage than "observe"
+        keeps `commit_notes` from saying that any of them is done.
         """
 
     @hookspec

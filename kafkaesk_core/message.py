@@ -146,6 +146,11 @@ class IncomingMessage:
         self.known_schema: str | None = None
 
     @property
+    def crashes(self) -> int:
+        """How many of its attempts ended with the process, if `count_crashes` is on."""
+        return 0
+
+    @property
     def record(self) -> ConsumerRecord:
         """The record in aiokafka's form, with the value that was read."""
         return self._record  # type: ignore[return-value]  # FetchedMessage overrides it

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, Literal, TypeVar
 
 from .errors import Defer, Disposition, Retry, Skip, Stop
@@ -229,9 +230,34 @@ class OffsetTracker(Generic[P]):
         """
         return self._trackers[partition].finish
 
+    def watermark(self, partition: P) -> int | None:
+        """The lowest open offset, or the position; None if nothing was delivered yet."""
+        return self._trackers[partition].watermark
+
+    def position(self, partition: P) -> int | None:
+        """The offset behind the last delivered one; None if nothing was delivered yet."""
+        return self._trackers[partition].position
+
     def done_above(self, partition: P) -> set[int]:
         """The offsets above the watermark that are finished."""
         return self._trackers[partition].done
+
+    def done_ranges(self, partition: P, most: int) -> list[range]:
+        """The finished offsets above the watermark, among the `most` lowest offsets there."""
+        tracker = self._trackers[partition]
+        done, found = tracker.done, list[range]()
+        start = stop = -1
+        for offset in islice(tracker.open, most) if done else ():
+            if offset not in done:
+                continue
+            if offset != stop:
+                if stop >= 0:
+                    found.append(range(start, stop))
+                start = offset
+            stop = offset + 1
+        if stop >= 0:
+            found.append(range(start, stop))
+        return found
 
     def open_count(self, partition: P) -> int:
         """How many records lie between the watermark and the position, finished ones included."""

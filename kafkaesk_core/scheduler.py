@@ -104,16 +104,6 @@ class Lanes(Generic[T]):
         due = [lane.timer.when() for lane in lanes if lane.state == "parked" and lane.timer]
         return max(min(due) - self._loop.time(), 0.0) if due else None
 
-    def unfinished(self, group: Hashable) -> Iterator[tuple[T, float | None]]:
-        """The items of a group that run, or wait for a retry: with the seconds until then."""
-        now = self._loop.time()
-        for lane in self._groups[group].lanes.values() if group in self._groups else ():
-            if lane.state == "parked" and lane.timer is not None:
-                delay = max(lane.timer.when() - now, 0.0)
-                yield from ((item, delay) for _, item in lane.queue)
-            elif lane.state == "running":
-                yield from ((item, None) for _, item in islice(lane.queue, lane.taken))
-
     def ages(self) -> dict[Hashable, float]:
         """How long the longest running item of each group has run, in seconds."""
         now, ages = monotonic(), dict[Hashable, float]()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from aiokafka.structs import TopicPartition
@@ -28,9 +28,16 @@ logger = logging.getLogger("kafkaesk.commits")
 loop_logger = logging.getLogger("kafkaesk.consumer")
 
 Reason = Literal["interval", "manual", "revoke", "stop"]
-NOTE_TOO_LARGE = "OffsetMetadataTooLargeError"
+TOO_LONG = {
+    "OffsetMetadataTooLargeError",  # one note, for offset.metadata.max.bytes
+    "InvalidCommitOffsetSizeError",  # all of them, for the topic in which offsets are stored
+    "MessageSizeTooLargeError",
+    "RecordListTooLargeError",
+}
+"""Refusals of which notes may be the reason."""
 REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
 Offsets = Mapping[TopicPartition, int]
+Notes = Mapping[TopicPartition, str]
 Layers = Callable[[Offsets], Awaitable[None]]
 Progress = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, tuple[int, int]]]
 Send = Callable[..., Awaitable[CommitResult]]
@@ -90,6 +97,12 @@ class OffsetCommitter:
             for subscription in subscriptions
             for reason in REASONS
         }
+        if self._notes is not None:
+            # A layer that decides what may be committed knows nothing of what lies above it.
+            free = {
+                s for s in subscriptions if plugins.only_observes("wrap_commit", s.skip_plugins)
+            }
+            self._notes.silent = lambda tp: self._subscription_of(tp.topic) not in free
 
     def resume(self) -> None:
         """Allow commits: partitions were assigned."""
@@ -120,8 +133,8 @@ class OffsetCommitter:
             async with asyncio.timeout(self._timeout), self._lock:
                 self._catch_up()
                 offsets = self._offsets.propose(only_gaps=only_gaps)
-                if self._notes is not None and not only_gaps:
-                    offsets = {**self._notes.changed(), **offsets}
+                if self._notes is not None:  # before the layers, which may take their time
+                    offsets = self._notes.draft(offsets, adds=not only_gaps)
                 if not offsets:
                     return
                 await self._commit_in_layers(offsets, reason)
@@ -186,16 +199,18 @@ class OffsetCommitter:
         clamped = self._offsets.clamp(offsets)
         if not clamped:
             return
+        notes = {} if self._notes is None else self._notes.texts(clamped)
+        refused = await self._send_noted(clamped, notes)
+        if refused and self._notes is not None:
+            self._notes.shorten()
+            bare = {partition: clamped[partition] for partition in refused}
+            await self._send_noted(bare, dict.fromkeys(refused, ""))
+
+    async def _send_noted(self, clamped: Offsets, notes: Notes) -> Collection[TopicPartition]:
+        """Send offsets with their notes; return the partitions whose notes were refused."""
         if not self._is_open:
             raise self._error("the partitions are being handed over")
-        if not await self._send_noted(clamped) and self._notes is not None:
-            self._notes.switch_off()
-            await self._send_noted(clamped)
-
-    async def _send_noted(self, clamped: Offsets) -> bool:
-        """Send offsets with their notes; return False if only the notes were refused."""
         epochs = {partition: self._offsets.epoch(partition) for partition in clamped}
-        notes = {} if self._notes is None else self._notes.of(clamped)
         work = (clamped, self._timeout, notes) if notes else (clamped, self._timeout)
         sending = asyncio.ensure_future(self._send(*work))
         sending.add_done_callback(retrieve_exception)
@@ -207,25 +222,25 @@ class OffsetCommitter:
             if not sending.done():
                 sending.cancel()
                 self._offsets.mark_uncertain(clamped)
-        if any(notes.values()) and _refuses_notes(sending):
-            return False
-        self._note(clamped, epochs, sending)
+        error = None if sending.cancelled() else sending.exception()
+        if sending.cancelled() or error is not None:
+            self._offsets.mark_uncertain(clamped)
+            raise self._error(str(error) if error else "interrupted by a handover") from error
+        result = sending.result()
+        too_long = _refused_notes(result, notes)
+        for partition in too_long:
+            del result.refused[partition]
+        self._note(clamped, epochs, result)
         if self._notes is not None:
-            stored = sending.result().stored
-            self._notes.note_stored({p: text for p, text in notes.items() if p in stored})
-        return True
+            self._notes.note_stored({p: notes[p] for p in result.stored})
+        return too_long
 
     def _note(
         self,
         offsets: Offsets,
         epochs: Mapping[TopicPartition, int | None],
-        sent: asyncio.Future[CommitResult],
+        result: CommitResult,
     ) -> None:
-        error = None if sent.cancelled() else sent.exception()
-        if sent.cancelled() or error is not None:
-            self._offsets.mark_uncertain(offsets)
-            raise self._error(str(error) if error else "interrupted by a handover") from error
-        result = sent.result()
         for partition in result.stored:
             self._offsets.acknowledge(partition, epochs[partition], offsets[partition])
         self._note_unknown(result)
@@ -259,10 +274,11 @@ class OffsetCommitter:
         return CommitError(f"group {self._group}: commit failed: {why}")
 
 
-def _refuses_notes(sent: asyncio.Future[CommitResult]) -> bool:
-    if sent.cancelled() or sent.exception() is not None:
-        return False
-    return NOTE_TOO_LARGE in sent.result().refused.values()
+def _refused_notes(result: CommitResult, notes: Notes) -> list[TopicPartition]:
+    """The partitions whose offsets may be stored without notes."""
+    if not any(notes.values()):
+        return []
+    return [partition for partition, why in result.refused.items() if why in TOO_LONG]
 
 
 class CommitLoop:

@@ -73,6 +73,7 @@ class CrashCounter:
     def assigned(self) -> None:
         """Look at each record from here on, for a few seconds."""
         self._end = self._loop.time() + WINDOW
+        self._notes.counts_crashes = True
         for handling in self._handlings:
             handling.put_around(self._around)
         self._loop.call_at(self._end, self._leave)
@@ -96,12 +97,12 @@ class CrashCounter:
             self._restart_clock()
             return await layers(message)
         finally:
-            self._notes.begun.pop(partition, None)
+            self._notes.end(partition)
             self._turn.lock.release()
 
     async def _note_begin(self, partition: TopicPartition, message: FetchedMessage) -> None:
-        if await self._turn.take(self):
-            self._notes.begun[partition] = (message.offset, message.attempt + 1)
+        if self._notes.counts_crashes and await self._turn.take(self):
+            self._notes.begin(partition, message.offset, message.attempt)
             await self.commit()
 
     async def commit(self) -> bool:

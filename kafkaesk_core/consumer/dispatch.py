@@ -174,7 +174,7 @@ class Dispatcher:
         epoch = self._offsets.register(partition, offsets, self._clock())
         contents = [len(r.value or b"") + len(r.key or b"") for r in records]
         total = RECORD_OVERHEAD * len(records) + sum(contents)
-        holding = self._holdings.setdefault(partition, Holding())
+        holding = self._holding(partition)
         holding.size += total
         room = total / len(records)
         finish = self._offsets.finisher(partition)
@@ -204,6 +204,14 @@ class Dispatcher:
         for key, of_lane in by_lane.items():
             pipeline.lanes.submit(partition, key, of_lane)
 
+    def _holding(self, partition: TopicPartition) -> Holding:
+        found = self._holdings.get(partition)
+        if found is None:
+            notes = self.notes
+            found = Holding(None if notes is None else notes.attempts(partition))
+            self._holdings[partition] = found
+        return found
+
     def _take_noted(
         self,
         notes: CommitNotes,
@@ -212,19 +220,19 @@ class Dispatcher:
         messages: Sequence[FetchedMessage],
     ) -> None:
         """Queue records of which the last commit says something, except those that are done."""
-        note = notes.found.get(partition)
         by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
-        for message in notes.apply(partition, messages):
+        delays: dict[Hashable, float] = {}
+        for message, delay in notes.apply(partition, messages):
             key = _lane_key(pipeline.ordering, message)
             by_lane.setdefault(key, []).append((message.offset, message))
+            delays.setdefault(key, delay)  # of the first one in the lane
         for key, of_lane in by_lane.items():
-            delay = notes.delay(note, of_lane[0][1])
-            pipeline.lanes.submit(partition, key, of_lane, delay=delay)
+            pipeline.lanes.submit(partition, key, of_lane, delay=delays[key])
 
-    def keep_notes(self, partitions: Collection[TopicPartition]) -> None:
-        """Remember the attempts of records that wait, before their lanes drop them."""
+    def stop_counting_crashes(self) -> None:
+        """Count no crash until the next assignment: handlers are about to be cancelled."""
         if self.notes is not None:
-            self.notes.keep(partitions)
+            self.notes.stop_counting()
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
         """Note that the records of these partitions are redelivered: no failure counts any more."""

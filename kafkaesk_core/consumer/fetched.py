@@ -10,6 +10,8 @@ from kafkaesk_core.errors import DecodeError
 from kafkaesk_core.message import IncomingMessage, ParsedRecord, Unreadable, consumer_record
 from kafkaesk_core.offsets import HandlerResult
 
+from .attempts import Attempts
+
 __all__ = ["FetchedBatch", "FetchedMessage", "Holding", "UnreadableMessage"]
 
 
@@ -17,12 +19,14 @@ class Holding:
     """The waiting and running records of one partition, for as long as this member owns it.
 
     `size` is the number of bytes that they take, roughly. `is_released` says that they will be
-    redelivered, here or elsewhere, so that their errors no longer matter.
+    redelivered, here or elsewhere, so that their errors no longer matter. `attempts` is what
+    commits note of them, None if they note nothing.
     """
 
-    __slots__ = ("is_released", "size")
+    __slots__ = ("attempts", "is_released", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, attempts: Attempts | None = None) -> None:
+        self.attempts = attempts
         self.size = 0.0
         self.is_released = False
 
@@ -96,11 +100,19 @@ class FetchedMessage(IncomingMessage):
         """The partition's number."""
         return self.batch.partition.partition  # type: ignore[no-any-return]  # aiokafka is untyped
 
+    @property
+    def crashes(self) -> int:
+        """How many of its attempts ended with the process, if `count_crashes` is on."""
+        attempts = self.batch.holding.attempts
+        return 0 if attempts is None else attempts.crashes(self.offset)
+
     def begin_attempt_after(self, message: FetchedMessage, result: HandlerResult) -> None:
         """Make the message that is handled next, after this one; a deferred one was no attempt."""
         attempt = message.attempt + (result.kind != "defer")
         self.current_attempt = type(self)(self._record, self.batch, attempt)
         self.current_attempt.is_closed = message.is_closed  # by the handler itself
+        if (attempts := self.batch.holding.attempts) is not None:
+            attempts.wait(self.offset, attempt, result.delay)
 
 
 class UnreadableMessage(FetchedMessage):

@@ -123,8 +123,9 @@ class GroupConsumer:
             max_bytes=self._settings.fetch_buffer_bytes,
         )
         if self._settings.commit_notes or self._settings.count_crashes:
+            # A handler that commits by hand may hold what it has taken until it does.
             dispatcher.notes = CommitNotes(
-                self.group, self._offsets, lambda topic: dispatcher.pipeline(topic)[0].lanes
+                self.group, self._offsets, says_done=self._settings.auto_commit
             )
         return dispatcher
 
@@ -383,7 +384,6 @@ class GroupConsumer:
     def begin_drain(self) -> None:
         """Take no more records, and start only the handlers that a clean handover needs."""
         self._dispatcher.is_open = False
-        self._dispatcher.keep_notes(list(self._offsets))
         for pipeline in self._pipelines:
             pipeline.lanes.drain(list(self._offsets))
 

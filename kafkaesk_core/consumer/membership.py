@@ -292,6 +292,7 @@ class Positions:
         )
         self._forget(partition)
         self._offsets.start_at(partition, offset)
+        self._owes()  # what was noted beside the committed offset no longer holds
 
     def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
         position = self._offsets.state(partition).position

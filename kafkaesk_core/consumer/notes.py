@@ -1,11 +1,16 @@
 """What a commit remembers beside its offset: attempts, due times, and records done above it.
 
 Kafka stores a text with each committed offset. What stands there survives a crash, and goes to the
-member that gets the partition next. A note is "kafkaesk1 90 a=2:3:1764230400000,5:2 d=1,3-4": of
-the records from the committed offset 90 on, number 2 is in its attempt 3, due at this time in
-milliseconds since 1970; number 5 in its attempt 2; numbers 1, 3 and 4 are done. A note that grows
-beyond Kafka's limit leaves out what lies highest. Tools that copy offsets to another cluster change
-the offset and keep the text: a note that stands beside another offset than its own is not read.
+member that gets the partition next. A note is
+"kafkaesk1 90 a=2:3:1764230400000:5000,5:2 c=5:1 d=1,3-4": of the records from the committed offset
+90 on, number 2 waits for its attempt 3, due at this time in milliseconds since 1970, after a wait
+of 5 seconds in all; number 5 is in its attempt 2, and one attempt of it has ended with the process;
+numbers 1, 3 and 4 are done. A note that grows beyond its limit leaves out what lies highest.
+
+A note is read only where it is certain to speak of the same records: the first record that is read
+is the one that it stands at, and it ends before the end of the log. Tools that copy offsets to
+another cluster change the offset and keep the text; a log may have been truncated and written
+again; and a seek asks for records once more, whatever became of them.
 """
 
 from __future__ import annotations
@@ -13,19 +18,22 @@ from __future__ import annotations
 import logging
 import re
 import time
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import pairwise
 from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.offsets import OffsetTracker
-from kafkaesk_core.scheduler import Lanes
 
+from .attempts import Attempt, Attempts
 from .fetched import FetchedMessage
 
-__all__ = ["Attempt", "CommitNotes", "Note", "decode", "encode"]
+__all__ = ["CommitNotes", "Note", "decode", "encode"]
 
 logger = logging.getLogger("kafkaesk.commits")
 
@@ -33,29 +41,33 @@ VERSION = "kafkaesk1"
 LONGEST = 4096
 """Bytes: the default of `offset.metadata.max.bytes`, beyond which brokers refuse the commit."""
 
-HALF = LONGEST // 2
+SHORTEST = 256
+"""Bytes: with less room, nothing is noted any more."""
+
+BUDGET = 256 * 1024
+"""Bytes of all notes of one commit: the brokers store it as one batch, of up to 1 MiB."""
+
+LOOK = 50_000
+"""Offsets that are looked at for the notes of one commit: about 3 ms of the event loop."""
+
 MOST = 1_000_000
 """Records that a note may call done; no member has more of them uncommitted."""
 
 _NUMBER = r"\d{1,15}"
-_TRIED, _DONE = rf"{_NUMBER}:{_NUMBER}(?::{_NUMBER})?", rf"{_NUMBER}(?:-{_NUMBER})?"
+_TRIED = rf"{_NUMBER}:{_NUMBER}(?::{_NUMBER}:{_NUMBER})?"
+_CRASHED, _DONE = rf"{_NUMBER}:{_NUMBER}", rf"{_NUMBER}(?:-{_NUMBER})?"
 _NOTE = re.compile(
-    rf"{VERSION} ({_NUMBER})(?: a=({_TRIED}(?:,{_TRIED})*))?(?: d=({_DONE}(?:,{_DONE})*))?",
+    rf"{VERSION} ({_NUMBER})(?: a=({_TRIED}(?:,{_TRIED})*))?(?: c=({_CRASHED}(?:,{_CRASHED})*))?"
+    rf"(?: d=({_DONE}(?:,{_DONE})*))?",
     re.ASCII,
 )
 
 
-class Attempt(NamedTuple):
-    """The attempt that a record is in; `due_ms` says when, in milliseconds since 1970, or 0."""
-
-    number: int
-    due_ms: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What one note says, by offset."""
+    """What the note of the committed offset `base` says, by offset; `done` ascends."""
 
+    base: int
     attempts: Mapping[int, Attempt]
     done: Sequence[range]
 
@@ -66,26 +78,45 @@ class Note:
 
     def is_done(self, offset: int) -> bool:
         """Whether the record of this offset was done."""
-        return any(offset in part for part in self.done)
+        at = bisect_right(self.done, offset, key=lambda part: part.start)
+        return at > 0 and offset in self.done[at - 1]
+
+    def done_from(self, offset: int) -> list[range]:
+        """What is done from this offset on."""
+        return [
+            range(max(part.start, offset), part.stop) for part in self.done if part.stop > offset
+        ]
 
 
-def encode(base: int, attempts: Mapping[int, Attempt], done: Iterable[int]) -> str:
-    """Write a note for a commit of the offset `base`; "" if it would say nothing."""
-    tried = (
-        f"{offset - base}:{number}:{due}" if due else f"{offset - base}:{number}"
-        for offset, (number, due) in sorted(attempts.items())
-        if offset >= base
-    )
+def encode(
+    base: int, attempts: Mapping[int, Attempt], done: Iterable[range], room: int = LONGEST
+) -> str:
+    """Write a note for a commit of the offset `base`; "" if it would say nothing.
+
+    Half of the room is for attempts. `done` ascends.
+    """
     text = empty = f"{VERSION} {base}"
-    if listed := _join(tried, HALF):
+    # No entry is shorter than "1:1,": more of them have no room.
+    lowest = nsmallest(room // 8, (offset for offset in attempts if offset >= base))
+    tried = ((offset - base, attempts[offset]) for offset in lowest)
+    shown = [(number, one) for number, one in tried if one != (1, 0, 0, 0)]
+    if listed := _join(map(_attempt_text, shown), room // 2 - len(text)):
         text += f" a={listed}"
-    ranges = (
-        f"{part.start}" if len(part) == 1 else f"{part.start}-{part.stop - 1}"
-        for part in _ranges(offset - base for offset in sorted(done) if offset >= base)
-    )
-    if listed := _join(ranges, LONGEST - len(text) - len(" d=")):
+        count = listed.count(",") + 1
+        crashed = (f"{number}:{one.crashes}" for number, one in shown[:count] if one.crashes)
+        if listed := _join(crashed, room - len(text) - len(" c=")):
+            text += f" c={listed}"
+    parts = ((part.start - base, part.stop - 1 - base) for part in done if part.start >= base)
+    ranges = (f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+    if listed := _join(ranges, room - len(text) - len(" d=")):
         text += f" d={listed}"
     return "" if text == empty else text
+
+
+def _attempt_text(entry: tuple[int, Attempt]) -> str:
+    number, attempt = entry
+    text = f"{number}:{attempt.number}"
+    return f"{text}:{attempt.due_ms}:{attempt.delay_ms}" if attempt.due_ms else text
 
 
 def decode(base: int, text: str) -> Note | None:
@@ -101,164 +132,301 @@ def decode(base: int, text: str) -> Note | None:
         raise ValueError(f"{text[:80]!r} is not a note of kafkaesk")
     if int(found[1]) != base:
         raise ValueError(f"the note of offset {found[1]} stands beside {base}")
+    crashes = {base + number: count for number, count in _entries(found[3])}
     attempts = {}
-    for entry in (found[2] or "").split(",") if found[2] else ():
-        offset, number, *due = map(int, entry.split(":"))
-        attempts[base + offset] = Attempt(max(number, 1), due[0] if due else 0)
+    for number, attempt, *wait in _entries(found[2]):
+        due, delay = wait or (0, 0)
+        attempts[base + number] = Attempt(
+            max(attempt, 1), due, delay, crashes.get(base + number, 0)
+        )
     done = []
-    for entry in (found[3] or "").split(",") if found[3] else ():
+    for entry in (found[4] or "").split(",") if found[4] else ():
         first, _, last = entry.partition("-")
         done.append(range(base + int(first), base + int(last or first) + 1))
+    if any(part.stop > after.start for part, after in pairwise(done)):
+        raise ValueError(f"{text[:80]!r} is not a note of kafkaesk: what is done does not ascend")
     if sum(map(len, done)) > MOST:
         raise ValueError(f"a note of more than {MOST} records is not one of kafkaesk")
-    return Note(attempts, done)
+    return Note(base, attempts, done)
+
+
+def _entries(listed: str | None) -> Iterable[list[int]]:
+    return ([int(part) for part in one.split(":")] for one in listed.split(",")) if listed else ()
 
 
 def _join(parts: Iterable[str], room: int) -> str:
     """Join as many parts as there is room for."""
-    joined = ""
+    joined, size = [], -1
     for part in parts:
-        if len(joined) + len(part) + 1 > room:
+        size += len(part) + 1
+        if size > room:
             break
-        joined += f",{part}" if joined else part
-    return joined
+        joined.append(part)
+    return ",".join(joined)
 
 
-def _ranges(offsets: Iterable[int]) -> Iterator[range]:
-    """Join ascending numbers that follow one another."""
-    part: range | None = None
-    for offset in offsets:
-        if part is not None and offset == part.stop:
-            part = range(part.start, offset + 1)
-            continue
-        if part is not None:
-            yield part
-        part = range(offset, offset + 1)
-    if part is not None:
-        yield part
+class Mark(NamedTuple):
+    """What a note was made of: as long as this stays the same, so does the note."""
+
+    epoch: int | None
+    base: int
+    done: int
+    attempts: int
+    begun: tuple[int, Attempt] | None
+    room: int
+
+
+class Draft(NamedTuple):
+    """The note of one commit as it was when its offset was chosen."""
+
+    mark: Mark
+    text: str
+    attempts: Mapping[int, Attempt]
+    room: int
+
+    def text_at(self, offset: int) -> str:
+        """The text for this offset: of one that a layer has lowered, nothing is called done."""
+        if offset == self.mark.base:
+            return self.text
+        return encode(offset, self.attempts, (), self.room)
 
 
 class CommitNotes:
     """The notes of one group: those to be written, those that were read and still hold.
 
-    `lanes_of` returns the lanes in which a topic's records run.
+    With `says_done` they also say which records above the committed offset are done.
     """
 
     def __init__(
         self,
         group: str,
         offsets: OffsetTracker[TopicPartition],
-        lanes_of: Callable[[str], Lanes[FetchedMessage]],
         *,
+        says_done: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._group = group
         self._offsets = offsets
-        self._lanes_of = lanes_of
+        self._says_done = says_done
         self._clock = clock
-        self._stored: dict[TopicPartition, str] = {}
-        self._kept: dict[TopicPartition, dict[int, Attempt]] = {}
+        self._attempts: dict[TopicPartition, Attempts] = {}
+        self._stored: dict[TopicPartition, tuple[Mark | None, str]] = {}
+        self._known: set[TopicPartition] = set()  # of which the broker's note is in `_stored`
+        self._drafts: dict[TopicPartition, Draft] = {}
+        self._unchecked: dict[TopicPartition, Note] = {}
         self.found: dict[TopicPartition, Note] = {}
-        self.begun: dict[TopicPartition, tuple[int, int]] = {}
-        """The record that is handled alone, and the attempt after it: a crash was its own."""
-        self.is_on = True
+        self._limit = LONGEST
+        self._begun: dict[TopicPartition, tuple[int, Attempt]] = {}
+        self.counts_crashes = False
+        """Whether the end of a running handler would be that of the process."""
+        self.silent: Callable[[TopicPartition], bool] = lambda _: False
+        """Of which partitions nothing is called done: a layer decides what may be committed."""
         self.counts: Counter[str] = Counter()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether notes are written: the brokers take texts of some length."""
+        return self._limit >= SHORTEST
+
+    def attempts(self, partition: TopicPartition) -> Attempts:
+        """The attempts of a partition's records, to be noted there."""
+        found = self._attempts.get(partition)
+        if found is None:
+            found = self._attempts[partition] = Attempts(self._clock)
+        return found
+
+    # --- crashes
+
+    def begin(self, partition: TopicPartition, offset: int, attempt: int) -> None:
+        """Note that a record is handled alone: a crash would be its own attempt."""
+        if not self.counts_crashes:
+            return
+        crashes = self.attempts(partition).crashes(offset) + 1
+        self._begun[partition] = (offset, Attempt(attempt + 1, crashes=crashes))
+
+    def end(self, partition: TopicPartition) -> None:
+        """Note that the record which was handled alone has ended, and the process has not."""
+        self._begun.pop(partition, None)
+
+    def stop_counting(self) -> None:
+        """Count no crash until the next assignment: handlers are about to be cancelled."""
+        self.counts_crashes = False
+        self._begun.clear()
 
     # --- written
 
-    def keep(self, partitions: Iterable[TopicPartition]) -> None:
-        """Note the attempts now: the lanes are about to drop what waits."""
-        for partition in partitions:
-            if attempts := self._attempts(partition):
-                self._kept[partition] = attempts
+    def draft(
+        self, proposed: Mapping[TopicPartition, int], *, adds: bool
+    ) -> dict[TopicPartition, int]:
+        """Write the notes of these commits; return the commits.
 
-    def of(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, str]:
-        """The note for each of these commits."""
-        return {partition: self._note(partition, base) for partition, base in offsets.items()}
+        With `adds`, commits are added where only the stored note is no longer right.
+        """
+        self._drafts = {}
+        marks: dict[TopicPartition, Mark] = {}
+        for partition in self._offsets:
+            low = self._offsets.watermark(partition)
+            if low is None or (partition in self._unchecked and partition not in proposed):
+                continue
+            self.attempts(partition).forget_done(low, self._offsets.done_above(partition))
+            mark = self._mark(partition, low)
+            stored = self._stored.get(partition, (None, ""))[0]
+            if partition in proposed or (adds and mark != stored):
+                marks[partition] = mark
+        for partition in self._unchecked.keys() & marks.keys():
+            del self._unchecked[partition]  # nothing was read where it stands
+        return self._write(proposed, marks)
 
-    def changed(self) -> dict[TopicPartition, int]:
-        """The watermarks of partitions whose stored note is no longer right."""
-        found = {}
-        for partition in self._offsets if self.is_on else ():
-            low = self._offsets.state(partition).watermark
-            if low is not None and self._note(partition, low) != self._stored.get(partition, ""):
-                found[partition] = low
-        return found
+    def _mark(self, partition: TopicPartition, low: int) -> Mark:
+        return Mark(
+            self._offsets.epoch(partition),
+            low,
+            0 if self._is_silent(partition) else len(self._offsets.done_above(partition)),
+            self.attempts(partition).changes,
+            self._begun.get(partition),
+            self._limit,
+        )
 
-    def _note(self, partition: TopicPartition, base: int) -> str:
-        if not self.is_on:
-            return ""
-        attempts = self._attempts(partition)
-        done = self._offsets.done_above(partition)
-        if (note := self.found.get(partition)) is not None:  # records that were not read yet
-            position = self._position(partition)
-            done = done | {o for part in note.done for o in part if o >= position}
-        if not attempts and not done:
-            return ""
-        return encode(base, {k: v for k, v in attempts.items() if k not in done}, done)
+    def _is_silent(self, partition: TopicPartition) -> bool:
+        return not self._says_done or self.silent(partition)
 
-    def _attempts(self, partition: TopicPartition) -> dict[int, Attempt]:
-        """The attempts of the records that were tried, and of those that wait to be again."""
-        found = dict(self._kept.get(partition, {}))
+    def _write(
+        self, proposed: Mapping[TopicPartition, int], marks: Mapping[TopicPartition, Mark]
+    ) -> dict[TopicPartition, int]:
+        commits = dict(proposed)
+        room = min(self._limit, BUDGET // max(len(marks), 1))
+        look = LOOK // max(len(marks), 1)
+        for partition, mark in marks.items():
+            attempts = self._noted(partition)
+            text = ""
+            if self.is_on:
+                done = [] if self._is_silent(partition) else self._done(partition, look)
+                text = encode(mark.base, attempts, done, room)
+            if partition not in proposed:
+                if text == self._stored.get(partition, (None, ""))[1]:
+                    self._stored[partition] = (mark, text)
+                    continue
+                commits[partition] = mark.base
+            self._drafts[partition] = Draft(mark, text, attempts, room)
+        return commits
+
+    def _noted(self, partition: TopicPartition) -> dict[int, Attempt]:
+        """The attempts of records that were read, and of those that are still to be read."""
+        found = dict(self.attempts(partition).by_offset)
         if (note := self.found.get(partition)) is not None:
-            position = self._position(partition)
+            position = self._offsets.position(partition) or 0
             found |= {k: v for k, v in note.attempts.items() if k >= position}
-        for message, delay in self._lanes_of(partition.topic).unfinished(partition):
-            current = message.current_attempt or message
-            if current.attempt > 1:
-                due = 0 if delay is None else int((self._clock() + delay) * 1000)
-                found[message.offset] = Attempt(current.attempt, due)
-        if (begun := self.begun.get(partition)) is not None:
-            found[begun[0]] = Attempt(begun[1])
+        if (begun := self._begun.get(partition)) is not None:
+            found[begun[0]] = begun[1]
         return found
 
-    def _position(self, partition: TopicPartition) -> int:
-        position = self._offsets.state(partition).position
-        return -1 if position is None else position
+    def _done(self, partition: TopicPartition, look: int) -> list[range]:
+        done = self._offsets.done_ranges(partition, look)
+        if (note := self.found.get(partition)) is not None:
+            done += note.done_from(self._offsets.position(partition) or 0)
+        return done
 
-    def note_stored(self, notes: Mapping[TopicPartition, str]) -> None:
+    def texts(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, str]:
+        """The notes for the commits that the layers have let through."""
+        texts = {}
+        for partition, offset in offsets.items():
+            draft = self._drafts.get(partition)
+            is_current = draft and draft.mark.epoch == self._offsets.epoch(partition)
+            texts[partition] = draft.text_at(offset) if draft and is_current and self.is_on else ""
+        return texts
+
+    def note_stored(self, texts: Mapping[TopicPartition, str]) -> None:
         """Note what the broker has stored."""
-        self._stored.update(notes)
+        for partition, text in texts.items():
+            draft = self._drafts.get(partition)
+            is_drafted = draft is not None and draft.text == text
+            self._stored[partition] = (draft.mark if draft and is_drafted else None, text)
+            self._known.add(partition)
 
-    def switch_off(self) -> None:
-        """Write no more notes: the brokers refuse texts of this length."""
-        self.is_on = False
+    def shorten(self) -> None:
+        """Write shorter notes, or none: the brokers refuse those of this length."""
+        self._limit //= 2
+        self.counts["notes_refused"] += 1
+        what = "are half as long now" if self.is_on else "are not written any more"
         logger.warning(
-            "group %s: the brokers refuse %d bytes beside an offset, so attempts do not survive a "
-            "restart; raise offset.metadata.max.bytes, or set commit_notes=False",
-            *(self._group, LONGEST),
+            "group %s: the brokers refuse what is noted beside the offsets; the notes %s, and what "
+            "they leave out begins anew after a restart; raise offset.metadata.max.bytes to %d",
+            *(self._group, what, LONGEST),
         )
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Forget partitions that are gone, or are read from another position."""
         for partition in partitions:
-            for known in (self._stored, self._kept, self.found):
+            for known in (self._attempts, self._unchecked, self.found, self._begun):
                 known.pop(partition, None)
+            if partition not in self._offsets:  # else the next commit replaces what is stored
+                self._stored.pop(partition, None)
+                self._known.discard(partition)
+
+    def drop(self, partitions: Iterable[TopicPartition]) -> None:
+        """Use no note that was read of these partitions."""
+        for partition in partitions:
+            for read in (self._unchecked, self.found):
+                if read.pop(partition, None) is not None:
+                    self._ignore(partition, "its offset is not in the log")
 
     # --- read
 
     def read(self, committed: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """Take what stands beside the committed offsets of an assignment.
+        """Take what stands beside the committed offsets of an assignment, once for each.
 
         What others have stored there is ignored, and counted.
         """
         for partition, (base, text) in committed.items():
+            if partition in self._known:
+                continue
+            self._known.add(partition)
+            self._stored[partition] = (None, text)
             try:
                 note = decode(base, text)
             except ValueError as error:
-                self.counts["notes_ignored"] += 1
-                logger.debug("%s[%d]: %s", partition.topic, partition.partition, error)
+                self._ignore(partition, str(error))
                 continue
-            self._stored[partition] = text
             if note is not None:
-                self.counts["notes_read"] += 1
-                self.found[partition] = note
+                self._unchecked[partition] = note
+
+    def check(self, partition: TopicPartition, first: int, end: int | None) -> None:
+        """Use a note if it fits the log: its first record that is read, and its end.
+
+        What ends behind the log was written for another one.
+        """
+        note = self._unchecked.pop(partition, None)
+        if note is None:
+            return
+        if first != note.base:
+            self._ignore(partition, f"offset {first} is read first, and the note is of {note.base}")
+        elif end is not None and note.last >= end:
+            self._ignore(partition, f"the log ends at {end}, and the note knows offset {note.last}")
+        else:
+            self.counts["notes_read"] += 1
+            self.found[partition] = note
+
+    def _ignore(self, partition: TopicPartition, why: str) -> None:
+        self.counts["notes_ignored"] += 1
+        logger.debug(
+            "group %s: what is noted beside the offset of %s[%d] is ignored: %s",
+            *(self._group, partition.topic, partition.partition, why),
+        )
+
+    @property
+    def has_unchecked(self) -> bool:
+        """Whether notes were read of partitions from which no record was taken yet."""
+        return bool(self._unchecked)
 
     def apply(
         self, partition: TopicPartition, messages: Sequence[FetchedMessage]
-    ) -> Sequence[FetchedMessage]:
-        """Give records the attempts that they had; leave out those that are done already."""
-        note = self.found[partition]
+    ) -> list[tuple[FetchedMessage, float]]:
+        """Give records the attempts that they had, and leave out those that are done already.
+
+        Each comes with the seconds until it is due.
+        """
+        note, attempts = self.found[partition], self.attempts(partition)
+        now = self._clock()
         left = []
         for message in messages:
             if note.is_done(message.offset):
@@ -267,16 +435,11 @@ class CommitNotes:
                 batch.holding.size -= batch.room
                 self.counts["done_before"] += 1
                 continue
-            if (attempt := note.attempts.get(message.offset)) is not None:
+            attempt = note.attempts.get(message.offset)
+            if attempt is not None:
                 message.attempt = attempt.number
-            left.append(message)
+                attempts.put(message.offset, attempt)
+            left.append((message, 0.0 if attempt is None else attempt.delay(now)))
         if messages[-1].offset >= note.last:
             del self.found[partition]
         return left
-
-    def delay(self, note: Note | None, message: FetchedMessage) -> float:
-        """The seconds until a record is due."""
-        attempt = note.attempts.get(message.offset) if note is not None else None
-        if attempt is None or not attempt.due_ms:
-            return 0.0
-        return max(attempt.due_ms / 1000 - self._clock(), 0.0)

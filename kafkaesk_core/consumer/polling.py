@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import KafkaeskError, SubscriptionError
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, PositionsMissing
 from kafkaesk_core.kafka.new_partitions import NewPartitions
+from kafkaesk_core.message import ParsedRecord
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.tasks import finish
 
 from .dispatch import Dispatcher
 from .health import GroupHealth
 from .membership import Membership, Positions
+from .notes import CommitNotes
 from .rebalance import Rebalance
 
 __all__ = ["Polling"]
@@ -71,7 +74,7 @@ class Polling:
             try:
                 took = await self._poll()
             except PositionsMissing as missing:
-                self._positions.reset(missing.partitions)
+                self._reset(missing)
                 await asyncio.sleep(0)
             except MemberBroken as broken:
                 self._health.report_trouble(str(self._membership.reason(broken)))
@@ -91,6 +94,13 @@ class Polling:
                 # A poll of buffered records does not suspend: let other tasks run.
                 await asyncio.sleep(pause if self._dispatcher.is_full else 0)
 
+    def _reset(self, missing: PositionsMissing) -> None:
+        """Look for other positions; what is noted beside the lost ones is about other records."""
+        notes = self._read_notes(self._membership.member)
+        if notes is not None:
+            notes.drop(missing.partitions)
+        self._positions.reset(missing.partitions)
+
     async def _poll(self) -> bool:
         member = self._membership.member
         wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())
@@ -105,20 +115,30 @@ class Polling:
             self._membership.joined()
             self._new_partitions.begin()
             self._health.report_trouble(None)
-        self._read_notes(member)
+        self._take(member, batch)
+        return bool(batch)
+
+    def _take(
+        self, member: GroupMember, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
+    ) -> None:
+        notes = self._read_notes(member)
         for partition, records in batch.items():
+            first = records[0].offset
             if partition in self._offsets and self._dispatcher.is_open:
-                if self._offsets.is_behind(partition, records[0].offset):
-                    self._positions.rewound(partition, records[0].offset)
+                if self._offsets.is_behind(partition, first):
+                    self._positions.rewound(partition, first)
+                if notes is not None and notes.has_unchecked:
+                    notes.check(partition, first, member.high_watermark(partition))
                 self._dispatcher.take(partition, records)
             elif member.is_assigned(partition):
                 # The client has its new assignment, but the callback has not run yet. Read these
                 # records again later.
-                member.seek(partition, records[0].offset)
-        return bool(batch)
+                member.seek(partition, first)
 
-    def _read_notes(self, member: GroupMember) -> None:
+    def _read_notes(self, member: GroupMember) -> CommitNotes | None:
         """Take what the group has stored beside the offsets of this assignment."""
-        if self._dispatcher.notes is not None and member.has_notes:
+        notes = self._dispatcher.notes
+        if notes is not None and member.has_notes:
             taken = member.take_notes()
-            self._dispatcher.notes.read({p: n for p, n in taken.items() if p in self._offsets})
+            notes.read({p: n for p, n in taken.items() if p in self._offsets})
+        return notes

@@ -157,7 +157,6 @@ class Rebalance:
     async def _finish(self, owned: list[TopicPartition], reason: Reason, drain: float) -> None:
         # Commits stay allowed: handlers that commit by hand need them to finish. The commit below
         # waits for one that is in flight, within its own time limit.
-        self._dispatcher.keep_notes(owned)
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
@@ -173,6 +172,7 @@ class Rebalance:
                     for message in running[:10]
                 ),
             )
+        self._dispatcher.stop_counting_crashes()
         await self._commit(reason)
         self._dispatcher.release(owned)
         for lanes in self._lanes:

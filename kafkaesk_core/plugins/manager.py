@@ -268,6 +268,10 @@ class Plugins:
             implementation.plugin_name for implementation in self._sort_implementations(hook, skip)
         ]
 
+    def only_observes(self, hook: str, skip: Collection[str] = ()) -> bool:
+        """Whether all plugins that implement `hook` are of the stage "observe"."""
+        return all(self._active[name].stage == "observe" for name in self.layers(hook, skip))
+
     def declare_schema(self, schema: SchemaRegistration, app: App) -> None:
         """Report a schema to every plugin, also to those registered later; errors are logged."""
         self._declared.append((schema, app))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -16,25 +17,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafkaesk_core import Application, ConsumerRecord, IncomingMessage, Retry, Subscriber
-from kafkaesk_core.consumer.notes import LONGEST, Attempt, decode, encode
+from kafkaesk_core.consumer.attempts import Attempt
+from kafkaesk_core.consumer.notes import LONGEST, decode, encode
 from kafkaesk_testing import Kafka, eventually
 
 # --- the text
+
+
+def ranges(offsets: Iterable[int]) -> list[range]:
+    return [range(offset, offset + 1) for offset in sorted(offsets)]
 
 
 @given(
     base=st.integers(0, 2**40),
     attempts=st.dictionaries(
         st.integers(0, 20_000),
-        st.builds(Attempt, st.integers(1, 10**6), st.integers(0, 2**42)),
+        st.one_of(
+            st.tuples(st.integers(2, 10**6), st.just(0), st.just(0), st.integers(0, 9)),
+            st.tuples(*[st.integers(1, 10**6), st.integers(1, 2**42)] * 2),
+        ),
         max_size=20,
     ),
     done=st.sets(st.integers(0, 20_000), max_size=50),
 )
 def test_a_note_reads_as_it_was_written(
-    base: int, attempts: dict[int, Attempt], done: set[int]
+    base: int, attempts: dict[int, tuple[int, int, int, int]], done: set[int]
 ) -> None:
-    text = encode(base, {base + k: v for k, v in attempts.items()}, {base + k for k in done})
+    text = encode(
+        base, {base + k: Attempt(*v) for k, v in attempts.items()}, ranges(base + k for k in done)
+    )
 
     note = decode(base, text)
 
@@ -48,10 +59,10 @@ def test_a_note_reads_as_it_was_written(
 
 
 def test_a_note_that_would_be_too_long_leaves_out_what_lies_highest() -> None:
-    attempts = {offset: Attempt(3, 1_764_230_400_000) for offset in range(0, 4000, 2)}
+    attempts = {offset: Attempt(3, 1_764_230_400_000, 5000, 1) for offset in range(0, 4000, 2)}
     done = set(range(1, 40_000, 2))
 
-    text = encode(0, attempts, done)
+    text = encode(0, attempts, ranges(done))
 
     note = decode(0, text)
     assert note is not None
@@ -62,14 +73,16 @@ def test_a_note_that_would_be_too_long_leaves_out_what_lies_highest() -> None:
 
 def test_what_says_nothing_is_empty() -> None:
     assert encode(5, {}, ()) == ""
-    assert encode(5, {4: Attempt(2)}, {3}) == ""
+    assert encode(5, {4: Attempt(2), 6: Attempt(1)}, ranges({3})) == ""
     assert decode(5, "") is None
 
 
 @pytest.mark.parametrize(
     "text",
     ["x", "kafkaesk1", "kafkaesk1 1", "kafkaesk2 0 a=1:2", "kafkaesk1 0 a=1", "kafkaesk1 0 a=-1:2",
-     "kafkaesk1 0 d=1-", "kafkaesk1  0 a=1:2", "kafkaesk1 0 d=0-99999999", "kafkaesk1 1002 d=1-5",
+     "kafkaesk1 0 d=1-", "kafkaesk1 0 d=5,3", "kafkaesk1 0 d=1-5,5", "kafkaesk1 0 c=1:1 a=1:2",
+     "kafkaesk1 0 a=1:2:5",
+     "kafkaesk1  0 a=1:2", "kafkaesk1 0 d=0-99999999", "kafkaesk1 1002 d=1-5",
      "kafkaesk1 0 d=0-99999999999999999999", "kafkaesk1 0 a=0:2:" + "9" * 400,
      "kafkaesk1 0 a=" + "1:2," * 2000 + "1:2"],
 )  # fmt: skip

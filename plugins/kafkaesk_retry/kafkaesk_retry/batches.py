@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from kafkaesk_core import BatchFailure, ConsumeBatchCall, Disposition, IncomingMessage
+from kafkaesk_core import BatchFailure, ConsumeBatchCall, Disposition, IncomingMessage, Skip
 
 from .mailer import Mailer
 from .recovery import Recovery, is_shutdown
@@ -75,8 +75,7 @@ class BatchRun:
         except BatchFailure as failure:
             await self._fail_each(failure.errors)
         except Disposition as decision:
-            self._recovery.note_tried(messages)
-            self.outcomes.update(dict.fromkeys(messages, decision))
+            self._decide(messages, decision)
         except (Exception, asyncio.CancelledError) as error:
             if is_shutdown():
                 raise
@@ -85,6 +84,12 @@ class BatchRun:
             if self._recovery.needs_care or messages[0].attempt > 1:
                 self._recovery.succeed(messages)
             return result
+
+    def _decide(self, messages: Messages, decision: BaseException) -> None:
+        """Follow the handler's own decision."""
+        if isinstance(decision, Skip):
+            self._recovery.settle(messages)
+        self.outcomes.update(dict.fromkeys(messages, decision))
 
     async def _fail_whole(self, messages: list[IncomingMessage], error: Exception) -> None:
         """Retry a batch once as it is; then look for those in it that fail."""
@@ -108,7 +113,6 @@ class BatchRun:
         """Retry them together: one decision, which is logged once."""
         if messages:
             again = self._recovery.again(messages[0], error)
-            self._recovery.note_tried(messages)
             self.outcomes.update(dict.fromkeys(messages, again))
 
     async def _fail_each(
@@ -120,8 +124,7 @@ class BatchRun:
                 if isinstance(error, Exception):
                     await self._recovery.fail(message, error, self._mailer)
                 else:
-                    self._recovery.note_tried((message,))
-                    self.outcomes[message] = error
+                    self._decide((message,), error)
             except (Exception, Disposition) as outcome:
                 self.outcomes[message] = outcome
 

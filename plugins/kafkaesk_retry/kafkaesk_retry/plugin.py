@@ -19,7 +19,6 @@ from kafkaesk_core import (
     IncomingMessage,
     KafkaeskError,
     RebalanceEvent,
-    Retry,
     Router,
     Subscription,
     hookimpl,
@@ -215,9 +214,6 @@ class RetryPlugin:
             return None
         try:
             result = await call_next(message)
-        except Retry:
-            recovery.note_tried((message,))
-            raise
         except (Exception, asyncio.CancelledError) as error:
             if is_shutdown():
                 raise

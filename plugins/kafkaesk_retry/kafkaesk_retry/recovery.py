@@ -59,7 +59,6 @@ class Recovery:
             asyncio.get_running_loop().time,
         )
         self._alone: set[Place] = set()
-        self._tried: set[Place] = set()
         self.needs_care = False
         self.counts: Counter[str] = Counter()
 
@@ -75,11 +74,9 @@ class Recovery:
         if place in self._unsent:
             await self._send(message, *self._unsent[place], mailer)
             return True
-        is_over = message.attempt > self.policy.attempts and place not in self._tried
-        if is_over and self.policy.dead_letter:
+        if message.crashes >= self.policy.attempts and self.policy.dead_letter:
             error = AttemptsExhaustedError(
-                f"{place} was begun {message.attempt - 1} times, and each time the process ended "
-                "before its handler did"
+                f"the process ended {message.crashes} times while {place} was handled"
             )
             await self._end(message, error, mailer)
             return True
@@ -98,11 +95,13 @@ class Recovery:
             self.counts["deferred"] += 1
             raise Defer(wait, "too many records died; its dependency may be down")
 
+    def settle(self, messages: Iterable[IncomingMessage]) -> None:
+        """Forget records that will not be handled again."""
+        self._alone.difference_update(map(place_of, messages))
+
     def succeed(self, messages: Sequence[IncomingMessage]) -> None:
         """Note records that were handled."""
-        places = [place_of(message) for message in messages]
-        self._alone.difference_update(places)
-        self._tried.difference_update(places)
+        self.settle(messages)
         if self.breaker.succeed():
             logger.info("group %s: a record was handled again; all go on", self._subscription.group)
 
@@ -120,6 +119,7 @@ class Recovery:
         origin = origin_of(message)
         verdict = self.policy.judge(error, message.attempt, origin.rounds)
         if verdict == "pass":
+            self.settle((message,))
             raise error
         if verdict == "again":
             raise self.again(message, error) from error
@@ -131,13 +131,8 @@ class Recovery:
     def again(self, message: IncomingMessage, error: Exception) -> Retry:
         """Decide that a record is handled again."""
         self.counts["retried"] += 1
-        self.note_tried((message,))
         reason = f"{_describe(error)} (attempt {message.attempt} of {self.policy.attempts})"
         return Retry(reason, delay=self.policy.delay(message.attempt))
-
-    def note_tried(self, messages: Iterable[IncomingMessage]) -> None:
-        """Note that this process has handled them: their attempts did not end with a process."""
-        self._tried.update(map(place_of, messages))
 
     def note_alone(self, messages: Iterable[IncomingMessage]) -> None:
         """Note messages of a batch that have failed alone."""
@@ -153,8 +148,7 @@ class Recovery:
         gone = set(partitions)
         for place in [place for place in self._unsent if place[:2] in gone]:
             del self._unsent[place]
-        for places in (self._alone, self._tried):
-            places.difference_update([place for place in places if place[:2] in gone])
+        self._alone.difference_update([place for place in self._alone if place[:2] in gone])
 
     async def _postpone(
         self, message: IncomingMessage, origin: Origin, error: Exception, mailer: Mailer
@@ -240,7 +234,6 @@ class Recovery:
             raise Defer(mailer.pause(stream), f"it cannot be written to {stream}")
         self._unsent.pop(place, None)
         self._alone.discard(place)
-        self._tried.discard(place)
         written = Place(metadata.topic, metadata.partition, metadata.offset)
         if isinstance(parcel, Postponed):
             self.counts["later"] += 1
