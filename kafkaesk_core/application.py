@@ -224,7 +224,12 @@ class Application(Router):
 
     def chains(self) -> dict[str, list[str]]:
         """The layers of publishing, and of each subscription, outermost first."""
-        found = {"wrap_publish": [*self.plugins.layers("wrap_publish"), "encode", "send"]}
+        late = self.plugins.of_stage("deliver")
+        layers = self.plugins.layers("wrap_publish")
+        before, behind = (
+            [n for n in layers if (n in late) is is_late] for is_late in (False, True)
+        )
+        found = {"wrap_publish": [*before, "encode", *behind, "send"]}
         for subscription in self._subscriptions:
             hook = "wrap_consume_batch" if takes_batches(subscription) else "wrap_consume"
             layers = self.plugins.layers(hook, subscription.skip_plugins)
@@ -858,8 +863,11 @@ class Application(Router):
         if self._runtime is None:
             self._prepare()
         place = TopicPartition(self.settings.topic_prefix + stream_id, partition)
-        value = encode_locally(self._schemas, stream_id, data, schema)
-        record = local_record(place, offset, timestamp_ms, key, value, headers)
+        message = OutgoingMessage(
+            stream_id, stream_id, data, key, schema, copy_headers(headers), partition
+        )
+        value = encode_locally(self._schemas, message, self.plugins.codec)
+        record = local_record(place, offset, timestamp_ms, key, value, message.headers)
         return await self._groups.handle(record, stream_id, group, attempt)
 
     async def pause(

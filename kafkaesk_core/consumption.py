@@ -81,7 +81,7 @@ class Groups:
             _check_alone(subscription, bindings, plugins.claimed_streams)
             bindings[subscription] = bind(
                 subscription,
-                decoder=schemas.decoder,
+                decoder=_decoder_for(subscription, schemas, plugins),
                 known=self._known(subscription.group),
                 claim=plugins.bind_parameter,
                 threads=self._threads,
@@ -176,6 +176,18 @@ class Groups:
         consumer = self._consumers[group]
         facade = ConsumerFacade(messages, consumer.commit_through, consumer.raw)
         return Subscriber(messages, group, self._publish, facade)
+
+
+def _decoder_for(
+    subscription: Subscription, schemas: Schemas, plugins: Plugins
+) -> Callable[[Any], Callable[[IncomingMessage], Any]]:  # of data of any type
+    """Return the function that makes the decoder of a handler's annotation."""
+    return partial(
+        schemas.decoder,
+        envelope=subscription.envelope,
+        upcasts=partial(plugins.upcasts, subscription=subscription),
+        codec=plugins.codec,
+    )
 
 
 def _check_overrides(subscription: Subscription, settings: Settings) -> None:

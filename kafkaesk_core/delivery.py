@@ -6,13 +6,22 @@ import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from .errors import DeliveryUnknownError
 from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
 
-__all__ = ["BatchResult", "Delivery", "PendingDeliveries", "RecordMark", "copy_exception"]
+__all__ = [
+    "BatchResult",
+    "Delivery",
+    "PendingDeliveries",
+    "RecordMark",
+    "copy_exception",
+    "metadata_of_batch",
+]
 
 Error = TypeVar("Error", bound=BaseException)
 Function = Callable[["Delivery"], object]
@@ -48,6 +57,26 @@ class Delivery:
     def __init__(self, batch: BatchResult, record: RecordMark) -> None:
         self.batch = batch
         self._record = record
+
+    @classmethod
+    def settled(cls, metadata: RecordMetadata) -> Delivery:
+        """Return a delivery that is acknowledged, for a layer that has published itself."""
+        batch = BatchResult(metadata.topic_partition)
+        batch.acknowledge(metadata_of_batch(metadata), 1)
+        return cls(batch, _Mark(0, metadata.timestamp or 0))
+
+    @classmethod
+    def deferred(
+        cls, future: asyncio.Future[RecordMetadata], topic: str = "", partition: int = -1
+    ) -> Delivery:
+        """Return a delivery that ends as a future does, for a layer that publishes later.
+
+        `topic` and `partition` are where the message will be written, as far as that is known.
+        A future that is cancelled ends in DeliveryUnknownError.
+        """
+        batch, mark = BatchResult(TopicPartition(topic, partition)), _LateMark()
+        future.add_done_callback(partial(_settle_as, batch, mark))
+        return cls(batch, mark)
 
     def done(self) -> bool:
         """Return whether the message was acknowledged or has failed."""
@@ -336,6 +365,35 @@ class BatchResult:
         for delivery, added in (callbacks or {}).items():
             for function, context, loop in added.entries:
                 loop.call_soon(function, delivery, context=context)
+
+
+def metadata_of_batch(metadata: RecordMetadata) -> RecordMetadata:
+    """Return metadata as brokers answer for a batch: -1 where each record has its own timestamp."""
+    is_of_append = metadata.timestamp_type == _APPEND_TIME
+    return metadata if is_of_append else metadata._replace(timestamp=-1)
+
+
+class _LateMark:
+    """A record whose timestamp is known when it is written."""
+
+    __slots__ = ("offset", "timestamp")
+
+    def __init__(self) -> None:
+        self.offset, self.timestamp = 0, -1
+
+
+def _settle_as(batch: BatchResult, mark: _LateMark, future: asyncio.Future[RecordMetadata]) -> None:
+    """Settle a batch of one record as a future that is done."""
+    topic = batch.topic_partition.topic
+    if future.cancelled():
+        text = f"the delivery to {topic or 'its topic'} was cancelled by what publishes it later"
+        batch.fail(DeliveryUnknownError(text, topic=topic), 1)
+    elif (error := future.exception()) is not None:
+        batch.fail(copy_exception(error), 1)
+    else:
+        metadata = future.result()
+        batch.topic_partition, mark.timestamp = metadata.topic_partition, metadata.timestamp or 0
+        batch.acknowledge(metadata_of_batch(metadata), 1)
 
 
 class _Mark(NamedTuple):

@@ -44,7 +44,10 @@ class HandlerDescription(TypedDict):
 
 
 class SchemaDescription(TypedDict):
-    """A schema. `document` is its JSON Schema, None where a model has none; `retention` seconds."""
+    """A schema. `document` is its JSON Schema, None where a model has none; `retention` seconds.
+
+    `envelope` False: its messages are plain JSON.
+    """
 
     schema: str
     id: str
@@ -56,6 +59,7 @@ class SchemaDescription(TypedDict):
     retention: int | None
     partitions: int | None
     replication_factor: int | None
+    envelope: bool
     options: dict[str, Any]
 
 

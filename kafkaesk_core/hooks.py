@@ -12,8 +12,10 @@ second time (a retry), so a layer must be repeatable.
 
 The core reads these attributes of a plugin, all of them optional:
 
-  stage            the place of its layers: "observe" (outermost), "recover" or "transform". The
-                   default is "transform", and innermost for a service's own hooks.
+  stage            the place of its layers: "observe" (outermost), "recover", "transform", or
+                   "deliver", whose `wrap_publish` runs after the encoding: it has the final bytes
+                   in `message.encoded`, and may replace them. The default is "transform", and
+                   innermost for a service's own hooks.
   hook_api         the hook API that it was written for; only HOOK_API is accepted.
   claimed_headers  the names of headers that it owns; nothing else copies or overwrites them.
   claimed_streams  fnmatch patterns of the streams that it owns. A subscription by pattern does not
@@ -37,6 +39,7 @@ from .app_protocol import App
 from .delivery import Delivery
 from .message import IncomingMessage, OutgoingMessage, RebalanceEvent
 from .router import Router, Subscription
+from .schema.codecs import Codec
 from .schema.registry import SchemaRegistration
 from .structs import RecordMetadata, TopicPartition
 
@@ -57,7 +60,7 @@ HOOK_API = 1
 hookspec = pluggy.HookspecMarker("kafkaesk")
 hookimpl = pluggy.HookimplMarker("kafkaesk")
 
-Stage = Literal["observe", "recover", "transform"]
+Stage = Literal["observe", "recover", "transform", "deliver"]
 PublishCall = Callable[[OutgoingMessage], Awaitable[Delivery]]
 ConsumeCall = Callable[[IncomingMessage], Awaitable[Any]]
 ConsumeBatchCall = Callable[[Sequence[IncomingMessage]], Awaitable[Any]]
@@ -80,9 +83,10 @@ class Hooks:
         Runs in the publisher's task, outermost stage first, before the data is encoded and
         validated. May change the message in place, or hand another one to `call_next` with
         `meta` carried over. Returns what `call_next` returned; await that delivery only if every
-        publish shall wait for the broker. An exception refuses the message: the caller of
-        `publish` gets it. A span opened here covers buffering only: carry it in `message.meta`
-        to `published`.
+        publish shall wait for the broker. A layer that publishes elsewhere returns
+        `Delivery.settled(metadata)` or `Delivery.deferred(future)` in its place. An exception
+        refuses the message: the caller of `publish` gets it. A span opened here covers buffering
+        only: carry it in `message.meta` to `published`.
         """
 
     @hookspec
@@ -258,4 +262,28 @@ class Hooks:
         stops the start. A function decorated with `@asynccontextmanager` yields the argument: it
         is entered inside the layers, once the data is decoded, and left after the handler with
         its exception; suppressing that means processed.
+        """
+
+    @hookspec
+    def upcasters(
+        self, schema: SchemaRegistration, subscription: Subscription
+    ) -> Mapping[str, Callable[[Any], Any]] | None:
+        """Bring data of older versions of a schema up to date, before a handler's model reads it.
+
+        Called once per subscription and schema of its models when the application initialises.
+        Return functions by the names that records have ("Order:1"): each takes the data, as JSON
+        has it, and returns that of `schema`. None or nothing leaves records as they are. The
+        outermost answer for a version counts. A record of `schema` itself costs no call. What a
+        function raises is the record's failure; an exception of the hook stops the start.
+        """
+
+    @hookspec
+    def codec(self, stream: str, schema: SchemaRegistration | None) -> Codec | None:
+        """Write and read another form than the envelope; see `kafkaesk_core.plugin.Codec`.
+
+        Called once per stream and schema, when the first message is published or read there; for
+        a record, `schema` is that of its handler's model, if it has one. The outermost answer
+        counts, None is the envelope. Handlers of `bytes` and `ConsumerRecord`, and schemas and
+        subscriptions with `envelope=False`, ask no codec. A plugin that is registered later is
+        asked from the next start on. An exception is the message's failure.
         """

@@ -110,6 +110,7 @@ def _schema(registration: SchemaRegistration) -> SchemaDescription:
         "retention": registration.retention,
         "partitions": registration.partitions,
         "replication_factor": registration.replication_factor,
+        "envelope": registration.envelope,
         "options": _plain(dict(registration.options)),
     }
 

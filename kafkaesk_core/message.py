@@ -56,6 +56,7 @@ class OutgoingMessage:
     """
 
     __slots__ = (
+        "_encoded",
         "_meta",
         "data",
         "headers",
@@ -100,6 +101,20 @@ class OutgoingMessage:
         if self._meta is None:
             self._meta = {}
         return self._meta
+
+    @property
+    def encoded(self) -> bytes | None:
+        """The record's value, for layers of the stage "deliver", which may replace it."""
+        return getattr(self, "_encoded", None)
+
+    @encoded.setter
+    def encoded(self, value: bytes | None) -> None:
+        self._encoded = value
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the data was encoded, so that `encoded` is what will be written."""
+        return hasattr(self, "_encoded")
 
     @property
     def origin(self) -> IncomingMessage | None:

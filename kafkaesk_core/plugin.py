@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 
 from .app_finder import find_application
 from .bootstrap import open_bootstrap
-from .delivery import BatchResult, Delivery
+from .delivery import BatchResult, Delivery, metadata_of_batch
 from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
 from .kafka.diagnose import diagnose
 from .kafka.errors import translate as translate_error
 from .message import IncomingMessage, copy_headers
 from .plugins.chains import CountedFailures
 from .router import Subscription, set_option
+from .schema.codecs import Codec
 from .structs import RecordMetadata, TopicPartition
 
 __all__ = [
+    "Codec",
     "CountedFailures",
     "HandledMessages",
     "NoteHandledMessages",
@@ -89,9 +91,6 @@ class NoteHandledMessages:
             _HANDLED.reset(token)
 
 
-_APPEND_TIME = 1  # of RecordMetadata.timestamp_type
-
-
 class _OnlyRecord(NamedTuple):
     """Where a record is that is alone in its batch."""
 
@@ -111,10 +110,7 @@ class PendingDelivery:
 
     def acknowledge(self, metadata: RecordMetadata | None) -> None:
         """Settle the delivery: the record was written; None if its offset is not known."""
-        if metadata is not None and metadata.timestamp_type != _APPEND_TIME:
-            # As in the broker's answer: -1 where each record has a timestamp of its own.
-            metadata = metadata._replace(timestamp=-1)
-        self._result.acknowledge(metadata, 1)
+        self._result.acknowledge(None if metadata is None else metadata_of_batch(metadata), 1)
 
     def fail(self, error: BaseException) -> None:
         """Settle the delivery: the record was not written, or may have been, for this reason."""
@@ -126,6 +122,4 @@ def acknowledged_delivery(metadata: RecordMetadata) -> Delivery:
 
     Also for tests of layers.
     """
-    pending = PendingDelivery(metadata.topic_partition, metadata.timestamp or 0)
-    pending.acknowledge(metadata)
-    return pending.delivery
+    return Delivery.settled(metadata)

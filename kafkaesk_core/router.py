@@ -67,7 +67,8 @@ class Subscription:
     are not dispositions: "stop", "skip", or a function that takes the error and the message and
     returns a disposition. Layers of the plugins named in `skip_plugins` are left out. `options`
     are those of plugins, by the names that they claim; where a decorator of a plugin sets the
-    same option on the handler, the one given here holds.
+    same option on the handler, the one given here holds. `envelope=False` reads plain JSON; None
+    does so where the handler's model is registered with `envelope=False`.
 
     A handler whose first parameter is annotated with `list[...]` gets the messages of one
     partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
@@ -95,6 +96,7 @@ class Subscription:
     on_error: OnError = field(default="stop", kw_only=True)
     skip_plugins: Collection[str] = field(default=frozenset(), kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    envelope: bool | None = field(default=None, kw_only=True)
     batch_size: int | None = field(default=None, kw_only=True)
     batch_timeout: float | None = field(default=None, kw_only=True)
     drain_timeout: float | None = field(default=None, kw_only=True)
@@ -123,6 +125,8 @@ class Subscription:
             yield f"has skip_plugins={self.skip_plugins!r}; give a list of plugin names"
         if not (isinstance(self.options, Mapping) and all(map(_is_name, self.options))):
             yield f"has options={self.options!r}; give a dict of the names that plugins claim"
+        if self.envelope not in (None, True, False):
+            yield f"has envelope={self.envelope!r}; give True, False or None"
         yield from _problems_of_on_error(self.on_error)
 
     def _problems_of_numbers(self) -> Iterator[str]:
@@ -394,6 +398,7 @@ class SubscriptionOptions(TypedDict, total=False):
     on_error: OnError
     skip_plugins: Sequence[str]
     options: Mapping[str, Any]
+    envelope: bool | None
     batch_size: int | None
     batch_timeout: float | None
     drain_timeout: float | None
@@ -545,6 +550,7 @@ class Router:
         partitions: int | None = None,
         replication_factor: int | None = None,
         options: Mapping[str, Any] | None = None,
+        envelope: bool = True,
     ) -> Callable[[S], S]: ...
 
     def schema(
@@ -557,13 +563,15 @@ class Router:
         partitions: int | None = None,
         replication_factor: int | None = None,
         options: Mapping[str, Any] | None = None,
+        envelope: bool = True,
     ) -> Any:  # see the overloads
         """Register the decorated pydantic model, or a JSON Schema document, as a schema.
 
         `_id` is by default the class's name, and `@app.schema` without parentheses is the same as
         `@app.schema()`; a document has no name. `retention` is in seconds.
         The topics of `streams` are created at start, with `partitions` and `replication_factor`
-        where they differ from the application's.
+        where they differ from the application's. `envelope=False` writes and reads plain JSON
+        without the schema's name.
 
         Raises:
             SchemaConflictError: the id and version are taken by another model or document.
@@ -583,6 +591,7 @@ class Router:
                 partitions=partitions,
                 replication_factor=replication_factor,
                 options={} if options is None else options,
+                envelope=envelope,
             )
             _check_streams(registration)
             self._add_schema(registration)

@@ -66,6 +66,8 @@ class Runtime:
         self.servers: tuple[str, ...] = ()
         self.model_writers: dict[str, ModelWriter] = {}
         """The short ways by stream, for messages without options while no plugin sees them."""
+        self._has_codecs = False
+        self._encode: Callable[[OutgoingMessage], bytes | None]
         self.is_plain = False
         """Whether no layer and no observer of a plugin sees messages."""
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
@@ -118,10 +120,15 @@ class Runtime:
         )
         self._stack.push_async_callback(self.topics.stop)
         self.topics.on_created.append(self._topic_created)
+        codec = self._plugins.codec
+        self._has_codecs = codec is not None
+        self._encode = self._schemas.encoding(
+            self.topics, validate=settings.validate_published, codec=codec
+        )
         self.publisher = Publisher(
             partial(Producer, bootstrap.servers, settings.client.for_producer()),
             self.topics,
-            self._schemas.encoding(self.topics, validate=settings.validate_published),
+            self._encode,
             delivery_timeout=settings.delivery_timeout,
             send_buffer_bytes=settings.send_buffer_bytes,
             registration_of=self._registration_of,
@@ -205,14 +212,34 @@ class Runtime:
         """Build all chains from the current plugins."""
         plugins, app = self._plugins, self._app
         publisher = self.publisher
-        self.publish = plugins.chain("wrap_publish", publisher.send, app=app)
+        self.publish = plugins.chain(
+            "wrap_publish", self._deliver(), skip=plugins.of_stage("deliver"), app=app
+        )
         self.offer = publisher.offer if self.publish == publisher.send else _no_offer
         self.publisher.on_published = plugins.notifier("published", app=app)
-        self.is_plain = self.offer == publisher.offer and publisher.on_published is None
+        is_seen = publisher.on_published is not None or self._has_codecs
+        self.is_plain = self.offer == publisher.offer and not is_seen
         self.model_writers.clear()
         self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
         for group in self.consumption.groups if self.consumption else ():
             group.compile(plugins, app)
+
+    def _deliver(self) -> Callable[[OutgoingMessage], Awaitable[Delivery]]:
+        """What comes after the layers: the encoding, the layers behind it, the sending."""
+        send, plugins = self.publisher.send, self._plugins
+        outer = frozenset(plugins.layers("wrap_publish")) - plugins.of_stage("deliver")
+        deliver = plugins.chain("wrap_publish", send, skip=outer, app=self._app)
+        if deliver == send:
+            self.publisher.encode_itself()
+            return send
+        encode = self._encode
+        self.publisher.encode_before()
+
+        async def encode_and_deliver(message: OutgoingMessage) -> Delivery:
+            message.encoded = encode(message)
+            return await deliver(message)
+
+        return encode_and_deliver
 
     def add_model_writer(self, message: OutgoingMessage) -> None:
         """Let later messages of this model to this stream go the short way."""

@@ -9,10 +9,11 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.handlers import BatchBinding, Binding
-from kafkaesk_core.message import Data, Header, IncomingMessage, OutgoingMessage, copy_headers
+from kafkaesk_core.message import Header, IncomingMessage, OutgoingMessage, copy_headers
 from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.router import Subscription
+from kafkaesk_core.schema.codecs import FindCodec
 from kafkaesk_core.schema.registry import Schemas
 
 from .fetched import FetchedBatch, FetchedMessage, Holding
@@ -88,14 +89,15 @@ class _DeclaredStreams:
         return self._by_stream.get(topic)
 
 
-def encode_locally(schemas: Schemas, stream: str, data: Data, schema: str | None) -> bytes | None:
-    """Encode data as publishing does; bytes and None stay as they are.
+def encode_locally(
+    schemas: Schemas, message: OutgoingMessage, codec: FindCodec | None
+) -> bytes | None:
+    """Encode a message as publishing does; bytes and None stay as they are.
 
     Raises:
         SchemaError: as with `publish`.
     """
-    encode = schemas.encoding(_DeclaredStreams(schemas), validate=True)
-    return encode(OutgoingMessage(stream, stream, data, None, schema))
+    return schemas.encoding(_DeclaredStreams(schemas), validate=True, codec=codec)(message)
 
 
 def local_record(

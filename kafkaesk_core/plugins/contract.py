@@ -105,13 +105,13 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 CLAIMS = ("claimed_headers", "claimed_streams", "claimed_options")
 """Attributes of a plugin that say what it owns."""
 
-ASKED = ("bind_parameter", "check_subscription", "declare")
-"""Hooks that are called once at start, and whose exceptions stop it."""
+ASKED = ("bind_parameter", "check_subscription", "codec", "declare", "upcasters")
+"""Hooks that are called once, most at the start, which their exceptions then stop."""
 
 STATES = ("health", "report")
 """Hooks that say how a plugin is."""
 
-LATER = ("check_subscription", "declare", "health", "report")
+LATER = ("check_subscription", "codec", "declare", "health", "report", "upcasters")
 """Hooks that came later: a plugin may have a method of such a name that is none."""
 
 STAGES: tuple[str, ...] = get_args(Stage)

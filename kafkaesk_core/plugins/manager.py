@@ -19,6 +19,7 @@ from kafkaesk_core.errors import ConfigurationError, PluginError, SubscriptionEr
 from kafkaesk_core.hooks import Hooks
 from kafkaesk_core.message import IncomingMessage
 from kafkaesk_core.router import Router, Subscription
+from kafkaesk_core.schema.codecs import Codec, FindCodec
 from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
@@ -108,7 +109,7 @@ class Plugins:
     """The plugins of one application: registered, ordered, compiled.
 
     Order, outermost first: the names in `order`; then by stage ("observe", "recover",
-    "transform", at last the service's own hooks that name no stage); within a stage tryfirst
+    "transform", "deliver", at last the service's own hooks that name no stage); within one tryfirst
     before the rest before trylast; then by name. `on_change` is called after every change: chains
     that were compiled before it are out of date. `observer_errors` counts the exceptions of
     observers, by "plugin.hook".
@@ -262,6 +263,10 @@ class Plugins:
         self._logs_layers = True
         self._changed()
 
+    def of_stage(self, stage: str) -> frozenset[str]:
+        """Return the names of the plugins whose layers have this place."""
+        return frozenset(name for name, info in self._active.items() if info.stage == stage)
+
     def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
         """Return the names of the plugins that implement `hook`, outermost first."""
         return [
@@ -308,6 +313,35 @@ class Plugins:
         hook, values = "bind_parameter", {"parameter": parameter, "subscription": subscription}
         expected = ("a function or None", lambda answer: answer is None or callable(answer))
         answers = (ask_once(i, hook, expected, **values) for i in self._sort_implementations(hook))
+        return next((answer for answer in answers if answer is not None), None)
+
+    def upcasts(
+        self, schema: SchemaRegistration, subscription: Subscription
+    ) -> dict[str, Callable[[Any], Any]]:
+        """Return the functions for data of older versions of a schema, by their names.
+
+        Raises:
+            PluginError: a plugin raised, or returned something else.
+        """
+        hook, values = "upcasters", {"schema": schema, "subscription": subscription}
+        expected = ("a mapping of functions, or None", _are_functions)
+        found: dict[str, Callable[[Any], Any]] = {}
+        for implementation in self._sort_implementations(hook, subscription.skip_plugins):
+            for key, function in (ask_once(implementation, hook, expected, **values) or {}).items():
+                found.setdefault(key, function)
+        return found
+
+    @property
+    def codec(self) -> FindCodec | None:
+        """Finds the codec of a stream and a schema; None if no plugin has any."""
+        return self._find_codec if self._implementations("codec") else None
+
+    def _find_codec(self, stream: str, schema: SchemaRegistration | None) -> Codec | None:
+        expected = ("a codec or None", _is_codec)
+        answers = (
+            ask_once(each, "codec", expected, stream=stream, schema=schema)
+            for each in self._sort_implementations("codec")
+        )
         return next((answer for answer in answers if answer is not None), None)
 
     def check_subscription(self, subscription: Subscription) -> None:
@@ -444,6 +478,15 @@ class Plugins:
         else:
             return
         raise PluginError(text, plugin=name)
+
+
+def _are_functions(answer: Any) -> bool:
+    is_mapping = isinstance(answer, Mapping) and all(map(callable, answer.values()))
+    return answer is None or is_mapping
+
+
+def _is_codec(answer: Any) -> bool:
+    return answer is None or all(hasattr(answer, name) for name in ("encode", "decode"))
 
 
 def _copy_texts(answer: Any) -> Names:

@@ -52,7 +52,7 @@ class Publisher:
         send_buffer_bytes: int = 32 * 1024 * 1024,
         registration_of: Callable[[OutgoingMessage], SchemaRegistration | None] = lambda _: None,
     ) -> None:
-        self._encode = encode
+        self._encode = self._encode_message = encode
         self._registration_of = registration_of
         self._delivery_timeout = delivery_timeout
         self._buffer = SendBuffer(send_buffer_bytes)
@@ -63,6 +63,19 @@ class Publisher:
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Undelivered] | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    def encode_before(self) -> None:
+        """Take the value of a message that was encoded before, from its `encoded`."""
+        encode = self._encode_message
+
+        def encoded(message: OutgoingMessage) -> bytes | None:
+            return message.encoded if message.is_encoded else encode(message)
+
+        self._encode = encoded
+
+    def encode_itself(self) -> None:
+        """Encode every message, as from the beginning on."""
+        self._encode = self._encode_message
 
     @property
     def on_published(self) -> OnPublished | None:

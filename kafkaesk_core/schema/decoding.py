@@ -11,6 +11,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    Literal,
     TypeVar,
     Union,
     get_args,
@@ -27,6 +28,7 @@ from kafkaesk_core.errors import DecodeError, InvalidMessageError, SubscriptionE
 from kafkaesk_core.message import IncomingMessage
 
 from .problems import json_problem, list_problems
+from .upcasting import Upcast, upcasting
 
 if TYPE_CHECKING:
     from .registry import SchemaRegistration
@@ -49,9 +51,35 @@ _NO_TYPE_OF_ONE = (
 )
 
 Registrations = Callable[[type[BaseModel]], "list[SchemaRegistration]"]
+Upcasts = Callable[["SchemaRegistration"], Mapping[str, Upcast]]
 
 
-def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How records are read: `upcasts` are functions by the older versions that they begin with.
+
+    `form` is that of a record's value: its envelope, its data beside a schema that is known
+    ("data"), or plain JSON of the service's own ("plain").
+    """
+
+    registrations: Registrations
+    upcasts: Upcasts = lambda _: {}
+    form: Literal["envelope", "data", "plain"] = "envelope"
+
+    def leaf(self, annotation: Any, found: Sequence[SchemaRegistration]) -> Decoder:
+        """The decoder of one type, whose models are registered as `found`."""
+        current = frozenset(registration.key for registration in found)
+        envelope = _Envelope(annotation, current)
+        if self.form != "envelope":
+            return envelope.decode_value
+        upcasts = {key: func for each in found for key, func in self.upcasts(each).items()}
+        older = {key: func for key, func in upcasts.items() if key not in current}
+        if not older:
+            return envelope.decode
+        return upcasting(envelope.decode, envelope.decode_content, older, current)
+
+
+def make_decoder(annotation: Any, reading: Reading) -> Decoder:
     """Make the decoder of an annotation; Parameter.empty stands for no annotation.
 
     The decoder behaves as a `TypeAdapter` of the annotation would, however the annotation is
@@ -69,20 +97,26 @@ def make_decoder(annotation: Any, registrations: Registrations) -> Decoder:
         ) from error
     values = [member for member in members if member.kind is not _NONE]
     is_optional = len(values) < len(members)
-    if len(values) == 1 and (take := _decoder_of_whole_record(values[0].kind)):
+    if len(values) == 1 and (take := _decoder_of_whole_record(values[0].kind, reading)):
         return _add_validation(take, values[0], is_optional=is_optional)
     _refuse_what_is_no_data(values)
-    decode = _decoder_of_members(annotation, values, registrations)
+    decode = _decoder_of_members(annotation, values, reading)
     return _optional(decode, annotation) if is_optional else decode
 
 
-def _decoder_of_whole_record(kind: Any) -> Decoder | None:
+def _decoder_of_whole_record(kind: Any, reading: Reading) -> Decoder | None:
     """The decoder that returns the record unchanged, or its whole envelope; None for a model."""
     if kind is bytes:
         return lambda message: message.value
     if kind is ConsumerRecord:
         return lambda message: message.record
-    return _json if kind in (Parameter.empty, Any) else None
+    untyped = _json_beside if reading.form == "data" else _json
+    return untyped if kind in (Parameter.empty, Any) else None
+
+
+def takes_record(annotation: Any) -> bool:
+    """Whether an annotation takes records as they are; `make_decoder` took it."""
+    return any(member.kind in (bytes, ConsumerRecord) for member in union_members(annotation))
 
 
 def _add_validation(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
@@ -123,26 +157,24 @@ def _refuse_what_is_no_data(members: Sequence[Member]) -> None:
             )
 
 
-def _decoder_of_members(
-    annotation: Any, members: Sequence[Member], registrations: Registrations
-) -> Decoder:
+def _decoder_of_members(annotation: Any, members: Sequence[Member], reading: Reading) -> Decoder:
     choices: dict[str, Decoder] = {}
     others: list[Member] = []
     for member in members:
-        found = [r for model in _models(member.kind) for r in registrations(model)]
+        found = [r for model in _models(member.kind) for r in reading.registrations(model)]
         if not found:
             others.append(member)
             continue
-        decode = _decoder_of_member(member, found)
+        decode = _decoder_of_member(member, found, reading)
         for registration in found:
             choices[registration.key] = decode
             choices.setdefault(registration.id, decode)
     if not choices:
-        return _Envelope(annotation, frozenset()).decode
+        return reading.leaf(annotation, ())
     if len(members) == 1:
         return decode
     kinds = tuple(member.annotation for member in others)
-    rest = _Envelope(Union[kinds], frozenset()).decode if kinds else None  # noqa: UP007
+    rest = reading.leaf(Union[kinds], ()) if kinds else None  # noqa: UP007
     return _Choice(choices, rest).decode
 
 
@@ -162,9 +194,11 @@ def registrations_of(annotation: Any, registrations: Registrations) -> list[Sche
     return [found for model in models for found in registrations(model)]
 
 
-def _decoder_of_member(member: Member, found: Sequence[SchemaRegistration]) -> Decoder:
+def _decoder_of_member(
+    member: Member, found: Sequence[SchemaRegistration], reading: Reading
+) -> Decoder:
     """Decode to one type; the choice of a discriminator must agree with the schema."""
-    decode = _Envelope(member.annotation, frozenset(r.key for r in found)).decode
+    decode = reading.leaf(member.annotation, found)
     if not is_union(member.kind):
         return decode
     ids: dict[Any, set[str]] = {}
@@ -201,14 +235,16 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 class _Envelope:
-    """Validates the whole envelope in one pass over the bytes."""
+    """Validates the whole envelope in one pass over the bytes, or data without one."""
 
     def __init__(self, annotation: Any, keys: frozenset[str]) -> None:
-        fields = {"schema": core_schema.str_schema(), "data": _adapter(annotation).core_schema}
+        adapter = _adapter(annotation)
+        fields = {"schema": core_schema.str_schema(), "data": adapter.core_schema}
         envelope = core_schema.typed_dict_schema(
             {name: core_schema.typed_dict_field(field) for name, field in fields.items()}
         )
         self._validate = SchemaValidator(envelope).validate_json
+        self._validate_content = adapter.validator.validate_json
         self._keys = keys
         self._ids = {key.partition(":")[0] for key in keys}
         self._known: set[str] = set()  # keys whose id was checked
@@ -217,10 +253,7 @@ class _Envelope:
         """Return the validated data."""
         value = message.value
         if value is None:
-            raise DecodeError(
-                f"{_where(message)} is a tombstone (no value); annotate the parameter with "
-                "Model | None to handle it"
-            )
+            raise _tombstone_error(message)
         try:
             envelope = self._validate(value)
         except ValidationError as error:
@@ -232,6 +265,20 @@ class _Envelope:
             self._known.add(schema)
         return envelope["data"]
 
+    def decode_value(self, message: IncomingMessage) -> Any:
+        """Return the validated data of a message whose value is the data alone."""
+        if message.value is None:
+            raise _tombstone_error(message)
+        return self.decode_content(message, message.value)
+
+    def decode_content(self, message: IncomingMessage, content: bytes) -> Any:
+        """Return the validated data of a message whose schema is known."""
+        self._check_id(message)
+        try:
+            return self._validate_content(content)
+        except ValidationError as error:
+            raise _problem(message, error, self._keys) from None
+
     def _check_id(self, message: IncomingMessage) -> None:
         schema = message.schema
         if self._ids and schema.partition(":")[0] not in self._ids:
@@ -242,6 +289,13 @@ class _Envelope:
                 schema=schema,
                 topic=message.topic,
             )
+
+
+def _tombstone_error(message: IncomingMessage) -> DecodeError:
+    return DecodeError(
+        f"{_where(message)} is a tombstone (no value); annotate the parameter with "
+        "Model | None to handle it"
+    )
 
 
 class _Choice:
@@ -282,15 +336,22 @@ def _json(message: IncomingMessage) -> Any:
         raise DecodeError(f"{_where(message)} is not valid JSON: {error}") from None
 
 
+def _json_beside(message: IncomingMessage) -> Any:
+    """The envelope of data whose schema is known."""
+    data = _json(message)
+    return None if message.value is None else {"schema": message.schema, "data": data}
+
+
 def _problem(message: IncomingMessage, error: ValidationError, keys: frozenset[str]) -> Exception:
     if problem := json_problem(error):
         return DecodeError(f"{_where(message)} is not valid JSON: {problem}")
     schema, problems = message.schema, list_problems(error)
     is_of_another = keys and schema not in keys
+    named = f" (schema {schema})" if schema else ""
     return InvalidMessageError(
         f"{_where(message)} does not satisfy its handler's model"
-        f"{_of_another_version(schema, keys, problems) if is_of_another else f': {problems}'} "
-        f"(schema {schema})",
+        f"{_of_another_version(schema, keys, problems) if is_of_another else f': {problems}'}"
+        f"{named}",
         schema=schema,
         topic=message.topic,
     )

@@ -49,6 +49,9 @@ class Encoder(Protocol):
             InvalidMessageError: the data does not satisfy the schema, or is not valid JSON.
         """
 
+    def content_of(self, value: bytes) -> bytes:
+        """Return the data of what `encode` returned."""
+
 
 def make_encoder(registration: SchemaRegistration) -> Encoder:
     """Make the encoder of a schema.
@@ -72,6 +75,7 @@ class ModelEncoder:
         "_model",
         "_prefix",
         "_proves",
+        "_suffix",
         "_to_json",
         "id",
         "key",
@@ -86,7 +90,7 @@ class ModelEncoder:
             )
         self.id, self.key = registration.id, registration.key
         self._model = model
-        self._prefix = _prefix(self.key)
+        self._prefix, self._suffix = _around(registration)
         self._to_json = model.__pydantic_serializer__.to_json
         self._compares = not is_exact(model)
         validate = model.__pydantic_validator__.validate_json
@@ -116,7 +120,11 @@ class ModelEncoder:
                 self._refuse_differences(data, read, topic)
             elif self._may_hide_nan and b"null" in content:
                 _refuse_non_finite(self._plain(data), self.key, topic)
-        return self._prefix + content + b"}"
+        return self._prefix + content + self._suffix
+
+    def content_of(self, value: bytes) -> bytes:
+        """Return the data of what `encode` returned."""
+        return value[len(self._prefix) : len(value) - len(self._suffix)]
 
     def _refuse_differences(self, data: Any, read: Any, topic: str) -> None:
         if found := list(islice(find_differences(data, read), _LISTED)):
@@ -153,11 +161,11 @@ class ModelEncoder:
 class DocumentEncoder:
     """Encodes JSON-able data that satisfies one JSON Schema document."""
 
-    __slots__ = ("_errors", "_prefix", "id", "key")
+    __slots__ = ("_errors", "_prefix", "_suffix", "id", "key")
 
     def __init__(self, document: Mapping[str, Any], registration: SchemaRegistration) -> None:
         self.id, self.key = registration.id, registration.key
-        self._prefix = _prefix(self.key)
+        self._prefix, self._suffix = _around(registration)
         self._errors = _compile_document(dict(document), self.key)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
@@ -170,7 +178,11 @@ class DocumentEncoder:
         ]
         if problems:
             raise invalid_message(self.key, topic, "; ".join(problems[:5]))
-        return self._prefix + content + b"}"
+        return self._prefix + content + self._suffix
+
+    def content_of(self, value: bytes) -> bytes:
+        """Return the data of what `encode` returned."""
+        return value[len(self._prefix) : len(value) - len(self._suffix)]
 
 
 def _compile_document(document: dict[str, Any], key: str) -> Callable[[Any], Any]:
@@ -211,8 +223,11 @@ def _refuse_non_finite(data: Any, key: str, topic: str) -> None:
         raise invalid_message(key, topic, f"{paths}: JSON has no NaN and no infinity")
 
 
-def _prefix(key: str) -> bytes:
-    return b'{"schema":' + to_json(key) + b',"data":'
+def _around(registration: SchemaRegistration) -> tuple[bytes, bytes]:
+    """What is written before and behind the data: the envelope, or nothing."""
+    if not registration.envelope:
+        return b"", b""
+    return b'{"schema":' + to_json(registration.key) + b',"data":', b"}"
 
 
 # --- the fast validator

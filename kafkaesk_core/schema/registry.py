@@ -9,10 +9,23 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, PydanticUserError
 
-from kafkaesk_core.errors import InvalidSchemaError, SchemaConflictError, UnknownSchemaError
+from kafkaesk_core.errors import (
+    InvalidSchemaError,
+    SchemaConflictError,
+    SubscriptionError,
+    UnknownSchemaError,
+)
 from kafkaesk_core.message import OutgoingMessage
 
-from .decoding import Decoder, make_decoder
+from .codecs import FindCodec, decode_by_codecs, decode_plain, encode_by_codecs
+from .decoding import (
+    Decoder,
+    Reading,
+    Upcasts,
+    make_decoder,
+    registrations_of,
+    takes_record,
+)
 from .encoding import Encoder, make_encoder
 
 __all__ = ["SchemaRegistration", "Schemas", "TopicSchemas"]
@@ -25,6 +38,7 @@ class SchemaRegistration:
     """One version of a schema: a pydantic model or a JSON Schema document.
 
     `retention` is in seconds. `streams` are the streams whose topics are created at start.
+    `envelope=False` writes and reads plain JSON: the schema is known by the stream.
     `declared_in` is the place of the declaration: "module.Model" or "module:line".
 
     Raises:
@@ -40,6 +54,7 @@ class SchemaRegistration:
     partitions: int | None = field(default=None, kw_only=True)
     replication_factor: int | None = field(default=None, kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    envelope: bool = field(default=True, kw_only=True)
     declared_in: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -57,7 +72,7 @@ class SchemaRegistration:
         """Return the names of the fields in which the two declarations differ."""
         names = (
             *("model", "document", "retention", "streams"),
-            *("partitions", "replication_factor", "options"),
+            *("partitions", "replication_factor", "options", "envelope"),
         )
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
@@ -98,7 +113,10 @@ class SchemaRegistration:
                 for value in (getattr(self, name),)
             ),
         )
-        return [problem for holds, problem in checks if not holds]
+        found = [problem for holds, problem in checks if not holds]
+        if not isinstance(self.envelope, bool):
+            found.append(f"envelope must be True or False, got {self.envelope!r}")
+        return found
 
 
 def _are_names(value: object) -> bool:
@@ -249,10 +267,13 @@ class Schemas:
         """The encoder of the latest version of each model; it follows later registrations."""
         return self._by_model
 
-    def encoding(self, topics: TopicSchemas, *, validate: bool) -> Encode:
+    def encoding(
+        self, topics: TopicSchemas, *, validate: bool, codec: FindCodec | None = None
+    ) -> Encode:
         """Return a function that encodes a message, and notes its schema in it and for its topic.
 
-        Bytes and None, from `raw_publish`, stay unchanged. `validate` is that of `Encoder.encode`.
+        `codec` finds the codecs of plugins, None if none has any. Bytes and None, from
+        `raw_publish`, stay unchanged. `validate` is that of `Encoder.encode`.
         The function raises:
             UnknownSchemaError: no schema is registered for the data, or under the given name.
             SchemaConflictError: the topic carries another schema.
@@ -281,7 +302,13 @@ class Schemas:
             message.schema = encoder.key
             return value
 
-        return encode
+        if codec is None:
+            return encode
+        return encode_by_codecs(encode, codec, self._registrations.get, self._content_of)
+
+    def _content_of(self, key: str, value: bytes) -> bytes:
+        """The data of an envelope that was encoded here."""
+        return self._encoders[key].content_of(value)
 
     def _encoder_for(self, message: OutgoingMessage, topics: TopicSchemas) -> Encoder:
         data, key = message.data, message.schema
@@ -332,13 +359,46 @@ class Schemas:
 
     # --- in
 
-    def decoder(self, annotation: Any) -> Decoder:
+    def decoder(
+        self,
+        annotation: Any,
+        *,
+        envelope: bool | None = None,
+        upcasts: Upcasts = lambda _: {},
+        codec: FindCodec | None = None,
+    ) -> Decoder:
         """Make the decoder for the annotation of a handler's first parameter.
+
+        `envelope=False` reads plain JSON; None does so for models that are registered with it.
+        `upcasts` are functions for the data of older versions, `codec` finds codecs of plugins.
 
         Raises:
             SubscriptionError: the annotation cannot be decoded to.
         """
-        return make_decoder(annotation, self.of_model)
+        decode = make_decoder(annotation, Reading(self.of_model, upcasts))
+        if takes_record(annotation):
+            return decode
+        found = registrations_of(annotation, self.of_model)
+        if _is_plain(found, envelope):
+            plain = make_decoder(annotation, Reading(lambda _: [], form="plain"))
+            return decode_plain(plain, found[-1].key if len(found) == 1 else "")
+        if codec is None:
+            return decode
+        coded = make_decoder(annotation, Reading(self.of_model, form="data"))
+        return decode_by_codecs(decode, coded, codec, found[-1] if found else None)
+
+
+def _is_plain(found: Sequence[SchemaRegistration], envelope: bool | None) -> bool:
+    """Whether records have no envelope, as the subscription says or as the schemas do."""
+    if envelope is not None or not found:
+        return envelope is False
+    if len({registration.envelope for registration in found}) > 1:
+        names = ", ".join(each.key for each in found if not each.envelope)
+        raise SubscriptionError(
+            f"its models are registered with and without an envelope ({names}: without); say "
+            "envelope=True or envelope=False at subscribe"
+        )
+    return not found[0].envelope
 
 
 def _is_complete(registration: SchemaRegistration) -> bool:

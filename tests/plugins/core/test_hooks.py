@@ -32,6 +32,8 @@ def test_the_surface_is_what_was_decided() -> None:
         "health",
         "report",
         "bind_parameter",
+        "upcasters",
+        "codec",
     ]
 
 

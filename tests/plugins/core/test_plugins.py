@@ -242,6 +242,9 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
 
     assert public == {
         "bind_parameter",
+        "codec",
+        "of_stage",
+        "upcasts",
         "find_raiser",
         "chain",
         "check_subscription",

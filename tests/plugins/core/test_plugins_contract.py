@@ -224,7 +224,7 @@ def test_a_wrong_stage_is_refused_with_the_closest_one() -> None:
         stage = "observer"
 
     assert str(refusal(Observing())) == (
-        "plugin 'p': stage 'observer' is not one of observe, recover, transform; "
+        "plugin 'p': stage 'observer' is not one of observe, recover, transform, deliver; "
         "did you mean 'observe'?"
     )
 

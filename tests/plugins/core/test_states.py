@@ -156,7 +156,7 @@ def results(app: Application) -> dict[str, int]:
 DECLARES_AND_RUNS = {
     *("configure", "override", "plugins", "hook", "load_plugins", "chains", "mount", "on"),
     *("subscribe", "subscribe_to_pattern", "subscribe_to_topics", "schema"),
-    *("publishes", "publications"),
+    *("publishes", "publications", "mounted"),
     *("initialize", "finalize", "shutdown", "consume_for", "consume_forever", "health_check"),
 }
 """What hooks need not do, or must not."""

@@ -1,0 +1,35 @@
+"""The examples of other forms on the wire, handled without Kafka."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from examples import claim_check, cloudevents
+
+
+async def test_the_codec_of_cloudevents_reads_what_it_writes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "cloudevents")
+
+    result = await cloudevents.app.handle("orders.placed", cloudevents.Order(number=1))
+
+    assert result.kind == "done"
+    assert "order 1 is Order:1, on the wire b'{\"number\":1}'" in caplog.text
+
+
+async def test_the_claim_check_keeps_large_messages_elsewhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "claim_check")
+    app = claim_check.app
+    app.configure("embedded://")
+
+    async with app:
+        await app.consume_for(1, seconds=30)
+
+    assert "5000 characters, 16 bytes on the wire" in caplog.text
+    held: Any = app.plugins.get("claim-check")
+    assert [len(value) for value in held.store.values()] == [5040]
