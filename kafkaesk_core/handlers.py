@@ -17,7 +17,7 @@ from .delivery import Delivery
 from .errors import SubscriptionError
 from .message import Data, Header, IncomingMessage
 from .router import Subscription, is_async
-from .schema.decoding import affects_validation, unwrap_annotation
+from .schema.decoding import Reader, affects_validation, reader_of, unwrap_annotation
 from .threads import HandlerThreads
 
 __all__ = [
@@ -63,9 +63,14 @@ class ArgumentProviders:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A handler of one message at a time."""
+    """A handler of one message at a time.
+
+    `quick` are what reads a usual value and the function that takes its data, if nothing else of
+    the message is asked for.
+    """
 
     call: Call
+    quick: tuple[Reader, Func] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,9 @@ def bind(
     if item is None:
         _refuse_batch_options(subscription)
         arguments = _arguments(subscription, others, known.one, _itself, claim)
-        return Binding(_call(func, decoder(first.annotation), arguments))
+        decode = decoder(first.annotation)
+        read = None if arguments.values or arguments.contexts else reader_of(decode)
+        return Binding(_call(func, decode, arguments), None if read is None else (read, func))
     _check_batch_ordering(subscription)
     of_batch = _arguments(subscription, others, known.batch, _of_first, claim)
     return BatchBinding(decoder(item), _batch_call(func, of_batch))

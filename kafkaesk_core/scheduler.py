@@ -23,7 +23,9 @@ from .offsets import DONE, HandlerResult
 
 __all__ = ["UNORDERED", "BatchLanes", "Lanes"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="tuple[Any, ...]")
+"""An item: a tuple that begins with its position."""
+
 logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
@@ -88,7 +90,7 @@ class Lanes(Generic[T]):
     def running_items(self) -> list[T]:
         """The items that are being handled; of a batch, the first one."""
         lanes = [worker.lane for worker in self._workers if worker.lane is not None]
-        return [lane.queue[0][1] for lane in lanes if lane.queue]
+        return [lane.queue[0] for lane in lanes if lane.queue]
 
     def size(self, group: Hashable) -> int:
         """How many items of a group are waiting or running."""
@@ -119,11 +121,11 @@ class Lanes(Generic[T]):
         self,
         group: Hashable,
         key: Hashable,
-        entries: Sequence[tuple[int, T]],
+        items: Sequence[T],
         *,
         delay: float = 0.0,
     ) -> None:
-        """Queue items with their positions in one lane; positions ascend within a lane.
+        """Queue items in one lane; positions ascend within a lane.
 
         With a `delay` the first of them has its turn in so many seconds, as after a retry.
         """
@@ -137,10 +139,10 @@ class Lanes(Generic[T]):
             lane = found.lanes[key] = (Pool if key is UNORDERED else Lane)(found, key)
         if lane.state == "held":
             return
-        found.size += len(entries)
+        found.size += len(items)
         if lane.state == "parked":
-            found.parked += len(entries)
-        lane.queue.extend(entries)
+            found.parked += len(items)
+        lane.queue.extend(items)
         if delay and lane.state == "idle":
             lane.park(self._loop.call_later(delay, self._unpark, lane))
         elif lane.state in ("idle", "gathering"):
@@ -242,9 +244,9 @@ class Lanes(Generic[T]):
         now = monotonic()
         while lane is not None:
             group, queue = lane.group, lane.queue
-            position, item = queue[0]
-            if position > group.top:
-                group.top = position
+            item = queue[0]
+            if item[0] > group.top:
+                group.top = item[0]
             worker.since = now
             yield item
             now = monotonic()
@@ -426,7 +428,7 @@ class Lanes(Generic[T]):
         """Return items that have run longer than this, each once; their workers lose the slot."""
         limit = monotonic() - seconds
         late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
-        items = [worker.lane.queue[0][1] for worker in late if worker.lane and worker.lane.queue]
+        items = [worker.lane.queue[0] for worker in late if worker.lane and worker.lane.queue]
         for worker in late:
             self._release_slot(worker)
         return items
@@ -502,10 +504,10 @@ class BatchLanes(Lanes[T]):
         lane = worker.lane
         assert lane is not None
         lane.taken = min(len(lane.queue), self._size)
-        entries = list(islice(lane.queue, lane.taken))
-        lane.group.top = max(lane.group.top, entries[-1][0])
+        items = list(islice(lane.queue, lane.taken))
+        lane.group.top = max(lane.group.top, items[-1][0])
         worker.since = monotonic()
-        return self._run([item for _, item in entries])
+        return self._run(items)
 
     def _settle(self, lane: Lane[T], result: HandlerResult, worker: Worker[T]) -> None:
         if lane.group.phase != "discarded":
@@ -533,7 +535,7 @@ class Lane(Generic[T]):
     def __init__(self, group: LaneGroup[T], key: Hashable) -> None:
         self.group = group
         self.key = key
-        self.queue: deque[tuple[int, T]] = deque()
+        self.queue: deque[T] = deque()
         self.state: Literal["idle", "gathering", "ready", "running", "parked", "held"] = "idle"
         self.taken = 1
         self.timer: asyncio.TimerHandle | None = None

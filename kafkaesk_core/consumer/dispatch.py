@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Hashable, Sequence
 from fnmatch import fnmatchcase
+from itertools import repeat
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -16,7 +17,7 @@ from kafkaesk_core.router import Ordering
 from kafkaesk_core.scheduler import UNORDERED, Lanes
 from kafkaesk_core.settings import Settings
 
-from .fetched import FetchedBatch, FetchedMessage, Holding, UnreadableMessage
+from .fetched import FetchedBatch, FetchedRecord, Holding, UnreadableMessage
 from .handling import Handling
 from .notes import CommitNotes
 
@@ -44,7 +45,7 @@ class HandlerPipeline:
     def __init__(
         self,
         handling: Handling[Any],
-        lanes: Lanes[FetchedMessage],
+        lanes: Lanes[FetchedRecord],
         settings: Settings,
         claimed: Collection[str] = (),
     ) -> None:
@@ -172,35 +173,30 @@ class Dispatcher:
         pipeline, stream = self.pipeline(partition.topic)
         offsets = [record.offset for record in records]
         epoch = self._offsets.register(partition, offsets, self._clock())
-        contents = [len(r.value or b"") + len(r.key or b"") for r in records]
-        total = RECORD_OVERHEAD * len(records) + sum(contents)
+        total = RECORD_OVERHEAD * len(records)
+        total += sum([len(r.value or b"") + len(r.key or b"") for r in records])
         holding = self._holding(partition)
         holding.size += total
         room = total / len(records)
         finish = self._offsets.finisher(partition)
         batch = FetchedBatch(partition, epoch, stream, finish=finish, holding=holding, room=room)
         if isinstance(records, PartlyUnreadable):
-            messages = [
-                (UnreadableMessage if isinstance(record, Unreadable) else FetchedMessage)(
-                    record, batch
-                )
-                for record in records
-            ]
-        else:
-            messages = [FetchedMessage(record, batch) for record in records]
+            for record in records:
+                if isinstance(record, Unreadable):
+                    batch.keep(UnreadableMessage(record, batch))
+        entries = list(zip(offsets, records, repeat(batch)))
         notes = self.notes
         if notes is not None and notes.found and partition in notes.found:
-            self._take_noted(notes, pipeline, partition, messages)
+            self._take_noted(notes, pipeline, partition, entries)
             return
-        entries = zip(offsets, messages, strict=True)
         if pipeline.ordering != "key":
             lane = None if pipeline.ordering == "partition" else UNORDERED
-            pipeline.lanes.submit(partition, lane, list(entries))
+            pipeline.lanes.submit(partition, lane, entries)
             return
-        by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
-        for record, entry in zip(records, entries, strict=True):
-            key = UNORDERED if record.key is None else record.key
-            by_lane.setdefault(key, []).append(entry)
+        by_lane: dict[Hashable, list[FetchedRecord]] = {}
+        for entry in entries:
+            key: Hashable = entry[1].key
+            by_lane.setdefault(UNORDERED if key is None else key, []).append(entry)
         for key, of_lane in by_lane.items():
             pipeline.lanes.submit(partition, key, of_lane)
 
@@ -217,14 +213,14 @@ class Dispatcher:
         notes: CommitNotes,
         pipeline: HandlerPipeline,
         partition: TopicPartition,
-        messages: Sequence[FetchedMessage],
+        entries: Sequence[FetchedRecord],
     ) -> None:
         """Queue records of which the last commit says something, except those that are done."""
-        by_lane: dict[Hashable, list[tuple[int, FetchedMessage]]] = {}
+        by_lane: dict[Hashable, list[FetchedRecord]] = {}
         delays: dict[Hashable, float] = {}
-        for message, delay in notes.apply(partition, messages):
-            key = _lane_key(pipeline.ordering, message)
-            by_lane.setdefault(key, []).append((message.offset, message))
+        for entry, delay in notes.apply(partition, entries):
+            key: Hashable = _lane_key(pipeline.ordering, entry[1])
+            by_lane.setdefault(key, []).append(entry)
             delays.setdefault(key, delay)  # of the first one in the lane
         for key, of_lane in by_lane.items():
             pipeline.lanes.submit(partition, key, of_lane, delay=delays[key])
@@ -250,7 +246,7 @@ class Dispatcher:
             self.notes.forget(partitions)
 
 
-def _lane_key(ordering: Ordering, record: ParsedRecord | FetchedMessage) -> Hashable:
+def _lane_key(ordering: Ordering, record: ParsedRecord) -> Hashable:
     """The lane of a record; one that is in no order has a lane of its own."""
     if ordering == "partition":
         return None

@@ -1,4 +1,8 @@
-"""Records on their way to a handler: what they have in common, and the message of each attempt."""
+"""Records on their way to a handler: what they have in common, and the message of each attempt.
+
+What waits is the record as it was fetched. A message is made of it when somebody needs one: a
+layer, an argument of the handler, a failure, a retry.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from kafkaesk_core.offsets import HandlerResult
 
 from .attempts import Attempts
 
-__all__ = ["FetchedBatch", "FetchedMessage", "Holding", "UnreadableMessage"]
+__all__ = ["FetchedBatch", "FetchedMessage", "FetchedRecord", "Holding", "UnreadableMessage"]
 
 
 class Holding:
@@ -35,10 +39,11 @@ class FetchedBatch:
     """The data that records fetched together have in common.
 
     `epoch` is the epoch in which they were delivered, and `finish` closes their offsets in it.
-    `room` is the number of bytes that each of them takes of the `holding`, on average.
+    `room` is the number of bytes that each of them takes of the `holding`, on average. `messages`
+    are those of attempts to come, by offset; None if all records are as they were fetched.
     """
 
-    __slots__ = ("epoch", "finish", "holding", "partition", "room", "stream")
+    __slots__ = ("epoch", "finish", "holding", "messages", "partition", "room", "stream")
 
     def __init__(
         self,
@@ -56,16 +61,32 @@ class FetchedBatch:
         self.finish = finish
         self.holding = holding
         self.room = room
+        self.messages: dict[int, FetchedMessage] | None = None
+
+    def message_of(self, record: ParsedRecord) -> FetchedMessage:
+        """The message of a record's present attempt."""
+        if self.messages is not None and record.offset in self.messages:
+            return self.messages[record.offset]
+        return FetchedMessage(record, self)
+
+    def keep(self, message: FetchedMessage) -> None:
+        """Keep a message that is handled when its record's turn comes."""
+        if self.messages is None:
+            self.messages = {}
+        self.messages[message.offset] = message
+
+
+FetchedRecord = tuple[int, ParsedRecord, FetchedBatch]
+"""A record that waits: its offset, itself, and the batch that it was fetched in."""
 
 
 class FetchedMessage(IncomingMessage):
     """A record to be handled: the message of one attempt, and the batch that it was fetched in.
 
-    Layers may change the message, so each attempt has one of its own. A lane keeps the message of
-    the first attempt; its `current_attempt` is the message of a later one.
+    Layers may change the message, so each attempt has one of its own.
     """
 
-    __slots__ = ("batch", "current_attempt", "offset")
+    __slots__ = ("batch", "offset")
 
     offset: int  # an attribute and not a property: it is read for each record
 
@@ -82,7 +103,6 @@ class FetchedMessage(IncomingMessage):
         self.known_schema = None
         self._meta = None
         self.batch = batch
-        self.current_attempt: FetchedMessage | None = None
 
     @property
     def record(self) -> ConsumerRecord:
@@ -106,11 +126,12 @@ class FetchedMessage(IncomingMessage):
         attempts = self.batch.holding.attempts
         return 0 if attempts is None else attempts.crashes(self.offset)
 
-    def begin_attempt_after(self, message: FetchedMessage, result: HandlerResult) -> None:
-        """Make the message that is handled next, after this one; a deferred one was no attempt."""
-        attempt = message.attempt + (result.kind != "defer")
-        self.current_attempt = type(self)(self._record, self.batch, attempt)
-        self.current_attempt.is_closed = message.is_closed  # by the handler itself
+    def begin_next_attempt(self, result: HandlerResult) -> None:
+        """Make the message that is handled next; a deferred one was no attempt."""
+        attempt = self.attempt + (result.kind != "defer")
+        message = type(self)(self._record, self.batch, attempt)
+        message.is_closed = self.is_closed  # by the handler itself
+        self.batch.keep(message)
         if (attempts := self.batch.holding.attempts) is not None:
             attempts.wait(self.offset, attempt, result.delay)
 

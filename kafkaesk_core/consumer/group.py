@@ -35,7 +35,7 @@ from kafkaesk_core.topics import Topics
 from .commits import CommitLoop, OffsetCommitter
 from .crashes import CrashCounter, Turn
 from .dispatch import Dispatcher, HandlerPipeline
-from .fetched import FetchedMessage
+from .fetched import FetchedRecord
 from .handling import BatchHandling, ErrorPolicy, MessageHandling
 from .health import GroupHealth, HealthTicker
 from .membership import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Membership, Positions
@@ -201,7 +201,7 @@ class GroupConsumer:
     ) -> HandlerPipeline:
         settings = self._settings.with_overrides(subscription.overrides)
         limit = subscription.concurrency
-        lanes: Lanes[FetchedMessage]
+        lanes: Lanes[FetchedRecord]
         if isinstance(binding, BatchBinding):
             batches = BatchHandling(
                 subscription, binding, self._offsets, error_policy, self._on_finished
@@ -410,13 +410,13 @@ class GroupConsumer:
                 self._report_running(pipeline)
 
     def _report_running(self, pipeline: HandlerPipeline) -> None:
-        for message in pipeline.lanes.running_items:
+        for offset, _, batch in pipeline.lanes.running_items:
             logger.error(
                 "%s[%d]@%d (group %s, handler %s): the handler ignores its cancellation and still "
                 "runs; the record will be redelivered",
-                message.topic,
-                message.partition,
-                message.offset,
+                batch.partition.topic,
+                batch.partition.partition,
+                offset,
                 self.group,
                 pipeline.handling.subscription.handler_name,
             )

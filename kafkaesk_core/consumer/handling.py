@@ -35,7 +35,7 @@ from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.status import LastError
 
-from .fetched import FetchedMessage
+from .fetched import FetchedBatch, FetchedMessage, FetchedRecord
 
 __all__ = ["BatchHandling", "ErrorPolicy", "Handling", "MessageHandling", "OnFinished"]
 
@@ -274,9 +274,18 @@ class Handling(Generic[S]):
 
     def finish(self, message: FetchedMessage, outcome: HandlerResult) -> None:
         """Close the offset of a finished record."""
-        batch, offset = message.batch, message.offset
+        self._close(message.batch, message.offset, outcome, is_closed=message.is_closed)
+
+    def _close(
+        self,
+        batch: FetchedBatch,
+        offset: int,
+        outcome: HandlerResult = DONE,
+        *,
+        is_closed: bool = False,
+    ) -> None:
         if (
-            message.is_closed
+            is_closed
             or batch.finish(offset)
             or self._offsets.finish(batch.partition, batch.epoch, offset)
         ):
@@ -288,6 +297,17 @@ class Handling(Generic[S]):
             if self._on_finished is not None:
                 self._on_finished(outcome)
         # else: its epoch is over; the offset tracker has counted the completion
+
+
+def _read_nothing(value: bytes | None) -> Any:
+    """Leave every value to the way that takes a message."""
+
+
+async def _call_nothing(data: Any) -> None:
+    """Never called."""
+
+
+NEVER_QUICK = (_read_nothing, _call_nothing)
 
 
 class MessageHandling(Handling[IncomingMessage]):
@@ -305,27 +325,35 @@ class MessageHandling(Handling[IncomingMessage]):
     ) -> None:
         innermost = error_policy.limit_time(binding.call, lambda message: (message,))
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
+        has_limit = innermost is not binding.call
+        self._quick = NEVER_QUICK if binding.quick is None or has_limit else binding.quick
 
-    async def run(self, messages: Iterable[FetchedMessage]) -> HandlerResult:
+    async def run(self, records: Iterable[FetchedRecord]) -> HandlerResult:
         """Handle records, each once, and close their offsets, until one is not finished.
+
+        Of a usual record no message is made if no layer and no argument asks for one.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; its record is not done.
         """
-        for first in messages:
-            message = first.current_attempt or first
+        read, call = self._quick if self._layers is self._innermost else NEVER_QUICK
+        for offset, record, batch in records:
+            message = None
             try:
-                await self._layers(message)
+                data = read(record.value) if batch.messages is None else None
+                if data is not None:
+                    await call(data)
+                else:
+                    message = batch.message_of(record)
+                    await self._layers(message)
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
-                outcome = self._decide(error, message)
-                if outcome.is_parked:
-                    first.begin_attempt_after(message, outcome)
+                outcome = self._decide(error, message or batch.message_of(record))
                 if not outcome.is_terminal:
                     return outcome
             else:
-                self.finish(message, DONE)
+                self._close(batch, offset, is_closed=message is not None and message.is_closed)
         return DONE
 
     def _decide(self, error: BaseException, message: FetchedMessage) -> HandlerResult:
@@ -335,6 +363,8 @@ class MessageHandling(Handling[IncomingMessage]):
         self.error_policy.report(outcome, (message,))
         if outcome.is_terminal:
             self.finish(message, outcome)
+        elif outcome.is_parked:
+            message.begin_next_attempt(outcome)
         return outcome
 
 
@@ -365,13 +395,13 @@ class BatchHandling(Handling[Messages]):
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
         self._binding = binding
 
-    async def run(self, fetched: Sequence[FetchedMessage]) -> HandlerResult:
+    async def run(self, records: Sequence[FetchedRecord]) -> HandlerResult:
         """Handle a batch once, and close the offsets of the finished records.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
         """
-        messages = [one.current_attempt or one for one in fetched]
+        messages = [batch.message_of(record) for _, record, batch in records]
         try:
             await self._layers(messages)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -385,7 +415,7 @@ class BatchHandling(Handling[Messages]):
                 return DONE
             outcomes = {}
         self._add_others(outcomes, messages)
-        return self._settle(fetched, messages, outcomes)
+        return self._settle(messages, outcomes)
 
     # --- innermost
 
@@ -448,13 +478,12 @@ class BatchHandling(Handling[Messages]):
 
     def _settle(
         self,
-        fetched: Sequence[FetchedMessage],
         messages: Sequence[FetchedMessage],
         outcomes: Mapping[IncomingMessage, HandlerResult],
     ) -> HandlerResult:
         """Close the finished messages; the lane keeps the others for the longest delay."""
         kept: dict[int, HandlerResult] = {}
-        for index, (first, message) in enumerate(zip(fetched, messages, strict=True)):
+        for index, message in enumerate(messages):
             outcome = outcomes[message]
             if outcome.is_terminal:
                 self.finish(message, outcome)
@@ -462,8 +491,9 @@ class BatchHandling(Handling[Messages]):
             kept[index] = outcome
             if outcome is PUT_OFF:
                 message.turn = "waits"
+                message.batch.keep(message)
             else:
-                first.begin_attempt_after(message, outcome)
+                message.begin_next_attempt(outcome)
         if not kept:
             return DONE
         if RELEASED in kept.values():

@@ -139,11 +139,13 @@ class GroupHealth:
             seconds = pipeline.handling.subscription.timeout_seconds
             if seconds is None:
                 continue
-            for message in pipeline.lanes.overdue(seconds + pipeline.settings.cancel_grace):
+            for offset, _, batch in pipeline.lanes.overdue(
+                seconds + pipeline.settings.cancel_grace
+            ):
                 logger.error(
                     "%s[%d]@%d (group %s, handler %s) ignored its cancellation after "
                     "timeout_seconds=%g; its lane stays blocked, others continue",
-                    *(message.topic, message.partition, message.offset, self._group),
+                    *(batch.partition.topic, batch.partition.partition, offset, self._group),
                     *(pipeline.handling.subscription.handler_name, seconds),
                 )
 

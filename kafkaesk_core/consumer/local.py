@@ -71,7 +71,8 @@ async def handle_locally(
     else:
         handling = MessageHandling(subscription, binding, offsets, policy, None)
     handling.compile(lambda call: wrap(handling.hook, call))
-    await handling.run([LocalMessage(record, batch, attempt)])
+    batch.keep(LocalMessage(record, batch, attempt))
+    await handling.run([(record.offset, record, batch)])
     return policy.result
 
 

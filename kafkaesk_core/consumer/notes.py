@@ -31,7 +31,7 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.offsets import OffsetTracker
 
 from .attempts import Attempt, Attempts
-from .fetched import FetchedMessage
+from .fetched import FetchedRecord
 
 __all__ = ["CommitNotes", "Note", "decode", "encode"]
 
@@ -419,8 +419,8 @@ class CommitNotes:
         return bool(self._unchecked)
 
     def apply(
-        self, partition: TopicPartition, messages: Sequence[FetchedMessage]
-    ) -> list[tuple[FetchedMessage, float]]:
+        self, partition: TopicPartition, records: Sequence[FetchedRecord]
+    ) -> list[tuple[FetchedRecord, float]]:
         """Give records the attempts that they had, and leave out those that are done already.
 
         Each comes with the seconds until it is due.
@@ -428,18 +428,20 @@ class CommitNotes:
         note, attempts = self.found[partition], self.attempts(partition)
         now = self._clock()
         left = []
-        for message in messages:
-            if note.is_done(message.offset):
-                batch = message.batch
-                batch.finish(message.offset)
+        for fetched in records:
+            offset, record, batch = fetched
+            if note.is_done(offset):
+                batch.finish(offset)
                 batch.holding.size -= batch.room
                 self.counts["done_before"] += 1
                 continue
-            attempt = note.attempts.get(message.offset)
+            attempt = note.attempts.get(offset)
             if attempt is not None:
+                message = batch.message_of(record)
                 message.attempt = attempt.number
-                attempts.put(message.offset, attempt)
-            left.append((message, 0.0 if attempt is None else attempt.delay(now)))
-        if messages[-1].offset >= note.last:
+                batch.keep(message)
+                attempts.put(offset, attempt)
+            left.append((fetched, 0.0 if attempt is None else attempt.delay(now)))
+        if records[-1][0] >= note.last:
             del self.found[partition]
         return left

@@ -17,7 +17,7 @@ from kafkaesk_core.shutdown import Shutdown
 
 from .commits import OffsetCommitter, Reason
 from .dispatch import Dispatcher
-from .fetched import FetchedMessage
+from .fetched import FetchedRecord
 
 __all__ = ["Limits", "Rebalance"]
 
@@ -50,7 +50,7 @@ class Rebalance:
         offsets: OffsetTracker[TopicPartition],
         commits: OffsetCommitter,
         dispatcher: Dispatcher,
-        lanes: Sequence[Lanes[FetchedMessage]],
+        lanes: Sequence[Lanes[FetchedRecord]],
         *,
         limits: Limits,
         commits_automatically: bool,
@@ -160,7 +160,7 @@ class Rebalance:
         for lanes in self._lanes:
             lanes.drain(owned)
         if not await self._wait_idle(owned, drain):
-            running = [message for lanes in self._lanes for message in lanes.running_items]
+            running = [record for lanes in self._lanes for record in lanes.running_items]
             logger.warning(
                 "group %s: handlers still run after %g of drain_timeout %g seconds, and are "
                 "cancelled; their records will be redelivered: %s",
@@ -168,8 +168,8 @@ class Rebalance:
                 drain,
                 self._limits.drain,
                 ", ".join(
-                    f"{message.topic}[{message.partition}]@{message.offset}"
-                    for message in running[:10]
+                    f"{batch.partition.topic}[{batch.partition.partition}]@{offset}"
+                    for offset, _, batch in running[:10]
                 ),
             )
         self._dispatcher.stop_counting_crashes()

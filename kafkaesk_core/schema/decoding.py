@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decoder",
+    "Reader",
     "affects_validation",
     "make_decoder",
+    "reader_of",
     "registrations_of",
     "unwrap_annotation",
 ]
 
 Decoder = Callable[[IncomingMessage], Any]
 """Any: a handler's data is of the type that its annotation names."""
+
+Reader = Callable[[bytes | None], Any]
+"""Returns the data of a usual value, and None of any other."""
 
 _NONE = type(None)
 _NO_TYPE_OF_ONE = (
@@ -102,6 +107,14 @@ def make_decoder(annotation: Any, reading: Reading) -> Decoder:
     _refuse_what_is_no_data(values)
     decode = _decoder_of_members(annotation, values, reading)
     return _optional(decode, annotation) if is_optional else decode
+
+
+def reader_of(decode: Decoder) -> Reader | None:
+    """What reads usual values without a message; None if the decoder needs one."""
+    envelope = getattr(decode, "__self__", None)
+    if isinstance(envelope, _Envelope) and decode == envelope.decode:
+        return envelope.read
+    return None
 
 
 def _decoder_of_whole_record(kind: Any, reading: Reading) -> Decoder | None:
@@ -278,6 +291,14 @@ class _Envelope:
             return self._validate_content(content)
         except ValidationError as error:
             raise _problem(message, error, self._keys) from None
+
+    def read(self, value: bytes | None) -> Any:
+        """Return the data of a usual value, and None of any other, which `decode` explains."""
+        try:
+            envelope = self._validate(value)  # type: ignore[arg-type]  # None raises an error
+            return envelope["data"] if envelope["schema"] in self._known else None
+        except Exception:
+            return None
 
     def _check_id(self, message: IncomingMessage) -> None:
         schema = message.schema

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
 from kafkaesk_core.consumer.handling import BatchHandling, ErrorPolicy
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
@@ -37,22 +37,22 @@ class Runs:
         self.ends: list[asyncio.Future[HandlerResult]] = []
         self._blocks = blocks
 
-    async def __call__(self, items: Sequence[int]) -> HandlerResult:
-        self.batches.append(list(items))
+    async def __call__(self, items: Sequence[tuple[int]]) -> HandlerResult:
+        self.batches.append([item for (item,) in items])
         if not self._blocks:
             return DONE
         self.ends.append(asyncio.get_running_loop().create_future())
         return await self.ends[-1]
 
 
-def submit(lanes: BatchLanes[int], *items: int) -> None:
+def submit(lanes: BatchLanes[tuple[int]], *items: int) -> None:
     for item in items:
-        lanes.submit("group", None, [(item, item)])
+        lanes.submit("group", None, [(item,)])
 
 
 async def test_a_full_batch_starts_at_once() -> None:
     runs = Runs()
-    lanes = BatchLanes[int](runs, size=3, timeout=60)
+    lanes = BatchLanes[tuple[int]](runs, size=3, timeout=60)
 
     submit(lanes, 0, 1, 2)
     await lanes.wait_idle(["group"], 1)
@@ -62,7 +62,7 @@ async def test_a_full_batch_starts_at_once() -> None:
 
 async def test_a_part_of_a_batch_starts_when_its_first_item_has_waited() -> None:
     runs = Runs()
-    lanes = BatchLanes[int](runs, size=3, timeout=0.05)
+    lanes = BatchLanes[tuple[int]](runs, size=3, timeout=0.05)
     clock = asyncio.get_running_loop().time
 
     began = clock()
@@ -77,7 +77,7 @@ async def test_a_part_of_a_batch_starts_when_its_first_item_has_waited() -> None
 
 async def test_what_comes_in_meanwhile_is_the_next_batch_at_once() -> None:
     runs = Runs(blocks=True)
-    lanes = BatchLanes[int](runs, size=2, timeout=60)
+    lanes = BatchLanes[tuple[int]](runs, size=2, timeout=60)
 
     submit(lanes, 0, 1)
     await eventually(lambda: len(runs.ends) == 1)
@@ -95,7 +95,7 @@ async def test_what_comes_in_meanwhile_is_the_next_batch_at_once() -> None:
 @pytest.mark.rule_13
 async def test_what_is_kept_comes_first_again() -> None:
     runs = Runs(blocks=True)
-    lanes = BatchLanes[int](runs, size=4, timeout=0)
+    lanes = BatchLanes[tuple[int]](runs, size=4, timeout=0)
 
     submit(lanes, 0, 1, 2, 3, 4)
     await eventually(lambda: len(runs.ends) == 1)
@@ -110,7 +110,7 @@ async def test_what_is_kept_comes_first_again() -> None:
 @pytest.mark.rule_18
 async def test_a_drain_drops_what_waits_and_finishes_what_runs() -> None:
     runs = Runs(blocks=True)
-    lanes = BatchLanes[int](runs, size=2, timeout=0)
+    lanes = BatchLanes[tuple[int]](runs, size=2, timeout=0)
 
     submit(lanes, 0, 1, 2)
     await eventually(lambda: len(runs.ends) == 1)
@@ -124,7 +124,7 @@ async def test_a_drain_drops_what_waits_and_finishes_what_runs() -> None:
 
 async def test_a_drain_drops_a_batch_that_is_gathering() -> None:
     runs = Runs()
-    lanes = BatchLanes[int](runs, size=2, timeout=0.01)
+    lanes = BatchLanes[tuple[int]](runs, size=2, timeout=0.01)
 
     submit(lanes, 0)
     lanes.drain(["group"])
@@ -137,7 +137,7 @@ async def test_a_drain_drops_a_batch_that_is_gathering() -> None:
 
 async def test_a_closed_partition_counts_a_running_batch_as_one_orphaned_run() -> None:
     runs = Runs(blocks=True)
-    lanes = BatchLanes[int](runs, size=2, timeout=0)
+    lanes = BatchLanes[tuple[int]](runs, size=2, timeout=0)
     submit(lanes, 0, 1)
     await eventually(lambda: len(runs.ends) == 1)
 
@@ -199,7 +199,7 @@ class Batch:
         self.undecodable: set[int] = set()
         finish = self.tracker.finisher(A)
         batch = FetchedBatch(A, epoch, "stream", finish=finish, holding=Holding(), room=1.0)
-        self.fetched = [FetchedMessage(self._record(n), batch) for n in range(count)]
+        self.fetched: list[FetchedRecord] = [(n, self._record(n), batch) for n in range(count)]
 
     @staticmethod
     def _record(offset: int) -> ConsumerRecord:
@@ -213,6 +213,11 @@ class Batch:
     def put_around(self, layer: Callable[[Messages, CallNext], Any]) -> None:
         """Put a layer around the handler."""
         self.handling.compile(lambda innermost: lambda messages: layer(messages, innermost))
+
+    @property
+    def attempts(self) -> list[int]:
+        """The attempts of the records that are kept."""
+        return [batch.message_of(record).attempt for _, record, batch in self.fetched]
 
     async def run(self) -> HandlerResult:
         """One turn, as the lane does it: what is kept stays."""
@@ -278,7 +283,7 @@ async def test_each_message_has_its_own_disposition(caplog: pytest.LogCaptureFix
 
     assert (outcome.kind, outcome.delay, outcome.kept) == ("retry", 2, (1, 2))
     assert batch.finished == [(0, "skip"), (3, "done")]
-    assert [(first.current_attempt or first).attempt for first in batch.fetched] == [2, 2]
+    assert batch.attempts == [2, 2]
     assert "topic[0]@0 (group group" in caplog.messages[0]
     assert caplog.messages[0].endswith("skipped: old")
     assert await batch.run() == DONE
@@ -301,7 +306,7 @@ async def test_batch_failures_of_a_task_group_are_taken_together() -> None:
 @pytest.mark.rule_21
 async def test_a_batch_whose_partition_was_given_up_decides_nothing() -> None:
     batch = Batch(raising(ConnectionError("instead of the cancellation")), on_error="skip")
-    batch.fetched[0].batch.holding.is_released = True
+    batch.fetched[0][2].holding.is_released = True
 
     outcome = await batch.run()
 
@@ -371,7 +376,7 @@ async def test_what_cannot_be_decoded_fails_alone() -> None:
 
     first = await batch.run()
     assert (first.kind, first.delay, first.kept) == ("retry", 0, (1, 2))
-    assert batch.fetched[0].current_attempt is None, "it was not tried"
+    assert batch.attempts == [1, 1], "neither was tried"
     second = await batch.run()
     assert (second.kind, second.kept) == ("retry", (1,))
     assert await batch.run() == DONE
@@ -517,8 +522,7 @@ async def test_a_layer_that_raises_in_place_of_a_decoding_fails_the_message() ->
 
     assert (outcome.kind, outcome.kept) == ("stop", (0, 1, 2))
     assert isinstance(outcome.error, RuntimeError)
-    assert batch.fetched[0].current_attempt is not None
-    assert batch.fetched[1].current_attempt is None, "it was not tried"
+    assert batch.attempts == [2, 1, 1], "only the first was tried"
 
 
 @pytest.mark.parametrize("is_left_out", [True, False])

@@ -14,7 +14,7 @@ from kafkaesk_core.consumer.dispatch import (
     Dispatcher,
     HandlerPipeline,
 )
-from kafkaesk_core.consumer.fetched import FetchedMessage
+from kafkaesk_core.consumer.fetched import FetchedRecord
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Retry
 from kafkaesk_core.handlers import Binding
@@ -49,7 +49,7 @@ class Reading:
         handling = MessageHandling(
             subscription, Binding(self._handle), self.tracker, failures, None
         )
-        self.lanes: Lanes[FetchedMessage] = Lanes(handling.run, concurrency=100)
+        self.lanes: Lanes[FetchedRecord] = Lanes(handling.run, concurrency=100)
         self.dispatcher = Dispatcher(
             self.tracker,
             [HandlerPipeline(handling, self.lanes, Settings(max_uncommitted=limit))],

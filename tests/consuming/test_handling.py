@@ -10,7 +10,7 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedMessage, Holding
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.errors import Defer, Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
@@ -43,10 +43,10 @@ class One:
         batch = FetchedBatch(
             PARTITION, epoch, "stream", finish=finish, holding=self.holding, room=205.0
         )
-        self.message = FetchedMessage(record, batch)
+        self.fetched: FetchedRecord = (5, record, batch)
 
     def run(self) -> Coroutine[Any, Any, HandlerResult]:
-        return self.handling.run([self.message])
+        return self.handling.run([self.fetched])
 
 
 @pytest.mark.f6

@@ -15,15 +15,16 @@ from kafkaesk_core.scheduler import UNORDERED, Lanes
 from kafkaesk_testing import eventually
 
 Item = tuple[str, Hashable, int]  # group, lane key, position
+Entry = tuple[int, Item]
 
 
 def in_turn(
     handle: Callable[[Item], Awaitable[HandlerResult]],
-) -> Callable[[Iterable[Item]], Awaitable[HandlerResult]]:
+) -> Callable[[Iterable[Entry]], Awaitable[HandlerResult]]:
     """What lanes run, from what handles one item."""
 
-    async def run(items: Iterable[Item]) -> HandlerResult:
-        for item in items:
+    async def run(items: Iterable[Entry]) -> HandlerResult:
+        for _, item in items:
             outcome = await handle(item)
             if not outcome.is_terminal:
                 return outcome
@@ -71,7 +72,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def submit(lanes: Lanes[Item], *items: Item) -> None:
+def submit(lanes: Lanes[Entry], *items: Item) -> None:
     for item in items:
         lanes.submit(item[0], item[1], [(item[2], item)])
 
@@ -79,7 +80,7 @@ def submit(lanes: Lanes[Item], *items: Item) -> None:
 @pytest.mark.rule_13
 async def test_a_lane_runs_one_item_at_a_time_in_order() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1), ("p", None, 2))
 
     await settle()
@@ -96,7 +97,7 @@ async def test_a_lane_runs_one_item_at_a_time_in_order() -> None:
 async def test_a_slow_lane_delays_no_other() -> None:
     """There is no batch barrier."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=2)
     submit(lanes, ("p", "slow", 1), *(("p", "fast", n) for n in range(2, 10)))
 
     for position in range(2, 10):
@@ -112,7 +113,7 @@ async def test_a_slow_lane_delays_no_other() -> None:
 @pytest.mark.rule_16
 async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
 
     for _ in range(3):
@@ -128,7 +129,7 @@ async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
 @pytest.mark.d3
 async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -147,7 +148,7 @@ async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
 
 async def test_what_waits_for_a_retry_is_counted_until_its_turn() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -169,7 +170,7 @@ async def test_what_waits_for_a_retry_is_counted_until_its_turn() -> None:
 @pytest.mark.parametrize("ends", ["drain", "cancel", "discard"])
 async def test_what_is_given_up_waits_no_longer(ends: str) -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", "a", 1), ("p", "a", 2))
     await settle()
     handler.end(("p", "a", 1), HandlerResult("retry", delay=0.02))
@@ -188,7 +189,7 @@ async def test_what_is_given_up_waits_no_longer(ends: str) -> None:
 async def test_a_drain_starts_nothing_above_the_highest_started_item() -> None:
     """5 was started, so 3 behind its slow key still runs, and 7 does not."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=2)
     submit(lanes, ("p", "a", 1), ("p", "a", 3), ("p", "b", 5), ("p", "b", 7))
     await settle()
 
@@ -206,7 +207,7 @@ async def test_a_drain_starts_nothing_above_the_highest_started_item() -> None:
 @pytest.mark.d24
 async def test_a_drain_gives_up_what_waits_for_a_retry() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1), ("p", None, 2))
     await settle()
     handler.end(("p", None, 1), HandlerResult("retry", delay=60))
@@ -230,7 +231,7 @@ async def test_who_answers_a_cancellation_with_a_retry_is_not_tried_again() -> N
             return HandlerResult("retry", delay=0)
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(retrying))
+    lanes: Lanes[Entry] = Lanes(in_turn(retrying))
     submit(lanes, ("p", "a", 1), ("p", "a", 2))
     await settle()
 
@@ -246,7 +247,7 @@ async def test_who_answers_a_cancellation_with_a_retry_is_not_tried_again() -> N
 async def test_a_group_that_comes_back_waits_for_what_still_runs_of_it() -> None:
     """Rule 13 across a lost assignment: never two records of one partition at once."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", None, 1))
     await settle()
 
@@ -278,7 +279,7 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
                 continue
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(ignore), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(ignore), concurrency=1)
     submit(lanes, ("p", None, 1))
     await settle()
     lanes.cancel(["p"])
@@ -300,11 +301,11 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
 async def test_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
     """Stuck, while others continue."""
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
-    assert lanes.overdue(0.0) == [("p", "a", 1)]
+    assert lanes.overdue(0.0) == [(1, ("p", "a", 1))]
     assert lanes.overdue(0.0) == []
     await settle()
 
@@ -328,7 +329,7 @@ async def test_a_handler_that_never_suspends_lets_others_run() -> None:
             pass
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(busy))
+    lanes: Lanes[Entry] = Lanes(in_turn(busy))
     submit(lanes, *(("p", None, n) for n in range(50)))
     while lanes.size("p"):
         ticks += 1
@@ -348,7 +349,7 @@ async def test_a_drain_from_inside_a_handler_ends_the_turn_after_its_item() -> N
             lanes.drain(["p"])
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(drain))
+    lanes: Lanes[Entry] = Lanes(in_turn(drain))
     lanes.submit("p", None, [(n, ("p", None, n)) for n in range(5)])
 
     assert await lanes.wait_idle(["p"], 1)
@@ -365,7 +366,7 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
         handled.append(item[0])
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(note), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=1)
     for group in ("p", "q"):
         lanes.submit(group, None, [(n, (group, None, n)) for n in range(50)])
 
@@ -377,7 +378,7 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
 @pytest.mark.rule_15
 async def test_items_in_no_order_run_beside_one_another_and_wait_for_none() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=3)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=3)
     items = [("p", UNORDERED, n) for n in range(6)]
     lanes.submit("p", UNORDERED, [(item[2], item) for item in items])
     await settle()
@@ -395,7 +396,7 @@ async def test_items_in_no_order_run_beside_one_another_and_wait_for_none() -> N
 @pytest.mark.rule_15
 async def test_an_item_in_no_order_holds_up_none_of_a_key_that_was_handled_before_it() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=2)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=2)
     handler.is_instant = True
     submit(lanes, ("p", "a", 1), ("p", UNORDERED, 2), ("p", UNORDERED, 3))
     lanes.submit("q", "b", [(1, ("q", "b", 1))])
@@ -413,7 +414,7 @@ async def test_an_item_in_no_order_holds_up_none_of_a_key_that_was_handled_befor
 @pytest.mark.rule_18
 async def test_a_drain_starts_nothing_in_no_order_above_the_highest_started_item() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
     submit(lanes, ("p", "a", 5))
     await settle()
     submit(lanes, *(("p", UNORDERED, n) for n in (3, 4, 6, 7)))
@@ -436,7 +437,7 @@ async def test_handlers_that_wait_for_nothing_need_few_workers() -> None:
         tasks.add(asyncio.current_task())
         return DONE
 
-    lanes: Lanes[Item] = Lanes(in_turn(note), concurrency=100)
+    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=100)
     submit(lanes, *(("p", n % 50, n) for n in range(100)))
     lanes.submit("p", UNORDERED, [(n, ("p", UNORDERED, n)) for n in range(100, 200)])
 
@@ -447,7 +448,7 @@ async def test_handlers_that_wait_for_nothing_need_few_workers() -> None:
 
 async def test_a_worker_that_is_cancelled_before_it_begins_is_replaced() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     before = asyncio.all_tasks()
     submit(lanes, ("p", "a", 1))
 
@@ -462,7 +463,7 @@ async def test_a_worker_that_is_cancelled_before_it_begins_is_replaced() -> None
 @pytest.mark.rule_35
 async def test_stop_leaves_no_task() -> None:
     handler = Handler()
-    lanes: Lanes[Item] = Lanes(in_turn(handler))
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
     submit(lanes, ("p", 1, 1), ("p", 2, 2))
 
     assert await lanes.stop(1) == 0
@@ -489,12 +490,12 @@ class LanesMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.handler = Handler()
-        self.lanes: Lanes[Item] = self.loop.run_until_complete(self._make())
+        self.lanes: Lanes[Entry] = self.loop.run_until_complete(self._make())
         self.position = 0
         self.draining: dict[str, int] = {}
         self.paused: dict[str, int] = {}  # how many items had started by then
 
-    async def _make(self) -> Lanes[Item]:
+    async def _make(self) -> Lanes[Entry]:
         return Lanes(in_turn(self.handler), concurrency=self.limit)
 
     def _settle(self) -> None:

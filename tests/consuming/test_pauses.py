@@ -81,14 +81,14 @@ async def test_a_batch_that_is_gathered_waits_for_the_end_of_the_pause() -> None
     batches: list[list[int]] = []
 
     async def run(items: Any) -> HandlerResult:
-        batches.append(list(items))
+        batches.append([item for (item,) in items])
         return DONE
 
-    lanes = BatchLanes[int](run, size=2, timeout=60)
-    lanes.submit("p", None, [(1, 1)])
+    lanes = BatchLanes[tuple[int]](run, size=2, timeout=60)
+    lanes.submit("p", None, [(1,)])
     lanes.pause(lambda group: group == "p")
-    lanes.submit("p", None, [(2, 2)])
-    lanes.submit("q", None, [(1, 1), (2, 2)])
+    lanes.submit("p", None, [(2,)])
+    lanes.submit("q", None, [(1,), (2,)])
     await lanes.wait_idle(["q"], 1)
     assert batches == [[1, 2]]
 
@@ -99,15 +99,15 @@ async def test_a_batch_that_is_gathered_waits_for_the_end_of_the_pause() -> None
 
 
 async def test_a_drain_gives_up_what_a_pause_holds_back() -> None:
-    started: list[int] = []
+    started: list[tuple[int]] = []
 
     async def run(items: Any) -> HandlerResult:
         started.extend(items)
         return DONE
 
-    lanes = BatchLanes[int](run, size=1, timeout=60)
+    lanes = BatchLanes[tuple[int]](run, size=1, timeout=60)
     lanes.pause(lambda group: True)
-    lanes.submit("p", None, [(1, 1), (2, 2)])
+    lanes.submit("p", None, [(1,), (2,)])
 
     lanes.drain(["p"])
 

@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.consumer.commits import OffsetCommitter
 from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
-from kafkaesk_core.consumer.fetched import FetchedMessage
+from kafkaesk_core.consumer.fetched import FetchedRecord
 from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
 from kafkaesk_core.consumer.membership import Positions
 from kafkaesk_core.consumer.polling import Polling
@@ -67,7 +67,7 @@ class Engine:
             ),
             None,
         )
-        self.lanes: Lanes[FetchedMessage] = Lanes(self.handling.run)
+        self.lanes: Lanes[FetchedRecord] = Lanes(self.handling.run)
         self.dispatcher = Dispatcher(
             self.tracker,
             [HandlerPipeline(self.handling, self.lanes, Settings(max_uncommitted=100))],

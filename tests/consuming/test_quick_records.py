@@ -1,0 +1,171 @@
+"""Records of which no message is made: nothing is asked for but their data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel
+
+from kafkaesk_core import Retry, Skip
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
+from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.handlers import ArgumentProviders, bind
+from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
+from kafkaesk_core.router import Subscription
+from kafkaesk_core.schema.registry import SchemaRegistration, Schemas
+from kafkaesk_core.threads import HandlerThreads
+
+PLACE = TopicPartition("orders", 0)
+
+
+class Order(BaseModel):
+    number: int
+
+
+class Run:
+    """A handler of orders, and records 0, 1, 2 that were fetched together."""
+
+    def __init__(self, func: Callable[..., Awaitable[Any]], *values: bytes | None) -> None:
+        nothing: Any = lambda *_: None  # noqa: E731 (one for all that is not asked for)
+        subscription = Subscription("orders", func, "group", topics=["orders"], on_error="skip")
+        schemas = Schemas()
+        schemas.register(SchemaRegistration("Order", 1, Order))
+        binding: Any = bind(
+            subscription,
+            decoder=schemas.decoder,
+            known=ArgumentProviders(one={}, batch={}),
+            claim=nothing,
+            threads=HandlerThreads(),
+        )
+        self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
+        self.tracker.assign([PLACE])
+        epoch = self.tracker.register(PLACE, range(len(values)), 0.0)
+        self.policy = ErrorPolicy(subscription, report_failure=nothing, find_raiser=nothing)
+        self.handling = MessageHandling(subscription, binding, self.tracker, self.policy, None)
+        self.batch = FetchedBatch(
+            PLACE,
+            epoch,
+            "orders",
+            finish=self.tracker.finisher(PLACE),
+            holding=Holding(),
+            room=1.0,
+        )
+        self.records: list[FetchedRecord] = [
+            (n, ConsumerRecord(*PLACE, n, 0, 0, None, value, None, 0, 0, ()), self.batch)
+            for n, value in enumerate(values)
+        ]
+
+    async def from_(self, first: int = 0) -> HandlerResult:
+        return await self.handling.run(iter(self.records[first:]))
+
+    @property
+    def watermark(self) -> int | None:
+        return self.tracker.watermark(PLACE)
+
+
+def order(number: int, schema: str = "Order:1") -> bytes:
+    return b'{"schema":"%s","data":{"number":%d}}' % (schema.encode(), number)
+
+
+async def test_a_usual_record_and_an_unusual_one_are_handled_alike() -> None:
+    got: list[int] = []
+
+    async def handle(data: Order) -> None:
+        got.append(data.number)
+
+    run = Run(handle, order(0), order(1), b"no JSON", None, order(2, "Order:2"), order(3, "Else:1"))
+
+    assert await run.from_() == DONE
+    assert got == [0, 1, 2]
+    assert run.watermark == 6
+    assert run.handling.counts == {"done": 3, "skip": 3}
+    assert run.policy.last_error is not None
+    assert "has schema Else:1" in run.policy.last_error.error
+
+
+@pytest.mark.rule_13
+async def test_a_failed_record_keeps_its_place_and_comes_again_in_its_next_attempt() -> None:
+    got: list[int] = []
+    left: list[BaseException] = [Retry("busy", delay=5), Skip("old")]
+
+    async def handle(data: Order) -> None:
+        got.append(data.number)
+        if data.number == 1 and left:
+            raise left.pop(0)
+
+    run = Run(handle, order(0), order(1), order(2))
+
+    outcome = await run.from_()
+    assert (outcome.kind, outcome.delay, run.watermark) == ("retry", 5, 1)
+    assert run.batch.message_of(run.records[1][1]).attempt == 2
+    assert run.policy.last_error is not None
+    assert run.policy.last_error.attempt == 1
+    assert await run.from_(1) == DONE
+
+    assert got == [0, 1, 1, 2]
+    assert (run.policy.last_error.offset, run.policy.last_error.attempt) == (1, 2)
+    assert run.watermark == 3
+
+
+@pytest.mark.rule_21
+async def test_a_cancelled_handler_leaves_its_usual_record_open() -> None:
+    async def handle(data: Order) -> None:
+        await asyncio.sleep(data.number)
+
+    run = Run(handle, order(0), order(60))
+    running = asyncio.create_task(run.from_())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    running.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert run.watermark == 1
+    assert run.handling.counts == {"done": 1}
+
+
+@pytest.mark.rule_21
+async def test_nothing_is_decided_on_a_usual_record_whose_partition_was_given_up() -> None:
+    async def handle(data: Order) -> None:
+        run.batch.holding.is_released = True
+        raise ConnectionError("instead of the cancellation")
+
+    run = Run(handle, order(0))
+
+    assert (await run.from_()).kind == "released"
+    assert run.watermark == 0
+    assert run.handling.counts == {"given_up": 1}
+
+
+@pytest.mark.rule_3
+async def test_a_usual_record_that_ends_after_its_epoch_closes_nothing() -> None:
+    async def handle(data: Order) -> None:
+        run.tracker.start_at(PLACE, 0)
+        run.tracker.register(PLACE, [0], 0.0)
+
+    run = Run(handle, order(0))
+
+    assert await run.from_() == DONE
+    assert run.watermark == 0
+    assert run.tracker.stale_completions == 1
+    assert run.handling.counts == {}
+
+
+async def test_a_layer_gets_the_message_of_a_usual_record() -> None:
+    seen: list[tuple[int, int]] = []
+
+    async def handle(data: Order) -> None: ...
+
+    async def layer(message: Any, call_next: Any) -> None:
+        seen.append((message.offset, message.attempt))
+        await call_next(message)
+
+    run = Run(handle, order(0), order(1))
+    run.handling.compile(lambda innermost: lambda message: layer(message, innermost))
+
+    assert await run.from_() == DONE
+    assert seen == [(0, 1), (1, 1)]
