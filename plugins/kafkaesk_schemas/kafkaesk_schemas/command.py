@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-__all__ = ["schemas"]
+__all__ = ["asyncapi", "schemas"]
 
 FOLDER = "schemas"
 
@@ -107,3 +107,23 @@ def diff(**options: Any) -> None:
 def export(**options: Any) -> None:
     """Write what is on the wire as JSON Schema 2020-12, one file for each version."""
     _run("export", **options)
+
+
+@click.command(short_help="Write the AsyncAPI document of an application.")
+@click.argument("app")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="How the document is written.",
+)
+@click.option("--title", help="The title of the document; APP by default.")
+def asyncapi(**options: Any) -> None:
+    """Write what an application publishes and takes as AsyncAPI 3.0, to standard output.
+
+    APP is module:attribute or an application's name. No broker is needed. Streams that are
+    published stand in it if a schema names them, or `app.publishes()`.
+    """
+    _run("asyncapi", **options)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from kafkaesk_core import Application, ConfigurationError
 from kafkaesk_core.plugin import find_application
 
+from .asyncapi import asyncapi_document
 from .compatibility import find_problems
 from .contract import Contract
 from .describing import export_document, outline
@@ -39,6 +42,7 @@ def run(what: str, *, app: str, **options: Any) -> int:
         "show": _show,
         "diff": _diff,
         "export": _export,
+        "asyncapi": partial(_asyncapi, app),
     }
     return commands[what](find_application(app), **options)
 
@@ -137,6 +141,15 @@ def _export(app: Application, *, out: str) -> int:
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")
         click.echo(f"wrote {path}")
+    return 0
+
+
+def _asyncapi(name: str, app: Application, *, style: str, title: str | None) -> int:
+    document = asyncapi_document(app, title or name)
+    if style == "json":
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     return 0
 
 
