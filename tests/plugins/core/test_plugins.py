@@ -244,6 +244,7 @@ def test_hooks_cannot_be_called_through_the_registry() -> None:
         "bind_parameter",
         "codec",
         "of_stage",
+        "only_observes",
         "upcasts",
         "find_raiser",
         "chain",
