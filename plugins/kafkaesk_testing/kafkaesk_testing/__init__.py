@@ -14,11 +14,13 @@ from .waiting import consuming, eventually
 
 if TYPE_CHECKING:
     from .conformance import check_plugin
+    from .handler_harness import Harness, Outcome, harness
 
 __all__ = [
     "DISCONNECT",
     "ApiKey",
     "EmbeddedBroker",
+    "Harness",
     "Kafka",
     "KafkaBrokerError",
     "KafkaCluster",
@@ -26,19 +28,25 @@ __all__ = [
     "KafkaTestingError",
     "KafkaUnavailableError",
     "Listener",
+    "Outcome",
     "Request",
     "check_plugin",
     "consuming",
     "eventually",
     "find_kafka",
+    "harness",
 ]
 
 
-def __getattr__(name: str) -> Any:  # the one name below
-    # The conformance kit imports the library and its client; pytest imports this package at the
-    # start of every run.
+def __getattr__(name: str) -> Any:  # of the names below
+    # These import the library and its client; pytest imports this package at the start of every
+    # run.
     if name == "check_plugin":
         from .conformance import check_plugin
 
         return check_plugin
+    if name in ("Harness", "Outcome", "harness"):
+        from . import handler_harness as module
+
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
