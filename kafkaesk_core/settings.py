@@ -165,7 +165,7 @@ class Settings(BaseModel):
         True, description="Commit handled records automatically.", **_CONSUMING
     )
     commit_notes: bool = Field(
-        False,
+        True,
         description="Store attempts, and what is done, beside the offsets, for after a restart.",
         **_CONSUMING,
     )

@@ -102,7 +102,7 @@ def new_app(kafka: Kafka, prefix: str, **settings: Any) -> Application:
         entry_points=False,
         partitions=1,
         auto_commit_interval_ms=100,
-        **{"commit_notes": True, **settings},
+        **settings,
     )
 
 
@@ -213,7 +213,7 @@ from kafkaesk_core import Application, Retry, Subscriber
 
 servers, prefix, mode = sys.argv[1:]
 app = Application([servers], prefix, {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000},
-                  commit_notes=True, entry_points=False, partitions=1, auto_commit_interval_ms=100)
+                  entry_points=False, partitions=1, auto_commit_interval_ms=100)
 
 @app.subscribe("s", prefix + "g", ordering="key")
 async def handle(data: bytes, subscriber: Subscriber) -> None:

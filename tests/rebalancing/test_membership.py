@@ -36,7 +36,6 @@ def another(app: Application, **kafka_settings: Any) -> Application:
         {**FAST, **kafka_settings},
         entry_points=False,
         partitions=settings.partitions,
-        commit_notes=settings.commit_notes,
     )
 
 
@@ -246,7 +245,7 @@ async def test_a_record_that_waits_for_its_retry_delays_nobody_else_and_is_alive
 @pytest.mark.rule_31
 async def test_attempts_go_on_in_the_next_process(kafkaesk_app: Application) -> None:
     """The last commit of the first process stores them beside its offset."""
-    kafkaesk_app.configure(partitions=1, commit_notes=True)
+    kafkaesk_app.configure(partitions=1)
     async with kafkaesk_app:
         await (await kafkaesk_app.raw_publish("counted", b"value"))
     attempts: list[int] = []
