@@ -60,6 +60,8 @@ class CrashCounter:
         notes: CommitNotes,
         commits: OffsetCommitter,
         pipelines: Sequence[HandlerPipeline],
+        *,
+        window: float = WINDOW,
     ) -> None:
         self._turn = turn
         self._notes = notes
@@ -68,11 +70,12 @@ class CrashCounter:
         handlings = (pipeline.handling for pipeline in pipelines)
         self._handlings = [one for one in handlings if isinstance(one, MessageHandling)]
         self._loop = asyncio.get_running_loop()
+        self._window = window
         self._end = 0.0
 
     def assigned(self) -> None:
         """Look at each record from here on, for a few seconds."""
-        self._end = self._loop.time() + WINDOW
+        self._end = self._loop.time() + self._window
         self._notes.counts_crashes = True
         for handling in self._handlings:
             handling.put_around(self._around)

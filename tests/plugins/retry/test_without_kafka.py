@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafkaesk_core import Application, Retry
+from kafkaesk_core import Application, Retry, Subscriber
 from kafkaesk_retry import RetryPlugin, RetrySettings, retries
 
 
@@ -36,3 +36,20 @@ async def test_skipped_or_switched_off_it_leaves_no_trace() -> None:
         result = await app.handle("in", b"x", group=group)
         assert (result.kind, str(result.error)) == ("stop", "always")
     assert {s for one in app.subscriptions for s in one.streams} == {"in"}
+
+
+async def test_a_retry_of_the_handlers_own_before_a_restart_is_no_crash() -> None:
+    """Its note says attempt 8; this process has not seen the seven before it."""
+    app = Application(entry_points=False, plugins=[RetryPlugin(RetrySettings(attempts=2))])
+    seen: list[int] = []
+
+    @app.subscribe("in", "g")
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        seen.append(subscriber.message.attempt)
+        if len(seen) < 3:
+            raise Retry("the database is away")
+
+    results = [await app.handle("in", b"x", attempt=attempt) for attempt in (8, 9, 10)]
+
+    assert [result.kind for result in results] == ["retry", "retry", "done"]
+    assert seen == [8, 9, 10]
