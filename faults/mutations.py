@@ -147,9 +147,9 @@ MUTATIONS = (
     Mutation(
         "own 4",
         "records of one key run at once",
-        "_KEYS",
-        "_record_key",
-        "_own_key",
+        "Dispatcher.take",
+        "entry[1].key",
+        "None",
         tests=(DISPATCH,),
     ),
     Mutation(
@@ -179,7 +179,7 @@ MUTATIONS = (
     Mutation(
         "own 8",
         "a commit that was not answered is taken for not stored",
-        "OffsetCommitter._note",
+        "OffsetCommitter._answer",
         "self._offsets.mark_uncertain(offsets)",
         "",
         tests=(COMMITS,),

@@ -222,11 +222,7 @@ class OffsetCommitter:
             if not sending.done():
                 sending.cancel()
                 self._offsets.mark_uncertain(clamped)
-        error = None if sending.cancelled() else sending.exception()
-        if sending.cancelled() or error is not None:
-            self._offsets.mark_uncertain(clamped)
-            raise self._error(str(error) if error else "interrupted by a handover") from error
-        result = sending.result()
+        result = self._answer(clamped, sending)
         too_long = _refused_notes(result, notes)
         for partition in too_long:
             del result.refused[partition]
@@ -234,6 +230,14 @@ class OffsetCommitter:
         if self._notes is not None:
             self._notes.note_stored({p: notes[p] for p in result.stored})
         return too_long
+
+    def _answer(self, offsets: Offsets, sent: asyncio.Future[CommitResult]) -> CommitResult:
+        """Return the answer to a commit; where there is none, it may have been stored."""
+        error = None if sent.cancelled() else sent.exception()
+        if sent.cancelled() or error is not None:
+            self._offsets.mark_uncertain(offsets)
+            raise self._error(str(error) if error else "interrupted by a handover") from error
+        return sent.result()
 
     def _note(
         self,
