@@ -100,7 +100,9 @@ async def test_a_stop_does_not_wait_for_deferred_records_which_go_on_waiting_aft
             await app.stop()
             await running
         running = asyncio.create_task(app.consume_forever())
-        await eventually(lambda: [one.parked for one in group(app).partitions] == [1], within=20)
+        await eventually(
+            lambda: [p.parked for g in app.status().groups for p in g.partitions] == [1], within=20
+        )
         found = partition_of(app, 0)
         await app.stop()
         await running
