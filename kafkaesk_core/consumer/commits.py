@@ -203,8 +203,10 @@ class OffsetCommitter:
         refused = await self._send_noted(clamped, notes)
         if refused and self._notes is not None:
             self._notes.shorten()
-            bare = {partition: clamped[partition] for partition in refused}
-            await self._send_noted(bare, dict.fromkeys(refused, ""))
+            # Again lowered to the watermarks: a partition may have jumped back meanwhile.
+            bare = self._offsets.clamp({partition: clamped[partition] for partition in refused})
+            if bare:
+                await self._send_noted(bare, dict.fromkeys(bare, ""))
 
     async def _send_noted(self, clamped: Offsets, notes: Notes) -> Collection[TopicPartition]:
         """Send offsets with their notes; return the partitions whose notes were refused."""

@@ -279,9 +279,19 @@ class Positions:
                 *(where, lost, self._policy, offset, offset - lost),
             )
         if lost is None or self._goes_back(partition, offset):
+            offset = self._with_open_ones(partition, offset)
             self._start_anew(partition, offset, is_first=lost is None)
         # else: records below the new offset were fetched before and are still handled
         self._member().seek(partition, offset)
+
+    def _with_open_ones(self, partition: TopicPartition, offset: int) -> int:
+        """Where to start so that no record is passed over that was read and is not done.
+
+        The end of a truncated log may lie above the first of them. If that is gone, too, the next
+        poll says so, and the position moves on from there.
+        """
+        low = self._offsets.watermark(partition)
+        return offset if low is None else min(offset, low)
 
     def rewound(self, partition: TopicPartition, offset: int) -> None:
         """Continue at an earlier offset that was sought with the client, in a new epoch."""

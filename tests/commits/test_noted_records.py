@@ -459,6 +459,26 @@ async def test_what_brokers_refuse_is_committed_without_notes_and_then_with_shor
     assert engine.notes.counts["notes_refused"] == 2
 
 
+@pytest.mark.rule_1
+async def test_what_jumps_back_while_its_note_is_refused_is_not_committed_ahead() -> None:
+    engine = Noted(hangs=(12, 2))
+    await engine.finish(10, 11, 12, 13)
+
+    def refuse(notes: Any, partition: TopicPartition) -> str:
+        engine.refusal = None
+        engine.rebalance.forget([A])
+        engine.tracker.start_at(A, 2)
+        engine.take(A, 2, 3)
+        return "OffsetMetadataTooLargeError"
+
+    engine.refusal = refuse
+    await engine.commits.commit("interval")
+    await eventually(lambda: 3 in engine.handled)
+    await engine.commits.commit("interval")
+
+    assert [taken[A][0] for taken in engine.stored if A in taken] == [2, 2]
+
+
 async def test_brokers_that_refuse_each_note_are_sent_none() -> None:
     engine = Noted()
     fill(engine, 1)

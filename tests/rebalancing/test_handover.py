@@ -665,6 +665,21 @@ async def test_what_a_truncated_log_has_replaced_is_forgotten() -> None:
     assert engine.tracker.state(A).watermark == 3
 
 
+@pytest.mark.rule_1
+async def test_what_a_truncated_log_has_kept_is_not_passed_over() -> None:
+    """Its end lies above records that were read, and are not done."""
+    engine, member = Engine(), Member()
+    engine.rebalance.assigned(frozenset({A}))
+    engine.take(A, 3, 4, 5, 6, 7, 8)
+    await asyncio.sleep(0)
+    member.end = 6
+
+    await reset(positions(engine, member, "latest"), member, {A: 9})
+
+    assert member.sought == [(A, 3)]
+    assert engine.owed == [{A: 3}]
+
+
 async def test_a_record_that_its_handler_committed_and_then_retried_leaves_the_buffer() -> None:
     """Each would keep its bytes in there, until no more records are wanted."""
     engine = Engine()
