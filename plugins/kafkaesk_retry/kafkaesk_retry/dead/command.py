@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from kafkaesk_core.command import cluster_options
+
 __all__ = ["dead"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,39 +44,9 @@ def _where(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
     return pointer, value
 
 
-def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
-    import json
-
-    try:
-        parsed = None if text is None else json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"it is not valid JSON: {error}") from error
-    if parsed is not None and not isinstance(parsed, dict):
-        raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
-    return parsed
-
-
 _APPLICATION = (
     click.argument("app"),
-    click.option(
-        "--kafka-servers",
-        envvar="KAFKAESK_KAFKA_SERVERS",
-        show_envvar=True,
-        help="Addresses as host:port, separated by commas.",
-    ),
-    click.option(
-        "--kafka-settings",
-        callback=_object,
-        envvar="KAFKAESK_KAFKA_SETTINGS",
-        show_envvar=True,
-        help="Options of aiokafka's clients, as a JSON object.",
-    ),
-    click.option(
-        "--topic-prefix",
-        envvar="KAFKAESK_TOPIC_PREFIX",
-        show_envvar=True,
-        help="Prefix of every topic: topic = prefix + stream.",
-    ),
+    cluster_options,
     click.option(
         "--dead-prefix",
         default="dlq.",
