@@ -263,13 +263,17 @@ class OffsetTracker(Generic[P]):
         """How many records lie between the watermark and the position, finished ones included."""
         return len(self._trackers[partition].open)
 
-    def propose(self, *, only_gaps: bool = False) -> dict[P, int]:
+    def propose(
+        self, partitions: Iterable[P] | None = None, *, only_gaps: bool = False
+    ) -> dict[P, int]:
         """Return the watermarks that differ from the acknowledged commit, or are uncertain.
 
-        With `only_gaps`, only those that commit no further record: gaps, and first positions.
+        None stands for all partitions. With `only_gaps`, only those that commit no further record:
+        gaps, and first positions.
         """
         proposal: dict[P, int] = {}
-        for partition, tracker in self._trackers.items():
+        for partition in self._trackers if partitions is None else partitions:
+            tracker = self._trackers[partition]
             if only_gaps and not tracker.has_only_gaps:
                 continue
             low = tracker.watermark

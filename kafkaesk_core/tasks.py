@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 from .errors import NotRunningError
 
-__all__ = ["Backoff", "check_loop", "finish", "retrieve_exception", "start_detached"]
+__all__ = [
+    "Backoff",
+    "check_loop",
+    "finish",
+    "is_cancelled",
+    "retrieve_exception",
+    "start_detached",
+]
 
 Result = TypeVar("Result")
 
@@ -41,6 +48,15 @@ async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> 
     if cancelled is not None:
         raise cancelled
     return running.result()
+
+
+def is_cancelled() -> bool:
+    """Whether a CancelledError at hand is the cancellation of the running task.
+
+    Otherwise something that was awaited has been cancelled, which is a failure as any other.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def retrieve_exception(task: asyncio.Future[Any]) -> None:

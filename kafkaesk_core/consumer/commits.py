@@ -12,13 +12,13 @@ from typing import Literal
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.app_protocol import App
-from kafkaesk_core.errors import CommitError
+from kafkaesk_core.errors import CommitError, SubscriptionError
 from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.offsets import OffsetTracker
 from kafkaesk_core.plugins.manager import Plugins
 from kafkaesk_core.router import Subscription
-from kafkaesk_core.tasks import retrieve_exception
+from kafkaesk_core.tasks import is_cancelled, retrieve_exception
 
 from .notes import CommitNotes
 
@@ -35,6 +35,7 @@ TOO_LONG = {
     "RecordListTooLargeError",
 }
 """Refusals of which notes may be the reason."""
+FAILED = "commit failed: "
 REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
 Offsets = Mapping[TopicPartition, int]
 Notes = Mapping[TopicPartition, str]
@@ -51,6 +52,9 @@ class OffsetCommitter:
     layers are put around the commit. `lost` is called when the broker answers that the group has
     given our partitions to others. `progress` returns what the client has passed over, before
     offsets are chosen. `notes` are stored beside the offsets.
+
+    Each subscription has a commit of its own, with its own time limit: a layer of one that hangs
+    or fails keeps no other from committing. Only what is sent to the broker takes turns.
     """
 
     def __init__(
@@ -72,15 +76,21 @@ class OffsetCommitter:
         self._progress = progress
         self._lost = lost
         self._notes = notes
-        self._lock = asyncio.Lock()
+        self._locks: dict[Subscription, asyncio.Lock] = {}
+        self._turn = asyncio.Lock()  # to send
         self._is_open = False
         self._in_flight: asyncio.Task[CommitResult] | None = None
         self._unknown: set[TopicPartition] = set()  # partitions that the coordinator does not know
         self._subscription_of = subscription_of
         self._layers: dict[tuple[Subscription, Reason], Layers] = {}
         self._name_failure: Callable[[Exception], Exception] = lambda error: error
+        self._errors: dict[Subscription, str] = {}  # of the last commit of each
         self.counts: Counter[str] = Counter()
-        self.last_error: str | None = None
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last commit failed, if it did; of several subscriptions, each reason."""
+        return "; ".join(dict.fromkeys(self._errors.values())) or None
 
     def compile(self, plugins: Plugins, app: App, subscriptions: Sequence[Subscription]) -> None:
         """Rebuild the chains of `wrap_commit`, one for each subscription and reason."""
@@ -108,6 +118,7 @@ class OffsetCommitter:
         """Allow commits: partitions were assigned."""
         self._is_open = True
         self._unknown.clear()
+        self._errors.clear()
 
     async def suspend(self) -> None:
         """Allow no commit: partitions are being released. None is running when this returns.
@@ -121,37 +132,87 @@ class OffsetCommitter:
             running.cancel()
             await asyncio.wait([running])
 
-    async def commit(self, reason: Reason, *, only_gaps: bool = False) -> None:
+    async def commit(
+        self, reason: Reason, *, only_gaps: bool = False, topic: str | None = None
+    ) -> None:
         """Commit finished records that are not committed yet, within `commit_timeout` seconds.
 
-        With `only_gaps` no further record is committed: only positions behind gaps are.
+        With `only_gaps` no further record is committed: only positions behind gaps are. With
+        `topic`, only the subscription that this topic belongs to commits.
 
         Raises:
             CommitError: a broker did not acknowledge a commit, or a layer raised an error.
         """
-        try:
-            async with asyncio.timeout(self._timeout), self._lock:
-                self._catch_up()
-                offsets = self._offsets.propose(only_gaps=only_gaps)
-                if self._notes is not None:  # before the layers, which may take their time
-                    offsets = self._notes.draft(offsets, adds=not only_gaps)
-                if not offsets:
-                    return
-                await self._commit_in_layers(offsets, reason)
-                self.last_error = None
-        except TimeoutError as error:
-            raise self._error(f"not finished within {self._timeout:g}s") from error
-        self._report_postponed(reason, only_gaps)
+        parts = self._by_subscription()
+        if topic is not None:
+            one = self._subscription_of(topic)
+            parts = {one: parts.get(one, [])}
+        works = [self._commit_part(*part, reason, only_gaps=only_gaps) for part in parts.items()]
+        if len(works) == 1:
+            found = [await works[0]]
+        else:
+            async with asyncio.TaskGroup() as group:  # each returns its error
+                tasks = [group.create_task(work) for work in works]
+            found = [task.result() for task in tasks]
+        if errors := [error for error in found if error is not None]:
+            raise self._as_one(errors)
+        if reason in ("revoke", "stop"):
+            self._report_postponed(reason, only_gaps)
 
-    def _catch_up(self) -> None:
+    def _by_subscription(self) -> dict[Subscription, list[TopicPartition]]:
+        """Our partitions; those of topics that two handlers match were not read."""
+        parts: dict[Subscription, list[TopicPartition]] = {}
+        for partition in self._offsets:
+            with contextlib.suppress(SubscriptionError):
+                parts.setdefault(self._subscription_of(partition.topic), []).append(partition)
+        return parts
+
+    async def _commit_part(
+        self,
+        subscription: Subscription,
+        partitions: Collection[TopicPartition],
+        reason: Reason,
+        *,
+        only_gaps: bool,
+    ) -> Exception | None:
+        """Commit the partitions of one subscription through its layers; return what failed."""
+        failure: Exception
+        lock = self._locks.setdefault(subscription, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self._timeout), lock:
+                owned = [partition for partition in partitions if partition in self._offsets]
+                self._catch_up(owned)
+                offsets = self._offsets.propose(owned, only_gaps=only_gaps)
+                if self._notes is not None:  # before the layers, which may take their time
+                    offsets = self._notes.draft(owned, offsets, adds=not only_gaps)
+                if offsets:
+                    await self._layers.get((subscription, reason), self._send_offsets)(offsets)
+                    self._errors.pop(subscription, None)
+                return None
+        except TimeoutError as error:
+            handler = subscription.handler_name
+            failure = self._error(f"not finished within {self._timeout:g}s for handler {handler}")
+            failure.__cause__ = error
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            failure = self._error("something that a layer of wrap_commit awaited was cancelled")
+            failure.__cause__ = error
+        except Exception as error:
+            failure = self._name_layer(error)
+        self._errors[subscription] = self._reason(failure)
+        return failure
+
+    def _catch_up(self, partitions: Collection[TopicPartition]) -> None:
         # Between two steps of the event loop the client's position is right: records that getmany
         # returns are registered in the same step.
-        for partition, (start, position) in self._progress(self._offsets).items():
-            self._offsets.advance(partition, start, position)
+        for partition, (start, position) in self._progress(partitions).items():
+            if partition in self._offsets:
+                self._offsets.advance(partition, start, position)
 
     def _report_postponed(self, reason: Reason, only_gaps: bool) -> None:
         left = self._offsets.propose(only_gaps=only_gaps).keys() - self._unknown
-        if reason in ("revoke", "stop") and left:
+        if left:
             self.counts["postponed"] += len(left)
             logger.warning(
                 "group %s: %d partitions stay uncommitted on %s; "
@@ -161,25 +222,20 @@ class OffsetCommitter:
                 reason,
             )
 
+    def _as_one(self, errors: Sequence[Exception]) -> Exception:
+        """One error for those of several subscriptions."""
+        if len(errors) == 1:
+            return errors[0]
+        reasons = "; ".join(dict.fromkeys(map(self._reason, errors)))
+        error = CommitError(f"group {self._group}: {FAILED}{reasons}")
+        error.__cause__ = ExceptionGroup(f"commits of group {self._group}", errors)
+        return error
+
+    def _reason(self, error: Exception) -> str:
+        """The text of an error without the group, which the text around it names."""
+        return str(error).removeprefix(f"group {self._group}: ").removeprefix(FAILED)
+
     # --- one commit
-
-    async def _commit_in_layers(self, offsets: Offsets, reason: Reason) -> None:
-        """Commit each partition through the layers of its subscription.
-
-        An error of one subscription's layers does not keep the others from committing.
-        """
-        by_subscription: dict[Subscription, dict[TopicPartition, int]] = {}
-        for partition, offset in offsets.items():
-            subscription = self._subscription_of(partition.topic)
-            by_subscription.setdefault(subscription, {})[partition] = offset
-        errors: list[Exception] = []
-        for subscription, part in by_subscription.items():
-            try:
-                await self._layers.get((subscription, reason), self._send_offsets)(part)
-            except Exception as error:
-                errors.append(self._name_layer(error))
-        if errors:
-            raise errors[0]
 
     def _name_layer(self, error: Exception) -> Exception:
         """Turn the error of a layer into that of the commit (D4)."""
@@ -196,17 +252,18 @@ class OffsetCommitter:
         Raises:
             CommitError: the partitions are no longer ours, or the broker refused or did not answer.
         """
-        clamped = self._offsets.clamp(offsets)
-        if not clamped:
-            return
-        notes = {} if self._notes is None else self._notes.texts(clamped)
-        refused = await self._send_noted(clamped, notes)
-        if refused and self._notes is not None:
-            self._notes.shorten()
-            # Again lowered to the watermarks: a partition may have jumped back meanwhile.
-            bare = self._offsets.clamp({partition: clamped[partition] for partition in refused})
-            if bare:
-                await self._send_noted(bare, dict.fromkeys(bare, ""))
+        async with self._turn:
+            clamped = self._offsets.clamp(offsets)
+            if not clamped:
+                return
+            notes = {} if self._notes is None else self._notes.texts(clamped)
+            refused = await self._send_noted(clamped, notes)
+            if refused and self._notes is not None:
+                self._notes.shorten(refused)
+                # Again lowered to the watermarks: a partition may have jumped back meanwhile.
+                bare = self._offsets.clamp({p: clamped[p] for p in refused})
+                if bare:
+                    await self._send_noted(bare, dict.fromkeys(bare, ""))
 
     async def _send_noted(self, clamped: Offsets, notes: Notes) -> Collection[TopicPartition]:
         """Send offsets with their notes; return the partitions whose notes were refused."""
@@ -276,8 +333,7 @@ class OffsetCommitter:
 
     def _error(self, why: str) -> CommitError:
         self.counts["failures"] += 1
-        self.last_error = why
-        return CommitError(f"group {self._group}: commit failed: {why}")
+        return CommitError(f"group {self._group}: {FAILED}{why}")
 
 
 def _refused_notes(result: CommitResult, notes: Notes) -> list[TopicPartition]:

@@ -361,7 +361,8 @@ class GroupConsumer:
         check_loop(self._loop, "subscriber.consumer.commit()")
         for message in messages:
             self._finish(message)
-        await self._commits.commit("manual")
+        topic = messages[0].topic if messages else None
+        await self._commits.commit("manual", topic=topic)
 
     def _finish(self, message: IncomingMessage) -> None:
         if message.is_closed:

@@ -34,6 +34,7 @@ from kafkaesk_core.offsets import (
 from kafkaesk_core.plugins.chains import Raiser
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.status import LastError
+from kafkaesk_core.tasks import is_cancelled
 
 from .fetched import FetchedBatch, FetchedMessage, FetchedRecord
 
@@ -202,10 +203,7 @@ cancelled."""
 
 def _is_cancelled(error: BaseException) -> bool:
     """Whether the error is the cancellation of the task that runs the handler."""
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_cancelled()
 
 
 def _schema_of(message: IncomingMessage) -> str | None:

@@ -256,15 +256,19 @@ class CommitNotes:
     # --- written
 
     def draft(
-        self, proposed: Mapping[TopicPartition, int], *, adds: bool
+        self,
+        partitions: Iterable[TopicPartition],
+        proposed: Mapping[TopicPartition, int],
+        *,
+        adds: bool,
     ) -> dict[TopicPartition, int]:
-        """Write the notes of these commits; return the commits.
+        """Write the notes of the commits proposed of these partitions; return the commits.
 
         With `adds`, commits are added where only the stored note is no longer right.
         """
-        self._drafts = {}
         marks: dict[TopicPartition, Mark] = {}
-        for partition in self._offsets:
+        for partition in partitions:
+            self._drafts.pop(partition, None)
             low = self._offsets.watermark(partition)
             if low is None or (partition in self._unchecked and partition not in proposed):
                 continue
@@ -343,8 +347,11 @@ class CommitNotes:
             self._stored[partition] = (draft.mark if draft and is_drafted else None, text)
             self._known.add(partition)
 
-    def shorten(self) -> None:
-        """Write shorter notes, or none: the brokers refuse those of this length."""
+    def shorten(self, refused: Iterable[TopicPartition]) -> None:
+        """Write shorter notes, or none: the brokers refuse those of these partitions."""
+        drafts = [self._drafts[partition] for partition in refused if partition in self._drafts]
+        if drafts and all(draft.mark.room > self._limit for draft in drafts):
+            return  # they were written before another refusal
         self._limit //= 2
         self.counts["notes_refused"] += 1
         what = "are half as long now" if self.is_on else "are not written any more"
@@ -357,7 +364,7 @@ class CommitNotes:
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Forget partitions that are gone, or are read from another position."""
         for partition in partitions:
-            for known in (self._attempts, self._unchecked, self.found, self._begun):
+            for known in (self._attempts, self._drafts, self._unchecked, self.found, self._begun):
                 known.pop(partition, None)
             if partition not in self._offsets:  # else the next commit replaces what is stored
                 self._stored.pop(partition, None)
