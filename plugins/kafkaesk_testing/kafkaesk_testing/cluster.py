@@ -14,7 +14,7 @@ from typing import Self
 
 from .kafka_install import class_archive, find_java
 from .node import Guard, KafkaNode
-from .properties import CONTROLLER, INTERNAL, Listener, free_ports, server_properties
+from .properties import CONTROLLER, INTERNAL, Listener, ReservedPorts, server_properties
 
 _SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -24,7 +24,8 @@ logger = logging.getLogger("kafkaesk.testing")
 class KafkaCluster:
     """Brokers in KRaft mode, each a JVM of its own; a context manager that starts and stops them.
 
-    The ports are chosen here, before the start, so that a proxy can be set up around them. Every
+    The ports are chosen here, before the start, so that a proxy can be set up around them, and are
+    reserved until the stop: a node that is down finds its own free when it starts again. Every
     method blocks: in an async test call it through ``asyncio.to_thread``.
 
     Args:
@@ -57,7 +58,10 @@ class KafkaCluster:
         self._fast_failover = fast_failover
         self._start_timeout = start_timeout
         self._guard = Guard()
-        self._ports = self._choose_ports(nodes)
+        names = [INTERNAL, CONTROLLER, *(listener.name for listener in self._listeners)]
+        self._reserved = ReservedPorts(nodes * len(names))
+        free = iter(self._reserved.numbers)
+        self._ports = {id_: {name: next(free) for name in names} for id_ in range(1, nodes + 1)}
         self.nodes = [
             KafkaNode(id_, directory=self.directory / f"n{id_}", ports=ports, guard=self._guard)
             for id_, ports in self._ports.items()
@@ -130,6 +134,7 @@ class KafkaCluster:
         for node in self.nodes:
             node.kill()
         self._guard.stop()
+        self._reserved.release()
         if self.keep_logs and self.directory.exists():
             for node in self.nodes:
                 shutil.rmtree(node.data, ignore_errors=True)
@@ -149,11 +154,6 @@ class KafkaCluster:
     ) -> None:
         self.keep_logs = self.keep_logs or error is not None
         self.stop()
-
-    def _choose_ports(self, nodes: int) -> dict[int, dict[str, int]]:
-        names = [INTERNAL, CONTROLLER, *(listener.name for listener in self._listeners)]
-        free = iter(free_ports(nodes * len(names)))
-        return {id_: {name: next(free) for name in names} for id_ in range(1, nodes + 1)}
 
     def _properties_of(self, node: KafkaNode) -> dict[str, str]:
         own = server_properties(

@@ -2,6 +2,8 @@
 
 import random
 import socket
+import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +134,55 @@ def free_ports(count: int) -> list[int]:
         if _is_free(port):
             found.append(port)
     raise OSError(f"found {len(found)} free ports of {count} between 20000 and 32767")
+
+
+class ReservedPorts:
+    """Distinct ports that nobody else is given until `release`, also while nothing listens there.
+
+    On Linux each is bound by a socket that does not listen. Whoever looks for a free port passes
+    over it. A server that sets SO_REUSEADDR, as Java's and asyncio's do, can listen on it, and
+    again after it was down. Elsewhere a bound port cannot be shared, and the ports are only free.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Reserve ``count`` ports.
+
+        Raises:
+            OSError: fewer are free.
+        """
+        self.numbers: list[int] = []
+        sockets: list[socket.socket] = []
+        self._release = weakref.finalize(self, _close, sockets)
+        while len(self.numbers) < count:
+            for port in free_ports(count - len(self.numbers)):
+                try:
+                    sockets.append(_bind(port))
+                except OSError:
+                    continue  # somebody was faster
+                self.numbers.append(port)
+        if sys.platform != "linux":
+            self.release()
+
+    def release(self) -> None:
+        """Leave the ports to others."""
+        self._release()
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.bind(("127.0.0.1", port))
+        # Only now: two that look for a free port cannot both get this one.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 def _is_free(port: int) -> bool:
