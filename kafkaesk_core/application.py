@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import get_running_loop
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -15,6 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from itertools import chain, islice
+from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
@@ -338,40 +338,38 @@ class Application(Router):
             TopicError: the topic cannot be created.
         """
         runtime = self._runtime
+        if runtime is not None and not (runtime.thread == get_ident() and runtime.is_looping()):
+            runtime = None  # it runs elsewhere, so that this ends in an error
         has_options = not (headers is None and schema is None and partition is None) or not (
             timestamp_ms is None and meta is None and origins == ()
         )
         if (
-            not has_options
+            runtime is not None
+            and not has_options
             and type(stream_id) is str
-            and runtime is not None
-            and runtime.loop is get_running_loop()
             and (writer := runtime.model_writers.get(stream_id)) is not None
             and (record := writer.offer(data, key)) is not None
         ):
-            return Delivery(writer.result, record)
+            return Delivery(writer.batch.result, record)
         if data is None or isinstance(data, RAW_TYPES):
             raise raw_data_error(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
         if has_options:
             check_options(schema, origins, meta)
-        is_ready = runtime is not None and runtime.can_publish
-        if runtime is None or not is_ready or runtime.loop is not get_running_loop():
+        if runtime is None or not runtime.can_publish:
             runtime = await self._ensure_publishing()
         topic = runtime.topics.topic_of(stream_id)
         pairs = None if headers is None else copy_headers(headers)
         message = OutgoingMessage(
             stream_id, topic, data, key, schema, pairs, partition, timestamp_ms, origins, meta
         )
-        delivery = runtime.offer(message)
+        delivery = None if runtime.offer is None else runtime.offer(message)
         if delivery is None:
             try:
                 delivery = await runtime.publish(message)
             except Exception as error:
                 self.plugins.note_raiser(error)
                 raise
-        if runtime.is_plain and not has_options:
-            runtime.add_model_writer(message)
         return delivery or self._raise_no_result()
 
     async def publish_and_wait(
@@ -442,11 +440,11 @@ class Application(Router):
                     and (writer := runtime.model_writers.get(stream_id)) is not None
                     and (record := writer.offer(one, one_key)) is not None
                 ):
-                    deliveries.add(writer.result, record.offset)
+                    deliveries.add(writer.batch.result, record.offset)
                     continue
                 check_address(stream_id, one_key, None, None)
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
-                delivery = runtime.offer(message)
+                delivery = None if runtime.offer is None else runtime.offer(message)
                 if delivery is None:
                     try:
                         delivery = await runtime.publish(message)
@@ -455,8 +453,6 @@ class Application(Router):
                         raise
                 delivery = delivery or self._raise_no_result()
                 deliveries.add(delivery.batch, delivery.index)
-                if runtime.is_plain and not has_options:
-                    runtime.add_model_writer(message)
             deliveries.take_done()
             await asyncio.sleep(0)  # so that batches are sent in time
         return await deliveries.wait()

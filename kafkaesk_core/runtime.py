@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 from .app_protocol import App
@@ -58,21 +59,20 @@ class Runtime:
         self._published = published
         self._stack = AsyncExitStack()
         self.loop = asyncio.get_running_loop()
+        # Asked together, they cost half of get_running_loop(), which asks the system for its pid.
+        self.thread, self.is_looping = get_ident(), self.loop.is_running
         self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
         self.is_open = False
         self.is_stop_requested = False  # during the start
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
-        self.model_writers: dict[str, ModelWriter] = {}
+        self.model_writers: Mapping[str, ModelWriter] = {}
         """The short ways by stream, for messages without options while no plugin sees them."""
-        self._has_codecs = False
         self._encode: Callable[[OutgoingMessage], bytes | None]
-        self.is_plain = False
-        """Whether no layer and no observer of a plugin sees messages."""
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
-        self.offer: Callable[[OutgoingMessage], Delivery | None]
-        """Publishes like `publish`; None if the message would wait, or goes through layers."""
+        self.offer: Callable[[OutgoingMessage], Delivery | None] | None
+        """Publishes like `publish`, or returns None if the message would wait; None with layers."""
 
     # --- start
 
@@ -121,7 +121,6 @@ class Runtime:
         self._stack.push_async_callback(self.topics.stop)
         self.topics.on_created.append(self._topic_created)
         codec = self._plugins.codec
-        self._has_codecs = codec is not None
         self._encode = self._schemas.encoding(
             self.topics, validate=settings.validate_published, codec=codec
         )
@@ -131,6 +130,8 @@ class Runtime:
             self._encode,
             delivery_timeout=settings.delivery_timeout,
             send_buffer_bytes=settings.send_buffer_bytes,
+            encoders=None if codec else self._schemas.encoders,
+            validates=settings.validate_published,
             registration_of=self._registration_of,
         )
         self._stack.push_async_callback(self._stop_publisher)
@@ -215,11 +216,11 @@ class Runtime:
         self.publish = plugins.chain(
             "wrap_publish", self._deliver(), skip=plugins.of_stage("deliver"), app=app
         )
-        self.offer = publisher.offer if self.publish == publisher.send else _no_offer
+        self.offer = publisher.offer if self.publish == publisher.send else None
         self.publisher.on_published = plugins.notifier("published", app=app)
-        is_seen = publisher.on_published is not None or self._has_codecs
-        self.is_plain = self.offer == publisher.offer and not is_seen
-        self.model_writers.clear()
+        is_seen = publisher.on_published is not None or self.offer is None
+        publisher.model_writers.clear()
+        self.model_writers = {} if is_seen else publisher.model_writers
         self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
         for group in self.consumption.groups if self.consumption else ():
             group.compile(plugins, app)
@@ -240,15 +241,6 @@ class Runtime:
             return await deliver(message)
 
         return encode_and_deliver
-
-    def add_model_writer(self, message: OutgoingMessage) -> None:
-        """Let later messages of this model to this stream go the short way."""
-        if message.stream not in self.model_writers:
-            writer = self.publisher.model_writer(
-                message, self._schemas.encoders, validates=self.settings.validate_published
-            )
-            if writer is not None:
-                self.model_writers[message.stream] = writer
 
     async def _create_streams(self, registration: SchemaRegistration) -> None:
         topics = [self.topics.topic_of(stream) for stream in registration.streams]
@@ -382,7 +374,3 @@ class Runtime:
             )
         except Exception:
             logger.exception("%s failed", what)
-
-
-def _no_offer(_: OutgoingMessage) -> None:
-    """Offer no message: all of them go through layers."""

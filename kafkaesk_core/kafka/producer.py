@@ -304,6 +304,12 @@ def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) 
         size += len(value)
     if key is not None:
         size += len(key)
+    return size + header_room(headers) if headers else size
+
+
+def header_room(headers: Sequence[Header]) -> int:
+    """Return roughly how many bytes headers take in memory, as a part of `room_for`."""
+    size = 0
     for name, content in headers:
         size += len(name) + len(content or b"") + _HEADER_OVERHEAD_BYTES
     return size

@@ -1,14 +1,16 @@
-"""The short way of the usual message: an instance of a registered model, and at most a key."""
+"""The short way of the usual message: an instance of a registered model, to any partition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from kafkaesk_core.delivery import BatchResult, RecordMark
-from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES
+from kafkaesk_core.delivery import RecordMark
+from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES, header_room
+from kafkaesk_core.message import Headers
 from kafkaesk_core.schema.encoding import Encoder
 
+from .batch import Batch
 from .send_buffer import SendBuffer
 from .topic import TopicWriter
 
@@ -26,7 +28,16 @@ class ModelWriter:
     encoder of each model.
     """
 
-    __slots__ = ("_buffer", "_encoder", "_encoders", "_validates", "_writer", "result")
+    __slots__ = (
+        "_buffer",
+        "_encoder",
+        "_encoders",
+        "_validates",
+        "_writer",
+        "batch",
+        "schema",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -42,17 +53,25 @@ class ModelWriter:
         self._encoder = encoder
         self._encoders = encoders
         self._validates = validates
-        self.result: BatchResult
-        """The result of the batch that the last message was put into."""
+        self.topic, self.schema = writer.topic, encoder.key
+        self.batch: Batch
+        """The batch that the last message was put into."""
 
-    def offer(self, data: Any, key: bytes | None) -> RecordMark | None:
+    def offer(
+        self,
+        data: Any,
+        key: bytes | None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMark | None:
         """Put a message into the open batch of its partition; else do nothing and return None.
 
-        The record, in the batch of `result`, makes the delivery: one message has an object for it,
-        many have a range of indexes.
+        The record and `batch` make the delivery: one message has an object for it, many have a
+        range of indexes.
 
         Raises:
             InvalidMessageError: the data does not satisfy the schema.
+            TypeError: a header is of a type that cannot be sent.
         """
         encoder, writer, buffer = self._encoder, self._writer, self._buffer
         is_open = writer.is_open and buffer.accepts and not buffer.waiting
@@ -69,16 +88,18 @@ class ModelWriter:
             return None
         value = encoder.encode(data, writer.topic, self._validates)
         size += len(value)
+        if headers:
+            size += header_room(headers)
         room = min(buffer.limit - buffer.used, queue.batch_limit - batch.bytes, writer.max_bytes)
         if size > room or queue.open is not batch:  # a serializer of the model may have published
             return None
         record: RecordMark | None = batch.builder.append(
-            timestamp=None, key=key, value=value, headers=[]
+            timestamp=timestamp_ms, key=key, value=value, headers=headers or []
         )
         if record is None:  # the batch is full
             return None
         buffer.used += size
         batch.bytes += size
         queue.appended += 1
-        self.result = batch.result
+        self.batch = batch
         return record

@@ -40,6 +40,9 @@ class Publisher:
     schema with which the topic of a message is created. A message waits for its topic, for room
     in the send buffer, and for its acknowledgement, at most `delivery_timeout` seconds each. The
     messages that are not acknowledged yet take at most `send_buffer_bytes`.
+
+    With `encoders`, those that `encode` uses, a message of a model takes a short way if one like it
+    went the whole way before: `model_writers` has it, by stream. `validates` is as in `encode`.
     """
 
     def __init__(
@@ -50,10 +53,15 @@ class Publisher:
         *,
         delivery_timeout: float = 120.0,
         send_buffer_bytes: int = 32 * 1024 * 1024,
+        encoders: Mapping[type[Any], Encoder] | None = None,
+        validates: bool = True,
         registration_of: Callable[[OutgoingMessage], SchemaRegistration | None] = lambda _: None,
     ) -> None:
         self._encode = self._encode_message = encode
+        self._encoders = encoders
+        self._validates = validates
         self._registration_of = registration_of
+        self.model_writers: dict[str, ModelWriter] = {}
         self._delivery_timeout = delivery_timeout
         self._buffer = SendBuffer(send_buffer_bytes)
         self._supervisor = ProducerSupervisor(producer_factory)
@@ -72,6 +80,7 @@ class Publisher:
             return message.encoded if message.is_encoded else encode(message)
 
         self._encode = encoded
+        self.model_writers.clear()
 
     def encode_itself(self) -> None:
         """Encode every message, as from the beginning on."""
@@ -135,6 +144,9 @@ class Publisher:
         """
         if not self._buffer.accepts:
             raise NotRunningError("nothing can be published: the publisher is not running")
+        delivery = self._offer_to_model_writer(message)
+        if delivery is not None:
+            return delivery
         value = self._encode(message)
         writer = self._writers.get(message.topic)
         if writer is None or not writer.is_open:
@@ -154,6 +166,9 @@ class Publisher:
             MessageTooLargeError: as with `send`.
             DeliveryFailedError: as with `send`.
         """
+        delivery = self._offer_to_model_writer(message)
+        if delivery is not None:
+            return delivery
         writer, buffer = self._writers.get(message.topic), self._buffer
         if writer is None or not (writer.is_open and buffer.accepts):
             return None
@@ -168,18 +183,30 @@ class Publisher:
         buffer.used += size
         return self._append(message, value, size, writer)
 
-    def model_writer(
-        self,
-        message: OutgoingMessage,
-        encoders: Mapping[type[Any], Encoder],
-        *,
-        validates: bool,
-    ) -> ModelWriter | None:
-        """Return a short way for messages like this one, which went the whole way."""
-        writer, encoder = self._writers.get(message.topic), encoders.get(type(message.data))
-        if writer is None or encoder is None or encoder.key != message.schema:
+    def _offer_to_model_writer(self, message: OutgoingMessage) -> Delivery | None:
+        """Let a message take the short way; return None if it has to go the whole way."""
+        short = self.model_writers.get(message.stream)
+        if short is None or message.schema is not None or message.partition is not None:
             return None
-        return ModelWriter(writer, self._buffer, encoder, encoders, validates=validates)
+        if message.topic != short.topic:  # a layer has changed it
+            return None
+        record = short.offer(message.data, message.key, message.headers, message.timestamp_ms)
+        if record is None:
+            return None
+        message.schema, batch = short.schema, short.batch
+        if self._settler.on_published is not None:
+            batch.messages.append((message, record))
+        return Delivery(batch.result, record)
+
+    def _add_model_writer(self, message: OutgoingMessage, writer: TopicWriter) -> None:
+        """Let later messages like this one, which went the whole way, take the short way."""
+        encoders = self._encoders
+        if encoders is None or self._encode is not self._encode_message:
+            return
+        encoder = encoders.get(type(message.data))
+        if encoder is not None and encoder.key == message.schema:
+            short = ModelWriter(writer, self._buffer, encoder, encoders, validates=self._validates)
+            self.model_writers[message.stream] = short
 
     def _append(
         self, message: OutgoingMessage, value: bytes | None, size: int, writer: TopicWriter
@@ -190,10 +217,13 @@ class Publisher:
                 raise NotRunningError("nothing was published: the publisher was stopped")
             producer = self._supervisor.producer
             queue = writer.queue_for(message.key, message.partition, producer)
-            return queue.append(message, value, size, producer)
+            delivery = queue.append(message, value, size, producer)
         except BaseException:
             self._buffer.release(size)
             raise
+        if message.stream not in self.model_writers:
+            self._add_model_writer(message, writer)
+        return delivery
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message in the buffer was acknowledged or has failed.

@@ -7,13 +7,23 @@ is sealed, go the short one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel, field_serializer
 
-from kafkaesk_core import Application, Delivery, KafkaeskError, NotRunningError, hookimpl
+from kafkaesk_core import (
+    Application,
+    Delivery,
+    KafkaeskError,
+    MessageTooLargeError,
+    NotRunningError,
+    OutgoingMessage,
+    hookimpl,
+)
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 
@@ -255,3 +265,161 @@ async def test_a_serializer_that_raises_is_an_invalid_message(app: Application) 
 
         await app.publish_and_wait("warm", Fragile(number=1))
         assert app.status().published["acked"] == 3
+
+
+class Changing:
+    """A plugin whose layer changes a message as its test says, and whose observer notes it."""
+
+    name = "changing"
+
+    def __init__(self) -> None:
+        self.change: Callable[[OutgoingMessage], object] = lambda message: None
+        self.sent: list[str | None] = []
+        self.observed: list[tuple[str | None, int]] = []
+
+    @hookimpl
+    async def wrap_publish(self, message: OutgoingMessage, call_next: Any) -> Any:
+        self.change(message)
+        delivery = await call_next(message)
+        self.sent.append(message.schema)
+        return delivery
+
+    @hookimpl
+    def published(self, message: OutgoingMessage, metadata: Any) -> None:
+        if metadata is not None and isinstance(message.data, (Content, Order)):
+            self.observed.append((message.schema, message.data.number))
+
+
+def change(**fields: Any) -> Callable[[OutgoingMessage], object]:
+    def apply(message: OutgoingMessage) -> None:
+        for name, value in fields.items():
+            setattr(message, name, value)
+
+    return apply
+
+
+AT_1000 = change(timestamp_ms=1_000)
+
+
+async def record_at(app: Application, metadata: Any) -> Any:
+    servers = app.settings.kafka_servers
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partition = TopicPartition(metadata.topic, metadata.partition)
+        consumer.assign([partition])
+        consumer.seek(partition, metadata.offset)
+        return await consumer.getone()
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (change(), ("content", b"key", b'{"schema":"Content:1","data":{"number":2}}', ())),
+        (
+            change(headers=[("a", b"1"), ("b", None)]),
+            (
+                *("content", b"key", b'{"schema":"Content:1","data":{"number":2}}'),
+                (("a", b"1"), ("b", None)),
+            ),
+        ),
+        (
+            change(key=b"another"),
+            ("content", b"another", b'{"schema":"Content:1","data":{"number":2}}', ()),
+        ),
+        (
+            change(data=Content(number=7)),
+            ("content", b"key", b'{"schema":"Content:1","data":{"number":7}}', ()),
+        ),
+        (
+            change(data=Order(number=7), topic="warm"),
+            ("warm", b"key", b'{"schema":"Order:1","data":{"number":7}}', ()),
+        ),
+        (
+            change(topic="warm"),
+            ("warm", b"key", b'{"schema":"Content:1","data":{"number":2}}', ()),
+        ),
+        (
+            AT_1000,
+            ("content", b"key", b'{"schema":"Content:1","data":{"number":2}}', ()),
+        ),
+    ],
+    ids=["nothing", "headers", "key", "data", "model-and-topic", "topic", "timestamp"],
+)
+async def test_a_message_arrives_as_the_layers_of_plugins_left_it(
+    app: Application, changed: Callable[[OutgoingMessage], object], expected: Any
+) -> None:
+    plugin = Changing()
+    app.plugins.register(plugin)
+    async with app:
+        await warm_up(app)
+        plugin.change = changed
+        metadata = await (await app.publish("content", Content(number=2), b"key"))
+        record = await record_at(app, metadata)
+        await eventually(lambda: len(plugin.observed) == 4)  # three have warmed up
+
+    assert (record.topic, record.key, record.value, record.headers) == expected
+    assert plugin.sent[-1] == json.loads(record.value)["schema"]
+    assert (plugin.sent[-1], json.loads(record.value)["data"]["number"]) in plugin.observed
+    assert changed is not AT_1000 or record.timestamp == 1_000
+
+
+@pytest.mark.parametrize("headers", [[("a", "text")], [(1, b"1")], [("a",)]])
+async def test_headers_that_a_layer_got_wrong_fail_alike_on_both_ways(
+    app: Application, headers: Any
+) -> None:
+    plugin = Changing()
+    app.plugins.register(plugin)
+    async with app:
+        plugin.change = change(headers=headers)
+        with pytest.raises((TypeError, ValueError)) as whole:
+            await app.publish("content", Content(number=1))
+        plugin.change = change()
+        await warm_up(app)
+        plugin.change = change(headers=headers)
+        with pytest.raises((TypeError, ValueError)) as short:
+            await app.publish("content", Content(number=1))
+        plugin.change = change()
+        await app.publish_and_wait("content", Content(number=3))  # room was given back
+
+    assert (type(short.value), str(short.value)) == (type(whole.value), str(whole.value))
+
+
+async def test_a_message_whose_headers_make_it_too_large_is_refused_on_the_short_way(
+    app: Application,
+) -> None:
+    plugin = Changing()
+    app.plugins.register(plugin)
+    async with app:
+        await warm_up(app)
+        plugin.change = change(headers=[("large", b"." * 2_000_000)])
+        with pytest.raises(MessageTooLargeError, match="content"):
+            await app.publish("content", Content(number=2))
+
+
+async def test_what_a_layer_behind_the_encoding_wrote_is_what_is_published(
+    app: Application,
+) -> None:
+    async with app:
+        await warm_up(app)
+        app.plugins.register(Reversing())
+        for number in (2, 3):
+            await app.publish("content", Content(number=number), b"key")
+        records = await consumed(app, 5)
+
+    values = [record.value[::-1] for record in records if record.value.startswith(b"}}")]
+    assert values == [b'{"schema":"Content:1","data":{"number":%d}}' % number for number in (2, 3)]
+
+
+class Reversing:
+    """A plugin that changes the bytes after the encoding."""
+
+    name = "reversing"
+    stage = "deliver"
+
+    @hookimpl
+    async def wrap_publish(self, message: OutgoingMessage, call_next: Any) -> Any:
+        message.encoded = (message.encoded or b"")[::-1]
+        return await call_next(message)
