@@ -182,9 +182,22 @@ class Order(BaseModel):
 schemas(["check", "__main__:app"], standalone_mode=False)
 """
 
+DEV = """
+import pathlib
+from click.testing import CliRunner
+import kafkaesk_dev
+from kafkaesk_core.cli import cli
+
+assert "site-packages" in kafkaesk_dev.__file__, kafkaesk_dev.__file__
+made = CliRunner().invoke(cli, ["new", "corner-shop"])
+assert made.exit_code == 0, made.output
+assert pathlib.Path("corner-shop/schemas/Order-1.json").exists()
+"""
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
+    ("dev", DEV, "no plugins are installed"),
     ("headers", "import kafkaesk_headers", "kafkaesk_headers:HeadersPlugin"),
     ("otel", PLUGINS, "kafkaesk_otel:OTelPlugin"),
     ("logging", LOGGING, "kafkaesk_logging.plugin:LoggingPlugin"),

@@ -1,0 +1,1 @@
+"""Commands for every day with services of kafkaesk; `kafkaesk --help` lists them."""
