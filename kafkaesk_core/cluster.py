@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from .bootstrap import open_bootstrap
 from .errors import ConfigurationError, NotRunningError, TopicError
@@ -21,6 +22,7 @@ __all__ = [
     "CommittedOffset",
     "GroupMember",
     "PartitionLag",
+    "refuse_own_broker",
 ]
 
 
@@ -115,7 +117,7 @@ class Cluster:
         """
         settings = self._settings
         settings.check()
-        _refuse_embedded(settings)
+        refuse_own_broker(settings)
         async with AsyncExitStack() as stack:
             bootstrap = await stack.enter_async_context(open_bootstrap(settings))
             self.servers = bootstrap.servers
@@ -248,9 +250,16 @@ class Cluster:
         )
 
 
-def _refuse_embedded(settings: Settings) -> None:
-    if settings.kafka_servers[0].startswith("embedded://"):
+def refuse_own_broker(settings: Settings) -> None:
+    """Refuse a broker that would begin to run, and be empty, in the process that asks.
+
+    Raises:
+        ConfigurationError: the settings name `embedded://` without the address of a running one.
+    """
+    server = settings.kafka_servers[0] if settings.kafka_servers else ""
+    if server.startswith("embedded://") and not urlsplit(server).netloc:
         raise ConfigurationError(
             "embedded:// is a broker inside the process of a service, and would be an empty one "
-            "here; write addresses as host:port, as in localhost:9092"
+            "here; write addresses as host:port, as in localhost:9092, or embedded://HOST:PORT for "
+            "the broker inside a running service"
         )

@@ -81,12 +81,14 @@ def cluster_settings(app: Application | None, options: Mapping[str, Any]) -> Set
     """Return the settings of an application, or of none, with these options above them.
 
     Raises:
-        ConfigurationError: an option cannot work.
+        ConfigurationError: an option cannot work, or the broker would be an empty one in here.
     """
     from .application import Application
+    from .cluster import refuse_own_broker
 
     application = Application(entry_points=False) if app is None else app
     application.override(**options)
+    refuse_own_broker(application.settings)
     return application.settings
 
 

@@ -279,8 +279,8 @@ class TopicSetup:
             raise TopicError(
                 f"topic {self.topic} cannot be created: the broker is the mock cluster of "
                 "librdkafka, as EmbeddedBroker and the fixture embedded_kafka start it, where a "
-                "topic appears when it is first used; use the fixture embedded_app, or "
-                "Application('embedded://')",
+                "topic appears when it is first used; use the fixture embedded_app, "
+                "Application('embedded://'), or the address of the broker as embedded://HOST:PORT",
                 topic=self.topic,
             )
 

@@ -234,7 +234,7 @@ def settings_page() -> str:
 def command_page() -> str:
     """The help of `kafkaesk` and of each of its commands."""
     parts = [f"{NOTE}# The command\n\n```text\n{_help()}\n```\n"]
-    for name in ("plugins", "logs", "new"):
+    for name in ("plugins", "logs", "new", "publish"):
         parts.append(f"## `kafkaesk {name}`\n\n```text\n{_help(name)}\n```\n")
     return "\n".join(parts)
 

@@ -10,6 +10,7 @@ from kafkaesk_core import Bootstrap, ConfigurationError
 from .embedded_broker import EmbeddedBroker
 
 _DEFAULT_PARTITIONS = 4
+SETTINGS = EmbeddedBroker.consumer_settings
 
 
 @asynccontextmanager
@@ -18,30 +19,44 @@ async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
 
     Options: ``embedded://?brokers=3&topics=orders,audit&partitions=7``. ``brokers`` is 1 unless
     said. ``topics`` are made at the start, with ``partitions`` each; others appear on first use,
-    always with 4.
+    always with 4. ``embedded://127.0.0.1:33839`` is the embedded broker of another process, as its
+    log names it: none is started.
 
     Raises:
         ConfigurationError: the URL has an option that is not known, or a value that is not right.
         KafkaTestingError: librdkafka is missing or refused.
     """
+    if address := _address(url):
+        yield Bootstrap((address,), can_create_topics=False, kafka_settings=SETTINGS)
+        return
     broker = _broker(url)
     await asyncio.to_thread(broker.start)
     try:
         yield Bootstrap(
             servers=tuple(broker.servers),
             can_create_topics=False,
-            kafka_settings=broker.consumer_settings,
+            kafka_settings=SETTINGS,
         )
     finally:
         await asyncio.to_thread(broker.stop)
 
 
+def _address(url: str) -> str:
+    """The address of another process's broker; "" for a broker in this process."""
+    parts = urlsplit(url)
+    if not parts.netloc and not parts.path.strip("/"):
+        return ""
+    host, colon, port = parts.netloc.rpartition(":")
+    if not (host and colon and port.isdecimal()) or parts.path.strip("/") or parts.query:
+        raise ConfigurationError(
+            f"{url} is neither a broker in this process, embedded://, nor that of another process, "
+            "embedded://HOST:PORT"
+        )
+    return parts.netloc
+
+
 def _broker(url: str) -> EmbeddedBroker:
     parts = urlsplit(url)
-    if parts.netloc or parts.path.strip("/"):
-        raise ConfigurationError(
-            f"{url} names a host, but the broker runs in this process; write embedded://"
-        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - {"brokers", "partitions", "topics"}
     if unknown:

@@ -3,7 +3,9 @@ from importlib.metadata import entry_points
 import pytest
 from aiokafka.client import AIOKafkaClient
 
+from kafkaesk_core import Application, Cluster
 from kafkaesk_core.errors import ConfigurationError
+from kafkaesk_testing import EmbeddedBroker
 from kafkaesk_testing.embedded import bootstrap
 
 
@@ -40,12 +42,34 @@ async def test_options_set_brokers_and_topics() -> None:
         ("embedded://?brokers=none", "brokers=none; it must be a number from 1 up"),
         ("embedded://?brokers=0", "brokers=0; it must be a number from 1 up"),
         ("embedded://?partitions=7", "sets partitions without topics"),
-        ("embedded://localhost", "names a host"),
+        ("embedded://localhost", "nor that of another process, embedded://HOST:PORT"),
+        ("embedded://localhost:port", "nor that of another process"),
+        ("embedded://localhost:9092/topic", "nor that of another process"),
+        ("embedded://localhost:9092?brokers=3", "nor that of another process"),
     ],
 )
 async def test_a_wrong_url_is_refused_with_what_is_right(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         await bootstrap(url, None).__aenter__()
+
+
+async def test_an_application_uses_the_embedded_broker_of_another_one() -> None:
+    handled: list[bytes] = []
+    with EmbeddedBroker() as broker:
+        app = Application(f"embedded://{broker.host_port}", entry_points=False)
+
+        @app.subscribe("orders.placed", "billing")
+        async def bill(order: bytes) -> None:
+            handled.append(order)
+
+        async with app:
+            await app.raw_publish("orders.placed", b"1")
+            await app.consume_for(1, seconds=20)
+        async with Cluster(app.settings) as cluster:
+            topics = await cluster.topics()
+
+    assert handled == [b"1"]
+    assert [topic.name for topic in topics] == ["orders.placed"]
 
 
 def test_the_scheme_is_found_by_its_name() -> None:
