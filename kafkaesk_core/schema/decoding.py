@@ -28,7 +28,7 @@ from kafkaesk_core.errors import DecodeError, InvalidMessageError, SubscriptionE
 from kafkaesk_core.message import IncomingMessage
 
 from .problems import json_problem, list_problems
-from .upcasting import Upcast, upcasting
+from .upcasting import Upcast, upcasting, upcasting_content
 
 if TYPE_CHECKING:
     from .registry import SchemaRegistration
@@ -75,13 +75,14 @@ class Reading:
         """The decoder of one type, whose models are registered as `found`."""
         current = frozenset(registration.key for registration in found)
         envelope = _Envelope(annotation, current)
-        if self.form != "envelope":
-            return envelope.decode_value
+        decode = envelope.decode if self.form == "envelope" else envelope.decode_value
         upcasts = {key: func for each in found for key, func in self.upcasts(each).items()}
         older = {key: func for key, func in upcasts.items() if key not in current}
         if not older:
-            return envelope.decode
-        return upcasting(envelope.decode, envelope.decode_content, older, current)
+            return decode
+        if self.form == "envelope":
+            return upcasting(decode, envelope.decode_content, older, current)
+        return upcasting_content(decode, envelope.decode_content, older)
 
 
 def make_decoder(annotation: Any, reading: Reading) -> Decoder:

@@ -384,7 +384,7 @@ class Schemas:
             return decode_plain(plain, found[-1].key if len(found) == 1 else "")
         if codec is None:
             return decode
-        coded = make_decoder(annotation, Reading(self.of_model, form="data"))
+        coded = make_decoder(annotation, Reading(self.of_model, upcasts, form="data"))
         return decode_by_codecs(decode, coded, codec, found[-1] if found else None)
 
 

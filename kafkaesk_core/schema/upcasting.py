@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from kafkaesk_core.errors import InvalidMessageError
 from kafkaesk_core.message import IncomingMessage
 
-__all__ = ["Upcast", "upcasting"]
+__all__ = ["Upcast", "upcasting", "upcasting_content"]
 
 # Any below: the data of messages, any JSON, and what it is decoded to.
 Upcast = Callable[[Any], Any]
@@ -42,6 +42,27 @@ def upcasting(
         if "data" not in envelope:
             return decode(message)  # which says so
         return decode_content(message, _upcast(message, schema, upcast, envelope["data"]))
+
+    return decode_any
+
+
+def upcasting_content(
+    decode: Decode,
+    decode_content: Callable[[IncomingMessage, bytes], Any],
+    upcasts: Mapping[str, Upcast],
+) -> Decode:
+    """Return the same for messages whose value is the data alone, beside a schema that is known."""
+
+    def decode_any(message: IncomingMessage) -> Any:
+        schema = message.schema
+        upcast = upcasts.get(schema)
+        if upcast is None or message.value is None:
+            return decode(message)
+        try:
+            data = from_json(message.value)
+        except ValueError:
+            return decode(message)  # which says so
+        return decode_content(message, _upcast(message, schema, upcast, data))
 
     return decode_any
 

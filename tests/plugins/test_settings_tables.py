@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from kafkaesk_cloudevents import CloudEventsSettings
 from kafkaesk_headers import HeaderSettings
 from kafkaesk_logging import LoggingSettings
 from kafkaesk_otel import OTelSettings
@@ -16,6 +17,7 @@ from kafkaesk_schemas import SchemasSettings
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 SETTINGS: dict[str, type[BaseModel]] = {
+    "cloudevents": CloudEventsSettings,
     "headers": HeaderSettings,
     "logging": LoggingSettings,
     "otel": OTelSettings,

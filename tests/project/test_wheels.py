@@ -194,6 +194,28 @@ assert made.exit_code == 0, made.output
 assert pathlib.Path("corner-shop/schemas/Order-1.json").exists()
 """
 
+CLOUDEVENTS = """
+import asyncio, kafkaesk_cloudevents, kafkaesk_core
+from pydantic import BaseModel
+
+assert "site-packages" in kafkaesk_cloudevents.__file__, kafkaesk_cloudevents.__file__
+app = kafkaesk_core.Application(
+    plugin_settings={"cloudevents": {"streams": ["in"], "source": "/shop"}}
+)
+got = []
+
+@app.schema("Order")
+class Order(BaseModel):
+    number: int
+
+@app.subscribe("in", "g")
+async def take(order: Order, event: kafkaesk_cloudevents.CloudEvent) -> None:
+    got.append((order.number, event.type))
+
+asyncio.run(app.handle("in", Order(number=1)))
+assert got == [(1, "Order.v1")], got
+"""
+
 PACKAGES = (
     ("core", CORE, "no plugins are installed"),
     ("testing", TESTING, "no plugins are installed"),
@@ -205,6 +227,7 @@ PACKAGES = (
     ("retry", RETRY, "kafkaesk_retry.plugin:RetryPlugin"),
     ("ops", OPS, "kafkaesk_ops.plugin:Ops"),
     ("schemas", SCHEMAS, "kafkaesk_schemas.plugin:SchemasPlugin"),
+    ("cloudevents", CLOUDEVENTS, "kafkaesk_cloudevents:CloudEventsPlugin"),
 )
 """In the order in which they are installed: what runs, and what `kafkaesk plugins` then shows."""
 

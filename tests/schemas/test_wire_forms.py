@@ -256,6 +256,35 @@ async def test_a_record_of_an_older_version_is_brought_up_to_date(
     assert got == [Order(number=1), Order(number=2)]
 
 
+@pytest.mark.parametrize("annotation", [Order, Order | None, Order | Invoice, list[Order]])
+async def test_a_record_of_a_codec_is_brought_up_to_date_too(annotation: Any) -> None:
+    app = Application(plugins=[Upcasts(), Reversed()], entry_points=False)
+    app.schema("Order", version=2)(Order)
+    app.schema("Invoice")(Invoice)
+    got: list[Any] = []
+
+    async def handler(data: Any) -> None:
+        got.extend(data if isinstance(data, list) else [data])
+
+    handler.__annotations__["data"] = annotation
+    app.subscribe("orders", "group")(handler)
+
+    def handle(schema: bytes, value: bytes) -> Any:
+        return handled(app, value[::-1], headers=[("schema", schema)])
+
+    done = [
+        await handle(b"Order:1", b'{"no":1}'),
+        await handle(b"Order:2", b'{"number":2}'),
+    ]
+    failed = await handle(b"Order:1", b"{}")
+    broken = await handle(b"Order:1", b"{")
+
+    assert done == [None, None]
+    assert got == [Order(number=1), Order(number=2)]
+    assert "has schema Order:1, and its upcaster failed: KeyError" in str(failed)
+    assert "is not valid JSON" in str(broken)
+
+
 async def test_an_upcaster_that_fails_is_the_failure_of_its_record() -> None:
     app = Application(plugins=[Upcasts()], entry_points=False)
     app.schema("Order", version=2)(Order)

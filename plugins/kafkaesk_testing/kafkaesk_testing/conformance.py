@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import json
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -90,6 +91,8 @@ class _Checks:
             "lifespan": self.enters_and_leaves,
             "declare": self.declares_at_each_start,
             "check_subscription": self.accepts_what_has_no_options,
+            "codec": self.reads_what_it_writes,
+            "upcasters": self.answers_with_functions,
             "health": self.answers_as_expected,
             "report": self.answers_as_expected,
         }
@@ -227,6 +230,29 @@ class _Checks:
         self._plugins.check_subscription(self._runner.subscription)
         return None
 
+    async def reads_what_it_writes(self, hook: str) -> str | None:
+        """A message that is encoded, also twice, is decoded to its schema and data again."""
+        schema, find = _registration(), self._plugins.codec
+        codec = None if find is None else find("checked", schema)
+        if codec is None:
+            return None  # not on this stream
+        written = _subject("wrap_publish")
+        codec.encode(written, schema, CONTENT)
+        names = [name for name, _ in written.headers]
+        value = codec.encode(written, schema, CONTENT)
+        if len(written.headers) > len(names):
+            return f"the header {written.headers[-1][0]!r} was added twice"
+        read = incoming_message(value, stream="checked", headers=written.headers)
+        key, content = codec.decode(read, schema)
+        if (key, json.loads(content)) != (schema.key, json.loads(CONTENT)):
+            return f"wrote {CONTENT!r} of {schema.key}, and read {content!r} of {key}"
+        return None
+
+    async def answers_with_functions(self, hook: str) -> str | None:
+        """What it returns for a schema that it does not know are functions, or nothing."""
+        self._plugins.upcasts(_registration(), self._runner.subscription)
+        return None
+
     async def answers_as_expected(self, hook: str) -> str | None:
         """Texts, or JSON-able data; also before anything was published or consumed."""
         ask = self._plugins.hindrances if hook == "health" else self._plugins.reports
@@ -245,6 +271,7 @@ class _Checks:
         return f"raised {raised} times; its log line says what" if raised else None
 
 
+CONTENT = b'{"a":1}'
 HEADERS = (("name", b"value"), ("name", b"twice"), ("nothing", None), ("bad", b"\xff"))
 
 

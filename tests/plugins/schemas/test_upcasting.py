@@ -10,6 +10,11 @@ from pydantic import BaseModel
 
 from kafkaesk_core import Application, ConfigurationError, Router
 from kafkaesk_schemas import SchemasPlugin, upcast
+from kafkaesk_testing import check_plugin
+
+
+def test_the_plugin_conforms() -> None:
+    check_plugin(SchemasPlugin())
 
 
 class OrderV1(BaseModel):

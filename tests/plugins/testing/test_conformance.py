@@ -198,9 +198,49 @@ class HealthIsOneText:
         return "fine"
 
 
+class Form:
+    """A codec that writes the schema into a header."""
+
+    @hookimpl
+    def codec(self, stream: str, schema: Any) -> Any:
+        return self
+
+    def encode(self, message: Any, schema: Any, content: bytes) -> bytes:
+        message.headers = [h for h in message.headers if h[0] != "schema"]
+        message.headers.append(("schema", schema.key.encode()))
+        return content
+
+    def decode(self, message: Any, schema: Any) -> tuple[str, bytes]:
+        return dict(message.headers)["schema"].decode(), message.value
+
+
+class FormOfAnother(Form):
+    def decode(self, message: Any, schema: Any) -> tuple[str, bytes]:
+        return "Other:1", message.value
+
+
+class FormWithTwoHeaders(Form):
+    def encode(self, message: Any, schema: Any, content: bytes) -> bytes:
+        message.headers.append(("schema", schema.key.encode()))
+        return content
+
+
+class UpcastsAreNone:
+    @hookimpl
+    def upcasters(self, schema: Any) -> Any:
+        return {"Checked:0": "later"}
+
+
+def test_a_codec_that_reads_what_it_writes_passes() -> None:
+    check_plugin(Form())
+
+
 @pytest.mark.parametrize(
     ("plugin", "told"),
     [
+        (FormOfAnother(), "codec: reads what it writes: wrote b'{\"a\":1}' of Checked:1, and read"),
+        (FormWithTwoHeaders(), "codec: reads what it writes: the header 'schema' was added twice"),
+        (UpcastsAreNone(), "upcasters: answers with functions: raised PluginError"),
         (ReportsNoData(), "report: answers as expected: failed: "),
         (HealthIsOneText(), "health: answers as expected: failed: "),
         (DeclaresOnce(), "declare: declares at each start: declared "),
