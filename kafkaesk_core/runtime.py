@@ -120,11 +120,16 @@ class Runtime:
         )
         self._stack.push_async_callback(self.topics.stop)
         self.topics.on_created.append(self._topic_created)
-        codec = self._plugins.codec
+        self.publisher = self._make_publisher(bootstrap)
+        self._stack.push_async_callback(self._stop_publisher)
+        await self._open()
+
+    def _make_publisher(self, bootstrap: Bootstrap) -> Publisher:
+        settings, codec = self.settings, self._plugins.codec
         self._encode = self._schemas.encoding(
             self.topics, validate=settings.validate_published, codec=codec
         )
-        self.publisher = Publisher(
+        return Publisher(
             partial(Producer, bootstrap.servers, settings.client.for_producer()),
             self.topics,
             self._encode,
@@ -134,8 +139,6 @@ class Runtime:
             validates=settings.validate_published,
             registration_of=self._registration_of,
         )
-        self._stack.push_async_callback(self._stop_publisher)
-        await self._open()
 
     async def _open(self) -> None:
         """Enter the plugins' lifespans; from here on messages may be published."""
