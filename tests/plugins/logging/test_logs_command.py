@@ -345,7 +345,7 @@ def reader_of(
     **settings: Any,
 ) -> StreamReader:
     application = Application(servers, entry_points=False, **settings)
-    return StreamReader(application.settings, servers, {}, stream, tell, patience=patience)
+    return StreamReader(application.settings, stream, tell, patience=patience)
 
 
 async def test_it_joins_no_group_and_commits_nothing(broker: EmbeddedBroker) -> None:
@@ -439,6 +439,17 @@ async def test_reading_ends_where_a_transaction_ends_the_log(
     assert await asyncio.wait_for(taken(reader), LIMIT) == [line("one")]
 
 
+def test_a_partition_without_a_leader_is_named(
+    broker: EmbeddedBroker, run: Callable[..., Result]
+) -> None:
+    broker.set_leader("logs", 0, -1)
+
+    result = run("logs")
+
+    assert result.exit_code == 3
+    assert "partition 0 of topic logs has no leader now" in result.stderr
+
+
 def test_an_empty_stream_ends_at_once(broker: EmbeddedBroker, run: Callable[..., Result]) -> None:
     result = run("logs")
 
@@ -505,10 +516,10 @@ def test_a_missing_stream_is_told_in_one_line(run: Callable[..., Result]) -> Non
 
 WRONG = [
     (("logs", "--kafka-servers", "127.0.0.1:1"), 3, "refuses the connection"),
-    (("logs", "--kafka-servers", "embedded://"), 2, "embedded:// starts an empty broker"),
+    (("logs", "--kafka-servers", "embedded://"), 2, "embedded:// is a broker inside"),
     (("logs", "--kafka-servers", ","), 2, "no Kafka servers are configured"),
-    (("logs", "--kafka-settings", "{"), 2, "the value is not valid JSON"),
-    (("logs", "--kafka-settings", "[]"), 2, "write a JSON object"),
+    (("logs", "--kafka-settings", "{"), 2, "--kafka-settings is not valid JSON"),
+    (("logs", "--kafka-settings", "[]"), 2, "write an object"),
     (("logs", "--kafka-settings", '{"acks": 7}'), 2, "use one of"),
     (("logs", "--level", "loud"), 2, "'loud' is not one of"),
     (("logs", "--grep", "("), 2, "not a valid regular expression"),

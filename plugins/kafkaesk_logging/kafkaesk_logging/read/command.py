@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import logging
 import os
 import re
@@ -17,6 +16,8 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from kafkaesk_core.command import cluster_options, cluster_settings, reported_errors
 
 if TYPE_CHECKING:
     from kafkaesk_core import Settings
@@ -42,17 +43,6 @@ def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Patt
         raise click.BadParameter(f"{text!r} is not a valid regular expression: {error}") from error
 
 
-# Any: options of aiokafka's clients.
-def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, Any] | None:
-    try:
-        parsed = None if text is None else json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"the value is not valid JSON: {error}") from error
-    if parsed is not None and not isinstance(parsed, dict):
-        raise click.BadParameter("""write a JSON object, as in '{"client_id": "reader"}'""")
-    return parsed
-
-
 @click.command(short_help="Read the log lines of a stream.")
 @click.argument("stream")
 @click.option("-f", "--follow", is_flag=True, help="Keep reading new lines until Ctrl-C.")
@@ -67,25 +57,7 @@ def _object(_: click.Context, __: click.Parameter, text: str | None) -> dict[str
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all fields, as JSON lines.")
 @click.option("--app", help="Use the settings of this application: module:attribute or a name.")
-@click.option(
-    "--kafka-servers",
-    envvar="KAFKAESK_KAFKA_SERVERS",
-    show_envvar=True,
-    help="Addresses as host:port, separated by commas.",
-)
-@click.option(
-    "--kafka-settings",
-    callback=_object,
-    envvar="KAFKAESK_KAFKA_SETTINGS",
-    show_envvar=True,
-    help="Options of aiokafka's clients, as a JSON object.",
-)
-@click.option(
-    "--topic-prefix",
-    envvar="KAFKAESK_TOPIC_PREFIX",
-    show_envvar=True,
-    help="Prefix of every topic: topic = prefix + stream.",
-)
+@cluster_options
 def logs(
     stream: str,
     follow: bool,
@@ -93,19 +65,17 @@ def logs(
     grep: re.Pattern[str] | None,
     as_json: bool,
     app: str | None,
-    **overrides: Any,  # settings
+    **options: Any,  # of `cluster_options`
 ) -> None:
     """Read the log lines of STREAM from beginning to end, and new ones with --follow.
 
     Joins no consumer group and commits nothing. Lines of several partitions are
     sorted by time. Records that are not log lines are reported on standard error.
     """
-    from kafkaesk_core import Application, KafkaeskError
     from kafkaesk_core.plugin import find_application
 
     from .text import LinePrinter
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command reports errors itself
     output = sys.stdout
     if isinstance(output, io.TextIOWrapper):
         output.reconfigure(errors="backslashreplace")  # for a terminal without Unicode
@@ -117,47 +87,25 @@ def logs(
         as_json=as_json,
         is_coloured=output.isatty() and not os.environ.get("NO_COLOR"),
     )
-    try:
-        application = find_application(app) if app else Application(entry_points=False)
-        application.override(**overrides)
-        settings = application.settings
-        _check(settings)
+    with reported_errors():
+        settings = cluster_settings(find_application(app) if app else None, options)
         asyncio.run(_print(settings, stream, printer, follow))
-    except KafkaeskError as error:
-        _report(str(error))
-        sys.exit(error.exit_code)
-
-
-def _check(settings: Settings) -> None:
-    from kafkaesk_core import ConfigurationError
-
-    settings.check()
-    if settings.kafka_servers[0].startswith("embedded://"):
-        raise ConfigurationError(
-            "embedded:// starts an empty broker inside this process, not the one of a running "
-            "service; write addresses as host:port, as in localhost:9092"
-        )
 
 
 async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: bool) -> None:
-    from kafkaesk_core.plugin import open_bootstrap
-
     from .reader import StreamReader
 
     task = asyncio.current_task()
     if follow and task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with open_bootstrap(settings) as bootstrap:
-        reader = StreamReader(
-            settings, bootstrap.servers, bootstrap.kafka_settings, stream, _report
-        )
-        with suppress(asyncio.CancelledError):
-            async with aclosing(reader.records(follow=follow)) as batches:
-                async for records in batches:
-                    for record in records:
-                        printer.show(record)
-                    printer.flush()
+    reader = StreamReader(settings, stream, _report)
+    with suppress(asyncio.CancelledError):
+        async with aclosing(reader.records(follow=follow)) as batches:
+            async for records in batches:
+                for record in records:
+                    printer.show(record)
+                printer.flush()
     printer.finish()
 
 

@@ -12,12 +12,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from kafkaesk_core import Settings, TopicError
+from kafkaesk_core import Cluster, Settings, TopicError
 from kafkaesk_core.plugin import diagnose, translate_error
 
 __all__ = ["StreamReader"]
 
 Records = list[ConsumerRecord]
+Offsets = Mapping[TopicPartition, int]
 _POLL_MS = 500
 _STOP_TIMEOUT = 5.0
 
@@ -25,76 +26,75 @@ _STOP_TIMEOUT = 5.0
 class StreamReader:
     """Reads with a consumer that joins no group and commits nothing.
 
-    `kafka_settings` are defaults for those of the settings. `report` is called with the reason why
-    a follower waits. Without a record for `patience` seconds it checks whether the brokers answer.
+    `report` is called with the reason why a follower waits. Without a record for `patience` seconds
+    it checks whether the brokers answer.
     """
 
-    # Any: options of aiokafka's consumer.
     def __init__(
         self,
         settings: Settings,
-        servers: Iterable[str],
-        kafka_settings: Mapping[str, Any],
         stream: str,
         report: Callable[[str], None],
         *,
         patience: float = 5.0,
     ) -> None:
-        self._servers = tuple(servers)
+        self._cluster = Cluster(settings)
         self._topic = settings.topic_prefix + stream
         self._timeout = settings.start_timeout
         self._report = report
         self._patience = patience
-        self._options: dict[str, Any] = {
-            "metadata_max_age_ms": 1000,
-            **settings.over(kafka_settings).client.for_consumer(),
-            "auto_offset_reset": "earliest",
-        }
 
     async def records(self, *, follow: bool) -> AsyncGenerator[Records]:
         """Yield the records of the log, and with `follow` new ones too.
 
         Raises:
-            BrokerError: no broker can be used, or the topic does not exist and `follow` is off.
+            ConfigurationError: the settings name a broker inside a process.
+            BrokerError: no broker can be used, or the topic cannot be read; without `follow` it
+                must exist.
         """
-        async with self._started() as consumer:
-            partitions = await self._partitions(consumer, follow)
+        async with self._cluster, self._started() as consumer:
+            partitions = await self._partitions(follow=follow)
+            begins = _complete(partitions, await self._cluster.begins([self._topic]))
+            ends = _complete(partitions, await self._cluster.ends([self._topic]))
             consumer.assign(partitions)
-            begins = await consumer.beginning_offsets(partitions)
             for partition, offset in begins.items():
                 consumer.seek(partition, offset)
-            async for records in self._history(consumer, begins):
+            async for records in self._history(consumer, begins, ends):
                 yield records
             while follow:
                 yield await self._next(consumer)
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[AIOKafkaConsumer]:
+        servers = list(self._cluster.servers)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=list(self._servers),
-            group_id=None,
-            enable_auto_commit=False,
-            **self._options,
+            bootstrap_servers=servers, group_id=None, enable_auto_commit=False, **self._options
         )
         try:
             async with asyncio.timeout(self._timeout):
                 await consumer.start()
             yield consumer
         except (KafkaConnectionError, TimeoutError) as error:
-            raise await diagnose(self._servers, self._options) from error
+            raise await diagnose(servers, self._options) from error
         except KafkaError as error:
             doing = f"reading topic {self._topic}"
-            raise translate_error(error, doing, servers=self._servers) from error
+            raise translate_error(error, doing, servers=servers) from error
         finally:
             # In a task: stop() may raise the CancelledError of one of its own tasks.
             await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_STOP_TIMEOUT)
 
-    async def _partitions(self, consumer: AIOKafkaConsumer, follow: bool) -> list[TopicPartition]:
+    # Any: options of aiokafka's consumer.
+    @property
+    def _options(self) -> dict[str, Any]:
+        options = self._cluster.settings.client.for_consumer()
+        return {"metadata_max_age_ms": 1000, **options, "auto_offset_reset": "earliest"}
+
+    async def _partitions(self, *, follow: bool) -> list[TopicPartition]:
         """Find the partitions; with `follow`, wait for a topic that does not exist yet."""
         is_reported = False
-        while self._topic not in await consumer.topics():
+        while not (count := (await self._cluster.partitions([self._topic])).get(self._topic, 0)):
             if not follow:
-                servers = ", ".join(self._servers)
+                servers = ", ".join(self._cluster.servers)
                 text = (
                     f"topic {self._topic} does not exist at {servers}, or this user is not "
                     "authorized to see it"
@@ -104,20 +104,15 @@ class StreamReader:
                 self._report(f"topic {self._topic} does not exist yet; waiting for it")
                 is_reported = True
             await asyncio.sleep(_POLL_MS / 1000)
-        first = TopicPartition(self._topic, 0)
-        consumer.assign([first])
-        await consumer.end_offsets([first])  # waits until the topic's partitions are known
-        numbers = consumer.partitions_for_topic(self._topic) or {0}
-        return [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        return [TopicPartition(self._topic, number) for number in range(count)]
 
     async def _history(
-        self, consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int]
+        self, consumer: AIOKafkaConsumer, begins: Offsets, ends: Offsets
     ) -> AsyncIterator[Records]:
         """Yield the records that the log has now, all partitions merged by time.
 
         Only partitions without a held record are read, so that memory is bounded.
         """
-        ends = await consumer.end_offsets(list(begins))
         held = {partition: deque[ConsumerRecord]() for partition in begins}
         unread = {partition for partition in begins if begins[partition] < ends[partition]}
         while unread or any(held.values()):
@@ -162,7 +157,7 @@ class StreamReader:
             async with asyncio.timeout(self._patience):
                 await consumer.end_offsets(consumer.assignment())
         except (KafkaError, TimeoutError):
-            self._report(f"{await diagnose(self._servers, self._options)}: still trying")
+            self._report(f"{await diagnose(self._cluster.servers, self._options)}: still trying")
             return False
         return True
 
@@ -179,6 +174,18 @@ class StreamReader:
             positions[partition] = 0
         for partition, offset in positions.items():
             consumer.seek(partition, offset)
+
+
+def _complete(partitions: Iterable[TopicPartition], offsets: Offsets) -> Offsets:
+    """Return the offsets, of every partition.
+
+    Raises:
+        TopicError: a partition has no leader.
+    """
+    for topic, number in set(partitions) - offsets.keys():
+        text = f"partition {number} of topic {topic} has no leader now, so it cannot be read"
+        raise TopicError(f"{text}; try again when its brokers run", topic=topic)
+    return offsets
 
 
 def _merged(
