@@ -118,8 +118,11 @@ class _PartitionTracker:
 
     @property
     def has_only_gaps(self) -> bool:
-        """Whether every record below the watermark is committed already."""
-        return not self.open and self.closed == self.covered
+        """Whether every record below the watermark is committed already.
+
+        While records are open, that matters only for a first position that is to be committed.
+        """
+        return self.closed == self.covered and (not self.open or self.committed is None)
 
     def _prune(self) -> None:
         """Forget the times of registrations that have no open offset."""
@@ -258,6 +261,11 @@ class OffsetTracker(Generic[P]):
         if stop >= 0:
             found.append(range(start, stop))
         return found
+
+    def open_below(self, partition: P, offset: int) -> list[int]:
+        """The offsets below this one that were delivered and are not finished, ascending."""
+        tracker = self._trackers[partition]
+        return [one for one in tracker.open if one < offset and one not in tracker.done]
 
     def open_count(self, partition: P) -> int:
         """How many records lie between the watermark and the position, finished ones included."""

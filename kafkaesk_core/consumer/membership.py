@@ -293,16 +293,26 @@ class Positions:
         low = self._offsets.watermark(partition)
         return offset if low is None else min(offset, low)
 
-    def rewound(self, partition: TopicPartition, offset: int) -> None:
-        """Continue at an earlier offset that was sought with the client, in a new epoch."""
+    def sought(self, partition: TopicPartition, offset: int, before: int | None = None) -> None:
+        """Continue where the application has sought to with the client, in a new epoch.
+
+        That offset is committed at once: a crash must not undo what was asked for. Records below it
+        that were read and are not done are given up, however far the client has read ahead.
+        """
+        if before is None:
+            before = self._offsets.position(partition)
+        given_up = self._offsets.open_below(partition, offset)
         self.counts["sought"] += 1
+        self.counts["given_up"] += len(given_up)
+        way = "rewound" if before is not None and offset < before else "moved forward"
         logger.warning(
-            "%s[%d] (group %s): the client was rewound; continues at %d",
-            *(partition.topic, partition.partition, self._group, offset),
+            "%s[%d] (group %s): the client was %s; continues at %d%s",
+            *(partition.topic, partition.partition, self._group, way, offset),
+            _passed_over(given_up, before, offset),
         )
         self._forget(partition)
-        self._offsets.start_at(partition, offset)
-        self._owes()  # what was noted beside the committed offset no longer holds
+        self._offsets.start_at(partition, offset, commit=True)
+        self._owes()
 
     def _goes_back(self, partition: TopicPartition, offset: int) -> bool:
         position = self._offsets.state(partition).position
@@ -327,3 +337,13 @@ class Positions:
             f"group {self._group} has no valid committed offset for {missed} and "
             "auto_offset_reset is 'none'; set it to 'earliest' or 'latest', or commit an offset"
         )
+
+
+def _passed_over(given_up: Sequence[int], before: int | None, offset: int) -> str:
+    """What is not handled because the position is `offset` now."""
+    text = ""
+    if given_up:
+        text += f"; {len(given_up)} records from {given_up[0]} on were read, and are given up"
+    if before is not None and before < offset:
+        text += f"; offsets {before} to {offset - 1} are not read"
+    return text

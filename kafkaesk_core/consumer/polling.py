@@ -122,11 +122,14 @@ class Polling:
         self, member: GroupMember, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
     ) -> None:
         notes = self._read_notes(member)
+        for partition, (before, offset) in member.take_sought(batch).items():
+            if partition in self._offsets and self._dispatcher.is_open:
+                self._positions.sought(partition, offset, before)
         for partition, records in batch.items():
             first = records[0].offset
             if partition in self._offsets and self._dispatcher.is_open:
                 if self._offsets.is_behind(partition, first):
-                    self._positions.rewound(partition, first)
+                    self._positions.sought(partition, first)
                 if notes is not None and notes.has_unchecked:
                     notes.check(partition, first, member.high_watermark(partition))
                 self._dispatcher.take(partition, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -85,6 +85,7 @@ class GroupMember:
         self._is_stopped = False
         self._handed_out: dict[Any, int | None] = {}
         self._notes: dict[TopicPartition, tuple[int, str]] = {}
+        self._sought: dict[TopicPartition, tuple[int | None, int | None]] = {}
 
     @property
     def raw(self) -> AIOKafkaConsumer:
@@ -122,6 +123,7 @@ class GroupMember:
             raise
         self._fetched = leave_parsed(consumer)
         self._note_committed(consumer._coordinator)
+        self._note_sought(consumer._fetcher)
         self._consumer = consumer
         self._commits = CommitClient(consumer._client, self._group)
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
@@ -138,6 +140,46 @@ class GroupMember:
             return found
 
         coordinator._do_fetch_commit_offsets = fetching
+
+    def _note_sought(self, fetcher: Any) -> None:
+        """Notice what is sought with the client: it says so to nobody."""
+        seek_to, request_reset = fetcher.seek_to, fetcher.request_offset_reset
+
+        def note(partition: TopicPartition, offset: int | None) -> None:
+            before, _ = self._sought.get(partition, (self.position(partition), None))
+            self._sought[partition] = (before, offset)
+
+        def seeking(partition: TopicPartition, offset: int) -> None:
+            note(partition, offset)
+            seek_to(partition, offset)
+
+        def resetting(partitions: Collection[TopicPartition], strategy: Any) -> Any:
+            for partition in partitions:
+                note(partition, None)
+            return request_reset(partitions, strategy)
+
+        fetcher.seek_to, fetcher.request_offset_reset = seeking, resetting
+
+    def take_sought(
+        self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
+    ) -> Mapping[TopicPartition, tuple[int | None, int]]:
+        """What the application has sought since the last call: from where, and where to.
+
+        `batch` was polled since then. The beginning or the end of a log is known as soon as the
+        brokers have answered.
+        """
+        if not self._sought:
+            return {}
+        found = {}
+        for partition, (before, offset) in list(self._sought.items()):
+            if offset is None:
+                first = batch[partition][0].offset if partition in batch else None
+                offset = self.position(partition) if first is None else first
+            if offset is not None or not self.is_assigned(partition):
+                del self._sought[partition]
+            if offset is not None and offset != before:
+                found[partition] = (before, offset)
+        return found
 
     def take_notes(self) -> Mapping[TopicPartition, tuple[int, str]]:
         """The committed offsets and texts that were fetched since the last call."""
@@ -208,6 +250,7 @@ class GroupMember:
     def note_membership(self) -> None:
         """Remember our identity: partitions have just been assigned."""
         self._notes.clear()  # of an earlier assignment
+        self._sought.clear()
         self._identity = self._present_identity()
         if self._commits is not None:
             self._commits.connect(self.raw._coordinator.coordinator_id)
@@ -316,6 +359,7 @@ class GroupMember:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue from another offset; the partition's buffered records are dropped."""
         self.raw.seek(partition, offset)
+        self._sought.pop(partition, None)  # not the application's
 
     async def offsets(
         self, partitions: Collection[TopicPartition], *, at_end: bool, timeout: float

@@ -71,6 +71,45 @@ async def test_an_offset_that_an_operator_moved_is_followed(
     assert got == [*range(10), *range(3, 10), *range(15, 20)]
 
 
+async def test_what_is_sought_with_the_client_is_followed_from_there_and_committed(
+    kafkaesk_app: Application, kafka: Kafka
+) -> None:
+    """Within what was read ahead, beyond it, and to the ends of the log, whatever is open."""
+    app = kafkaesk_app
+    app.configure(partitions=1)
+    group = f"{app.settings.topic_prefix}sought"
+    partition = TopicPartition(f"{app.settings.topic_prefix}sought", 0)
+    got: list[int] = []
+    jumps: dict[int, Any] = {
+        3: lambda raw: raw.seek(partition, 6),
+        8: lambda raw: raw.seek(partition, 1000),
+        1002: lambda raw: raw.seek_to_beginning(partition),
+    }
+
+    @app.subscribe("sought", group)
+    async def handle(record: ConsumerRecord, subscriber: Subscriber) -> None:
+        got.append(record.offset)
+        if (jump := jumps.pop(record.offset, None)) is not None:
+            if (waiting := jump(subscriber.consumer.raw)) is not None:
+                sought.append(asyncio.ensure_future(waiting))
+            await asyncio.Event().wait()
+
+    sought: list[Any] = []
+    async with app:
+        await publish(app, "sought", 1004)
+        running = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: 2 in got[8:], within=30)
+        counts = app.status().groups[0].counts
+        await app.stop()
+        await running
+
+    assert got[:11] == [0, 1, 2, 3, 6, 7, 8, 1000, 1001, 1002, 0]
+    assert counts["positions_sought"] == 3
+    assert counts["positions_given_up"] >= 3 + 1
+    async with operator(kafka, group) as consumer:
+        assert await consumer.committed(partition) == got[-1] + 1
+
+
 @pytest.mark.f32
 @pytest.mark.k18
 async def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(

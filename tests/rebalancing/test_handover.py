@@ -127,6 +127,11 @@ class Member:
         self.polled: list[list[TopicPartition]] = []
         self.first, self.end = 0, 7  # offsets in the log
         self.positions: dict[TopicPartition, int] = {}
+        self.jumps: dict[TopicPartition, tuple[int | None, int]] = {}
+
+    def take_sought(self, batch: Any) -> Any:
+        taken, self.jumps = self.jumps, {}
+        return taken
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -586,6 +591,96 @@ async def test_a_seek_back_with_the_client_is_followed(caplog: Any) -> None:
 
     assert engine.committed == [{A: 3}]
     assert "topic[0] (group group): the client was rewound; continues at 2" in caplog.text
+
+
+def sought_in(member: Member, to: int, *, before: int) -> Member:
+    """The member, whose application has sought with the client, between two polls."""
+    member.jumps = {A: (before, to)}
+    return member
+
+
+@pytest.mark.rule_9
+async def test_a_jump_back_is_committed_before_its_first_record_is_done() -> None:
+    """A crash in between, or a handover, would forget it."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.release.set()
+    engine.take(A, 3, 4, 5, 6)
+    await eventually(lambda: engine.handled == [3, 4, 5, 6])
+    await engine.commits.commit("interval")
+    engine.release.clear()
+
+    await run_until(polling(engine, Member({A: [record(A, 3)]})), lambda: engine.owed)
+    assert engine.owed == [{A: 3}], "at once"
+    await engine.rebalance.revoked(frozenset([A]), is_lost=False)
+
+    assert engine.committed == [{A: 7}, {A: 3}]
+
+
+async def test_a_jump_back_is_committed_also_where_handlers_commit_by_hand() -> None:
+    """It commits no record."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.release.set()
+    engine.take(A, 3, 4)
+    await eventually(lambda: engine.handled == [3, 4])
+    await engine.commits.commit("manual")
+    engine.release.clear()
+    await run_until(polling(engine, Member({A: [record(A, 3)]})), lambda: engine.owed)
+
+    await engine.commits.commit("interval", only_gaps=True)
+
+    assert engine.committed == [{A: 5}, {A: 3}]
+
+
+@pytest.mark.parametrize("to", [3, 7, 10, 50])
+async def test_where_a_seek_goes_does_not_depend_on_what_was_read_ahead(
+    to: int, caplog: Any
+) -> None:
+    """Records 3 to 9 were read and are not done: a poison one is at 3, say."""
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, *range(3, 10))
+    await eventually(lambda: engine.lanes.running)
+    member = sought_in(Member({A: [record(A, to), record(A, to + 1)]}), to, before=9)
+
+    work = polling(engine, member)
+    await run_until(work, lambda: engine.owed)
+    engine.release.set()
+    await eventually(lambda: engine.handled == [to, to + 1])
+    await engine.commits.commit("interval")
+
+    assert engine.owed == [{A: to}], "committed at once"
+    assert engine.committed == [{A: to + 2}]
+    given_up = len(range(3, min(to, 10)))
+    assert work._positions.counts == {"sought": 1, "given_up": given_up}
+    told = f"{given_up} records from 3 on were read, and are given up"
+    assert (told in caplog.text) == (given_up > 0)
+    assert (f"offsets 9 to {to - 1} are not read" in caplog.text) == (to > 9)
+
+
+async def test_a_seek_to_the_end_is_followed_though_no_record_comes() -> None:
+    engine = Engine()
+    engine.rebalance.assigned(frozenset([A]))
+    engine.take(A, 3, 4)
+    await eventually(lambda: engine.lanes.running)
+
+    await run_until(polling(engine, sought_in(Member(), 9, before=5)), lambda: engine.owed)
+    await engine.commits.commit("interval")
+
+    assert engine.committed == [{A: 9}]
+
+
+async def test_a_seek_before_the_first_record_is_committed_too() -> None:
+    """In partitions_assigned, say."""
+    engine, member = Engine(), Member({A: [record(A, 5)]})
+    engine.rebalance.assigned(frozenset([A]))
+    member.jumps = {A: (None, 5)}
+
+    await run_until(polling(engine, member), lambda: engine.lanes.running)
+    await engine.commits.commit("interval")
+
+    assert engine.committed == [{A: 5}]
 
 
 async def test_what_is_at_hand_is_handled_though_retention_has_deleted_it() -> None:
