@@ -122,13 +122,8 @@ class Lanes(Generic[T]):
         group: Hashable,
         key: Hashable,
         items: Sequence[T],
-        *,
-        delay: float = 0.0,
     ) -> None:
-        """Queue items in one lane; positions ascend within a lane.
-
-        With a `delay` the first of them has its turn in so many seconds, as after a retry.
-        """
+        """Queue items in one lane; positions ascend within a lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = LaneGroup(group)
@@ -143,9 +138,7 @@ class Lanes(Generic[T]):
         if lane.state == "parked":
             found.parked += len(items)
         lane.queue.extend(items)
-        if delay and lane.state == "idle":
-            lane.park(self._loop.call_later(delay, self._unpark, lane))
-        elif lane.state in ("idle", "gathering"):
+        if lane.state in ("idle", "gathering"):
             self._arrived(lane)
 
     def _arrived(self, lane: Lane[T]) -> None:

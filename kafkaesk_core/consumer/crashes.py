@@ -76,7 +76,7 @@ class CrashCounter:
     def assigned(self) -> None:
         """Look at each record from here on, for a few seconds."""
         self._end = self._loop.time() + self._window
-        self._notes.counts_crashes = True
+        self._notes.begun.is_counting = True
         for handling in self._handlings:
             handling.put_around(self._around)
         self._loop.call_at(self._end, self._leave)
@@ -100,12 +100,12 @@ class CrashCounter:
             self._restart_clock()
             return await layers(message)
         finally:
-            self._notes.end(partition)
+            self._notes.begun.end(partition)
             self._turn.lock.release()
 
     async def _note_begin(self, partition: TopicPartition, message: FetchedMessage) -> None:
-        if self._notes.counts_crashes and await self._turn.take(self):
-            self._notes.begin(partition, message.offset, message.attempt)
+        if self._notes.begun.is_counting and await self._turn.take(self):
+            self._notes.begun.begin(partition, message.offset, message.attempt, message.crashes)
             await self.commit()
 
     async def commit(self) -> bool:

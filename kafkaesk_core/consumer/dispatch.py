@@ -17,7 +17,7 @@ from kafkaesk_core.router import Ordering
 from kafkaesk_core.scheduler import UNORDERED, Lanes
 from kafkaesk_core.settings import Settings
 
-from .fetched import FetchedBatch, FetchedRecord, Holding, UnreadableMessage
+from .fetched import FetchedBatch, FetchedRecord, Holding, NotedBatch, UnreadableMessage
 from .handling import Handling
 from .notes import CommitNotes
 
@@ -179,16 +179,23 @@ class Dispatcher:
         holding.size += total
         room = total / len(records)
         finish = self._offsets.finisher(partition)
-        batch = FetchedBatch(partition, epoch, stream, finish=finish, holding=holding, room=room)
+        notes = self.notes
+        is_noted = notes is not None and notes.found and partition in notes.found
+        kind = NotedBatch if is_noted else FetchedBatch
+        batch = kind(partition, epoch, stream, finish=finish, holding=holding, room=room)
         if isinstance(records, PartlyUnreadable):
             for record in records:
                 if isinstance(record, Unreadable):
                     batch.keep(UnreadableMessage(record, batch))
         entries = list(zip(offsets, records, repeat(batch)))
-        notes = self.notes
-        if notes is not None and notes.found and partition in notes.found:
-            self._take_noted(notes, pipeline, partition, entries)
-            return
+        if notes is not None and isinstance(batch, NotedBatch):
+            entries = notes.apply(partition, entries, batch)
+        self._queue(pipeline, partition, entries)
+
+    @staticmethod
+    def _queue(
+        pipeline: HandlerPipeline, partition: TopicPartition, entries: Sequence[FetchedRecord]
+    ) -> None:
         if pipeline.ordering != "key":
             lane = None if pipeline.ordering == "partition" else UNORDERED
             pipeline.lanes.submit(partition, lane, entries)
@@ -208,27 +215,10 @@ class Dispatcher:
             self._holdings[partition] = found
         return found
 
-    def _take_noted(
-        self,
-        notes: CommitNotes,
-        pipeline: HandlerPipeline,
-        partition: TopicPartition,
-        entries: Sequence[FetchedRecord],
-    ) -> None:
-        """Queue records of which the last commit says something, except those that are done."""
-        by_lane: dict[Hashable, list[FetchedRecord]] = {}
-        delays: dict[Hashable, float] = {}
-        for entry, delay in notes.apply(partition, entries):
-            key: Hashable = _lane_key(pipeline.ordering, entry[1])
-            by_lane.setdefault(key, []).append(entry)
-            delays.setdefault(key, delay)  # of the first one in the lane
-        for key, of_lane in by_lane.items():
-            pipeline.lanes.submit(partition, key, of_lane, delay=delays[key])
-
     def stop_counting_crashes(self) -> None:
         """Count no crash until the next assignment: handlers are about to be cancelled."""
         if self.notes is not None:
-            self.notes.stop_counting()
+            self.notes.begun.stop_counting()
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
         """Note that the records of these partitions are redelivered: no failure counts any more."""
@@ -244,11 +234,3 @@ class Dispatcher:
             self._full.discard(partition)
         if self.notes is not None:
             self.notes.forget(partitions)
-
-
-def _lane_key(ordering: Ordering, record: ParsedRecord) -> Hashable:
-    """The lane of a record; one that is in no order has a lane of its own."""
-    if ordering == "partition":
-        return None
-    key: bytes | None = record.key if ordering == "key" else None
-    return int(record.offset) if key is None else key

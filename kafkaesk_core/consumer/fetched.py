@@ -7,6 +7,7 @@ layer, an argument of the handler, a failure, a retry.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -16,7 +17,15 @@ from kafkaesk_core.offsets import HandlerResult
 
 from .attempts import Attempts
 
-__all__ = ["FetchedBatch", "FetchedMessage", "FetchedRecord", "Holding", "UnreadableMessage"]
+__all__ = [
+    "FetchedBatch",
+    "FetchedMessage",
+    "FetchedRecord",
+    "Holding",
+    "NotDueError",
+    "NotedBatch",
+    "UnreadableMessage",
+]
 
 
 class Holding:
@@ -74,6 +83,40 @@ class FetchedBatch:
         if self.messages is None:
             self.messages = {}
         self.messages[message.offset] = message
+
+
+class NotDueError(Exception):
+    """A record's turn has come before its time: it goes on waiting for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class NotedBatch(FetchedBatch):
+    """Records of which the last commit says something: some of them wait for a retry or a time.
+
+    `due` says until when, by offset, on the monotonic clock. Each waits when it has come to the
+    head of its lane: others may lie before it that were not done, and are redelivered.
+    """
+
+    __slots__ = ("due",)
+
+    due: dict[int, float]
+
+    def message_of(self, record: ParsedRecord) -> FetchedMessage:
+        """The message of a record's present attempt.
+
+        Raises:
+            NotDueError: it still waits for that attempt.
+        """
+        due = self.due.get(record.offset)
+        if due is not None:
+            left = due - monotonic()
+            if left > 0:
+                raise NotDueError(left)
+            del self.due[record.offset]
+        return super().message_of(record)
 
 
 FetchedRecord = tuple[int, ParsedRecord, FetchedBatch]

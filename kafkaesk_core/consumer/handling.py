@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Any, ClassVar, Generic, TypeVar
@@ -36,7 +37,7 @@ from kafkaesk_core.router import Subscription
 from kafkaesk_core.status import LastError
 from kafkaesk_core.tasks import is_cancelled
 
-from .fetched import FetchedBatch, FetchedMessage, FetchedRecord
+from .fetched import FetchedBatch, FetchedMessage, FetchedRecord, NotDueError
 
 __all__ = ["BatchHandling", "ErrorPolicy", "Handling", "MessageHandling", "OnFinished"]
 
@@ -347,6 +348,8 @@ class MessageHandling(Handling[IncomingMessage]):
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
+                if message is None and isinstance(error, NotDueError):
+                    return HandlerResult("defer", delay=error.seconds)
                 outcome = self._decide(error, message or batch.message_of(record))
                 if not outcome.is_terminal:
                     return outcome
@@ -399,7 +402,33 @@ class BatchHandling(Handling[Messages]):
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
         """
-        messages = [batch.message_of(record) for _, record, batch in records]
+        messages, wait = self._due(records)
+        if not messages:
+            return HandlerResult("defer", delay=wait, kept=range(len(records)))
+        result = await self._run(messages)
+        if len(messages) == len(records):
+            return result
+        waiting = range(len(messages), len(records))
+        if result.is_terminal:
+            return HandlerResult("defer", delay=wait, kept=waiting)
+        return replace(result, kept=(*result.kept, *waiting))
+
+    @staticmethod
+    def _due(records: Sequence[FetchedRecord]) -> tuple[list[FetchedMessage], float]:
+        """The messages up to the first that is not due yet, and the seconds until it is."""
+        try:
+            return [batch.message_of(record) for _, record, batch in records], 0.0
+        except NotDueError as early:
+            wait = early.seconds
+        messages: list[FetchedMessage] = []
+        for _, record, batch in records:
+            try:
+                messages.append(batch.message_of(record))
+            except NotDueError:
+                break
+        return messages, wait
+
+    async def _run(self, messages: Sequence[FetchedMessage]) -> HandlerResult:
         try:
             await self._layers(messages)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):

@@ -21,9 +21,10 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import pairwise
+from time import monotonic
 from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
@@ -31,7 +32,8 @@ from aiokafka.structs import TopicPartition
 from kafkaesk_core.offsets import OffsetTracker
 
 from .attempts import Attempt, Attempts
-from .fetched import FetchedRecord
+from .begun import Begun, BegunRecords
+from .fetched import FetchedRecord, NotedBatch
 
 __all__ = ["CommitNotes", "Note", "decode", "encode"]
 
@@ -172,7 +174,7 @@ class Mark(NamedTuple):
     base: int
     done: int
     attempts: int
-    begun: tuple[int, Attempt] | None
+    begun: Begun | None
     room: int
 
 
@@ -216,9 +218,7 @@ class CommitNotes:
         self._unchecked: dict[TopicPartition, Note] = {}
         self.found: dict[TopicPartition, Note] = {}
         self._limit = LONGEST
-        self._begun: dict[TopicPartition, tuple[int, Attempt]] = {}
-        self.counts_crashes = False
-        """Whether the end of a running handler would be that of the process."""
+        self.begun = BegunRecords()
         self.silent: Callable[[TopicPartition], bool] = lambda _: False
         """Of which partitions nothing is called done: a layer decides what may be committed."""
         self.counts: Counter[str] = Counter()
@@ -234,24 +234,6 @@ class CommitNotes:
         if found is None:
             found = self._attempts[partition] = Attempts(self._clock)
         return found
-
-    # --- crashes
-
-    def begin(self, partition: TopicPartition, offset: int, attempt: int) -> None:
-        """Note that a record is handled alone: a crash would be its own attempt."""
-        if not self.counts_crashes:
-            return
-        crashes = self.attempts(partition).crashes(offset) + 1
-        self._begun[partition] = (offset, Attempt(attempt + 1, crashes=crashes))
-
-    def end(self, partition: TopicPartition) -> None:
-        """Note that the record which was handled alone has ended, and the process has not."""
-        self._begun.pop(partition, None)
-
-    def stop_counting(self) -> None:
-        """Count no crash until the next assignment: handlers are about to be cancelled."""
-        self.counts_crashes = False
-        self._begun.clear()
 
     # --- written
 
@@ -287,7 +269,7 @@ class CommitNotes:
             low,
             0 if self._is_silent(partition) else len(self._offsets.done_above(partition)),
             self.attempts(partition).changes,
-            self._begun.get(partition),
+            self.begun.get(partition),
             self._limit,
         )
 
@@ -320,7 +302,7 @@ class CommitNotes:
         if (note := self.found.get(partition)) is not None:
             position = self._offsets.position(partition) or 0
             found |= {k: v for k, v in note.attempts.items() if k >= position}
-        if (begun := self._begun.get(partition)) is not None:
+        if (begun := self.begun.get(partition)) is not None:
             found[begun[0]] = begun[1]
         return found
 
@@ -336,7 +318,11 @@ class CommitNotes:
         for partition, offset in offsets.items():
             draft = self._drafts.get(partition)
             is_current = draft and draft.mark.epoch == self._offsets.epoch(partition)
-            texts[partition] = draft.text_at(offset) if draft and is_current and self.is_on else ""
+            if draft is None or not is_current or not self.is_on:
+                texts[partition] = ""
+                continue
+            texts[partition] = draft.text_at(offset)
+            self.begun.note_sent(partition, draft.mark.begun)
         return texts
 
     def note_stored(self, texts: Mapping[TopicPartition, str]) -> None:
@@ -346,6 +332,7 @@ class CommitNotes:
             is_drafted = draft is not None and draft.text == text
             self._stored[partition] = (draft.mark if draft and is_drafted else None, text)
             self._known.add(partition)
+            self.begun.note_stored(partition, draft.mark.begun if draft and text else None)
 
     def shorten(self, refused: Iterable[TopicPartition]) -> None:
         """Write shorter notes, or none: the brokers refuse those of these partitions."""
@@ -364,8 +351,9 @@ class CommitNotes:
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Forget partitions that are gone, or are read from another position."""
         for partition in partitions:
-            for known in (self._attempts, self._drafts, self._unchecked, self.found, self._begun):
+            for known in (self._attempts, self._drafts, self._unchecked, self.found):
                 known.pop(partition, None)
+            self.begun.forget(partition, is_gone=partition not in self._offsets)
             if partition not in self._offsets:  # else the next commit replaces what is stored
                 self._stored.pop(partition, None)
                 self._known.discard(partition)
@@ -411,7 +399,8 @@ class CommitNotes:
             self._ignore(partition, f"the log ends at {end}, and the note knows offset {note.last}")
         else:
             self.counts["notes_read"] += 1
-            self.found[partition] = note
+            attempts = self.begun.corrected(partition, note.attempts)
+            self.found[partition] = replace(note, attempts=attempts)
 
     def _ignore(self, partition: TopicPartition, why: str) -> None:
         self.counts["notes_ignored"] += 1
@@ -426,17 +415,15 @@ class CommitNotes:
         return bool(self._unchecked)
 
     def apply(
-        self, partition: TopicPartition, records: Sequence[FetchedRecord]
-    ) -> list[tuple[FetchedRecord, float]]:
-        """Give records the attempts that they had, and leave out those that are done already.
-
-        Each comes with the seconds until it is due.
-        """
+        self, partition: TopicPartition, records: Sequence[FetchedRecord], batch: NotedBatch
+    ) -> list[FetchedRecord]:
+        """Give records the attempts and waits that they had; return those that are not done yet."""
         note, attempts = self.found[partition], self.attempts(partition)
-        now = self._clock()
+        now, clock = monotonic(), self._clock()
+        batch.due = {}
         left = []
         for fetched in records:
-            offset, record, batch = fetched
+            offset, record, _ = fetched
             if note.is_done(offset):
                 batch.finish(offset)
                 batch.holding.size -= batch.room
@@ -447,8 +434,9 @@ class CommitNotes:
                 message = batch.message_of(record)
                 message.attempt = attempt.number
                 batch.keep(message)
+                batch.due[offset] = now + attempt.delay(clock)
                 attempts.put(offset, attempt)
-            left.append((fetched, 0.0 if attempt is None else attempt.delay(now)))
+            left.append(fetched)
         if records[-1][0] >= note.last:
             del self.found[partition]
         return left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Mapping
@@ -294,9 +295,77 @@ async def test_a_wait_is_never_longer_than_it_was_meant_to_be() -> None:
     second.notes.read({A: (10, first.stored[-1][A][1])})
     second.notes.check(A, 10, None)
     second.take(A, 10)
+    await eventually(lambda: second.lanes.parked(A))
 
     assert note == Note(10, {10: Attempt(2, ceil(first.now * 1000) + 500_000, 500_000)}, [])
     assert 400 < (second.lanes.next_retry(A) or 0) <= 500
+
+
+def waiting(**minutes: float) -> str:
+    """A note beside the offset 10: so many minutes are left for records of these numbers."""
+    now = time.time() * 1000
+    return encode(
+        10,
+        {
+            int(name[1:]): Attempt(2, int(now + left * 60_000), int(left * 60_000))
+            for name, left in minutes.items()
+        },
+        (),
+    )
+
+
+def keyed(*offsets: int, key: bytes = b"k") -> list[Any]:
+    return [dataclasses.replace(record(A, offset), key=key) for offset in offsets]
+
+
+@pytest.mark.rule_14
+@pytest.mark.rule_31
+@pytest.mark.parametrize("ordering", ["key", "partition"])
+async def test_a_wait_is_not_cut_short_by_a_record_before_it_that_is_redelivered(
+    ordering: Any,
+) -> None:
+    """The note had no room for what was done, or a layer decides on commits."""
+    engine = Noted()
+    engine.dispatcher._pipelines[0].ordering = ordering
+    engine.notes.read({A: (10, waiting(r12=60, r14=0.0005))})
+    engine.notes.check(A, 10, None)
+
+    engine.dispatcher.take(A, keyed(10, 11, 12, 13))
+    engine.dispatcher.take(A, keyed(14, 15, key=b"l"))
+    handled = [10, 11, 14, 15] if ordering == "key" else [10, 11]
+    await eventually(lambda: sorted(engine.handled) == handled)
+    await eventually(lambda: engine.lanes.parked(A) == 6 - len(handled))
+
+    assert 3500 < (engine.lanes.next_retry(A) or 0) <= 3600
+    assert {attempt for offset, attempt in engine.attempts if offset in (12, 14)} <= {2}
+    assert (await attempt_of(engine, 12) or Attempt(0)).number == 2, "and it stays noted"
+
+
+@pytest.mark.rule_31
+async def test_each_record_waits_its_own_time_in_a_lane() -> None:
+    engine = Noted()
+    engine.dispatcher._pipelines[0].ordering = "key"
+    engine.notes.read({A: (10, waiting(r10=0.0005, r11=0.001, r12=60))})
+    engine.notes.check(A, 10, None)
+
+    engine.dispatcher.take(A, keyed(10, 11, 12))
+
+    await eventually(lambda: engine.handled == [10, 11] and engine.lanes.parked(A) == 1)
+    assert engine.attempts == [(10, 2), (11, 2)]
+
+
+async def test_what_waits_holds_no_slot_and_no_pause_shortens_it() -> None:
+    engine = Noted()
+    engine.lanes._concurrency = 1
+    engine.notes.read({A: (10, waiting(**{f"r{number}": 60 for number in range(11, 40)}))})
+    engine.notes.check(A, 10, None)
+
+    engine.take(A, *range(10, 45))
+    engine.lanes.pause(lambda _: True)
+    engine.lanes.pause(None)
+    await eventually(lambda: engine.lanes.parked(A) == 29)
+
+    assert engine.handled == [10, 40, 41, 42, 43, 44]
 
 
 async def test_attempts_of_records_that_are_due_and_cannot_start_are_kept() -> None:
@@ -392,6 +461,71 @@ async def test_a_handover_is_no_crash_of_what_it_cancels() -> None:
         assert engine.attempts == [(10, 1)]
         assert engine.last == (10, None)
         text = engine.stored[-1][A][1]
+
+
+async def begins(engine: Noted, note: str) -> tuple[int, int]:
+    """Let 10 begin, and run for ever; return the attempt and the crashes that it sees."""
+    engine.notes.read({A: (10, note)})
+    engine.notes.check(A, 10, None)
+    seen: list[tuple[int, int]] = []
+
+    async def see(message: IncomingMessage) -> None:
+        seen.append((message.attempt, message.crashes))
+        await asyncio.Event().wait()
+
+    engine.handling.compile(lambda _: see)
+    engine.handling.put_around(engine.handling._around)
+    engine.take(A, 10)
+    await eventually(lambda: seen)
+    return seen[0]
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_membership_that_is_lost_while_a_record_runs_is_no_crash_of_it(others: int) -> None:
+    """The event loop was blocked, say: the process lives, and what it said cannot be taken back."""
+    engine = Noted()
+    count_crashes(engine)
+    note = encode(10, {10: Attempt(1 + others, crashes=others)}, ()) if others else ""
+    for _ in range(3):
+        assert await begins(engine, note) == (1 + others, others)
+        note = engine.stored[-1][A][1]
+        assert decode(10, note) == Note(10, {10: Attempt(2 + others, crashes=1 + others)}, [])
+
+        await engine.rebalance.revoked(frozenset([A, B]), is_lost=True)
+        engine.rebalance.assigned(frozenset([A, B]))
+        count_crashes(engine)
+    await engine.lanes.stop(1)
+
+
+async def test_a_crash_of_another_process_after_a_lost_membership_counts() -> None:
+    engine = Noted()
+    count_crashes(engine)
+    await begins(engine, "")
+    await engine.rebalance.revoked(frozenset([A, B]), is_lost=True)
+
+    engine.rebalance.assigned(frozenset([A, B]))
+    count_crashes(engine)
+    seen = await begins(engine, encode(10, {10: Attempt(3, crashes=2)}, ()))
+
+    assert seen == (2, 1)
+    await engine.lanes.stop(1)
+
+
+async def test_a_handover_whose_commit_fails_is_no_crash_either() -> None:
+    engine = Noted()
+    engine.rebalance._limits = type(engine.rebalance._limits)(drain=0.02, grace=0.05, commit=1)
+    count_crashes(engine)
+    await begins(engine, "")
+    note = engine.stored[-1][A][1]
+    engine.refusal = lambda notes, p: "CoordinatorNotAvailableError"
+
+    await engine.rebalance.revoked(frozenset([A, B]), is_lost=False)
+    engine.refusal = None
+    engine.rebalance.assigned(frozenset([A, B]))
+    count_crashes(engine)
+
+    assert await begins(engine, note) == (1, 0)
+    await engine.lanes.stop(1)
 
 
 async def test_crashes_are_counted_apart_from_retries() -> None:
