@@ -16,6 +16,7 @@ from signal import Signals
 from aiokafka import AIOKafkaProducer
 
 from .journal import Event, Journal, events, now
+from .points import point_file
 from .process import NoProgressError, Process
 from .publisher import IDS, KEYS, Sender, new_application
 from .workload import Order, Task, Workload
@@ -49,12 +50,18 @@ class Crew:
         self.acked: set[int] = set()
         self.committed: dict[str, int] = {}  # partition -> highest next-to-read offset
         self._begun: dict[int, list[Process]] = {}
+        self._reached: dict[str, Process] = {}
         self._topics = {topic}
 
     @property
     def group(self) -> str:
         """The consumer group."""
         return f"{self.topic}-readers"
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of the group's dead letters."""
+        return f"dlq.{self.group}.{self.topic}"
 
     @property
     def topics(self) -> list[str]:
@@ -173,8 +180,10 @@ class Crew:
     # --- progress
 
     def _heard(self, process: Process | None, event: Event) -> None:
-        if event.kind == "end":
+        if event.kind in ("end", "dead"):
             self.handled.setdefault(event.place, event.at)
+        elif event.kind == "reached" and process is not None:
+            self._reached[event.words[0]] = process
         elif event.kind == "acked":
             self.acked.add(int(event.words[0]))
         elif event.kind == "committed":
@@ -192,6 +201,16 @@ class Crew:
         """The members that have begun an order of `sending`, in their order."""
         self.look()
         return self._begun.get(order, [])
+
+    def ask_for(self, point: str) -> None:
+        """Let the next member that comes by stand still at a point."""
+        self._reached.pop(point, None)
+        point_file(self.folder, self.topic, point).touch()
+
+    def reached(self, point: str) -> Process | None:
+        """The member that stands still there."""
+        self.look()
+        return self._reached.get(point)
 
     def handled_by_partition(self) -> Counter[str]:
         """How many records of each partition were handled."""

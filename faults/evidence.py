@@ -131,7 +131,10 @@ class Evidence:
         return {int(event.words[0]) for event in told if event.kind == "generation"}
 
     def by_place(self) -> dict[Place, list[Handled]]:
-        """The handlings of each record, by when they began; those that failed are left out."""
+        """The handlings of each record, by when they began; those that failed are left out.
+
+        The last one of a record that has died is done: its dead letter was acknowledged.
+        """
         found: dict[Place, list[Handled]] = defaultdict(list)
         for one in self.handlings:
             if one.is_done or not one.over:
@@ -146,18 +149,9 @@ class Evidence:
 
 def _member(process: Process) -> Member:
     member = Member(process, events(process.journal))
-    running: dict[Place, list[Handled]] = defaultdict(list)
+    member.handled = list(_handlings(member))
     for event in member.events:
-        if event.kind == "begin":
-            one = Handled(int(event.words[0]), event.place, member, event.at)
-            running[one.place].append(one)
-            member.handled.append(one)
-        elif event.kind in ("end", "broken"):
-            one = running[event.place].pop(
-                0
-            )  # the orphaned one may still run when it is begun again
-            one.over, one.is_done = event.at, event.kind == "end"
-        elif event.kind == "committed":
+        if event.kind == "committed":
             member.commits += _commits(event, member)
         elif event.kind in ("assigned", "revoked", "lost"):
             _own(member, event)
@@ -166,6 +160,23 @@ def _member(process: Process) -> Member:
             spans[-1] = (spans[-1][0], member.ended_at or NEVER)
     member.silent = list(_silences(member))
     return member
+
+
+def _handlings(member: Member) -> Iterator[Handled]:
+    running: dict[Place, list[Handled]] = defaultdict(list)
+    latest: dict[Place, Handled] = {}
+    for event in member.events:
+        if event.kind == "begin":
+            one = Handled(int(event.words[0]), event.place, member, event.at)
+            running[one.place].append(one)
+            yield one
+        elif event.kind in ("end", "broken"):
+            # The orphaned one may still run when it is begun again.
+            one = latest[event.place] = running[event.place].pop(0)
+            one.over, one.is_done = event.at, event.kind == "end"
+        elif event.kind == "dead":
+            one = latest[event.place]
+            one.over, one.is_done = event.at, True
 
 
 def _commits(event: Event, member: Member) -> list[Commit]:

@@ -61,6 +61,8 @@ class Handling:
             await asyncio.sleep(seconds)
         if what == "fail" and self._is_first(order):
             raise OrderFailedError(f"order {order.id} fails, this once")
+        if what == "die":
+            raise OrderFailedError(f"order {order.id} fails, always")
         if attempt == 1 and (what == "retry" or self._random.random() < self._retried):
             raise RetryRequestedError
 

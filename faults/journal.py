@@ -25,6 +25,8 @@ class Event(NamedTuple):
     """One line. Kinds, and what follows them; a partition is written "topic:number":
 
     begin, end, broken: id partition offset (of one handling; broken: failed or cancelled)
+    dead: id partition offset (of a record whose dead letter is acknowledged)
+    reached: the point at which the process stands still
     assigned, revoked, lost: the partitions
     generation: the number of the group's generation, with each assignment
     committed: reason, then partition and offset in turn

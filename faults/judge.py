@@ -70,9 +70,18 @@ def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
 def _judge_losses(
     verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
 ) -> None:
-    """Acknowledged and never handled; the log tells whether the broker or the consumer lost it."""
+    """Acknowledged and never handled; the log tells whether the broker or the consumer lost it.
+
+    What no attempt can handle has a dead letter in the log, whatever a member says of it; a second
+    one is possible where the member died between the acknowledgement and the commit.
+    """
     in_log = {order.id for order in log.orders.values()}
-    handled = {one.order for one in done.values()}
+    dying = {order.id for order in log.orders.values() if order.do == "die"}
+    handled = {one.order for one in done.values() if one.order not in dying}
+    handled |= dying & log.letters.keys()
+    verdict.dead = len(log.letters)
+    verdict.dead_twice = log.letters.total() - verdict.dead
+    verdict.dead_wrongly = len(log.letters.keys() - dying)
     lost = Counter(
         "consumer" if number in in_log else "broker"
         for number in evidence.acked

@@ -17,6 +17,7 @@ __all__ = [
     "FreezeMember",
     "FreezeOwner",
     "Join",
+    "KillAt",
     "KillMember",
     "KillOwner",
     "LeaveAndJoin",
@@ -41,6 +42,34 @@ class KillMember:
             await victim.end(signal.SIGKILL)
             stage.struck("member killed", victim.name, crew.topic)
             crew.join()
+
+
+@dataclass(frozen=True, slots=True)
+class KillAt:
+    """SIGKILL to a member of each workload at a point between a failure and its commit.
+
+    See `points.py`; another member is started in its place.
+    """
+
+    point: str
+
+    async def strike(self, stage: Stage) -> None:
+        """Wait until one stands there, and kill it."""
+        await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
+
+    async def _strike(self, stage: Stage, crew: Crew) -> None:
+        await crew.settled(2)
+        crew.ask_for(self.point)
+        await until(
+            lambda: crew.reached(self.point),
+            f"a member of {crew.workload.name} comes to the point {self.point!r}",
+            within=60,
+        )
+        victim = crew.reached(self.point)
+        assert victim is not None
+        await victim.end(signal.SIGKILL)
+        stage.struck("member killed", f"{victim.name} {self.point}", crew.topic)
+        crew.join()
 
 
 @dataclass(frozen=True, slots=True)

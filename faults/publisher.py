@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import sys
 import time
@@ -92,6 +93,7 @@ async def publish(task: Task, is_over: Callable[[], bool]) -> None:
     """Publish at the workload's rate until it is over, then deliver what is buffered."""
     journal = Journal(task.journal)
     per_tick = task.workload.rate * TICK
+    chance = random.Random(task.seed)
     async with new_application(task) as app:
         sender = Sender(app, task, journal)
         began, sent = time.monotonic(), 0
@@ -99,7 +101,7 @@ async def publish(task: Task, is_over: Callable[[], bool]) -> None:
             due = int((time.monotonic() - began) / TICK * per_tick)
             # After a stall it goes on at twice the rate, not at any: the fault is elsewhere.
             for _ in range(min(due - sent, int(2 * per_tick) + 1)):
-                await sender.send()
+                await sender.send("die" if chance.random() < task.workload.dying else "")
                 sent += 1
             await asyncio.sleep(TICK)
 

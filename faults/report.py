@@ -214,6 +214,8 @@ def _summary(runs: Sequence[Figures]) -> str:
         f"{total['disordered_in_log']} / {total['failed_in_log']} |",
         f"| handled / deliveries | {total['handled']:,} / {total['deliveries']:,} |",
         f"| redelivered, by cause | {listed} |",
+        f"| dead letters / further ones of the same record / of records that could be handled | "
+        f"{total['dead']:,} / {total['dead_twice']} / {total['dead_wrongly']} |",
         f"| handled by two owners at once, orphaned handlers aside | {total['overlaps']} |",
         "| commits / moved back / of partitions not owned | "
         f"{total['commits']:,} / {total['commits_back']} / {total['commits_unowned']} |",

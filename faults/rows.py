@@ -11,8 +11,8 @@ from .scenarios import SCENARIOS
 __all__ = ["ELSEWHERE", "ROWS", "TESTS", "scenarios_of", "tests_of"]
 
 TESTS = Path(__file__).parents[1] / "tests"
-ELSEWHERE = ("F29", "F47")
-"""Rows of plugins: dead letters, logs."""
+ELSEWHERE = ("F47",)
+"""Rows of plugins: logs."""
 
 ROWS = {
     "F1": "member killed in the middle of its work",
@@ -43,6 +43,7 @@ ROWS = {
     "F26": "one slow record among many partitions",
     "F27": "order of keys under concurrency, retries and rebalances",
     "F28": "poison messages: not JSON, wrong schema, no value, odd headers",
+    "F29": "member killed between a failure, its retries, its dead letter and its commit",
     "F30": "handler ignores its cancellation",
     "F31": "new topics that a pattern matches",
     "F32": "topic deleted under load, then created again",

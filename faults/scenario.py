@@ -147,7 +147,9 @@ async def _judge(stage: Stage, outcome: Outcome) -> None:
     outcome.strikes = stage.strikes
     for crew in stage.crews:
         evidence = Evidence(crew)
-        verdict = judged(evidence, await read_log(stage.cluster.servers, crew.topics, crew.group))
+        letters = crew.dead_letters if crew.workload.dying else ""
+        log = await read_log(stage.cluster.servers, crew.topics, crew.group, letters=letters)
+        verdict = judged(evidence, log)
         verdict.ended = crew.ended
         outcome.verdicts[crew.workload.name] = verdict
         outcome.problems += [

@@ -17,6 +17,7 @@ from .broker_faults import (
 from .member_faults import (
     FreezeMember,
     FreezeOwner,
+    KillAt,
     KillMember,
     KillOwner,
     LeaveAndJoin,
@@ -34,6 +35,7 @@ from .network_faults import (
     Throttle,
     Unreachable,
 )
+from .points import POINTS
 from .record_faults import (
     Blocked,
     EndInMarkers,
@@ -285,6 +287,15 @@ SCENARIOS = (
         limits=Limits(repeats=RETRIED),
     ),
     Scenario("F28", "poison", "fast", PATIENT_MODES, (Poisoned(),), 3, limits=STAYS),
+    Scenario(
+        "F29",
+        "members killed between failure, retry, dead letter and commit",
+        "fast",
+        tuple(replace(mode, dying=0.01) for mode in MODES),
+        tuple(KillAt(point) for point in POINTS),
+        5,
+        limits=replace(TAKEOVER, repeats=RETRIED),
+    ),
     Scenario(
         "F31",
         "new topics that a pattern matches",

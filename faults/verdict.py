@@ -13,7 +13,8 @@ class Verdict:
 
     `lost_by` says who lost each lost record, `redelivered_by` why records were handled again.
     `kill_costs` are the records that each kill made others handle again, `kill_bounds` what the
-    engine had said that it could be. `gaps_at_end` are markers, aborted records and the like that
+    engine had said that it could be. `dead` are the records with a dead letter, `dead_twice` their
+    further ones. `gaps_at_end` are markers, aborted records and the like that
     lie between the committed offsets and the ends: a lag that stays for ever.
     """
 
@@ -42,6 +43,9 @@ class Verdict:
     uncommitted_at_end: int = 0
     gaps_at_end: int = 0
     left_behind: int = 0
+    dead: int = 0
+    dead_twice: int = 0
+    dead_wrongly: int = 0
     kill_costs: list[int] = field(default_factory=list)
     kill_bounds: list[int] = field(default_factory=list)
     rebalances: int = 0
@@ -75,5 +79,6 @@ class Verdict:
             "offsets without a record that the group never passed": self.gaps_at_end,
             "kills that cost more than the engine said": self.kills_over_bound,
             "tasks or connections left after a stop": self.left_behind,
+            "dead letters of records that could be handled": self.dead_wrongly,
         }
         return [f"{count} {what}" for what, count in zeroes.items() if count]

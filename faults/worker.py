@@ -17,10 +17,12 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application, CommitError, Retry, Skip, Stop, Subscriber, hookimpl
 from kafkaesk_core.process import run_app
+from kafkaesk_retry import RetryPlugin, RetrySettings
 
 from .handling import Handling, OrderFailedError, RetryRequestedError
 from .journal import Journal
-from .workload import Task
+from .points import DeadLetters, Failures
+from .workload import ATTEMPTS, Task
 
 STATUS_SECONDS, VITALS_SECONDS = 0.05, 1.0
 RETRY_SECONDS = 0.05
@@ -67,14 +69,14 @@ def new_application(task: Task, journal: Journal) -> Application:
         kafka_settings={"metadata_max_age_ms": 1000, **start, **workload.kafka_settings},
         auto_commit_interval_ms=500,
         entry_points=False,
-        plugins=[Recorder(journal)],
+        plugins=[Recorder(journal), *dying(task, journal)],
         **workload.tuning,
     )
     handling = Handling(task, journal)
     options: dict[str, Any] = {
         "ordering": workload.ordering,
         "concurrency": workload.concurrency,
-        "on_error": on_error,
+        "on_error": "stop" if workload.dying else on_error,
     }
     attempts: dict[tuple[str, int], int] = {}
 
@@ -101,6 +103,15 @@ def new_application(task: Task, journal: Journal) -> Application:
     else:
         app.subscribe_to_topics([task.topic], task.group, **options)(handler)
     return app
+
+
+def dying(task: Task, journal: Journal) -> list[object]:
+    """What makes dead letters of records, and lets their members stand still meanwhile."""
+    if not task.workload.dying:
+        return []
+    letters = DeadLetters(task, journal)
+    settings = RetrySettings(attempts=ATTEMPTS, first=0.05, most=0.2, dead_limit=0)
+    return [letters, RetryPlugin(settings), Failures(letters.points)]
 
 
 def told(place: Any) -> str:

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-__all__ = ["Order", "Task", "Workload"]
+__all__ = ["ATTEMPTS", "Order", "Task", "Workload"]
+
+ATTEMPTS = 3
+"""Of a record that no attempt can handle, until it is a dead letter."""
 
 Library = Literal["kafkaesk", "kafkaesk-0.8", "faststream"]
 
@@ -18,8 +21,9 @@ class Workload:
     """One topic, one group, the processes on both sides; times in seconds.
 
     Each record is handled for a time between the two of `handling`, equally likely. `retried` is
-    the share of records that ask to be tried once more. With `is_pattern` members subscribe to all
-    topics that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
+    the share of records that ask to be tried once more, `dying` of those that no attempt can handle
+    and that kafkaesk-retry makes dead letters of. With `is_pattern` members subscribe to all topics
+    that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
     With `commits_by_hand` a handler commits its record; with `answers` it publishes a message.
     With `starts_at_end` a group without a commit starts at the end of its topics.
     `kafka_settings` go to the members, `tuning` to their Application; `publisher_settings` and
@@ -35,6 +39,7 @@ class Workload:
     rate: int = 1000  # records per second
     handling: tuple[float, float] = (0.0, 0.002)
     retried: float = 0.0
+    dying: float = 0.0
     is_batched: bool = False
     is_pattern: bool = False
     steps_clock: bool = False
@@ -88,7 +93,8 @@ class Order:
     """One record: its place among all and among those of its key, and what is to be done with it.
 
     `do` is empty, or one of: "sleep:SECONDS"; "stubborn:SECONDS", cancelled or not;
-    "block:SECONDS", of the event loop, once; "fail:SECONDS", after so long, once; "retry".
+    "block:SECONDS", of the event loop, once; "fail:SECONDS", after so long, once; "retry";
+    "die", at each attempt.
     """
 
     id: int

@@ -195,3 +195,66 @@ def test_the_order_in_the_log_is_that_of_a_partition(tmp_path: Path) -> None:
     run.log.orders[P, 1], run.log.orders[P, 2] = run.log.orders[P, 2], run.log.orders[P, 1]
 
     assert run.verdict().disordered_in_log == 1
+
+
+def dying(run: Run, offset: int) -> None:
+    """Let no attempt handle the record of this offset."""
+    run.log.orders[P, offset] = Order(id=offset, key=1, seq=offset, do="die")
+
+
+def failed(offset: int, began: int, over: int) -> str:
+    """The lines of one attempt that failed."""
+    return f"begin {began} {offset} {P} {offset}\nbroken {over} {offset} {P} {offset}"
+
+
+def test_a_record_whose_dead_letter_is_written_is_done(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    dying(run, 1)
+    run.log.letters.update([1])
+    lines = (
+        handled(0, 20, 25),
+        failed(1, 30, 31),
+        failed(1, 32, 33),
+        f"dead 34 1 {P} 1",
+        handled(2, 40, 45),
+    )
+    run.member(f"assigned 10 {P}", *lines, f"committed 60 stop {P} 3", f"revoked 61 {P}")
+
+    verdict = run.verdict()
+
+    assert verdict.violations() == []
+    assert (verdict.dead, verdict.dead_twice, verdict.handled) == (1, 0, 3)
+
+
+def test_a_commit_before_the_dead_letter_is_written_is_ahead(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    dying(run, 1)
+    run.log.letters.update([1])
+    lines = (handled(0, 20, 25), failed(1, 30, 31), f"committed 33 interval {P} 2")
+    run.member(f"assigned 10 {P}", *lines, f"dead 34 1 {P} 1", handled(2, 40, 45))
+
+    assert run.verdict().commits_ahead == 1
+
+
+def test_what_no_attempt_can_handle_is_lost_without_a_dead_letter_in_the_log(
+    tmp_path: Path,
+) -> None:
+    """Whatever a member says of it."""
+    run = Run(tmp_path)
+    dying(run, 1)
+    lines = (handled(0, 20, 25), failed(1, 30, 31), f"dead 34 1 {P} 1", handled(2, 40, 45))
+    run.member(f"assigned 10 {P}", *lines)
+
+    assert run.verdict().lost_by == {"consumer": 1}
+
+
+def test_dead_letters_are_counted_also_where_they_should_not_be(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    dying(run, 1)
+    run.log.letters.update([1, 1, 1, 2])
+    run.member(f"assigned 10 {P}", *(handled(n, 20 + 10 * n, 25 + 10 * n) for n in range(3)))
+
+    verdict = run.verdict()
+
+    assert (verdict.dead, verdict.dead_twice, verdict.dead_wrongly) == (2, 2, 1)
+    assert "1 dead letters of records that could be handled" in verdict.violations()
