@@ -24,6 +24,8 @@ __all__ = ["CLOSE_TIMEOUT", "LEAVE_TIMEOUT", "Membership", "Positions"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
+REWOUND = "%s[%d] (group %s): the client was rewound; continues at %d%s"
+MOVED_ON = "%s[%d] (group %s): the client was moved on; continues at %d%s"
 LEAVE_TIMEOUT, CLOSE_TIMEOUT = 3.0, 5.0
 LOOKUP_PAUSE = 0.5
 PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
@@ -304,10 +306,9 @@ class Positions:
         given_up = self._offsets.open_below(partition, offset)
         self.counts["sought"] += 1
         self.counts["given_up"] += len(given_up)
-        way = "rewound" if before is not None and offset < before else "moved forward"
         logger.warning(
-            "%s[%d] (group %s): the client was %s; continues at %d%s",
-            *(partition.topic, partition.partition, self._group, way, offset),
+            REWOUND if before is not None and offset < before else MOVED_ON,
+            *(partition.topic, partition.partition, self._group, offset),
             _passed_over(given_up, before, offset),
         )
         self._forget(partition)
