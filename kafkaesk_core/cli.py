@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .entry_points import COMMANDS, find_entry_points
-from .settings import Settings, describe_default
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     from .application import Application
     from .plugin_price import Price
     from .plugins.contract import PluginInfo
@@ -42,6 +40,10 @@ Exit codes:
   3  no broker could be used
   4  a plugin could not be loaded, or failed while it was started
   5  stopped, but a handler or thread did not end within shutdown_timeout"""
+
+SETTING_OPTIONS = Path(__file__).with_name("setting_options.json")
+_TYPES: dict[str | None, click.ParamType[Any]] = {"int": click.INT, "float": click.FLOAT}
+"""What the command line checks itself; the settings check all others."""
 
 # --- the help
 
@@ -152,16 +154,19 @@ def option(
 
 
 def setting_options(func: F) -> F:
-    """Give a command one option for each setting, under the setting's heading."""
-    for name, field in reversed(Settings.model_fields.items()):
-        extra: Any = field.json_schema_extra  # JSON
+    """Give a command one option for each setting, under the setting's heading.
+
+    They are read from a file that `uv run docs` writes from the settings: for the help, and for the
+    completion of a word, importing pydantic takes longer than all the rest.
+    """
+    for each in reversed(json.loads(SETTING_OPTIONS.read_bytes())):
         declare = option(
-            _flags(name, field),
-            extra["heading"],
-            str(field.description),
-            describe_default(name),
+            each["flags"],
+            each["heading"],
+            each["help"],
+            each["default"],
             default=None,
-            type=_option_type(field.annotation),
+            type=_TYPES.get(each["type"]),
         )
         func = declare(func)
     return func
@@ -179,19 +184,6 @@ def parse_thresholds(
         raise click.BadParameter(text, ctx, param)
     first, second, third = map(int, parts)
     return first, second, third
-
-
-def _option_type(annotation: Any) -> click.ParamType[Any] | None:  # of any kind
-    """Options that the command line checks itself; the settings check all others."""
-    if annotation is int or annotation is float:
-        return click.INT if annotation is int else click.FLOAT
-    inner = (_option_type(each) for each in get_args(annotation))
-    return next((found for found in inner if found is not None), None)
-
-
-def _flags(name: str, field: FieldInfo) -> str:
-    flag = name.replace("_", "-")
-    return f"--{flag}/--no-{flag}" if isinstance(field.default, bool) else f"--{flag}"
 
 
 # --- the commands

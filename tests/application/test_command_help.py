@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from kafkaesk_core import Application
-from kafkaesk_core.cli import cli
+from kafkaesk_core.cli import SETTING_OPTIONS, cli
 from kafkaesk_core.settings import Settings, Tuning, describe_default
+from kafkaesk_tools.reference import setting_options
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -44,6 +45,10 @@ def test_the_help_of_an_option_is_the_settings_description(setting: str) -> None
     assert field.description
     assert " ".join(field.description.split()) in text
     assert not default or f"{field.description} Default: {default}." in text
+
+
+def test_the_options_that_the_command_reads_are_those_of_the_settings() -> None:
+    assert SETTING_OPTIONS.read_text() == setting_options(), "run `uv run docs`"
 
 
 def test_the_readmes_table_is_that_of_the_settings() -> None:
@@ -83,8 +88,8 @@ def test_a_command_that_cannot_be_loaded_does_not_end_the_help(
     assert re.search(r"broken +cannot be loaded: ModuleNotFoundError", help_text())
 
 
-def test_the_help_loads_neither_the_kafka_client_nor_the_engine() -> None:
-    """They cost more time than all the rest, and so do the modules of the installed commands."""
+def test_the_help_loads_neither_pydantic_nor_the_kafka_client_nor_the_engine() -> None:
+    """They cost more time than all the rest, and a shell asks for each word that it completes."""
     code = (
         "import sys; from click.testing import CliRunner; from kafkaesk_core.cli import cli; "
         "print(CliRunner().invoke(cli, ['--help']).output, *sys.modules, sep='\\n')"
@@ -96,5 +101,6 @@ def test_the_help_loads_neither_the_kafka_client_nor_the_engine() -> None:
 
     assert "Read the log lines of a stream." in printed
     loaded = set(printed.splitlines())
-    assert {"click", "pydantic", "kafkaesk_core.settings", "kafkaesk_logging"} <= loaded
-    assert {"aiokafka", "kafkaesk_core.application", "kafkaesk_logging.fields"}.isdisjoint(loaded)
+    assert {"click", "kafkaesk_core.entry_points", "kafkaesk_logging"} <= loaded
+    assert {"aiokafka", "asyncio", "pydantic"}.isdisjoint(loaded)
+    assert {"kafkaesk_core.application", "kafkaesk_logging.fields"}.isdisjoint(loaded)

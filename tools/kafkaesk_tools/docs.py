@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .reference import PAGES
+from kafkaesk_core.cli import SETTING_OPTIONS
+
+from .reference import PAGES, setting_options
 
 __all__ = ["REFERENCE", "main", "write_reference"]
 
@@ -25,8 +27,9 @@ def main() -> None:
 
 
 def write_reference() -> None:
-    """Write the pages whose text has changed."""
+    """Write the pages whose text has changed, and the options of the command."""
     REFERENCE.mkdir(exist_ok=True)
+    SETTING_OPTIONS.write_text(setting_options())
     for name, write in PAGES.items():
         path, text = REFERENCE / name, write()
         if not path.exists() or path.read_text() != text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import kafkaesk_core
 from kafkaesk_core import hooks, plugin
@@ -229,6 +230,32 @@ def settings_page() -> str:
     text = "These have no option and no argument of `configure`."
     parts.append(f"## Plugins\n\n{text}\n\n{head}\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def setting_options() -> str:
+    """The options of the command that are settings: what the command reads to declare them."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        extra: Any = field.json_schema_extra
+        flag = "--" + name.replace("_", "-")
+        is_switch = isinstance(field.default, bool)
+        row = {
+            "flags": f"{flag}/--no-{flag[2:]}" if is_switch else flag,
+            "heading": extra["heading"],
+            "help": field.description,
+            "default": describe_default(name),
+            "type": _number_type(field.annotation),
+        }
+        rows.append(row)
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def _number_type(annotation: Any) -> str | None:
+    """The first of int and float in an annotation."""
+    if annotation is int or annotation is float:
+        return str(annotation.__name__)
+    inner = (_number_type(each) for each in get_args(annotation))
+    return next((found for found in inner if found is not None), None)
 
 
 def command_page() -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import os
@@ -72,6 +71,8 @@ def logs(
     Joins no consumer group and commits nothing. Lines of several partitions are
     sorted by time. Records that are not log lines are reported on standard error.
     """
+    import asyncio
+
     from kafkaesk_core.plugin import find_application
 
     from .text import LinePrinter
@@ -93,6 +94,8 @@ def logs(
 
 
 async def _print(settings: Settings, stream: str, printer: LinePrinter, follow: bool) -> None:
+    import asyncio
+
     from .reader import StreamReader
 
     task = asyncio.current_task()
