@@ -19,7 +19,11 @@ Encode = Callable[[OutgoingMessage], bytes | None]
 
 
 class Codec(Protocol):
-    """Another form of messages on the wire; what plugins return from the hook `codec`."""
+    """Another form of messages on the wire; what plugins return from the hook `codec`.
+
+    It may also have `form`, the form's name, and `describe(schema)`, which returns what AsyncAPI
+    says of such a message beside its data: `headers`, `contentType`.
+    """
 
     def encode(self, message: OutgoingMessage, schema: SchemaRegistration, content: bytes) -> bytes:
         """Return the record's value; `message.headers` may be added to.

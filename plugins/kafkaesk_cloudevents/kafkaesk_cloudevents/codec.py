@@ -33,6 +33,8 @@ _IS_JSON = re.compile(rb"[\w.+-]+/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 class CloudEventsCodec:
     """Writes events in binary mode; reads binary and structured mode."""
 
+    form = "CloudEvents"
+
     def __init__(self, settings: CloudEventsSettings, type_names: TypeNames) -> None:
         self._source = settings.source.encode()
         self._also_envelopes = settings.also_envelopes

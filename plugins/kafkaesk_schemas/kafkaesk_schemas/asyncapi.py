@@ -1,9 +1,8 @@
-"""The AsyncAPI 3.0 document of an application: its channels, operations and messages."""
+"""The AsyncAPI document of an application: its channels, operations and messages."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,41 +10,47 @@ from kafkaesk_core import Application
 
 from .contract import Contract
 from .describing import export_document
+from .forms import Form, Forms, name_of
 from .review import contracts_of
 
-__all__ = ["asyncapi_document"]
+__all__ = ["VERSIONS", "asyncapi_document"]
 
 # Any below: JSON.
 Node = dict[str, Any]
 
-_VERSION = "3.0.0"
+VERSIONS = {"3.0": "3.0.0", "3.1": "3.1.0"}
 _KAFKA = "0.5.0"
 
 
-def asyncapi_document(app: Application, title: str, version: str = "1.0.0") -> Node:
+def asyncapi_document(
+    app: Application, title: str, version: str = "1.0.0", asyncapi: str = "3.0"
+) -> Node:
     """Return what an application publishes and takes, for tools that read AsyncAPI."""
     contracts = contracts_of(app)
     described = app.describe()
     schemas = {each["schema"]: each for each in described["schemas"]}
+    streams = _own(described["streams"], app.plugins.claimed_streams)
+    forms = Forms(app, streams)
     channels: Node = {}
-    for stream in described["streams"]:
+    for stream in streams:
         keys = [key for key in stream["schemas"] if key in contracts]
-        name = _name(stream["stream"])
-        references = {_name(key): {"$ref": f"#/components/messages/{_name(key)}"} for key in keys}
+        name = name_of(stream["stream"])
+        names = forms.names_on(stream["stream"], keys)
         channels[name] = {
             "address": stream["topic"],
-            "messages": references,
+            "messages": {each: {"$ref": f"#/components/messages/{each}"} for each in names},
             "bindings": {"kafka": _channel_binding([schemas[key] for key in keys])},
         }
     return {
-        "asyncapi": _VERSION,
+        "asyncapi": VERSIONS[asyncapi],
         "info": {"title": title, "version": version},
         "defaultContentType": "application/json",
         "channels": channels,
-        "operations": dict(_operations(described)),
+        "operations": dict(_operations(streams, described["handlers"], forms)),
         "components": {
             "messages": {
-                _name(key): _message(each, schemas[key]) for key, each in contracts.items()
+                name: _message(contracts[key], schemas[key], form)
+                for name, (key, form) in sorted(forms.messages.items())
             },
             "schemas": {
                 name: node for each in contracts.values() for name, node in _definitions(each)
@@ -54,9 +59,13 @@ def asyncapi_document(app: Application, title: str, version: str = "1.0.0") -> N
     }
 
 
-def _name(text: str) -> str:
-    """A name as AsyncAPI allows it for channels, messages and operations."""
-    return re.sub(r"[^a-zA-Z0-9._-]", "_", text)
+def _own(streams: Any, claimed: Collection[str]) -> list[Any]:
+    """Those that are not a plugin's."""
+    return [
+        each
+        for each in streams
+        if not any(fnmatchcase(each["stream"], pattern) for pattern in claimed)
+    ]
 
 
 def _channel_binding(schemas: list[Any]) -> Node:
@@ -71,21 +80,21 @@ def _channel_binding(schemas: list[Any]) -> Node:
     return binding
 
 
-def _operations(described: Any) -> Iterator[tuple[str, Node]]:
+def _operations(streams: Any, handlers: Any, forms: Forms) -> Iterator[tuple[str, Node]]:
     """What is sent to each stream that has a schema, and what each handler receives."""
-    for stream in described["streams"]:
+    for stream in streams:
         sent = stream["published"] or stream["schemas"]
         if sent:
-            name = _name(stream["stream"])
-            yield f"send.{name}", {"action": "send", **_on_channel(stream["stream"], sent)}
-    known = {stream["stream"]: stream for stream in described["streams"]}
-    for handler in described["handlers"]:
+            name = name_of(stream["stream"])
+            yield f"send.{name}", {"action": "send", **_on_channel(stream["stream"], sent, forms)}
+    known = {stream["stream"]: stream for stream in streams}
+    for handler in handlers:
         for name, stream in known.items():
             if handler["group"] in stream["groups"] and _takes(handler, name):
-                operation = _on_channel(name, stream["schemas"])
+                operation = _on_channel(name, stream["schemas"], forms)
                 group = {"type": "string", "enum": [handler["group"]]}
                 yield (
-                    _name(f"receive.{name}.{handler['group']}"),
+                    name_of(f"receive.{name}.{handler['group']}"),
                     {
                         "action": "receive",
                         "title": handler["handler"],
@@ -102,37 +111,46 @@ def _takes(handler: Any, stream: str) -> bool:
     return stream in handler["streams"]
 
 
-def _on_channel(stream: str, keys: list[str]) -> Node:
-    channel = f"#/channels/{_name(stream)}"
-    messages = [{"$ref": f"{channel}/messages/{_name(key)}"} for key in keys]
+def _on_channel(stream: str, keys: list[str], forms: Forms) -> Node:
+    channel = f"#/channels/{name_of(stream)}"
+    messages = [{"$ref": f"{channel}/messages/{each}"} for each in forms.names_on(stream, keys)]
     return {"channel": {"$ref": channel}, "messages": messages}
 
 
-def _message(contract: Contract, schema: Any) -> Node:
-    """A message, with its envelope as the payload, as it is on the wire."""
+def _message(contract: Contract, schema: Any, form: Form | None) -> Node:
+    """A message as it is on the wire: in its envelope, alone, or in the form of a codec."""
     document = export_document(contract)
     words = ("$schema", "$id", "$defs", "examples")
     data = _older({key: v for key, v in document.items() if key not in words}, contract.key)
     examples = document["examples"][:1]
-    if schema["envelope"]:
+    if form is None and schema["envelope"]:
         names = {"type": "string", "const": contract.key}
         properties = {"schema": names, "data": data}
         data = {"type": "object", "properties": properties, "required": ["schema", "data"]}
         examples = [{"schema": contract.key, "data": each} for each in examples]
-    return {
+    message = {
         "name": contract.key,
-        "title": contract.key,
+        "title": contract.key if form is None else f"{contract.key}, {form.name}",
         **({"summary": schema["summary"]} if schema["summary"] else {}),
         "contentType": "application/json",
         "payload": data,
         "examples": [{"payload": each} for each in examples],
     }
+    return message if form is None else _in_form(message, form)
+
+
+def _in_form(message: Node, form: Form) -> Node:
+    if form.said:
+        return {**message, **form.said}
+    said = f"{form.name} writes this message, and does not say how; the data is that of its schema."
+    unknown = {"contentType": "application/octet-stream", "payload": True, "examples": []}
+    return {**message, **unknown, "description": said}
 
 
 def _definitions(contract: Contract) -> Iterator[tuple[str, Node]]:
     """What a schema refers to, under names of the whole document."""
     for name, node in export_document(contract).get("$defs", {}).items():
-        yield f"{_name(contract.key)}.{name}", _older(node, contract.key)
+        yield f"{name_of(contract.key)}.{name}", _older(node, contract.key)
 
 
 def _older(node: Any, key: str) -> Any:
@@ -144,7 +162,7 @@ def _older(node: Any, key: str) -> Any:
     found = {word: _older(value, key) for word, value in node.items()}
     if isinstance(found.get("$ref"), str):
         name = found["$ref"].rpartition("/")[2]
-        return {"$ref": f"#/components/schemas/{_name(key)}.{name}"}
+        return {"$ref": f"#/components/schemas/{name_of(key)}.{name}"}
     if isinstance(found.get("prefixItems"), list):
         rest = found.pop("items", True)
         found |= {"items": found.pop("prefixItems"), "additionalItems": rest}

@@ -114,14 +114,22 @@ def export(**options: Any) -> None:
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["yaml", "json"]),
+    type=click.Choice(["yaml", "json", "html"]),
     default="yaml",
     show_default=True,
-    help="How the document is written.",
+    help="How the document is written; html is a page that needs no server and no network.",
+)
+@click.option(
+    "--asyncapi",
+    "version",
+    type=click.Choice(["3.0", "3.1"]),
+    default="3.0",
+    show_default=True,
+    help="The version of AsyncAPI.",
 )
 @click.option("--title", help="The title of the document; APP by default.")
 def asyncapi(**options: Any) -> None:
-    """Write what an application publishes and takes as AsyncAPI 3.0, to standard output.
+    """Write what an application publishes and takes as AsyncAPI, to standard output.
 
     APP is module:attribute or an application's name. No broker is needed. Streams that are
     published stand in it if a schema names them, or `app.publishes()`.

@@ -19,6 +19,7 @@ from .compatibility import find_problems
 from .contract import Contract
 from .describing import export_document, outline
 from .frozen import file_name, read_frozen, write_frozen
+from .page import render_page
 from .plugin import SchemasPlugin
 from .report import render
 from .review import Review, contracts_of
@@ -144,9 +145,11 @@ def _export(app: Application, *, out: str) -> int:
     return 0
 
 
-def _asyncapi(name: str, app: Application, *, style: str, title: str | None) -> int:
-    document = asyncapi_document(app, title or name)
-    if style == "json":
+def _asyncapi(name: str, app: Application, *, style: str, version: str, title: str | None) -> int:
+    document = asyncapi_document(app, title or name, asyncapi=version)
+    if style == "html":
+        click.echo(render_page(document), nl=False)
+    elif style == "json":
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)

@@ -26,6 +26,7 @@ from kafkaesk_cloudevents import (
 from kafkaesk_core import Application, PluginError, Subscriber, hookimpl
 from kafkaesk_headers import HeadersPlugin
 from kafkaesk_schemas import SchemasPlugin, upcast
+from kafkaesk_schemas.asyncapi import asyncapi_document
 from kafkaesk_testing import check_plugin
 
 SETTINGS: dict[str, Any] = {"streams": ("orders.*",), "source": "/shop"}
@@ -234,6 +235,15 @@ async def test_attributes_of_a_record_are_not_handed_on_with_its_other_headers()
     event, names = got
     assert (event.type, event.subject, names["tenant"]) == ("Invoice.v1", None, b"blue")
     assert event.id != "first"
+
+
+def test_the_asyncapi_document_has_the_attributes_as_headers() -> None:
+    document = asyncapi_document(new_app(type="com.example.{name}.v{version}"), "Shop")
+
+    message = document["components"]["messages"]["Order_1.CloudEvents"]
+    assert message["payload"]["properties"].keys() == {"number"}
+    assert message["headers"]["properties"]["ce_type"]["const"] == "com.example.Order.v1"
+    assert {"ce_id", "ce_source", "ce_specversion", "ce_type"} == {*message["headers"]["required"]}
 
 
 def test_without_streams_the_plugin_has_no_codec_and_claims_nothing() -> None:

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel
 
+from kafkaesk_cloudevents import CloudEventsPlugin, CloudEventsSettings
 from kafkaesk_core import Application
 from kafkaesk_schemas.asyncapi import asyncapi_document
 from kafkaesk_schemas.command import asyncapi
@@ -109,7 +110,11 @@ def test_the_command_writes_yaml_and_json(tmp_path: Path, monkeypatch: pytest.Mo
 
 JSON = ["--format", "json"]
 PARSER = os.environ.get("ASYNCAPI_PARSER", "")
-"""A folder in which `npm install @asyncapi/parser` was called; without it, one test is skipped."""
+"""A folder in which `npm install @asyncapi/parser` was called, as `.ci/run` does where Node is."""
+NEEDS_PARSER = pytest.mark.skipif(
+    not (PARSER and shutil.which("node")),
+    reason="needs Node, and @asyncapi/parser from npm in the folder ASYNCAPI_PARSER",
+)
 VALIDATE = """
 const { Parser, fromFile } = require("@asyncapi/parser");
 const fs = require("fs");
@@ -120,9 +125,15 @@ new Parser().parse(fs.readFileSync(0, "utf8")).then(({ document, diagnostics }) 
 """
 
 
-@pytest.mark.skipif(not (PARSER and shutil.which("node")), reason="needs node and ASYNCAPI_PARSER")
-def test_the_official_parser_finds_no_error() -> None:
-    document = json.dumps(asyncapi_document(new_app(), "Shop"))
+@NEEDS_PARSER
+@pytest.mark.parametrize(("version", "told"), [("3.0", ["asyncapi-latest-version"]), ("3.1", [])])
+def test_the_official_parser_tells_at_most_that_there_is_a_newer_version(
+    version: str, told: list[str]
+) -> None:
+    app = new_app()
+    settings = CloudEventsSettings(streams=("orders.copied",), source="/shop")
+    app.plugins.register(CloudEventsPlugin(settings))
+    document = json.dumps(asyncapi_document(app, "Shop", asyncapi=version))
 
     done = subprocess.run(
         ["node", "-e", VALIDATE],
@@ -135,4 +146,5 @@ def test_the_official_parser_finds_no_error() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [each for each in json.loads(done.stdout) if each[0] == 0] == []
+    assert "Order_1.CloudEvents" in document
+    assert [code for _, code, _ in json.loads(done.stdout)] == told

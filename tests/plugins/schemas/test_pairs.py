@@ -18,8 +18,8 @@ from tests.plugins.schemas.pairs import random_pairs
 
 SEED = int(os.environ.get("PAIRS_SEED", "1"))
 PAIRS = int(os.environ.get("PAIRS", "200"))
-"""`PAIRS=2000 PAIRS_SEED=7 uv run --with jsoncompat --with jsonsubschema pytest -n 0
-tests/plugins/schemas/test_pairs.py` is the long run; jsoncompat needs Python 3.12."""
+"""`PAIRS=2000 PAIRS_SEED=7 uv run --python 3.12 pytest -n 0 tests/plugins/schemas/test_pairs.py` is
+the long run; the oracle jsoncompat needs Python 3.12."""
 
 
 def test_nothing_is_called_compatible_of_which_a_message_is_refused() -> None:
