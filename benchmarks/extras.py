@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -234,27 +235,30 @@ def sizes(servers: str) -> Section:
 
 
 def _seconds(*command: str) -> float:
+    """Seconds of a process; what it imports is compiled, as that of an installed package is."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     values = []
-    for _ in range(ROUNDS):
+    for number in range(-1, ROUNDS):
         start = time.perf_counter()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        values.append(time.perf_counter() - start)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
+        if number >= 0:  # the first one has compiled it
+            values.append(time.perf_counter() - start)
     return median(values)
 
 
 def startup(_: str) -> Section:
     """Imports and the command."""
     clients = _seconds("-c", CLIENTS)
-    ours = _seconds("-c", "import kafkaesk_core")
+    ours = _seconds("-c", "from kafkaesk_core import Application")
     command = _seconds("-m", "kafkaesk_core", "--help")
     rows = [
         ["import aiokafka and pydantic, declare one model", f"{clients:.2f}"],
-        ["import kafkaesk_core", f"{ours:.2f}"],
+        ["import kafkaesk_core.Application", f"{ours:.2f}"],
         ["kafkaesk --help", f"{command:.2f}"],
     ]
     title = f"**Start-up**, {ROUNDS} times each, the interpreter's start included\n\n"
     verdicts = _verdict(f"import: {ours / clients:.2f}x, target 1.3x", ours <= 1.3 * clients)
-    verdicts += _verdict(f"the command: {command:.2f} s, target 0.3 s", command <= 0.3)
+    verdicts += _verdict(f"the command: {command:.2f} s, target 0.25 s", command <= 0.25)
     return Section(title + _rows(["", "seconds"], rows) + verdicts)
 
 
