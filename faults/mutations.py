@@ -147,7 +147,7 @@ MUTATIONS = (
     Mutation(
         "own 4",
         "records of one key run at once",
-        "Dispatcher.take",
+        "Dispatcher._queue",
         "entry[1].key",
         "None",
         tests=(DISPATCH,),

@@ -35,8 +35,9 @@ from kafkaesk_core.topics import Topics
 from .commits import CommitLoop, OffsetCommitter
 from .crashes import CrashCounter, Turn
 from .dispatch import Dispatcher, HandlerPipeline
+from .error_policy import ErrorPolicy
 from .fetched import FetchedRecord
-from .handling import BatchHandling, ErrorPolicy, MessageHandling
+from .handling import BatchHandling, MessageHandling
 from .health import GroupHealth, HealthTicker
 from .membership import CLOSE_TIMEOUT, LEAVE_TIMEOUT, Membership, Positions
 from .notes import CommitNotes

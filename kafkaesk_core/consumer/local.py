@@ -16,8 +16,9 @@ from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.codecs import FindCodec
 from kafkaesk_core.schema.registry import Schemas
 
+from .error_policy import ErrorPolicy
 from .fetched import FetchedBatch, FetchedMessage, Holding
-from .handling import BatchHandling, ErrorPolicy, MessageHandling
+from .handling import BatchHandling, MessageHandling
 
 __all__ = ["LocalMessage", "commit_locally", "encode_locally", "handle_locally", "local_record"]
 

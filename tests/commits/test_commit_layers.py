@@ -11,7 +11,8 @@ from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.commits import OffsetCommitter
 from kafkaesk_core.consumer.dispatch import HandlerPipeline
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.errors import CommitError
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.hooks import hookimpl

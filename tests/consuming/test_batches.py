@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
-from kafkaesk_core.consumer.handling import BatchHandling, ErrorPolicy
+from kafkaesk_core.consumer.handling import BatchHandling
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
 from kafkaesk_core.message import IncomingMessage

@@ -14,8 +14,9 @@ from kafkaesk_core.consumer.dispatch import (
     Dispatcher,
     HandlerPipeline,
 )
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedRecord
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.errors import Retry
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.message import IncomingMessage

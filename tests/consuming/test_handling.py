@@ -10,8 +10,9 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.errors import Defer, Retry, Skip, Stop
 from kafkaesk_core.handlers import Binding
 from kafkaesk_core.message import IncomingMessage

@@ -11,8 +11,9 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
 from kafkaesk_core import Retry, Skip
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.handlers import ArgumentProviders, bind
 from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription

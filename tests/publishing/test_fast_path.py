@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from kafkaesk_core import Application, Delivery, OutgoingMessage, Router, hookimpl
 from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.handlers import ArgumentProviders, bind
 from kafkaesk_core.hooks import PublishCall
 from kafkaesk_core.offsets import OffsetTracker

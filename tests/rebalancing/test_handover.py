@@ -12,8 +12,9 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.consumer.commits import OffsetCommitter
 from kafkaesk_core.consumer.dispatch import Dispatcher, HandlerPipeline
+from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedRecord
-from kafkaesk_core.consumer.handling import ErrorPolicy, MessageHandling
+from kafkaesk_core.consumer.handling import MessageHandling
 from kafkaesk_core.consumer.membership import Positions
 from kafkaesk_core.consumer.polling import Polling
 from kafkaesk_core.consumer.rebalance import Limits, Rebalance
