@@ -100,14 +100,15 @@ async def cost_of_publishing(
 async def test_publishing_costs_few_calls_and_no_task() -> None:
     cost = await cost_of_publishing(None, validate=False)
 
-    assert cost.calls <= 6.5
+    # One is the loop's is_running(), a quarter of the time of asyncio.get_running_loop(), in C.
+    assert cost.calls <= 7.5
     assert cost.tasks == 0
 
 
 async def test_a_key_and_validation_cost_little_more() -> None:
     cost = await cost_of_publishing(b"key", validate=True)
 
-    assert cost.calls <= 7.5
+    assert cost.calls <= 8.5
     assert cost.tasks == 0
 
 
@@ -141,7 +142,7 @@ class Passing:
 async def test_a_layer_costs_its_own_calls_and_that_of_its_coroutine() -> None:
     cost = await cost_of_publishing(None, validate=False, plugins=[Passing()])
 
-    assert cost.calls <= 18.5
+    assert cost.calls <= 15.5
     assert cost.tasks == 0
 
 
@@ -173,7 +174,7 @@ class Asked:
 async def test_a_plugin_that_is_only_asked_costs_no_message_anything() -> None:
     cost = await cost_of_publishing(None, validate=False, plugins=[Asked()])
 
-    assert cost.calls <= 6.5
+    assert cost.calls <= 7.5
     assert cost.tasks == 0
 
 
