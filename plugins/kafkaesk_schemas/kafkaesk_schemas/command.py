@@ -101,6 +101,26 @@ def diff(**options: Any) -> None:
     _run("diff", **options)
 
 
+@schemas.command(short_help="Register each version in a schema registry.")
+@click.argument("app")
+@click.option(
+    "--registry-url",
+    metavar="URL",
+    help="The registry; by default the one of the setting registry_url.",
+)
+@click.option("--dry-run", is_flag=True, help="Only ask whether the registry would take each.")
+def register(**options: Any) -> None:
+    r"""Register what is on the wire in a registry that speaks Confluent's API.
+
+    \b
+    Exit codes:
+      0  every version is registered, or would be
+      1  the registry refuses one, or does not answer
+      2  wrong usage or configuration
+    """
+    _run("register", **options)
+
+
 @schemas.command(short_help="Write JSON Schemas for other languages.")
 @click.argument("app")
 @click.option("--out", required=True, help="The folder to write to.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,11 +16,15 @@ from kafkaesk_core import (
     hookimpl,
 )
 
+from .contract import contract_of
+from .registry import RegistryDownError
 from .review import OPTION, check_mode
 from .settings import SchemasSettings
 from .upcasting import Upcasters, chains_to, check_targets, upcasters_of
 
 __all__ = ["SchemasPlugin"]
+
+logger = logging.getLogger("kafkaesk.schemas")
 
 
 class SchemasPlugin:
@@ -31,17 +37,43 @@ class SchemasPlugin:
     def __init__(self, settings: SchemasSettings | None = None) -> None:
         self.settings = settings or SchemasSettings()
         self._upcasters: Upcasters = {}
+        self._registry = self.settings.registry()
+        self._is_registry_down = False
 
     @hookimpl
     async def wrap_schema(self, schema: SchemaRegistration, call_next: SchemaCall) -> None:
-        """Refuse an option that is none, at the start."""
+        """Refuse an option that is none, and register the schema, at the start."""
         if OPTION in schema.options:
             check_mode(schema.options[OPTION], schema.key)
+        await self._register(schema)
         await call_next(schema)
+
+    async def _register(self, schema: SchemaRegistration) -> None:
+        """Register a schema; a registry that is down is asked once, not for every schema."""
+        registry = self._registry
+        if registry is None or self._is_registry_down:
+            return
+        contract = contract_of(schema)
+        try:
+            number = await asyncio.to_thread(registry.register, contract)
+        except RegistryDownError as error:
+            if self.settings.registry_required:
+                raise
+            self._is_registry_down = True
+            logger.warning(
+                "schema %s and those after it are not registered: %s; the application starts "
+                "without, and the next start tries again",
+                schema.key,
+                error,
+            )
+        else:
+            subject = registry.subject_of(contract)
+            logger.info("schema %s is registered as %s, id %d", schema.key, subject, number)
 
     @hookimpl
     def declare(self, router: Router, app: App) -> None:
         """Read the upcasters of the service, and refuse those that lead nowhere."""
+        self._is_registry_down = False  # an application may start again
         self._upcasters = upcasters_of(app) if isinstance(app, Router) else {}
         versions: dict[str, list[int]] = {}
         for schema in app.schemas.values():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from .registry import Registry, check_subject, check_url
 from .review import Mode
 
 __all__ = ["SchemasSettings"]
@@ -17,3 +18,37 @@ class SchemasSettings(BaseModel):
     compatibility: Mode = Field(
         "backward", description="Who must understand whom: one of the modes above."
     )
+    registry_url: str = Field(
+        "", description="A registry with Confluent's API; each schema is registered at the start."
+    )
+    registry_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="`user:password` for the registry.",
+        json_schema_extra={"default": "none"},
+    )
+    registry_subject: str = Field(
+        "{name}", description="The subject of a schema; `{name}-{version}` is one per version."
+    )
+    registry_required: bool = Field(
+        False, description="A registry that does not answer stops the start."
+    )
+
+    @field_validator("registry_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        return check_url(url) if url else ""
+
+    @field_validator("registry_subject")
+    @classmethod
+    def _check_subject(cls, template: str) -> str:
+        return check_subject(template)
+
+    def registry(self) -> Registry | None:
+        """The registry, if there is one."""
+        if not self.registry_url:
+            return None
+        return Registry(
+            self.registry_url,
+            subject=self.registry_subject,
+            credentials=self.registry_credentials.get_secret_value(),
+        )

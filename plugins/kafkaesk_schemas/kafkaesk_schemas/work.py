@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import yaml
+from pydantic import ValidationError
 
 from kafkaesk_core import Application, ConfigurationError
 from kafkaesk_core.plugin import find_application
@@ -21,6 +22,7 @@ from .describing import export_document, outline
 from .frozen import file_name, read_frozen, write_frozen
 from .page import render_page
 from .plugin import SchemasPlugin
+from .registry import Registry, RegistryRefusedError
 from .report import render
 from .review import Review, contracts_of
 from .settings import SchemasSettings
@@ -42,6 +44,7 @@ def run(what: str, *, app: str, **options: Any) -> int:
         "check": _check,
         "show": _show,
         "diff": _diff,
+        "register": _register,
         "export": _export,
         "asyncapi": partial(_asyncapi, app),
     }
@@ -143,6 +146,37 @@ def _export(app: Application, *, out: str) -> int:
         path.write_text(text, encoding="utf-8")
         click.echo(f"wrote {path}")
     return 0
+
+
+def _register(app: Application, *, registry_url: str | None, dry_run: bool) -> int:
+    registry = _registry(_settings(app), registry_url)
+    answers: list[bool] = []
+    for contract in contracts_of(app).values():
+        place = f"{contract.key} as {registry.subject_of(contract)}"
+        try:
+            problems = registry.problems(contract) if dry_run else []
+            said = "would be registered" if dry_run else f"id {registry.register(contract)}"
+        except RegistryRefusedError as error:
+            problems, said = [str(error)], ""
+        answers.append(not problems)
+        click.echo(f"no  {place}" if problems else f"ok  {place}: {said}")
+        for problem in problems:
+            click.echo(f"      {problem}")
+    return 0 if all(answers) else 1
+
+
+def _registry(settings: SchemasSettings, url: str | None) -> Registry:
+    given = {"registry_url": url} if url else {}
+    try:
+        registry = SchemasSettings.model_validate({**settings.model_dump(), **given}).registry()
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"--registry-url: {said}") from error
+    if registry is None:
+        raise ConfigurationError(
+            "no registry is known; give --registry-url, or KAFKAESK_SCHEMAS_REGISTRY_URL"
+        )
+    return registry
 
 
 def _asyncapi(name: str, app: Application, *, style: str, version: str, title: str | None) -> int:
