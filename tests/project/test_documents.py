@@ -119,6 +119,22 @@ def test_the_orders_example_shows_orders_published_consumed_and_committed(tmp_pa
         assert any(each.endswith(without_numbers(line)) for each in real), line
 
 
+def test_the_retry_example_shows_a_record_fail_wait_die_and_come_back(tmp_path: Path) -> None:
+    with_retries = {"KAFKAESK_RETRY_ENABLED": "true"}
+    service = Service("examples.retry:app", ROOT, tmp_path / "output", **with_retries)
+
+    for text in (
+        "LookupError: no customer 7 (attempt 1 of 3)",
+        "LookupError: no customer 7 (attempt 2 of 3)",
+        "attempt 3) is the dead letter dlq.billing.orders.placed/",
+        "dead: no customer 7",
+        "order 1 is billed",
+    ):
+        service.wait_for(text)
+
+    assert service.stop() == 0
+
+
 def without_numbers(line: str) -> str:
     return re.sub(r"\d+", "0", line)
 

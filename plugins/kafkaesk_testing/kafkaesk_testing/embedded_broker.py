@@ -60,7 +60,11 @@ class EmbeddedBroker:
     """
 
     consumer_settings: ClassVar[Mapping[str, int]] = MappingProxyType(
-        {"session_timeout_ms": 3000, "heartbeat_interval_ms": 500}
+        {
+            "session_timeout_ms": 3000,
+            "heartbeat_interval_ms": 500,
+            "metadata_max_age_ms": 1000,  # a topic appears when it is first used, and tells nobody
+        }
     )
     """What aiokafka's consumer should be given here. A member that joins a group again, after a
     restart or for a new topic, waits for the session timeout less one second."""
