@@ -13,6 +13,7 @@ from kafkaesk_cloudevents import CloudEventsSettings
 from kafkaesk_headers import HeaderSettings
 from kafkaesk_logging import LoggingSettings
 from kafkaesk_otel import OTelSettings
+from kafkaesk_retry import RetrySettings
 from kafkaesk_schemas import SchemasSettings
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -21,6 +22,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "headers": HeaderSettings,
     "logging": LoggingSettings,
     "otel": OTelSettings,
+    "retry": RetrySettings,
     "schemas": SchemasSettings,
 }
 

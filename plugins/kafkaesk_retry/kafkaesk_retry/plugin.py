@@ -205,12 +205,14 @@ class RetryPlugin:
         self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription, app: App
     ) -> Any:  # what the handler returns
         """Handle a record, and decide what becomes of it if that fails."""
-        recovery = self._recovery(subscription, app)
+        try:  # no call while nothing fails
+            recovery = self._recoveries[subscription]
+        except KeyError:
+            recovery = self._recovery(subscription, app)
         if recovery is None:
             return await call_next(message)
-        mailer = self._mailer_of(app)
         needs_care = recovery.needs_care or message.attempt > 1
-        if needs_care and await recovery.is_settled(message, mailer):
+        if needs_care and await recovery.is_settled(message, self._mailer_of(app)):
             return None
         try:
             result = await call_next(message)
@@ -222,7 +224,7 @@ class RetryPlugin:
             if needs_care:
                 recovery.succeed((message,))
             return result
-        return await recovery.fail(message, failure, mailer)
+        return await recovery.fail(message, failure, self._mailer_of(app))
 
     # --- batches
 

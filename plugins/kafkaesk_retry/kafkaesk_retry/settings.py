@@ -10,6 +10,7 @@ __all__ = ["RetrySettings"]
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DAY = 24 * 3600
 
 
@@ -18,16 +19,42 @@ class RetrySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attempts: Count = 5
-    first: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
-    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
-    most: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
-    dead_letter: bool = True
-    bisect: bool = True
-    dead_limit: Annotated[int, Field(ge=0)] = 20
-    dead_window: Seconds = 60.0
-    probe: Seconds = 5.0
-    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]+$")] = "dlq."
-    retention: Annotated[int, Field(gt=0)] = 30 * DAY
-    stacktrace_bytes: Annotated[int, Field(ge=0)] = 8192
-    style: Literal["kafka", "spring"] = "kafka"
+    attempts: Count = Field(5, description="calls of the handler, the first one included")
+    first: Pause = Field(
+        0.5, description="seconds: the longest pause after the first attempt; each one is random"
+    )
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        2.0, description="how many times longer each next pause may be"
+    )
+    most: Pause = Field(30.0, description="seconds: the longest pause of all")
+    dead_letter: bool = Field(
+        True, description="else the subscription's `on_error` decides in the end"
+    )
+    bisect: bool = Field(
+        True,
+        description="a batch that fails is handled in parts to find who fails; false if a part "
+        "must not be handled alone",
+    )
+    dead_limit: Annotated[int, Field(ge=0)] = Field(
+        20,
+        description="so many dead letters in `dead_window`, or half of the last 100 records, open "
+        "the breaker; 0: never",
+    )
+    dead_window: Seconds = Field(60.0, description="seconds in which `dead_limit` is counted")
+    probe: Seconds = Field(
+        5.0, description="seconds: while the breaker is open, one record is tried in each"
+    )
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]+$")] = Field(
+        "dlq.", description="of the streams of dead letters"
+    )
+    retention: Annotated[int, Field(gt=0)] = Field(
+        30 * DAY,
+        description="seconds: of the topics of dead letters, when they are made",
+        json_schema_extra={"default": "30 days"},
+    )
+    stacktrace_bytes: Annotated[int, Field(ge=0)] = Field(
+        8192, description="the end of the traceback that is kept"
+    )
+    style: Literal["kafka", "spring"] = Field(
+        "kafka", description="or `spring`: Spring's names and types of headers"
+    )

@@ -33,16 +33,27 @@ class Command:
         self.folder = folder
         self.service = service
 
-    async def run(self, *words: str, code: int = 0, answer: str = "") -> str:
-        """Its standard output."""
+    def _line(self, *words: str) -> list[str]:
         servers = ",".join(self.service.app.servers or self.service.servers)
-        command = [
+        return [
             *(sys.executable, "-m", "kafkaesk_core", "dead", words[0], "shop:app", *words[1:]),
             *("--kafka-servers", servers, "--topic-prefix", self.service.prefix),
         ]
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Let it run, without its output."""
+        return subprocess.Popen(
+            self._line(*words),
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def run(self, *words: str, code: int = 0, answer: str = "") -> str:
+        """Its standard output."""
         done = await asyncio.to_thread(
             subprocess.run,
-            command,
+            self._line(*words),
             input=answer,
             capture_output=True,
             text=True,
@@ -278,3 +289,58 @@ def test_the_commands_module_loads_no_client_of_kafka() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+LOCAL = """
+from kafkaesk_core import Application, Subscriber
+
+app = Application(entry_points=False)
+
+@app.subscribe("orders.*", "GROUP")
+async def bill(data: bytes, subscriber: Subscriber) -> None:
+    if data != b"bad1":
+        raise LookupError(f"still no customer for {data.decode()}")
+    print("billed", subscriber.message.offset, dict(subscriber.message.headers))
+"""
+
+
+async def test_a_local_replay_calls_the_handlers_here_and_changes_nothing(shop: Any) -> None:
+    one, command, *_ = shop
+    await die(one, 2)
+    (command.folder / "shop.py").write_text(LOCAL.replace("GROUP", one.group))
+
+    told = await command.run("replay", "--local", code=1)
+
+    assert "billed" in told
+    assert "'bin': b'\\xff'" in told, "and nothing of the plugin's own"
+    assert "stop: LookupError: still no customer for bad0" in told
+    assert "handled 1 of 2 dead letters here, and sent none" in told
+    assert (await command.json("ls"))[0]["count"] == 2
+    (command.folder / "shop.py").write_text(APP)
+
+
+async def test_a_replay_that_is_killed_goes_on_and_what_arrives_meanwhile_stays(
+    shop: tuple[Service, Command, list[bytes], list[ConsumerRecord]],
+) -> None:
+    one, command, handled, _ = shop
+    await die(one, 6)
+    (command.folder / "mended").touch()
+    first = command.start("replay", "--yes", "--rate", "2")
+    await eventually(lambda: len(handled) >= 2, within=40)
+    first.kill()
+    await asyncio.to_thread(first.wait)
+
+    going_on = asyncio.create_task(command.json("replay", "--yes", "--rate", "2"))
+    await eventually(lambda: len(handled) >= 4, within=40)
+    letters = await one.read(f"dlq.{one.group}.orders.placed")
+    producer = AIOKafkaProducer(bootstrap_servers=list(one.servers))
+    await producer.start()
+    await producer.send_and_wait(letters[0].topic, b"later", headers=list(letters[0].headers))
+    await producer.stop()
+    result = await going_on
+
+    await eventually(lambda: len(handled) >= 6, within=40)
+    assert sorted(handled) == [b"bad%d" % n for n in range(6)], "each once"
+    assert result["selected"] == result["replayed"] < 6
+    (kind,) = await command.json("ls")
+    assert kind["count"] == 1

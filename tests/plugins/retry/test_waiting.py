@@ -10,7 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from kafkaesk_core import SubscriptionError
+from kafkaesk_core import ConsumerRecord, Subscriber, SubscriptionError
 from kafkaesk_retry import retries
 from kafkaesk_testing import eventually
 
@@ -150,3 +150,47 @@ async def alter(servers: object, topic: str, size: str) -> None:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
     finally:
         await admin.close()
+
+
+async def test_only_the_lane_of_a_failing_record_waits_however_long(service: Make) -> None:
+    """Of whole partitions and of keys; for longer than a record may run, nothing restarts.
+
+    The records are many times what the fetch buffer holds.
+    """
+    one, group = service(attempts=10_000, first=0.05, most=0.05, dead_limit=0), new_group()
+    one.app.configure(fetch_buffer_bytes=2**20)
+    is_mended = False
+    done: dict[str, list[tuple[int, bytes | None, int]]] = {"whole": [], "keyed": []}
+    lives: list[bool] = []
+
+    async def handle(record: ConsumerRecord, subscriber: Subscriber) -> None:
+        if (record.value or b"").startswith(b"poison") and not is_mended:
+            lives.append(one.app.health().is_live)
+            raise ConnectionError("of this customer's bank")
+        done[subscriber.message.stream].append((record.partition, record.key, record.offset))
+
+    one.app.subscribe("whole", f"{group}-w", max_record_age=0.5)(handle)
+    one.app.subscribe("keyed", f"{group}-k", ordering="key", max_record_age=0.5)(handle)
+    for number in range(80):
+        value = b"poison" if number == 0 else b"." * 65_536
+        await one.app.raw_publish("whole", value, partition=number % 4)
+    for number in range(300):
+        value = b"poison" if number == 0 else b"fine"
+        await one.app.raw_publish("keyed", value, key=b"%d" % (number % 100))
+    await one.app.flush()
+    await one.start()
+
+    await eventually(lambda: (len(done["whole"]), len(done["keyed"])) == (60, 297), within=60)
+    waits = one.plugin.counts["retried"] + 100  # of 25 ms each, on average, in two lanes
+    await eventually(lambda: one.plugin.counts["retried"] > waits, within=60)
+    assert {partition for partition, *_ in done["whole"]} == {1, 2, 3}
+    assert b"0" not in {key for _, key, _ in done["keyed"]}
+    is_mended = True
+    await eventually(lambda: (len(done["whole"]), len(done["keyed"])) == (80, 300), within=60)
+
+    late = [offset for partition, _, offset in done["whole"] if partition == 0]
+    assert late == list(range(20))
+    late = [offset for _, key, offset in done["keyed"] if key == b"0"]
+    assert late == sorted(late)
+    assert set(lives) == {True}
+    assert {group.counts["assigned"] for group in one.app.status().groups[:2]} == {1}

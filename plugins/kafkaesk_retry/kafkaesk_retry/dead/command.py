@@ -90,13 +90,15 @@ def _run(what: str, **options: Any) -> None:
     from . import work
 
     try:
-        work.run(what, **options)
+        code = work.run(what, **options)
     except KafkaeskError as error:
         click.echo(f"kafkaesk: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("kafkaesk: interrupted; the same command goes on where it was", err=True)
         sys.exit(130)
+    if code:
+        sys.exit(code)
 
 
 @click.group(short_help="List, show, replay, drop and export dead letters.")
@@ -127,6 +129,7 @@ def show(letter: str, **options: Any) -> None:
 @dead.command(short_help="Let their group handle them again.")
 @_options(*_APPLICATION, *_SELECTION, *_ACTING)
 @click.option("--to-origin", is_flag=True, help="To the stream they came from: to all its groups.")
+@click.option("--local", is_flag=True, help="Handle them in this process; send and settle nothing.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
 @click.option(
     "--max-replays",
@@ -140,6 +143,10 @@ def replay(**options: Any) -> None:
 
     What arrives after the command has begun is left alone. Interrupted, it may be called again:
     what was sent is not sent twice. Call it once at a time for a group.
+
+    With --local the handlers of APP are called here, one letter after the other, to see whether
+    they fail. The application is not started: its `initialize` handlers do not run, and a handler
+    that publishes fails. The exit code is 1 if one of them fails.
     """
     _run("replay", **options)
 

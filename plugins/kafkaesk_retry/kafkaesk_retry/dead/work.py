@@ -8,15 +8,17 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kafkaesk_core import ConfigurationError, TopicError
+from kafkaesk_core import Application, ConfigurationError, KafkaeskError, TopicError
 from kafkaesk_core.plugin import find_application
 from kafkaesk_retry.places import Place, StreamNames
+from kafkaesk_retry.policy import OPTION
 
 from . import tables
 from .session import Session
@@ -45,13 +47,14 @@ class Options:
     dry_run: bool = False
     yes: bool = False
     to_origin: bool = False
+    local: bool = False
     rate: float | None = None
     max_replays: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def run(what: str, **given: Any) -> None:
-    """Run one of the commands.
+def run(what: str, **given: Any) -> int:
+    """Run one of the commands; return its exit code.
 
     Raises:
         KafkaeskError: it cannot be done; the text says why.
@@ -61,10 +64,10 @@ def run(what: str, **given: Any) -> None:
     settings = {name: given.pop(name) for name in names}
     options = Options(settings=settings, **given)
     commands = {"ls": _ls, "show": _show, "replay": _replay, "drop": _drop, "export": _export}
-    asyncio.run(_with_session(commands[what], options))
+    return asyncio.run(_with_session(commands[what], options)) or 0
 
 
-async def _with_session(command: Any, options: Options) -> None:  # Any: one of the commands
+async def _with_session(command: Any, options: Options) -> int | None:  # Any: one of the commands
     application = find_application(options.app)
     application.override(**options.settings)
     settings = application.settings
@@ -82,8 +85,11 @@ async def _with_session(command: Any, options: Options) -> None:  # Any: one of 
         places=places,
     )
     names = StreamNames(options.dead_prefix)
+    if options.local:
+        command = partial(_replay_here, application)
     async with Session.open(settings, names, selection) as session:
-        await command(session, options)
+        code: int | None = await command(session, options)
+    return code
 
 
 def _tell(text: str) -> None:
@@ -205,6 +211,48 @@ async def _replay(session: Session, options: Options) -> None:
                     advance=advance,
                 )
     _tell_result(options, "replayed", total, done, plan, recovered=recovered)
+
+
+async def _replay_here(application: Application, session: Session, options: Options) -> int:
+    """Let the handlers of this process handle the letters; return 1 if one of them fails.
+
+    Nothing is sent to Kafka, and no letter is settled.
+    """
+    plan, told = Plan(session, options), list[dict[str, str]]()
+    if application.plugins.get(OPTION) is not None:
+        application.plugins.unregister(OPTION)  # the failure itself is to be seen
+    async for letter in plan.letters():
+        problem = await _handled_here(application, letter)
+        told.append({"id": str(letter.place), "problem": problem})
+        if not options.as_json:
+            click.echo(f"{letter.place}: {problem or 'handled'}")
+    failed = sum(bool(one["problem"]) for one in told)
+    if options.as_json:
+        click.echo(json.dumps({"handled": len(told) - failed, "failed": failed, "letters": told}))
+    else:
+        click.echo(f"handled {len(told) - failed} of {len(told)} dead letters here, and sent none")
+    return 1 if failed else 0
+
+
+async def _handled_here(application: Application, letter: StoredLetter) -> str:
+    """Handle one letter in this process; return what is wrong with it, "" if nothing is."""
+    record, origin = letter.record, letter.origin
+    try:
+        result = await application.handle(
+            origin.topic.removeprefix(application.settings.topic_prefix),
+            record.value,
+            record.key,
+            letter.headers(),
+            group=letter.group,
+            partition=origin.partition,
+            offset=origin.offset,
+            timestamp_ms=max(record.timestamp, 0),
+        )
+    except KafkaeskError as error:
+        return str(error)
+    if result.is_terminal:
+        return ""
+    return f"{result.kind}: {type(result.error).__name__}: {result.error}"
 
 
 async def _drop(session: Session, options: Options) -> None:
