@@ -171,7 +171,9 @@ asyncio.run(main())
 SCHEMAS = """
 import kafkaesk_core, kafkaesk_schemas
 from pydantic import BaseModel
+from kafkaesk_schemas.asyncapi import asyncapi_document
 from kafkaesk_schemas.command import schemas
+from kafkaesk_schemas.page import render_page
 
 app = kafkaesk_core.Application()
 
@@ -179,6 +181,7 @@ app = kafkaesk_core.Application()
 class Order(BaseModel):
     number: int
 
+assert "<style>:root" in render_page(asyncapi_document(app, "shop"))
 schemas(["check", "__main__:app"], standalone_mode=False)
 """
 

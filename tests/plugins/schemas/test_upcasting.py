@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from kafkaesk_core import Application, ConfigurationError, Router
+from kafkaesk_core import (
+    Application,
+    ConfigurationError,
+    IncomingMessage,
+    Router,
+    SchemaRegistration,
+)
+from kafkaesk_core.schema.decoding import reader_of
+from kafkaesk_core.schema.registry import Schemas
 from kafkaesk_schemas import SchemasPlugin, upcast
 from kafkaesk_testing import check_plugin
+from kafkaesk_testing.fakes import incoming_message
 
 
 def test_the_plugin_conforms() -> None:
@@ -88,6 +99,50 @@ async def test_three_versions_in_one_partition_reach_handlers_of_the_newest_one(
 
     assert [order for _, order in one_by_one] == batches == READ
     assert [schema for schema, _ in one_by_one] == ["Order:1", "Order:2", "Order:3", "Order:1"]
+
+
+def test_a_record_that_needs_no_upcaster_costs_at_most_one_call_more() -> None:
+    plugin, app = SchemasPlugin(), new_app()
+    app.subscribe("orders", "one")(take)
+    plugin.declare(Router(), app)
+    idle = SchemasPlugin()
+    idle.declare(Router(), Application(entry_points=False))
+    schemas, subscription = Schemas(), app.subscriptions[0]
+    schemas.register(SchemaRegistration("Order", 3, Order))
+
+    def decoder(*plugins: SchemasPlugin) -> Any:
+        return schemas.decoder(
+            Order,
+            upcasts=lambda schema: {
+                key: function
+                for each in plugins
+                for key, function in each.upcasters(schema, subscription).items()
+            },
+        )
+
+    current = incoming_message(b'{"schema":"Order:3","data":{"number":1,"articles":[]}}')
+    old = incoming_message(b'{"schema":"Order:1","data":{"number":1}}')
+    bare = calls_of(decoder(), current)
+
+    assert reader_of(decoder(idle)) is not None  # the engine reads it without a message
+    assert calls_of(decoder(idle), current) == bare
+    assert calls_of(decoder(plugin), current) == bare + 1
+    assert calls_of(decoder(plugin), old) > bare + 1
+
+
+async def take(data: bytes) -> None: ...
+
+
+def calls_of(decode: Any, message: IncomingMessage) -> int:
+    """How many Python functions a second decoding calls."""
+    decode(message)
+    calls: Counter[str] = Counter()
+    sys.setprofile(lambda _, event, __: calls.update((event,)))
+    try:
+        decode(message)
+    finally:
+        sys.setprofile(None)
+    return calls["call"]
 
 
 async def test_a_failing_upcaster_is_the_failure_of_its_record_alone() -> None:
