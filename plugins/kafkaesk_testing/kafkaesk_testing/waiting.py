@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -14,17 +15,21 @@ __all__ = ["consuming", "eventually"]
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
-    """Wait until `condition()` is true.
+    """Wait until `condition()` is true, or what it returns is when awaited.
 
     Raises:
         AssertionError: it was not true within so many seconds.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
-    while not condition():
+    while not await _value_of(condition()):
         if loop.time() > deadline:
             raise AssertionError(f"the condition was not true within {within:g} seconds")
         await asyncio.sleep(0.005)
+
+
+async def _value_of(result: object) -> object:
+    return await result if inspect.isawaitable(result) else result
 
 
 @asynccontextmanager
