@@ -105,7 +105,10 @@ class Hooks:
         processed: the subscription's `on_error` decides, a disposition decides itself. Calling
         `call_next` again handles the message again. Catch Exception, never BaseException. A layer
         that answers a failure itself (in-place retry, dead letter) appends the exception to the
-        list `message.meta["handled_errors"]`, so that layers further out can report it.
+        list `message.meta["handled_errors"]`, so that layers further out can report it. One that
+        has written the record elsewhere with `app.forward` appends to the list
+        `message.meta["forwarded"]` a tuple: the metadata, and when it began and ended, in
+        nanoseconds since 1970.
         """
 
     @hookspec

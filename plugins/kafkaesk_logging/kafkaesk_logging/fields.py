@@ -280,7 +280,10 @@ def _namespace() -> str | None:
 
 
 def _add_handled(fields: Fields) -> None:
-    """Add topic, partition, offset, group and schema of the message being handled, if any."""
+    """Add topic, partition, offset, group and schema of the message being handled, if any.
+
+    Also its attempt if it is not the first, and where its dead letter is.
+    """
     handled = handled_messages()
     if handled is None:
         return
@@ -290,6 +293,10 @@ def _add_handled(fields: Fields) -> None:
     fields["offset"] = first.offset
     if last is not first:
         fields["last_offset"] = last.offset
+    if first.attempt > 1:
+        fields["attempt"] = first.attempt
+    if (dead_letter := first.meta.get("dead_letter")) is not None:
+        fields["dead_letter"] = dead_letter
     fields["group"] = handled.group
     with suppress(DecodeError):  # the line may be about that
         fields["schema"] = first.schema

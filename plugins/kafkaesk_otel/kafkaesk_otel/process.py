@@ -18,7 +18,13 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from kafkaesk_core import ConsumeBatchCall, ConsumeCall, IncomingMessage, Subscription
+from kafkaesk_core import (
+    ConsumeBatchCall,
+    ConsumeCall,
+    IncomingMessage,
+    RecordMetadata,
+    Subscription,
+)
 
 from .attributes import key_text, of_incoming, schema_of
 from .sdk import is_suppressed
@@ -30,7 +36,7 @@ __all__ = ["PROCESS", "OnProcess", "ProcessSpan", "ProcessSpans", "current_proce
 OnProcess = Callable[[Span, IncomingMessage], None]
 Messages = Sequence[IncomingMessage]
 
-HANDLED_ERRORS = "handled_errors"
+HANDLED_ERRORS, FORWARDED = "handled_errors", "forwarded"
 
 
 class ProcessSpan(OperationSpan):
@@ -71,8 +77,21 @@ class ProcessSpan(OperationSpan):
         for message in self.messages:
             for handled in message.meta.get(HANDLED_ERRORS, ()):
                 self.span.record_exception(handled)
+            for metadata, began_ns, ended_ns in message.meta.get(FORWARDED, ()):
+                self._show_forwarded(metadata, began_ns, ended_ns)
         if len(self.messages) == 1:
             self.span.set_attributes(schema_of(self.messages[0]))
+
+    def _show_forwarded(self, metadata: RecordMetadata, began_ns: int, ended_ns: int) -> None:
+        """Show where the record was written to, byte for byte: no layer around that has seen it."""
+        template = self._telemetry.templates.send(metadata.topic, metadata.partition)
+        if template is not None:
+            attributes = {**template.attributes, OFFSET: metadata.offset}
+            tracer, kind = self._telemetry.tracer, SpanKind.PRODUCER
+            span = tracer.start_span(
+                template.name, self.context, kind, attributes, start_time=began_ns
+            )
+            span.end(ended_ns)
 
 
 PROCESS: ContextVar[ProcessSpan | None] = ContextVar("kafkaesk_otel", default=None)

@@ -115,7 +115,6 @@ class Recovery:
             Defer: it is handled, or written, again, and this was no attempt.
             Exception: the error itself, which is the subscription's business.
         """
-        message.meta.setdefault("handled_errors", []).append(error)
         origin = origin_of(message)
         verdict = self.policy.judge(error, message.attempt, origin.rounds)
         if verdict == "pass":
@@ -153,6 +152,7 @@ class Recovery:
     async def _postpone(
         self, message: IncomingMessage, origin: Origin, error: Exception, mailer: Mailer
     ) -> None:
+        _note_handled(message, error)
         seconds = self.policy.later[origin.rounds]
         waiting = replace(
             origin,
@@ -179,6 +179,7 @@ class Recovery:
         if not self.policy.is_own_fault(error) and not self._may_die(error):
             self.counts["deferred"] += 1
             raise Defer(self.breaker.pause(), _describe(error)) from error
+        _note_handled(message, error)
         letter = self._letter(message, error)
         place = letter.origin.place
         stream = self._names.dead(self._subscription.group, place.topic.removeprefix(self._prefix))
@@ -229,11 +230,13 @@ class Recovery:
         place = place_of(message)
         self.needs_care = True
         self._unsent[place] = (stream, parcel)
+        began = time.time_ns()
         metadata = await mailer.send(stream, parcel)
         if metadata is None:
             raise Defer(mailer.pause(stream), f"it cannot be written to {stream}")
         self._unsent.pop(place, None)
         self._alone.discard(place)
+        message.meta.setdefault("forwarded", []).append((metadata, began, time.time_ns()))
         written = Place(metadata.topic, metadata.partition, metadata.offset)
         if isinstance(parcel, Postponed):
             self.counts["later"] += 1
@@ -255,6 +258,13 @@ def is_shutdown() -> bool:
     """Whether the running task is being cancelled, so that an error is no failure."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _note_handled(message: IncomingMessage, error: Exception) -> None:
+    """Tell layers further out what was answered here: no exception with that cause follows."""
+    found = message.meta.setdefault("handled_errors", [])
+    if error not in found:
+        found.append(error)
 
 
 def _timestamp(timestamp: int | None) -> int | None:

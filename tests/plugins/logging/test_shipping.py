@@ -23,6 +23,7 @@ from kafkaesk_core import Application, NotRunningError
 from kafkaesk_logging import KafkaeskQueue, PydanticKafkaeskHandler, PydanticLogModel
 from kafkaesk_logging.buffer import Buffer
 from kafkaesk_logging.settings import QueueOptions
+from kafkaesk_retry import RetryPlugin, RetrySettings
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 Lines = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -522,6 +523,31 @@ async def test_lines_of_one_handler_carry_its_record_and_not_that_of_others(
         assert (line["topic"], line["partition"], line["offset"]) == ("orders", 0, number)
         assert (line["group"], line["schema"]) == ("billing", "Order:1")
     assert "topic" not in found["outside"]
+
+
+async def test_a_line_carries_the_attempt_and_the_place_of_the_dead_letter(
+    make_app: MakeApp, lines: Lines, embedded_kafka: EmbeddedBroker
+) -> None:
+    for topic in ("orders", "dlq.billing.orders", "retry.billing.0"):
+        embedded_kafka.create_topic(topic, partitions=1)
+    app = make_app(plugins=[RetryPlugin(RetrySettings(attempts=2, first=0.0))])
+    retry_logger = logging.getLogger("kafkaesk.retry")
+    handler = PydanticKafkaeskHandler(app)
+    retry_logger.addHandler(handler)
+
+    @app.subscribe("orders", "billing")
+    async def handle(data: bytes) -> None:
+        raise ValueError("always")
+
+    try:
+        async with app:
+            await app.raw_publish("orders", b"x")
+            await app.consume_for(1, seconds=20)
+    finally:
+        retry_logger.removeHandler(handler)
+
+    (line,) = [one for one in await lines(1) if one["level"] == logging.ERROR]
+    assert (line["attempt"], line["dead_letter"]) == (2, "dlq.billing.orders/0/0")
 
 
 async def test_handling_lines_of_a_stream_ships_none_to_it(

@@ -35,6 +35,7 @@ from kafkaesk_core import (
     hookimpl,
 )
 from kafkaesk_otel import OTelPlugin, OTelSettings
+from kafkaesk_retry import RetryPlugin, RetrySettings
 from kafkaesk_testing import ApiKey, EmbeddedBroker, eventually
 from kafkaesk_testing.fakes import PendingDelivery, delivery, incoming_message
 from tests.plugins.otel.recorder import Point
@@ -778,3 +779,61 @@ async def test_beside_the_clients_instrumentation_nothing_is_doubled(
 @pytest.fixture(autouse=True)
 def _at_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+async def test_retries_a_dead_letter_and_its_replay_read_as_one_trace(
+    sdk: Any, trace_app: Trace
+) -> None:
+    """With kafkaesk-retry, which writes dead letters byte for byte past all layers."""
+    retry = RetryPlugin(RetrySettings(attempts=2, first=0.0))
+    traced = trace_app(sdk.plugin(), retry, topics="in,dlq.readers.in")
+    is_mended = False
+
+    @traced.app.subscribe("in", "readers")
+    async def read(data: bytes) -> None:
+        if not is_mended:
+            raise ValueError("poison")
+
+    @traced.app.subscribe_to_topics(["dlq.readers.in"], "undertaker")
+    async def replay(record: ConsumerRecord) -> None:
+        nonlocal is_mended
+        is_mended = True
+        await traced.app.forward("in", record.value, record.key, record.headers)
+
+    await traced.start()
+    await traced.publish("in")
+    await eventually(lambda: len(sdk.spans("process")) == 4, within=30)
+
+    drawing = tree(sdk.spans())
+    sys.stdout.write(f"{drawing}\n")
+    assert drawing == DEAD_AND_REPLAYED
+    letter = sdk.span("send dlq.readers.in")
+    assert letter.attributes["messaging.kafka.offset"] == 0
+    assert letter.attributes["messaging.destination.partition.id"] == "0"
+    assert letter.start_time <= letter.end_time
+    assert len({span.context.trace_id for span in sdk.spans()}) == 1
+
+
+DEAD_AND_REPLAYED = """\
+send in
+  process in, disposition retry, ValueError
+  process in, attempt 2, ValueError
+    send dlq.readers.in
+  process dlq.readers.in
+  process in"""
+
+
+def tree(spans: Any, parent_id: int | None = None, indent: str = "") -> str:
+    """The spans in the order in which they began, what decided on them, and their events."""
+    below = [one for one in spans if (one.parent and one.parent.span_id) == parent_id]
+    lines = []
+    for one in sorted(below, key=lambda span: span.start_time):
+        told = [
+            f"{name} {value}"
+            for name in ("attempt", "disposition")
+            if (value := one.attributes.get(f"kafkaesk.{name}")) is not None
+        ]
+        lines.append(indent + ", ".join([one.name, *told, *events_of(one)]))
+        if inner := tree(spans, one.context.span_id, indent + "  "):
+            lines.append(inner)
+    return "\n".join(lines)
