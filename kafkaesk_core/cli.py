@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .command import complete_app
 from .entry_points import COMMANDS, find_entry_points
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from .application import Application
     from .plugin_price import Price
     from .plugins.contract import PluginInfo
@@ -107,6 +110,14 @@ class CommandGroup(click.Group):
                 )
             return command
         return None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands, and applications: `run` needs no name."""
+        application = self.commands["run"].params[0]
+        return [
+            *super().shell_complete(ctx, incomplete),
+            *application.shell_complete(ctx, incomplete),
+        ]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the options of `run`, which needs no name, those of the group, and the commands."""
@@ -201,7 +212,7 @@ def cli() -> None:
 
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES, short_help="Run an application.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @setting_options
 @option(
     "--log-level",
@@ -251,7 +262,7 @@ def run(
 
 
 @cli.command(short_help="List plugins and the order in which they act.")
-@click.argument("app", required=False)
+@click.argument("app", required=False, shell_complete=complete_app)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--chain", is_flag=True, help="Also print the layers around each handler.")
 @click.option("--price", is_flag=True, help="Also time the hooks that are called per message.")

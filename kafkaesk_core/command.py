@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cluster_options",
     "cluster_settings",
+    "complete_app",
     "find_described",
     "parse_json_object",
     "reported_errors",
@@ -90,6 +91,31 @@ def cluster_settings(app: Application | None, options: Mapping[str, Any]) -> Set
     application.override(**options)
     refuse_own_broker(application.settings)
     return application.settings
+
+
+_MAKES_APP = r"^(\w+)(?:\s*:[^=\n]+)?\s*=\s*(?:\w+\.)*Application\("
+"""A line of Python that makes an application, as `app = kafkaesk_core.Application(`."""
+
+
+def complete_app(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of an application: installed ones, and those of modules in this folder.
+
+    For `shell_complete` of click's arguments. Nothing is imported.
+    """
+    import re
+    from pathlib import Path
+
+    from .entry_points import APPS, find_entry_points
+
+    found = {one.name for one in find_entry_points(APPS)}
+    for path in [*Path().glob("*.py"), *Path().glob("*/*.py")]:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        module = ".".join(path.with_suffix("").parts)
+        found |= {f"{module}:{name}" for name in re.findall(_MAKES_APP, text, re.MULTILINE)}
+    return sorted(name for name in found if name.startswith(incomplete))
 
 
 def find_described(name: str) -> Application:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kafkaesk_core.command import cluster_options, reported_errors
+from kafkaesk_core.command import cluster_options, complete_app, reported_errors
 
 __all__ = ["deploy", "lag", "status"]
 
@@ -34,7 +34,7 @@ def _watching(func: Any) -> Any:  # click's decorators
 
 
 @click.command(short_help="Show how far consumer groups are behind.")
-@click.argument("app", required=False)
+@click.argument("app", required=False, shell_complete=complete_app)
 @click.option("--group", "groups", multiple=True, help="This group; may be repeated.")
 @_watching
 @cluster_options
@@ -82,7 +82,7 @@ def deploy() -> None:
 def _writes(what: str, short: str) -> Callable[[Callable[..., None]], click.Command]:
     """Declare a command of `deploy`; its docstring is the help."""
     options = (
-        click.argument("app"),
+        click.argument("app", shell_complete=complete_app),
         click.option(
             "--out", type=click.Path(file_okay=False, path_type=Path), help="Write to this folder."
         ),
