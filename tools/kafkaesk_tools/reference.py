@@ -261,7 +261,7 @@ def _number_type(annotation: Any) -> str | None:
 def command_page() -> str:
     """The help of `kafkaesk` and of each of its commands."""
     parts = [f"{NOTE}# The command\n\n```text\n{_help()}\n```\n"]
-    for name in ("plugins", "logs", "new", "publish"):
+    for name in ("plugins", "logs", "new", "dev", "publish", "tail", "inspect", "completion"):
         parts.append(f"## `kafkaesk {name}`\n\n```text\n{_help(name)}\n```\n")
     return "\n".join(parts)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafkaesk_core.command import cluster_options, reported_errors
+from kafkaesk_core.command import cluster_options, complete_app, reported_errors
 
-__all__ = ["new", "publish"]
+if TYPE_CHECKING:
+    from .reading.positions import Position
+
+__all__ = ["completion", "dev", "inspect", "new", "publish", "tail"]
 
 Header = tuple[str, bytes | None]
 
@@ -36,6 +39,18 @@ def new(ctx: click.Context, name: str, out: Path | None) -> None:
         make_project(name, out or Path(name), commands)
 
 
+def _complete_stream(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from .completion import complete_stream
+
+    return complete_stream(ctx.params, incomplete)
+
+
+def _complete_schema(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from .completion import complete_schema
+
+    return complete_schema(ctx.params, incomplete)
+
+
 def _header(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Header]:
     headers: list[Header] = []
     for text in texts:
@@ -47,10 +62,18 @@ def _header(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> li
 
 
 @click.command(short_help="Publish messages, checked against their schema.")
-@click.argument("stream")
+@click.argument("stream", shell_complete=_complete_stream)
 @click.argument("value", required=False, metavar="[JSON|-|@FILE]")
-@click.option("--app", help="The application whose schemas hold: module:attribute or a name.")
-@click.option("--schema", help="The message's schema, as in Order:1.  [default: the stream's]")
+@click.option(
+    "--app",
+    shell_complete=complete_app,
+    help="The application whose schemas hold: module:attribute or a name.",
+)
+@click.option(
+    "--schema",
+    shell_complete=_complete_schema,
+    help="The message's schema, as in Order:1.  [default: the stream's]",
+)
 @click.option("--key", help="The record's key: records of a key stay in order.")
 @click.option(
     "-H", "--header", "headers", multiple=True, callback=_header, help="A header: name=value."
@@ -87,3 +110,171 @@ def publish(
     )
     with reported_errors():
         publish_messages(message, value, **options)
+
+
+def _position(_: click.Context, __: click.Parameter, text: str | None) -> Position | None:
+    from .reading.positions import parse_position
+
+    try:
+        return None if text is None else parse_position(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _where(
+    _: click.Context, __: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    conditions = []
+    for text in texts:
+        pointer, equals, value = text.partition("=")
+        if not (equals and pointer.startswith("/")):
+            raise click.BadParameter(f"{text!r} is not a condition; write /data/number=7")
+        conditions.append((pointer, value))
+    return tuple(conditions)
+
+
+@click.command(short_help="Show the records of a stream, and those that come.")
+@click.argument("stream", shell_complete=_complete_stream)
+@click.option(
+    "-f", "--follow", "follows", is_flag=True, help="Go on with what comes, until Ctrl-C."
+)
+@click.option(
+    "--from",
+    "begin",
+    default="-10",
+    show_default=True,
+    callback=_position,
+    help="Where to begin: -100 (the last 100), an offset, a time, an age as 2h, begin, end.",
+)
+@click.option("--until", "end", callback=_position, help="Where to end: an offset, a time, an age.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="End after so many records.")
+@click.option(
+    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this one."
+)
+@click.option("--key", help="Only records with this key.")
+@click.option(
+    "--schema",
+    shell_complete=_complete_schema,
+    help="Only records of this schema, as in Order or Order:1.",
+)
+@click.option(
+    "-H", "--header", "headers", multiple=True, callback=_header, help="Only with name=value."
+)
+@click.option(
+    "--where", multiple=True, callback=_where, help="Only with a value in it: /data/number=7."
+)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, one object a line.")
+@click.option("--count", "is_count", is_flag=True, help="Print only how many there are.")
+@click.option(
+    "--app",
+    shell_complete=complete_app,
+    help="The application whose settings and codecs hold.",
+)
+@cluster_options
+def tail(
+    stream: str,
+    begin: Position,
+    end: Position | None,
+    partitions: tuple[int, ...],
+    limit: int | None,
+    follows: bool,
+    **options: Any,  # the filter, the output, the application, and where Kafka is
+) -> None:
+    """Show the records of STREAM, those of all partitions in the order of their time.
+
+    Joins no group and commits nothing. What is not JSON is shown as text or as bytes.
+    """
+    from .reading.filters import Filter
+    from .tail import Reading, show_records
+
+    if follows and end is not None:
+        raise click.UsageError("--follow has no end; leave out --until, or end it with --limit")
+    key = options.pop("key")
+    wanted = Filter(
+        key=None if key is None else key.encode(errors="surrogateescape"),
+        schema=options.pop("schema"),
+        headers=tuple(options.pop("headers")),
+        where=options.pop("where"),
+        since_ms=begin.number if begin.kind == "time" else None,
+        before_ms=end.number if end is not None and end.kind == "time" else None,
+    )
+    reading = Reading(
+        stream=stream,
+        begin=begin,
+        end=end,
+        partitions=partitions,
+        filter=wanted,
+        limit=limit,
+        follows=follows,
+    )
+    with reported_errors():
+        show_records(reading, **options)
+
+
+@click.command(short_help="Show an application, or a record and who would take it.")
+@click.argument("app", shell_complete=complete_app)
+@click.argument("record", required=False)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+@cluster_options
+def inspect(app: str, record: str | None, is_json: bool, **options: Any) -> None:
+    """Show the streams, handlers, schemas and plugins of APP; no broker is needed.
+
+    With RECORD, as topic[partition]@offset or topic/partition/offset, show that record with
+    its headers and value, and for each handler of APP what it would get, or why it would
+    fail. No handler is called.
+    """
+    from .inspection import show_application, show_record
+
+    with reported_errors():
+        if record is None:
+            show_application(app, is_json=is_json)
+        else:
+            show_record(app, record, is_json=is_json, **options)
+
+
+@click.command(short_help="Run an application, and anew when a file changes.")
+@click.argument("app", shell_complete=complete_app)
+@click.option(
+    "--watch",
+    "watched",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file or folder to watch; may be repeated.  [default: this folder]",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    envvar="KAFKAESK_LOG_LEVEL",
+    show_envvar=True,
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    help="Lowest level that is logged.",
+)
+@cluster_options
+def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> None:
+    """Run APP until Ctrl-C, on a broker inside this process, and anew when a file changes.
+
+    Topics and offsets survive a restart of the service. A service that cannot be imported or
+    that fails shows its error and waits for the next change. With --kafka-servers it runs on a
+    real cluster.
+    """
+    from .watching import develop
+
+    with reported_errors():
+        develop(app, watched, log_level, options)
+
+
+@click.command(short_help="Print what makes a shell complete commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    r"""Print the code with which SHELL completes commands, options, applications and streams.
+
+    \b
+    bash  add to ~/.bashrc:  eval "$(kafkaesk completion bash)"
+    zsh   add to ~/.zshrc:   eval "$(kafkaesk completion zsh)"
+    fish  kafkaesk completion fish > ~/.config/fish/completions/kafkaesk.fish
+    """
+    from .completion import completion_source
+
+    click.echo(completion_source(shell, ctx.find_root().command))

@@ -141,4 +141,4 @@ def _next_steps(name: str, folder: Path) -> Iterator[str]:
     yield "python -m venv .venv && . .venv/bin/activate"
     yield "pip install -e '.[dev]'"
     yield "pytest"
-    yield f"kafkaesk {name} --kafka-servers embedded://"
+    yield f"kafkaesk dev {name}"

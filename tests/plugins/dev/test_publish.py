@@ -4,76 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from kafkaesk_core.cli import cli
 from kafkaesk_testing import EmbeddedBroker
 
-SHOP = """
-import kafkaesk_core
-from kafkaesk_core import hookimpl
-from pydantic import BaseModel
+from .conftest import Command
 
-app = kafkaesk_core.Application(topic_prefix="eu.")
-
-@app.schema("Order", version=1, streams=["orders.placed"])
-class Order(BaseModel):
-    number: int
-
-@app.schema("Order", version=2, streams=["orders.placed"])
-class Order2(BaseModel):
-    number: int
-    article: str = ""
-
-@app.schema("Plain", streams=["plain"], envelope=False)
-class Plain(BaseModel):
-    number: int
-
-@app.schema("Note")
-class Note(BaseModel):
-    text: str
-
-@app.subscribe("notes.*", "readers")
-async def read(note: Note) -> None:
-    raise SystemExit("nothing is handled")
-
-@app.on("initialize")
-async def start() -> None:
-    raise SystemExit("nothing is started")
-
-@app.hook
-async def wrap_publish(message, call_next):
-    message.headers.append(("by", b"the service"))
-    return await call_next(message)
-"""
 ORDER = '{"number": 7}'
 Publish = Callable[..., Result]
 
 
 @pytest.fixture
-def publish(
-    embedded_kafka: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Publish]:
-    """Run the command beside the service `shop`, whose module is imported anew."""
-    (tmp_path / "shop.py").write_text(SHOP)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "shop", raising=False)
-    monkeypatch.setenv("KAFKAESK_KAFKA_SERVERS", f"embedded://{embedded_kafka.host_port}")
-
-    def run(*arguments: str, written: bytes = b"") -> Result:
-        return CliRunner().invoke(cli, ["publish", *arguments], input=written)
-
-    yield run
-    sys.modules.pop("shop", None)
+def publish(command: Command) -> Publish:
+    return lambda *arguments, **options: command("publish", *arguments, **options)
 
 
 def records(broker: EmbeddedBroker, topic: str) -> list[ConsumerRecord]:

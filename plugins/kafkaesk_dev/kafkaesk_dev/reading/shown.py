@@ -1,0 +1,142 @@
+"""How a record looks: text for people, JSON for programs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from kafkaesk_core import ConsumerRecord
+
+from .contents import Content
+
+__all__ = ["as_json", "as_text", "safe", "shown_age", "shown_bytes", "shown_time", "shown_value"]
+
+# Any below: JSON of any type.
+
+# Control characters, those that change the direction of writing, and lone surrogates: a record can
+# neither control the terminal nor look like another one.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST_VALUE = 2000
+_LONGEST_BYTES = 200
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def as_text(record: ConsumerRecord, content: Content, now: float, *, is_coloured: bool) -> str:
+    """Return a record as two lines: where it is and what it carries, and below its value.
+
+    `now` is in seconds since 1970, for its age.
+    """
+
+    def styled(text: str, **style: Any) -> str:
+        return click.style(text, **style) if is_coloured else text
+
+    parts = [
+        styled(f"{record.topic}[{record.partition}]@{record.offset}", fg="cyan", bold=True),
+        styled(f"{shown_time(record.timestamp)} ({shown_age(record.timestamp, now)})", dim=True),
+    ]
+    if content.schema:
+        parts.append(styled(safe(content.schema), fg="green"))
+    if record.key is not None:
+        parts.append(f"{styled('key', dim=True)} {styled(shown_bytes(record.key), fg='yellow')}")
+    parts += [
+        f"{styled(safe(name) + '=', dim=True)}{'null' if value is None else shown_bytes(value)}"
+        for name, value in record.headers
+    ]
+    value = shown_value(content, record.value)
+    is_odd = content.kind != "json"
+    lines = ["  ".join(parts), f"  {styled(value, fg='magenta') if is_odd else value}"]
+    if content.problem:
+        lines.append(f"  {styled('cannot be decoded: ' + safe(content.problem), fg='red')}")
+    return "\n".join(lines)
+
+
+def shown_value(content: Content, value: bytes | None, longest: int = _LONGEST_VALUE) -> str:
+    """Return a value on one line; a long one is cut, and says so."""
+    if value is None:
+        return "(tombstone: no value)"
+    if content.kind == "binary":
+        return shown_bytes(value)
+    if not value:
+        return "(empty)"
+    is_json = content.kind == "json"
+    text = json.dumps(content.data, ensure_ascii=False) if is_json else content.data
+    if len(text) > longest:
+        return f"{safe(text[:longest])}... ({len(value):,} bytes; --json shows all)"
+    return safe(text)
+
+
+def shown_bytes(value: bytes, longest: int = _LONGEST_BYTES) -> str:
+    """Return bytes as text where they are text, else in hexadecimal digits."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        cut = value[:longest]
+        rest = f"... ({len(value):,} bytes)" if len(value) > longest else f" ({len(value)} bytes)"
+        return f"0x{cut.hex()}{rest}"
+    shown = safe(text[:longest])
+    return f"{shown}... ({len(value):,} bytes)" if len(text) > longest else shown
+
+
+def shown_time(timestamp_ms: int) -> str:
+    """Return the time in UTC, with milliseconds; "-" if there is none."""
+    if timestamp_ms < 0:
+        return "-"
+    try:
+        at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # a producer may write any number
+        return f"{timestamp_ms} ms"
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown_age(timestamp_ms: int, now: float) -> str:
+    """Return how long ago it was, in the largest unit that fits: "12 s ago"."""
+    if timestamp_ms < 0:
+        return "no time"
+    seconds = now - timestamp_ms / 1000
+    size, unit = next((each for each in _UNITS if abs(seconds) >= each[0]), (1, "s"))
+    number = f"{abs(seconds) / size:,.0f} {unit}"
+    return f"{number} ago" if seconds > -1 else f"in {number}"
+
+
+def safe(text: str) -> str:
+    """Return a text of somebody else's with what could control the terminal escaped."""
+    return _UNSHOWN.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return named.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def as_json(record: ConsumerRecord, content: Content) -> dict[str, Any]:
+    """Return a record as JSON; bytes that are no text are {"base64": ...}.
+
+    `data` stands there if the value is JSON, else `value`; null is a tombstone.
+    """
+    described: dict[str, Any] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp,
+        "key": _plain(record.key),
+        "headers": [{"name": name, "value": _plain(value)} for name, value in record.headers],
+        "schema": content.schema or None,
+    }
+    if content.kind == "json":
+        return {**described, "data": content.data}
+    return {**described, "value": _plain(record.value)}
+
+
+def _plain(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
