@@ -86,10 +86,13 @@ class Recovery:
     def _hold(self, message: IncomingMessage) -> None:
         """Let a record wait that is not due yet, or whose dependency is down."""
         if self._names.is_own(message.stream):
-            due = origin_of(message).due_ms / 1000 - time.time()
+            origin = origin_of(message)
+            due = origin.due_ms / 1000 - time.time()
             if due > 0:
                 self.counts["deferred"] += 1
                 raise Defer(due, "it is not due yet")
+            # It has the form of the stream that it came from, which codecs go by.
+            message.stream = origin.place.topic.removeprefix(self._prefix)
         wait = self.breaker.wait()
         if wait > 0:
             self.counts["deferred"] += 1

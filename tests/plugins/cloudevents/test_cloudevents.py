@@ -5,6 +5,7 @@ The SDK of the CloudEvents project writes and reads beside the plugin.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Callable
@@ -25,9 +26,10 @@ from kafkaesk_cloudevents import (
 )
 from kafkaesk_core import Application, PluginError, Subscriber, hookimpl
 from kafkaesk_headers import HeadersPlugin
+from kafkaesk_retry import RetryPlugin, RetrySettings, retries
 from kafkaesk_schemas import SchemasPlugin, upcast
 from kafkaesk_schemas.asyncapi import asyncapi_document
-from kafkaesk_testing import check_plugin
+from kafkaesk_testing import check_plugin, eventually
 
 SETTINGS: dict[str, Any] = {"streams": ("orders.*",), "source": "/shop"}
 
@@ -235,6 +237,29 @@ async def test_attributes_of_a_record_are_not_handed_on_with_its_other_headers()
     event, names = got
     assert (event.type, event.subject, names["tenant"]) == ("Invoice.v1", None, b"blue")
     assert event.id != "first"
+
+
+async def test_an_event_that_waited_for_its_retry_is_still_an_event() -> None:
+    settings = RetrySettings(attempts=1, first=0.01, most=0.01)
+    app = new_app(RetryPlugin(settings))
+    app.configure("embedded://")
+    got: list[Any] = []
+
+    @app.subscribe("orders.placed", "billing")
+    @retries(later=(1,), reorder=True)
+    async def bill(order: Order, event: CloudEvent) -> None:
+        got.append((order.number, event.id))
+        if len(got) == 1:
+            raise ConnectionError("away")
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await app.publish("orders.placed", Order(number=1), headers=event_headers(id="first"))
+        await eventually(lambda: len(got) == 2)
+        await app.stop()
+        await consuming
+
+    assert got == [(1, "first")] * 2
 
 
 def test_the_asyncapi_document_has_the_attributes_as_headers() -> None:

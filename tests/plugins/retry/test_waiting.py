@@ -10,7 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from kafkaesk_core import ConsumerRecord, Subscriber, SubscriptionError
+from kafkaesk_core import ConsumerRecord, IncomingMessage, Subscriber, SubscriptionError
 from kafkaesk_retry import retries
 from kafkaesk_testing import eventually
 
@@ -24,19 +24,22 @@ def new_group() -> str:
 
 async def test_a_record_comes_back_after_its_time_and_dies_with_its_origin(service: Make) -> None:
     one, group = service(attempts=1), new_group()
-    calls: list[tuple[float, str]] = []
+    calls: list[tuple[float, str, str]] = []
 
     @one.app.subscribe("in", group, ordering="unordered")
     @retries(later=(1, 2))
     async def handle(data: bytes, subscriber: object) -> None:
-        calls.append((time.monotonic(), subscriber.message.stream))  # type: ignore[attr-defined]  # a Subscriber
+        message: IncomingMessage = subscriber.message  # type: ignore[attr-defined]  # a Subscriber
+        topic = message.topic.removeprefix(one.prefix)
+        calls.append((time.monotonic(), topic, message.stream))
         raise ValueError("always")
 
     sent = await (await one.app.raw_publish("in", b"x", key=b"k", headers=[("a", b"1")]))
     await one.start()
 
     await eventually(lambda: one.plugin.counts["dead"] == 1, within=40)
-    assert [stream for _, stream in calls] == ["in", f"retry.{group}.1", f"retry.{group}.2"]
+    assert [topic for _, topic, _ in calls] == ["in", f"retry.{group}.1", f"retry.{group}.2"]
+    assert {stream for *_, stream in calls} == {"in"}
     assert calls[1][0] - calls[0][0] >= 1
     assert calls[2][0] - calls[1][0] >= 2
     (dead,) = await one.read(f"dlq.{group}.in")
