@@ -16,6 +16,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import RecordMetadata, TopicPartition
 
+from kafkaesk_core.delivery import RecordMark
 from kafkaesk_core.errors import AuthorizationError
 from kafkaesk_core.message import Header
 
@@ -25,9 +26,9 @@ from .errors import translate
 
 __all__ = [
     "MESSAGE_OVERHEAD_BYTES",
-    "BatchBuilder",
     "Producer",
     "Record",
+    "RecordBatch",
     "SentBatch",
     "read_records",
     "record_bytes",
@@ -42,6 +43,38 @@ _PATIENCE_SECONDS = 0.5  # for answers on their way, and for connections to clos
 MESSAGE_OVERHEAD_BYTES = 96  # above a batch's header (61) and a record's frame (21)
 _HEADER_OVERHEAD_BYTES = 10
 _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 64 * 1024}
+
+
+class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
+    """aiokafka's builder of a batch, for keys and values that are bytes already.
+
+    aiokafka's own looks for serializers at each record, which costs as much as appending it.
+    """
+
+    _closed: bool
+    _relative_offset: int
+
+    def append(
+        self,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[Header],
+    ) -> RecordMark | None:
+        """Append a record; return None if the batch is full, which closes it, or closed.
+
+        Raises:
+            TypeError: the key, the value or a header is of a type that cannot be sent.
+        """
+        if self._closed:
+            return None
+        index = self._relative_offset
+        record: RecordMark | None = self._builder.append(index, timestamp, key, value, headers)
+        if record is None:
+            self._closed = True
+            return None
+        self._relative_offset = index + 1
+        return record
 
 
 class SentBatch:
@@ -156,11 +189,12 @@ class Producer:
         """Return the partition that the partitioner chooses for this key."""
         return int(self._partitioner(key, list(partitions), list(available)))
 
-    def create_batch(self) -> BatchBuilder:
+    def create_batch(self) -> RecordBatch:
         """Return an empty batch; this also works after this producer was closed."""
-        return self._client.create_batch()
+        accumulator = self._client._message_accumulator
+        return RecordBatch(accumulator._batch_size, accumulator._compression_type)
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> SentBatch:
+    async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> SentBatch:
         """Send a batch that is not empty; at most one per partition at a time.
 
         Several would be queued behind one another, and batches behind a refused one are lost
@@ -283,7 +317,7 @@ class Record(NamedTuple):
     timestamp_ms: int
 
 
-def read_records(batch: BatchBuilder) -> list[Record]:
+def read_records(batch: RecordBatch) -> list[Record]:
     """Return the records of a closed batch, in their order."""
     parsed = MemoryRecords(bytes(batch._build())).next_batch()
     return [Record(r.key, r.value, r.headers, r.timestamp) for r in parsed]

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from kafkaesk_core.delivery import BatchResult, RecordMark, copy_exception
 from kafkaesk_core.errors import DeliveryError, DeliveryUnknownError
-from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
+from kafkaesk_core.kafka.producer import Record, RecordBatch, read_records
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.structs import RecordMetadata, TopicPartition
 
@@ -33,7 +33,7 @@ class Batch:
     __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
 
     def __init__(
-        self, builder: BatchBuilder, result: BatchResult, *, opened: float, deadline: float
+        self, builder: RecordBatch, result: BatchResult, *, opened: float, deadline: float
     ) -> None:
         self.builder = builder
         self.result = result
@@ -53,11 +53,11 @@ class Batch:
         """The partition that the batch is sent to."""
         return self.result.topic_partition
 
-    def repack(self, create_builder: Callable[[], BatchBuilder]) -> None:
+    def repack(self, create_builder: Callable[[], RecordBatch]) -> None:
         """Pack the same records into a new builder: a builder cannot be sent twice."""
         self.builder = _pack(create_builder(), read_records(self.builder))
 
-    def halves(self, create_builder: Callable[[], BatchBuilder]) -> tuple[Batch, Batch]:
+    def halves(self, create_builder: Callable[[], RecordBatch]) -> tuple[Batch, Batch]:
         """Split the batch into two, which take over its deliveries; it must not be used again."""
         records = read_records(self.builder)
         middle = len(records) // 2
@@ -177,13 +177,8 @@ class BatchSettler:
                 logger.exception("an observer of the messages to %s failed", message.topic)
 
 
-def _pack(builder: BatchBuilder, records: list[Record]) -> BatchBuilder:
+def _pack(builder: RecordBatch, records: list[Record]) -> RecordBatch:
     for record in records:
-        builder.append(
-            timestamp=record.timestamp_ms,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-        )
+        builder.append(record.timestamp_ms, record.key, record.value, record.headers)
     builder.close()
     return builder

@@ -90,12 +90,11 @@ class ModelWriter:
         size += len(value)
         if headers:
             size += header_room(headers)
-        room = min(buffer.limit - buffer.used, queue.batch_limit - batch.bytes, writer.max_bytes)
-        if size > room or queue.open is not batch:  # a serializer of the model may have published
+        fits = buffer.used + size <= buffer.limit and batch.bytes + size <= queue.batch_limit
+        # A serializer of the model may have published.
+        if not fits or size > writer.max_bytes or queue.open is not batch:
             return None
-        record: RecordMark | None = batch.builder.append(
-            timestamp=timestamp_ms, key=key, value=value, headers=headers or []
-        )
+        record = batch.builder.append(timestamp_ms, key, value, headers or [])
         if record is None:  # the batch is full
             return None
         buffer.used += size

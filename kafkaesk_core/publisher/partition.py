@@ -111,12 +111,7 @@ class PartitionQueue:
         """
         batch, record = self.open, None
         if batch is not None and batch.bytes + size <= self.batch_limit:
-            record = batch.builder.append(
-                timestamp=message.timestamp_ms,
-                key=message.key,
-                value=value,
-                headers=message.headers,
-            )
+            record = batch.builder.append(message.timestamp_ms, message.key, value, message.headers)
         if batch is None or record is None:
             batch, record = self._append_to_new(message, value, producer)
         batch.bytes += size
@@ -132,9 +127,8 @@ class PartitionQueue:
         result = BatchResult(self.topic_partition, self._settler.note_unobserved, self._loop)
         deadline = now + self._settler.delivery_timeout
         batch = Batch(producer.create_batch(), result, opened=now, deadline=deadline)
-        record: RecordMark = batch.builder.append(
-            timestamp=message.timestamp_ms, key=message.key, value=value, headers=message.headers
-        )
+        record = batch.builder.append(message.timestamp_ms, message.key, value, message.headers)
+        assert record is not None  # an empty batch takes a record of any size
         if self.open is not None:
             self._sealed.append(self._seal(self.open))
             self._hurry.set()

@@ -26,7 +26,7 @@ from kafkaesk_core.errors import (
     TopicError,
 )
 from kafkaesk_core.kafka.admin import CreateResult, TopicState
-from kafkaesk_core.kafka.producer import BatchBuilder, Record, read_records
+from kafkaesk_core.kafka.producer import Record, RecordBatch, read_records
 from kafkaesk_core.message import OutgoingMessage
 from kafkaesk_core.publisher.publisher import Publisher
 from kafkaesk_core.publisher.send_buffer import SendBuffer
@@ -139,10 +139,10 @@ class FakeProducer:
             return self.cluster.partitioner(key)
         return int(DefaultPartitioner()(key, list(partitions), list(available)))
 
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(4096, 0)
+    def create_batch(self) -> RecordBatch:
+        return RecordBatch(4096, 0)
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> Handed:
+    async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> Handed:
         self.contexts.append(variable.get())
         if self.was_forced:
             raise kafka.ProducerClosed
