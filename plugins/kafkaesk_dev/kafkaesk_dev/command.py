@@ -141,13 +141,13 @@ def _where(
 @click.option(
     "--from",
     "begin",
-    default="-10",
-    show_default=True,
     callback=_position,
-    help="Where to begin: -100 (the last 100), an offset, a time, an age as 2h, begin, end.",
+    help="Where to begin: -100 (the last 100), an offset, a time, an age as 2h, begin, end.  "
+    "[default: -10]",
 )
 @click.option("--until", "end", callback=_position, help="Where to end: an offset, a time, an age.")
-@click.option("-n", "--limit", type=click.IntRange(1), help="End after so many records.")
+@click.option("-n", "last", type=click.IntRange(0), help="The last so many: as --from -N.")
+@click.option("--limit", type=click.IntRange(1), help="End after so many records.")
 @click.option(
     "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this one."
 )
@@ -173,7 +173,8 @@ def _where(
 @cluster_options
 def tail(
     stream: str,
-    begin: Position,
+    begin: Position | None,
+    last: int | None,
     end: Position | None,
     partitions: tuple[int, ...],
     limit: int | None,
@@ -185,8 +186,12 @@ def tail(
     Joins no group and commits nothing. What is not JSON is shown as text or as bytes.
     """
     from .reading.filters import Filter
+    from .reading.positions import Position
     from .tail import Reading, show_records
 
+    if begin is not None and last is not None:
+        raise click.UsageError("-n and --from both say where to begin; give one of them")
+    begin = begin or Position("last", 10 if last is None else last)
     if follows and end is not None:
         raise click.UsageError("--follow has no end; leave out --until, or end it with --limit")
     key = options.pop("key")
