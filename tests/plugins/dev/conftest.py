@@ -22,8 +22,8 @@ BIN = Path(sys.executable).parent
 class Project:
     """A service that was made; it is as good as installed for programs that run in its folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, made: str = "") -> None:
+        self.folder, self.name, self.made = folder, name, made
         self.environment = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
@@ -54,7 +54,7 @@ class Project:
 def make(folder: Path, name: str) -> Project:
     made = CliRunner().invoke(cli, ["new", name, "--out", str(folder / name)])
     assert made.exit_code == 0, made.output
-    return Project(folder / name, name)
+    return Project(folder / name, name, made.output.replace(f"{folder}/", ""))
 
 
 SHOP = """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import signal
 import tomllib
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from kafkaesk_core.cli import cli
 from kafkaesk_dev.project import FILES
-from tests.programs import kafkaesk
 
 from .conftest import Project
 
@@ -151,20 +148,3 @@ def test_it_says_what_to_do_next(tmp_path: Path) -> None:
 
     assert f"made {tmp_path / 'shop'} ({len(FILES)} files). Next:" in made.output
     assert "pip install -e '.[dev]'" in made.output
-
-
-@pytest.mark.slow
-def test_what_is_made_handles_its_first_message(project: Project) -> None:
-    order = '{"number": 1, "article": "tea", "cents": 350}'
-    with kafkaesk("dev", "corner-shop", folder=project.folder, **project.environment) as service:
-        service.wait_for("group corner-shop: assigned orders.placed", within=150)
-        (servers,) = re.findall(r"embedded://\S+", service.printed)
-        published = project.run(
-            f"kafkaesk publish orders.placed '{order}' --app corner-shop",
-            KAFKAESK_KAFKA_SERVERS=servers,
-        )
-        service.wait_for("sent an invoice of 350 cents for order 1", within=150)
-        code = service.end(signal.SIGINT)
-
-    assert published.returncode == 0, published.stderr
-    assert code == 0
