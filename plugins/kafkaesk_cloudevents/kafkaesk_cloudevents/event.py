@@ -17,6 +17,7 @@ __all__ = [
     "SPECVERSION",
     "CloudEvent",
     "event_headers",
+    "parse_time",
     "problem_of_attribute",
     "timestamp_of",
 ]
@@ -27,6 +28,7 @@ SPECVERSION = "1.0"
 REQUIRED = ("specversion", "id", "source", "type")
 _OWN = frozenset(("specversion", "type", "datacontenttype", "data"))
 _NAME = re.compile(r"[a-z0-9]{1,20}")
+_URI = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _INT32 = 2**31
 Value = str | int | bool | bytes | datetime
@@ -115,6 +117,15 @@ def timestamp_of(time: datetime) -> str:
     return text.removesuffix("+00:00") + "Z"
 
 
+def parse_time(text: str) -> datetime | None:
+    """Return the time that RFC 3339 writes in this way; None if it is none."""
+    try:
+        time = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else time
+
+
 def problem_of_attribute(name: str, text: str) -> str | None:
     """Say why this cannot be an attribute; None if it can."""
     if not _NAME.fullmatch(name):
@@ -125,4 +136,8 @@ def problem_of_attribute(name: str, text: str) -> str | None:
         return (
             f"attribute {name} has the control character {found[0]!r}, which no attribute may have"
         )
+    if name in ("source", "dataschema") and not _URI.fullmatch(text):
+        return f"attribute {name} is {text!r}, which is no URI or path; write a space as %20"
+    if name == "time" and parse_time(text) is None:
+        return f"attribute time is {text!r}, which is no timestamp of RFC 3339 with a time zone"
     return None

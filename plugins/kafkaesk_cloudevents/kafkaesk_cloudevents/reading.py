@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from kafkaesk_core import DecodeError, IncomingMessage
 
-from .event import CONTENT_TYPE, PREFIX, REQUIRED, SPECVERSION, CloudEvent
+from .event import CONTENT_TYPE, PREFIX, REQUIRED, SPECVERSION, CloudEvent, parse_time
 
 __all__ = ["Attributes", "event_of", "is_event", "read_event"]
 
@@ -72,11 +72,8 @@ def event_of(message: IncomingMessage) -> CloudEvent:
 
 
 def _time_of(message: IncomingMessage, text: str | None) -> datetime | None:
-    try:
-        time = None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if text is not None and (time is None or time.tzinfo is None):
+    time = None if text is None else parse_time(text)
+    if text is not None and time is None:
         raise _error(message, f"has the time {text!r}, which is no timestamp of RFC 3339")
     return time
 

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .event import problem_of_attribute
 from .type_names import TypeTemplate
 
 __all__ = ["CloudEventsSettings"]
@@ -43,4 +44,6 @@ class CloudEventsSettings(BaseModel):
                 f"streams names {', '.join(self.streams)}, and source is empty; name this "
                 "service, as in KAFKAESK_CLOUDEVENTS_SOURCE=/shop"
             )
+        if self.source and (problem := problem_of_attribute("source", self.source)):
+            raise ValueError(problem)
         return self

@@ -368,6 +368,9 @@ async def test_structured_data_in_base64_is_read_as_json() -> None:
         ([("ce_id", b"1"), ("ce_id", b"2")], "the header ce_id is set twice"),
         ([("ce_note", b"\xff")], "the header ce_note is no UTF-8; make it with event_headers()"),
         ([("ce_My-Note", b"1")], "attribute 'My-Note' has a name that CloudEvents refuses"),
+        ([("ce_source", b"my shop")], "attribute source is 'my shop', which is no URI or path"),
+        ([("ce_dataschema", b"%2")], "attribute dataschema is '%2', which is no URI"),
+        ([("ce_time", b"2026-01-01")], "attribute time is '2026-01-01', which is no timestamp"),
         ([("ce_note", b"a\nb")], r"has the control character '\n'"),
     ],
 )
@@ -418,6 +421,7 @@ def test_attributes_are_written_as_cloudevents_says() -> None:
         ({"type": "x"}, "attribute type is written from the message's schema"),
         ({"data": "x"}, "attribute data is written from the message's schema"),
         ({"id": ""}, "attribute id is empty"),
+        ({"source": "a b"}, "attribute source is 'a b', which is no URI or path"),
         ({"id": 7}, "attribute id is of type int, not str"),
         ({"my_note": "x"}, "attribute 'my_note' has a name that CloudEvents refuses"),
         ({"count": 2**31}, "more than 32 bits"),
@@ -431,9 +435,36 @@ def test_an_attribute_that_cannot_be_is_refused(attributes: Any, said: str) -> N
         event_headers(**attributes)
 
 
+async def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKAESK_CLOUDEVENTS_STREAMS", "orders.*,bills")
+    monkeypatch.setenv("KAFKAESK_CLOUDEVENTS_SOURCE", "https://shop.example.com/a%20b")
+    monkeypatch.setenv("KAFKAESK_CLOUDEVENTS_TYPE", "com.example.{name}.v{version}")
+    monkeypatch.setenv("KAFKAESK_PLUGINS", "cloudevents")
+    app = Application()
+    app.schema("Order")(Order)
+    got = collect(app)
+
+    for stream in ("orders.placed", "bills"):
+        assert (await app.handle(stream, Order(number=1))).error is None
+
+    assert {event.type for _, _, event, _ in got} == {"com.example.Order.v1"}
+    assert {event.source for _, _, event, _ in got} == {"https://shop.example.com/a%20b"}
+
+
+@pytest.mark.parametrize("time", ["2026-01-02T03:04:05Z", "2026-01-02t03:04:05.000000000z"])
+async def test_every_way_to_write_a_time_is_read(time: str) -> None:
+    app = new_app()
+    got = collect(app)
+
+    assert await refusal(app, b'{"number":1}', changed(time=time.encode())) == "None"
+
+    assert got[0][2].time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"source": "my shop"}, "attribute source is 'my shop', which is no URI or path"),
         ({"source": ""}, "streams names orders.*, and source is empty; name this service"),
         ({"type": "{name}{version}"}, "with text between"),
         ({"type": "Order"}, "write {name} and {version} once"),
