@@ -75,10 +75,7 @@ class SchemasPlugin:
         """Read the upcasters of the service, and refuse those that lead nowhere."""
         self._is_registry_down = False  # an application may start again
         self._upcasters = upcasters_of(app) if isinstance(app, Router) else {}
-        versions: dict[str, list[int]] = {}
-        for schema in app.schemas.values():
-            versions.setdefault(schema.id, []).append(schema.version)
-        check_targets(self._upcasters, versions)
+        check_targets(self._upcasters, app.schemas.values())
 
     @hookimpl
     def upcasters(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kafkaesk_core import ConfigurationError, Router
+from kafkaesk_core import ConfigurationError, Router, SchemaRegistration
 
 __all__ = ["Chain", "Upcaster", "Upcasters", "chains_to", "check_targets", "upcast", "upcasters_of"]
 
@@ -150,17 +150,27 @@ def _chain(upcasters: Upcasters, schema: str, start: int, version: int) -> Chain
     return Chain(tuple(steps))
 
 
-def check_targets(upcasters: Upcasters, versions: Mapping[str, Collection[int]]) -> None:
-    """Refuse upcasters that lead to no version.
+def check_targets(upcasters: Upcasters, schemas: Iterable[SchemaRegistration]) -> None:
+    """Refuse upcasters that lead to no version, or to versions whose records do not say theirs.
 
     Raises:
-        ConfigurationError: no later version of the schema is registered.
+        ConfigurationError: no later version of the schema is registered, or none has an envelope.
     """
-    for (schema, start), upcaster in upcasters.items():
-        known = sorted(versions.get(schema, ()))
-        if not any(version > start for version in known):
-            listed = ", ".join(f"{schema}:{version}" for version in known) or "none"
+    versions: dict[str, dict[int, SchemaRegistration]] = {}
+    for schema in schemas:
+        versions.setdefault(schema.id, {})[schema.version] = schema
+    for (name, start), upcaster in upcasters.items():
+        known = versions.get(name, {})
+        later = [schema for version, schema in known.items() if version > start]
+        said = f"{upcaster.name} upcasts {name}:{start}, and"
+        if not later:
+            listed = ", ".join(known[version].key for version in sorted(known)) or "none"
             raise ConfigurationError(
-                f"{upcaster.name} upcasts {schema}:{start}, and no later version is registered "
-                f"(registered: {listed}); register {schema}:{upcaster.to}, or remove it"
+                f"{said} no later version is registered (registered: {listed}); register "
+                f"{name}:{upcaster.to}, or remove it"
+            )
+        if not any(schema.envelope for schema in later):
+            raise ConfigurationError(
+                f"{said} {later[0].key} is registered with envelope=False, so that no record says "
+                "its version; take envelope=False away, or remove the upcaster"
             )

@@ -188,6 +188,13 @@ async def test_a_handler_of_an_older_version_gets_what_it_asks_for() -> None:
             "Order:1 is upcast by builtins.dict and by builtins.list; remove one",
         ),
         (lambda app: upcast(app, "Order", 1, to=5)(dict), "past Order:3, which is still"),
+        (
+            lambda app: (
+                upcast(app, "Plain", 1)(dict),
+                app.schema("Plain", version=2, envelope=False)(OrderV1),
+            ),
+            "Plain:2 is registered with envelope=False, so that no record says its version",
+        ),
         (lambda app: upcast(app, "Order", 2, to=1), "to=1 is no later version"),
         (lambda app: upcast(app, "Order:1", 1), "as in upcast"),
         (lambda app: upcast(app, "Order", 0), "versions are whole numbers from 1 on"),
