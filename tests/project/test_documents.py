@@ -135,6 +135,16 @@ def test_the_retry_example_shows_a_record_fail_wait_die_and_come_back(tmp_path: 
     assert service.stop() == 0
 
 
+def test_the_outage_example_ends_with_each_order_billed_or_dead(tmp_path: Path) -> None:
+    quick = {"KAFKAESK_RETRY_ENABLED": "true", "KAFKAESK_RETRY_PROBE": "0.5", "OUTAGE": "1"}
+    service = Service("examples.outage:app", ROOT, tmp_path / "output", **quick)
+
+    service.wait_for("orders are billed")
+
+    assert service.process.wait(30) == 0
+    assert "retried" in service.printed
+
+
 def without_numbers(line: str) -> str:
     return re.sub(r"\d+", "0", line)
 
