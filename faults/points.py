@@ -104,7 +104,7 @@ class DeadLetters:
             told[f"__dlq.errors.{name}"] for name in ("topic", "partition", "offset")
         )
         place = f"{topic}:{number}", int(offset)
-        self._journal.write("dead", Order.decode(message.value).id, *place)
+        self._journal.write("dead", Order.decode(message.data).id, *place)
         self._has_died.add(place)
         self.points.reach("acknowledged")
 
