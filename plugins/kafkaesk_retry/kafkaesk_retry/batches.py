@@ -32,6 +32,7 @@ class BatchRun:
 
         Raises:
             BatchFailure: some messages are not done; it names them.
+            BaseException: the decision on all of them.
         """
         ready, result = await self._ready(messages), None
         runs = [list(run) for _, run in groupby(ready, self._lane)]
@@ -41,8 +42,14 @@ class BatchRun:
                 break
         _put_off([m for run in runs for m in run], self.outcomes)
         if self.outcomes:
-            raise BatchFailure(self.outcomes)
+            raise self._as_one(messages)
         return result
+
+    def _as_one(self, messages: Messages) -> BaseException:
+        """The decision on all messages, if it is one; else one that names them."""
+        first = next(iter(self.outcomes.values()))
+        is_one = all(self.outcomes.get(message) is first for message in messages)
+        return first if is_one else BatchFailure(self.outcomes)
 
     def _lane(self, message: IncomingMessage) -> object:
         """Messages that have failed alone are handled alone, the others together."""

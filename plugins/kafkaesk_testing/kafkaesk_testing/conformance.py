@@ -13,7 +13,9 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 
 from kafkaesk_core import (
     App,
+    BatchFailure,
     Defer,
+    Disposition,
     IncomingMessage,
     RebalanceEvent,
     Retry,
@@ -31,13 +33,14 @@ __all__ = ["check_plugin"]
 Check = Callable[[str], Coroutine[Any, Any, str | None]]
 PARTITION = TopicPartition("checked", 0)
 LIMIT = 5.0
+CONSUMING = ("wrap_consume", "wrap_consume_batch")
 
 
 class Problem(Exception):
     """An exception that a plugin has no reason to know."""
 
 
-def check_plugin(plugin: object) -> None:
+def check_plugin(plugin: object, *, answers_failures: bool = False) -> None:
     """Check that a plugin passes on what passes through it.
 
     For every `wrap_*` hook that it implements: results, exceptions, dispositions and cancellation
@@ -45,8 +48,9 @@ def check_plugin(plugin: object) -> None:
     harmless and adds no header again. Observers do not raise, and a lifespan enters and leaves.
     Runs an event loop of its own: call it from a plain function.
 
-    A plugin that retries or handles failures itself, such as a dead letter queue, fails some of
-    these checks on purpose; test what it does instead.
+    With `answers_failures` the plugin has its own answer to what handlers raise, such as retries or
+    dead letters: out of `wrap_consume` and `wrap_consume_batch` may come a disposition, or nothing,
+    in place of an exception, but no other one. Test what it does instead. Everything else holds.
 
     Raises:
         AssertionError: lists every check that failed.
@@ -54,7 +58,7 @@ def check_plugin(plugin: object) -> None:
     """
     runner = HookRunner(plugin)
     (name,) = (info.name for info in runner.plugins.list())
-    failures = asyncio.run(_Checks(runner).run())
+    failures = asyncio.run(_Checks(runner, answers_failures=answers_failures).run())
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures)
         raise AssertionError(f"plugin {name!r} does not conform:\n{listed}")
@@ -63,8 +67,9 @@ def check_plugin(plugin: object) -> None:
 class _Checks:
     """Runs all checks of the hooks that a plugin implements, and lists those that failed."""
 
-    def __init__(self, runner: HookRunner) -> None:
+    def __init__(self, runner: HookRunner, *, answers_failures: bool) -> None:
         self._runner = runner
+        self._answers_failures = answers_failures
         self._plugins = runner.plugins
         self._failures: list[str] = []
 
@@ -104,7 +109,7 @@ class _Checks:
         try:
             async with asyncio.timeout(LIMIT):
                 problem = await checking
-        except Exception as error:
+        except (Exception, Disposition) as error:
             problem = f"raised {type(error).__name__}: {error}"
         if problem:
             self._failures.append(f"{hook}: {name}: {problem}")
@@ -126,8 +131,21 @@ class _Checks:
         return None if got is result else f"returned {got!r} instead of what call_next returned"
 
     async def passes_exceptions(self, hook: str) -> str | None:
-        """What call_next raises comes out."""
-        return await self._passes(hook, Problem("of the innermost call"))
+        """What call_next raises comes out, or the plugin's own answer to it."""
+        error = Problem("of the innermost call")
+        if not (self._answers_failures and hook in CONSUMING):
+            return await self._passes(hook, error)
+
+        async def terminal(subject: Any) -> Any:
+            raise error
+
+        try:
+            await self._runner.chain(hook, terminal)(_subject(hook))
+        except (Disposition, BatchFailure):
+            return None
+        except Exception as raised:
+            return None if raised is error else f"Problem came out as {type(raised).__name__}"
+        return None
 
     async def passes_dispositions(self, hook: str) -> str | None:
         """Retry, Defer, Skip and Stop are no errors of the plugin's concern."""
@@ -183,7 +201,7 @@ class _Checks:
             return _result(hook)
 
         before = dict(contextvars.copy_context())
-        with contextlib.suppress(Exception):  # another check's concern
+        with contextlib.suppress(Exception, Disposition):  # another check's concern
             await self._runner.chain(hook, terminal)(_subject(hook))
         after = dict(contextvars.copy_context())
         names = before.keys() | after.keys()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core import Router, hookimpl
+from kafkaesk_core import Retry, Router, Skip, hookimpl
 from kafkaesk_testing import check_plugin
 
 current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="")
@@ -263,3 +263,33 @@ def test_a_broken_plugin_fails_the_check_that_finds_it(plugin: object, told: str
         check_plugin(plugin)
 
     assert told in str(failed.value)
+
+
+class Answers:
+    """Has its own answer to what handlers raise."""
+
+    def __init__(self, answer: BaseException | None) -> None:
+        self.answer = answer
+
+    @hookimpl
+    async def wrap_consume(self, message: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(message)
+        except Exception:
+            if self.answer is not None:
+                raise self.answer from None
+            return None
+
+
+@pytest.mark.parametrize("answer", [None, Retry(delay=1), Skip("it is dead")])
+def test_a_plugin_may_have_its_own_answer_to_failures(answer: BaseException | None) -> None:
+    check_plugin(Answers(answer), answers_failures=True)
+
+    with pytest.raises(AssertionError, match="wrap_consume: passes exceptions"):
+        check_plugin(Answers(answer))
+
+
+@pytest.mark.parametrize("plugin", [Answers(RuntimeError("hidden")), SwallowsDispositions()])
+def test_an_answer_to_failures_hides_none_and_answers_nothing_else(plugin: object) -> None:
+    with pytest.raises(AssertionError, match="wrap_consume: passes"):
+        check_plugin(plugin, answers_failures=True)
