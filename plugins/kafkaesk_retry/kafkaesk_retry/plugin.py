@@ -13,6 +13,7 @@ from typing import Any
 
 from kafkaesk_core import (
     App,
+    Cluster,
     ConfigurationError,
     ConsumeBatchCall,
     ConsumeCall,
@@ -25,7 +26,6 @@ from kafkaesk_core import (
 )
 
 from .batches import BatchRun, as_failure
-from .cluster import Cluster
 from .dispatch import hand_out
 from .letter import OWN_HEADERS
 from .mailer import Mailer
@@ -160,13 +160,11 @@ class RetryPlugin:
                     await mailer.prepare(prefix + self.names.dead(group, stream), origin)
 
     async def _existing_streams(self, app: App) -> set[str]:
-        settings = app.settings
         if _is_inside(app):
             return set()
-        options = settings.client.for_admin()
-        async with Cluster.connect(app.servers, options, settings.start_timeout) as cluster:
-            topics = await cluster.topics()
-        prefix = settings.topic_prefix
+        async with Cluster(app.settings) as cluster:
+            topics = {topic.name for topic in await cluster.topics()}
+        prefix = app.settings.topic_prefix
         return {topic.removeprefix(prefix) for topic in topics if topic.startswith(prefix)}
 
     def _takes_letters(self, subscription: Subscription) -> bool:

@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core import ConfigurationError, Settings
-from kafkaesk_core.plugin import open_bootstrap
-from kafkaesk_retry.cluster import Cluster
+from kafkaesk_core import Cluster, Settings
 from kafkaesk_retry.places import StreamNames
 
 from .ledger import Ledger
@@ -24,19 +22,16 @@ class Session:
 
     def __init__(
         self,
-        settings: Settings,
         names: StreamNames,
         selection: Selection,
-        servers: tuple[str, ...],
         cluster: Cluster,
         reader: LogReader,
     ) -> None:
-        self.settings = settings
+        self.settings = cluster.settings
         self.names = names
-        self.servers = servers
         self.cluster = cluster
         self.reader = reader
-        self.ledger = Ledger(names, settings.topic_prefix)
+        self.ledger = Ledger(names, cluster.settings.topic_prefix)
         self.foreign: Counter[str] = Counter()
         """By topic: records that are no dead letters."""
         self._selection = selection
@@ -50,27 +45,18 @@ class Session:
         """Connect, and read the marks of what is settled.
 
         Raises:
-            ConfigurationError: the settings name no cluster that is outside of a process.
+            ConfigurationError: the settings cannot work, or name a broker inside a process.
             BrokerError: no broker can be used, or it refused.
         """
-        settings.check()
-        if settings.kafka_servers[0].startswith("embedded://"):
-            raise ConfigurationError(
-                "embedded:// is a broker inside the process of a service, and would be an empty "
-                "one here; write addresses as host:port, as in localhost:9092"
-            )
-        async with open_bootstrap(settings) as bootstrap:
-            client, servers = settings.over(bootstrap.kafka_settings).client, bootstrap.servers
-            async with (
-                Cluster.connect(servers, client.for_admin(), settings.start_timeout) as cluster,
-                LogReader.connect(servers, client.for_consumer()) as reader,
-            ):
-                session = cls(settings, names, selection, servers, cluster, reader)
+        async with Cluster(settings) as cluster:
+            options = cluster.settings.client.for_consumer()
+            async with LogReader.connect(cluster.servers, options) as reader:
+                session = cls(names, selection, cluster, reader)
                 await session._begin()
                 yield session
 
     async def _begin(self) -> None:
-        topics = await self.cluster.topics()
+        topics = [topic.name for topic in await self.cluster.topics()]
         prefix = self.settings.topic_prefix + self.names.dead_prefix
         dead = await self.cluster.partitions(t for t in topics if t.startswith(prefix))
         self._ends = await self.reader.ends(dead)

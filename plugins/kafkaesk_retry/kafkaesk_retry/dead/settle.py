@@ -15,6 +15,7 @@ from kafkaesk_core.plugin import diagnose, translate_error
 from kafkaesk_retry.letter import REPLAY_LETTER, Origin, own_headers
 from kafkaesk_retry.places import Place
 
+from .creation import create_topic
 from .ledger import CONFIGS, Mark, begin_run, end_run, mark
 from .session import Session
 from .stored import StoredLetter
@@ -47,7 +48,7 @@ class Settler:
         """
         options = {
             **session.settings.client.for_producer(),
-            "bootstrap_servers": list(session.servers),
+            "bootstrap_servers": list(session.cluster.servers),
             "enable_idempotence": True,
             "acks": "all",
         }
@@ -56,9 +57,9 @@ class Settler:
             await producer.start()
             yield cls(session, producer)
         except KafkaConnectionError as error:
-            raise await diagnose(session.servers, options) from error
+            raise await diagnose(session.cluster.servers, options) from error
         except KafkaError as error:
-            raise translate_error(error, "settling", servers=session.servers) from error
+            raise translate_error(error, "settling", servers=session.cluster.servers) from error
         finally:
             await producer.stop()
 
@@ -183,8 +184,7 @@ class Settler:
         return self._session.settings.topic_prefix + self._session.names.later(group)
 
     async def _create(self, topic: str, partitions: int, configs: Mapping[str, str]) -> None:
-        replicas = self._session.settings.replication_factor
-        await self._session.cluster.create(topic, partitions, configs, replicas)
+        await create_topic(self._session.cluster, topic, partitions, configs)
 
 
 async def _chunks(
