@@ -105,7 +105,7 @@ async def test_own_headers_do_not_grow_from_hop_to_hop(service: Make) -> None:
     await one.app.raw_publish("in", b"x", headers=HEADERS)
     await one.start()
 
-    await eventually(lambda: one.plugin.counts["dead"] == 5, within=30)
+    await eventually(lambda: one.plugin.counts["dead"] == 5, within=60)
     counts = []
     for number, stream in enumerate(hops[:-1]):
         (dead,) = await one.read(f"dlq.g{number}.{stream}")

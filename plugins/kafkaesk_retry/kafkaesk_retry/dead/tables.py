@@ -136,7 +136,8 @@ def print_letter(letter: StoredLetter, *, is_settled: bool, with_values: bool) -
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _line(text: str) -> str:
