@@ -206,8 +206,13 @@ def of_tests() -> list[str]:
     """What the tests import, in any version: their floors are not those of a service."""
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     needless = {"import-linter", "matplotlib", "mypy", "ruff", "types-pyyaml"}
-    names = {name_of(each) for each in group if not each.startswith("kafkaesk-")}
-    return sorted(names - needless)
+    found = {name_of(each): each for each in group if not each.startswith("kafkaesk-")}
+    # A marker says which Pythons a package is for.
+    return sorted(
+        ";".join((name, *each.split(";")[1:]))
+        for name, each in found.items()
+        if name not in needless
+    )
 
 
 def name_of(requirement: str) -> str:

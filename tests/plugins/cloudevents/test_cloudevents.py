@@ -255,7 +255,7 @@ async def test_an_event_that_waited_for_its_retry_is_still_an_event() -> None:
     async with app:
         consuming = asyncio.create_task(app.consume_forever())
         await app.publish("orders.placed", Order(number=1), headers=event_headers(id="first"))
-        await eventually(lambda: len(got) == 2)
+        await eventually(lambda: len(got) == 2, within=40)
         await app.stop()
         await consuming
 
