@@ -21,6 +21,7 @@ from kafkaesk_core.schema.encoding import fast_validator
 from .bed import make_topic
 from .chart import Curves
 from .contestants.raw import Typed
+from .idle import GROUPS, PARTITIONS, topics_of
 from .order import Order, order
 from .processes import measure, measure_together
 from .rounds import SESSION
@@ -262,6 +263,27 @@ def startup(_: str) -> Section:
     return Section(title + _rows(["", "seconds"], rows) + verdicts)
 
 
+def idle(servers: str) -> Section:
+    """Processor time and memory of groups that no record comes to."""
+    modules = {"ours": "kafkaesk", "raw": "aiokafka", "faststream07": "FastStream 0.7"}
+    found: dict[str, list[Result]] = {module: [] for module in modules}
+    for number in range(3):
+        for module, results in found.items():
+            task = Task("idle", servers, f"bench-idle-{uuid.uuid4().hex[:8]}", number, 0, {})
+            for topic in topics_of(task):
+                make_topic(servers, topic, PARTITIONS)
+            results.append(measure(module, task))
+    rows = []
+    for module, name in modules.items():
+        costs = [r.cpu / r.seconds * 60_000 / GROUPS for r in found[module]]
+        memory = median(r.details["mib"] for r in found[module])
+        spread = f"{median(costs):.0f} ({min(costs):.0f} - {max(costs):.0f})"
+        rows.append([name, spread, f"{memory:.0f}"])
+    title = f"**Idle**: {GROUPS} groups of {PARTITIONS} partitions without a record\n\n"
+    head = ["", "ms of processor per group and minute", "MiB"]
+    return Section(title + _rows(head, rows))
+
+
 EXTRAS: Mapping[str, Extra] = {
     "limits": Extra(("embedded",), limits),
     "startup": Extra(("embedded",), startup),
@@ -270,5 +292,6 @@ EXTRAS: Mapping[str, Extra] = {
     "latency": Extra(("kafka",), latency),
     "memory": Extra(("kafka",), memory),
     "scale": Extra(("kafka",), scale),
+    "idle": Extra(("kafka",), idle),
 }
 """By name, in the order in which they are reported."""

@@ -8,6 +8,7 @@ from typing import Any
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 
+from benchmarks.idle import rest, topics_of
 from benchmarks.order import Envelope, order
 from benchmarks.task import Meter, Result, Task, answer
 
@@ -57,10 +58,24 @@ async def consume(task: Task, meter: Meter) -> None:
     await app.run()
 
 
+async def idle(task: Task, meter: Meter) -> None:
+    """Groups without a record."""
+    broker = KafkaBroker(task.servers, logger=None)
+
+    async def handle(message: Envelope) -> None:
+        raise AssertionError("nothing is published")
+
+    for topic in topics_of(task):
+        broker.subscriber(topic, group_id=f"{topic}-group", auto_offset_reset="earliest")(handle)
+    async with broker:
+        await broker.start()
+        await rest(task, meter)
+
+
 def measured(task: Task) -> Result:
     """Do one job."""
     meter = Meter(task)
-    jobs = {"publish": publish, "consume": consume, "consume_batch": consume}
+    jobs = {"publish": publish, "consume": consume, "consume_batch": consume, "idle": idle}
     asyncio.run(jobs[task.job](task, meter))
     return meter.final()
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from benchmarks.idle import rest, topics_of
 from benchmarks.order import Order, order
 from benchmarks.task import Meter, Result, Task, answer
 from kafkaesk_core import Application, hookimpl
@@ -119,6 +120,22 @@ async def consume_waiting(task: Task, meter: Meter) -> None:
         await app.consume_for(task.warm_up + task.count, seconds=60)
 
 
+async def idle(task: Task, meter: Meter) -> None:
+    """Groups without a record."""
+    app = application(task)
+    for topic in topics_of(task):
+
+        @app.subscribe(topic, f"{topic}-group")
+        async def handle(message: Order) -> None:
+            raise AssertionError("nothing is published")
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await rest(task, meter)
+        await app.stop()
+        await consuming
+
+
 def measured(task: Task) -> Result:
     """Do one job."""
     meter = Meter(task)
@@ -129,6 +146,7 @@ def measured(task: Task) -> Result:
         "consume": consume,
         "consume_batch": consume_batch,
         "consume_waiting": consume_waiting,
+        "idle": idle,
     }
     asyncio.run(jobs[task.job](task, meter))
     return meter.final()

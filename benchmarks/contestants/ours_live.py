@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from pathlib import Path
 from typing import Any
 
+from benchmarks.idle import memory_mib
 from benchmarks.order import Order, order
 from benchmarks.percentiles import curve
 from benchmarks.task import Result, Task, answer
@@ -51,12 +51,6 @@ async def latency(task: Task) -> Result:
         "handler": curve(handled[task.warm_up :]),
     }
     return Result(task.count, seconds, cpu, details)
-
-
-def memory_mib() -> float:
-    """What this process has, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 async def memory(task: Task) -> Result:

@@ -13,6 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from benchmarks.idle import rest, topics_of
 from benchmarks.order import Order, order
 from benchmarks.task import Meter, Result, Task, answer
 
@@ -153,6 +154,26 @@ async def consume_bytes(task: Task, meter: Meter) -> None:
             meter.saw(sum(len(records) for records in batches.values()))
 
 
+async def idle(task: Task, meter: Meter) -> None:
+    """Groups without a record."""
+
+    async def group(topic: str) -> None:
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=task.servers, group_id=f"{topic}-group"
+        )
+        await consumer.start()
+        try:
+            await consumer.getone()
+        finally:
+            await consumer.stop()
+
+    groups = [asyncio.create_task(group(topic)) for topic in topics_of(task)]
+    await rest(task, meter)
+    for each in groups:
+        each.cancel()
+    await asyncio.wait(groups)
+
+
 def measured(task: Task) -> Result:
     """Do one job."""
     meter = Meter(task)
@@ -163,6 +184,7 @@ def measured(task: Task) -> Result:
         "consume": consume,
         "consume_batch": consume_batch,
         "consume_bytes": consume_bytes,
+        "idle": idle,
     }
     asyncio.run(jobs[task.job](task, meter))
     return meter.final()
