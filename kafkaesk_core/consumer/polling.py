@@ -25,11 +25,12 @@ __all__ = ["Polling"]
 MAX_RECORDS = 500
 """Records taken from the client's buffers at once, whatever the concurrency."""
 
-POLL_MS = 200
+POLL_MS = 500
+"""Without a record. One that arrives ends the poll."""
 UNASSIGNED_POLL_MS = 50
 HELD_BACK_POLL_MS = 20
 """While some partitions have no room: they are polled again soon."""
-FULL_PAUSE = 0.005
+FULL_PAUSE, LONGEST_FULL_PAUSE = 0.005, 0.2
 ERROR_PAUSE = 0.5
 
 
@@ -90,7 +91,7 @@ class Polling:
                 self._health.report_trouble(str(error))
                 await asyncio.sleep(ERROR_PAUSE)
             else:
-                pause = FULL_PAUSE if took else min(pause * 2, POLL_MS / 1000)
+                pause = FULL_PAUSE if took else min(pause * 2, LONGEST_FULL_PAUSE)
                 # A poll of buffered records does not suspend: let other tasks run.
                 await asyncio.sleep(pause if self._dispatcher.is_full else 0)
 
