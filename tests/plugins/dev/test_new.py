@@ -14,7 +14,7 @@ from kafkaesk_dev.project import FILES
 
 from .conftest import Project
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 def new(*arguments: str) -> Result:
