@@ -150,7 +150,9 @@ async def _limits(cluster: Cluster, topic: str, reading: Reading) -> tuple[Offse
     starts, stops = begins, ends
     if finds_times or reading.begin.kind != "time":
         starts = await resolve(reading.begin, cluster, topic, begins, ends)
-    if reading.end is not None and (finds_times or reading.end.kind != "time"):
+    # A time to end at is left to the filter: behind the first record of that time, or the marker
+    # of a transaction, which has the time of its commit, there may be earlier ones.
+    if reading.end is not None and reading.end.kind != "time":
         stops = await resolve(reading.end, cluster, topic, begins, ends)
     return starts, stops
 
