@@ -2,9 +2,8 @@
 
 kafkaesk examples.retry:app --kafka-servers embedded://
 
-Needs the package kafkaesk-retry. With a real broker the replay is a command:
-`kafkaesk dead replay examples.retry:app`. The embedded broker is inside of this process, so that
-this service sends its dead letter back itself, to where it came from.
+Needs the package kafkaesk-retry. A person replays dead letters with
+`kafkaesk dead replay examples.retry:app`; this service sends its own back, to where it came from.
 """
 
 import logging

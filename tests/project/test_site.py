@@ -2,6 +2,7 @@
 
 A comment before a block says what it is: `run: shop.py` begins a service, `append: shop.py` adds to
 it, `pytest: test_shop.py` is a test, `script: x.py` a program, `file: x` is only there for others.
+`meanwhile: shop.py` are commands for a second terminal, with an address in place of the broker's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from tests.project.test_documents import OUTPUT, Service, without_numbers
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(
-    r"<!-- (run|append|pytest|script|file): (\S+?)(?:, prints: ([^\n]+))? -->\n```\w+\n(.*?)```",
+    r"<!-- (run|append|meanwhile|pytest|script|file): (\S+?)(?:, prints: ([^\n]+))? -->\n"
+    r"```\w+\n(.*?)```",
     re.DOTALL,
 )
 WRITTEN = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "reference"]
@@ -36,6 +39,7 @@ def environment_of(page: Path) -> dict[str, str]:
     return {"KAFKAESK_RETRY_ENABLED": str("kafkaesk_retry" in page.read_text()).lower()}
 
 
+ADDRESS = re.compile(r"connected to (\S+);")
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)#]+)\)")
 
 
@@ -55,7 +59,8 @@ def write_files(page: Path, folder: Path) -> None:
     """All files of a page as they are at its end."""
     texts: dict[str, str] = defaultdict(str)
     for block in blocks(page):
-        texts[block.file] += block.code + "\n"
+        if block.kind != "meanwhile":
+            texts[block.file] += block.code + "\n"
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -79,6 +84,8 @@ def test_a_service_of_a_page_prints_what_the_page_says(
     app = f"{Path(block.file).stem}:app"
     with Service(app, tmp_path, tmp_path / "output", **environment_of(page)) as service:
         for each in blocks(page):
+            if each.kind == "meanwhile":
+                run_meanwhile(each, service, tmp_path, environment_of(page))
             if each.file == block.file and each.prints:
                 service.wait_for(each.prints)
         assert service.stop() == 0
@@ -87,6 +94,18 @@ def test_a_service_of_a_page_prints_what_the_page_says(
     for app, text in OUTPUT.findall(page.read_text()):
         for line in text.splitlines() if app == Path(block.file).stem else ():
             assert any(without_numbers(line) in each for each in real), line
+
+
+def run_meanwhile(
+    block: Block, service: Service, folder: Path, environment: Mapping[str, str]
+) -> None:
+    (address,) = set(ADDRESS.findall(service.printed))
+    commands = re.sub(r"(?<=embedded://)[\d.:]+", address, block.code)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    done = run(["bash", "-euc", commands], folder, **environment, PATH=path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("page", "block"), runs("pytest"))

@@ -95,7 +95,7 @@ class RetryPlugin:
     def declare(self, router: Router, app: App) -> None:
         """Subscribe each handler to the streams in which its group's records wait."""
         for group, subscriptions in self._by_group(app).items():
-            streams = sorted({s for one in subscriptions for s in self._waiting_streams(one, app)})
+            streams = sorted({s for one in subscriptions for s in self._waiting_streams(one)})
             if not streams:
                 continue
             if len(subscriptions) == 1:
@@ -125,17 +125,13 @@ class RetryPlugin:
                 groups.setdefault(subscription.group, []).append(subscription)
         return groups
 
-    def _waiting_streams(self, subscription: Subscription, app: App) -> list[str]:
-        """The streams in which records of this subscription wait: replayed ones, and later ones.
-
-        No command reaches a broker inside the process, so that nothing is replayed there.
-        """
+    def _waiting_streams(self, subscription: Subscription) -> list[str]:
+        """The streams in which records of this subscription wait: replayed ones, and later ones."""
         retries = self._retries(subscription)
         if retries is None:
             return []
         policy = retries.over(self.settings)
-        is_replayed = policy.dead_letter and not _is_inside(app)
-        seconds = [*([0.0] if is_replayed else []), *policy.later]
+        seconds = [*([0.0] if policy.dead_letter else []), *policy.later]
         return [self.names.later(subscription.group, one) for one in seconds]
 
     async def _make_topics(self, app: App) -> None:
@@ -151,7 +147,7 @@ class RetryPlugin:
             logger.warning("the topics of dead letters cannot be looked up: %s", error)
             return
         for group, subscriptions in groups.items():
-            for stream in {s for one in subscriptions for s in self._waiting_streams(one, app)}:
+            for stream in {s for one in subscriptions for s in self._waiting_streams(one)}:
                 await mailer.prepare(prefix + stream)
             for one in filter(self._takes_letters, subscriptions):
                 found = {s for s in streams if one.matches(s, self.claimed_streams)}

@@ -24,15 +24,16 @@ MOST_REPLICAS = 3
 async def create_topic(
     cluster: Cluster, topic: str, partitions: int, configs: Mapping[str, str]
 ) -> None:
-    """Create a topic unless it exists.
+    """Create a topic unless it exists. A broker inside a process creates it on first use.
 
     Raises:
         TopicError: it cannot be created, with Kafka's reason.
         BrokerError: no broker can be used, or it refused.
     """
-    if await cluster.partitions([topic]):
-        return
     settings, servers = cluster.settings, cluster.servers
+    is_inside = any("://" in server for server in settings.kafka_servers)
+    if is_inside or await cluster.partitions([topic]):
+        return
     options = settings.client.for_admin()
     client = AIOKafkaAdminClient(bootstrap_servers=list(servers), **options)
     try:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -68,16 +69,20 @@ class Kinds:
         ]
 
     def table(self) -> Table:
-        """The kinds as a table, the most frequent first."""
-        table = Table(title=f"{self.total} dead letters", title_justify="left")
+        """The kinds as a table, the most frequent first; it fits a terminal of 80 columns."""
+        letters = "letter" if self.total == 1 else "letters"
+        table = Table(title=f"{self.total} dead {letters}", title_justify="left", box=box.SIMPLE)
         table.add_column("count", justify="right")
-        for name in ("group", "stream", "failure", "first", "last", "the last one"):
-            table.add_column(name, overflow="fold")
+        table.add_column("group, stream", overflow="fold", max_width=24)
+        table.add_column("failure, last message, last letter", overflow="fold")
+        table.add_column("first, last (UTC)", no_wrap=True)
         for kind in self._sorted():
-            failure = f"{escape(kind.fingerprint)}\n[dim]{escape(_line(kind.message))}[/dim]"
+            message = escape(_line(kind.message))
             table.add_row(
-                *(str(kind.count), escape(kind.group), escape(kind.stream), failure),
-                *(_time(kind.first_ms), _time(kind.last_ms), escape(kind.example)),
+                str(kind.count),
+                f"{escape(kind.group)}\n{escape(kind.stream)}",
+                f"{escape(kind.fingerprint)}\n[dim]{message}[/dim]\n{escape(kind.example)}",
+                f"{_moment(kind.first_ms)}\n{_moment(kind.last_ms)}",
             )
         return table
 
@@ -138,6 +143,10 @@ def print_letter(letter: StoredLetter, *, is_settled: bool, with_values: bool) -
 def _time(milliseconds: int) -> str:
     at = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _line(text: str) -> str:
