@@ -238,10 +238,18 @@ async def ended(member: Process, limit: float = 30.0) -> None:
     assert seconds < limit, f"{member.name} took {seconds:.1f} s to stop"
 
 
-async def until_told(crew: Crew, word: str, *, within: float) -> float:
-    """Wait until the health of a member names something; returns how many seconds it took."""
+BLOCKED = "event loop was blocked"
+OVERAGED = "longer than max_record_age"
+SILENT = "have not answered"
+REASONS = (BLOCKED, OVERAGED, SILENT)
+"""Parts of what the health of a service says, as a scenario waits for them."""
+
+
+async def until_told(crew: Crew, reason: str, *, within: float) -> float:
+    """Wait until the health of a member names a reason; returns how many seconds it took."""
+    word = reason.replace(" ", "_")  # as in its journal
     return await until(
         lambda: any(member.has_told(word) for member in crew.present),
-        f"a member of {crew.workload.name} says {word!r}",
+        f"a member of {crew.workload.name} says {reason!r}",
         within=within,
     )

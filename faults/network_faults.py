@@ -9,7 +9,7 @@ from typing import Literal
 from .answers import COMMIT, JOIN, PRODUCE, commit_codes
 from .fault import until
 from .journal import now
-from .member_faults import Join, StopMember, until_told
+from .member_faults import SILENT, Join, StopMember, until_told
 from .proxy import Proxy, Rule
 from .stage import Stage
 
@@ -78,7 +78,7 @@ class Blackhole:
         broker = stage.random.randrange(len(proxy.lines))
         proxy.set(broker, "stall")
         strike = stage.struck("broker behind a black hole", broker + 1)
-        told = (until_told(crew, "do_not_answer", within=self.told) for crew in stage.crews)
+        told = (until_told(crew, SILENT, within=self.told) for crew in stage.crews)
         await asyncio.gather(asyncio.sleep(self.seconds), *told)
         proxy.set(broker)
         strike.until = now()

@@ -10,7 +10,7 @@ from functools import partial
 from .crew import Crew
 from .fault import until
 from .journal import now
-from .member_faults import StopMember, until_told
+from .member_faults import BLOCKED, OVERAGED, StopMember, until_told
 from .stage import Stage
 
 __all__ = [
@@ -88,7 +88,7 @@ class Blocked:
             stage.struck("event loop blocked", number, crew.topic)
             end = now() + int(self.seconds * 1e6)
             crew.begun(number)[0].silenced.append((now(), end))
-            await until_told(crew, "event_loop_was_blocked", within=self.seconds + 10)
+            await until_told(crew, BLOCKED, within=self.seconds + 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class SlowPartition:
         stage.struck("partition held up", number)
         began, before = time.monotonic(), crew.handled_by_partition()
         if crew.workload.library == "kafkaesk":
-            await until_told(crew, "longer_than_max_record_age", within=self.seconds)
+            await until_told(crew, OVERAGED, within=self.seconds)
         await asyncio.sleep(max(0, self.seconds - 1 - (time.monotonic() - began)))
         seconds, after = time.monotonic() - began, crew.handled_by_partition()
         held = f"{crew.topic}:0"
