@@ -72,8 +72,8 @@ class Figures:
     @property
     def stops(self) -> list[float]:
         """How long members took to stop in order."""
-        kinds = ("member stopped", "member left", "stopped without brokers")
-        return [(s["until"] - s["at"]) / 1e6 for s in self.strikes if s["kind"] in kinds]
+        kinds = ("member stopped", "member left", "stopped with brokers")
+        return [(s["until"] - s["at"]) / 1e6 for s in self.strikes if s["kind"].startswith(kinds)]
 
 
 def figures_of(outcome: Outcome) -> Figures:

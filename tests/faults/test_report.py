@@ -50,6 +50,16 @@ def test_what_a_row_has_a_reason_for_is_told_with_it_and_not_in_the_headline() -
     assert "handover, without a reason" not in text.replace("handover, without a reason 0", "")
 
 
+@pytest.mark.parametrize("are", ["killed", "frozen"])
+def test_the_longest_stop_without_brokers_is_measured_against_its_gate(are: str) -> None:
+    run = figures("F18", handover=0)
+    strike = {"kind": f"stopped with brokers {are}", "at": 1_000_000, "until": 24_200_000}
+    run.strikes.append(strike)
+
+    assert "| stop with all brokers gone, longest | 25 s | 23.2 s |" in made(run)
+    assert "| stop with all brokers gone, longest | 25 s | not run |" in made()
+
+
 def test_what_has_no_reason_is_in_the_headline_whatever_the_row() -> None:
     """It counted three rows only, whatever the others had repeated."""
     runs = [figures("F12", handover=3)]
