@@ -206,6 +206,11 @@ def translate(
     `attempted` starts the message, as in "creating topic orders".
     """
     message = f"{attempted} failed: {explain(error)}"
+    if isinstance(error, kafka.IncompatibleBrokerVersion):
+        message += (
+            "; the broker does not take this request, as that of embedded:// does not; "
+            "name a cluster of Apache Kafka"
+        )
     kind = kind_of(error)
     if issubclass(kind, BrokerUnreachableError):
         return kind(message, servers=servers)

@@ -3,7 +3,7 @@ from importlib.metadata import entry_points
 import pytest
 from aiokafka.client import AIOKafkaClient
 
-from kafkaesk_core import Application, Cluster
+from kafkaesk_core import Application, BrokerError, Cluster, Settings
 from kafkaesk_core.errors import ConfigurationError
 from kafkaesk_testing import EmbeddedBroker
 from kafkaesk_testing.embedded import bootstrap
@@ -70,6 +70,15 @@ async def test_an_application_uses_the_embedded_broker_of_another_one() -> None:
 
     assert handled == [b"1"]
     assert [topic.name for topic in topics] == ["orders.placed"]
+
+
+async def test_what_the_embedded_broker_cannot_answer_is_an_error_with_the_remedy() -> None:
+    with EmbeddedBroker() as broker:
+        async with Cluster(Settings(kafka_servers=(f"embedded://{broker.host_port}",))) as cluster:
+            with pytest.raises(
+                BrokerError, match="as that of embedded:// does not; name a cluster"
+            ):
+                await cluster.group("billing")
 
 
 def test_the_scheme_is_found_by_its_name() -> None:
