@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -169,3 +170,35 @@ async def test_a_thread_that_does_not_end_is_stuck_and_others_take_its_slot(
         assert not app.health().is_live
         gate.set()
         assert await consuming == 3
+
+
+async def test_a_thread_that_outlasts_the_session_keeps_the_membership(
+    kafkaesk_app: Application,
+) -> None:
+    """Heartbeats go on, on real Kafka: nobody takes the partition, and the record comes once."""
+    kafkaesk_app.configure(
+        partitions=1, kafka_settings={"session_timeout_ms": 6000, "heartbeat_interval_ms": 300}
+    )
+    handled = []
+
+    @kafkaesk_app.subscribe("orders", "billing")
+    def bill(data: bytes) -> None:
+        time.sleep(7)
+        handled.append(data)
+
+    async with kafkaesk_app:
+        consuming = asyncio.create_task(kafkaesk_app.consume_forever())
+        await kafkaesk_app.raw_publish("orders", b"one")
+        await eventually(lambda: generations(kafkaesk_app) != [None], within=30)
+        before = generations(kafkaesk_app)
+        await eventually(lambda: handled == [b"one"], within=30)
+        assert generations(kafkaesk_app) == before
+        await kafkaesk_app.stop()
+        await consuming
+
+    assert handled == [b"one"]
+
+
+def generations(app: Application) -> list[int | None]:
+    """The generation of its group, None before it has partitions."""
+    return [group.generation for group in app.status().groups] or [None]
