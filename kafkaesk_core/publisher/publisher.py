@@ -57,13 +57,15 @@ class Publisher:
         validates: bool = True,
         registration_of: Callable[[OutgoingMessage], SchemaRegistration | None] = lambda _: None,
     ) -> None:
-        self._encode = self._encode_message = encode
+        self._encode = encode
+        self._encodes_before = False  # layers get what is written
         self._encoders = encoders
         self._validates = validates
         self._registration_of = registration_of
         self.model_writers: dict[str, ModelWriter] = {}
         self._delivery_timeout = delivery_timeout
         self._buffer = SendBuffer(send_buffer_bytes)
+        self._stream_of = topics.stream_of
         self._supervisor = ProducerSupervisor(producer_factory)
         self._settler = BatchSettler(self._supervisor, self._buffer, delivery_timeout)
         self._writers = TopicWriters(topics, self._settler)
@@ -73,18 +75,13 @@ class Publisher:
         self._watching: asyncio.Task[None] | None = None
 
     def encode_before(self) -> None:
-        """Take the value of a message that was encoded before, from its `encoded`."""
-        encode = self._encode_message
-
-        def encoded(message: OutgoingMessage) -> bytes | None:
-            return message.encoded if message.is_encoded else encode(message)
-
-        self._encode = encoded
+        """Expect messages that were encoded before: none of them can take the short way."""
+        self._encodes_before = True
         self.model_writers.clear()
 
     def encode_itself(self) -> None:
-        """Encode every message, as from the beginning on."""
-        self._encode = self._encode_message
+        """Encode the messages, as from the beginning on, except those that are encoded already."""
+        self._encodes_before = False
 
     @property
     def on_published(self) -> OnPublished | None:
@@ -147,7 +144,7 @@ class Publisher:
         delivery = self._offer_to_model_writer(message)
         if delivery is not None:
             return delivery
-        value = self._encode(message)
+        value = message.encoded if message.is_encoded else self._encode(message)
         writer = self._writers.get(message.topic)
         if writer is None or not writer.is_open:
             schema = self._registration_of(message)
@@ -201,8 +198,10 @@ class Publisher:
     def _add_model_writer(self, message: OutgoingMessage, writer: TopicWriter) -> None:
         """Let later messages like this one, which went the whole way, take the short way."""
         encoders = self._encoders
-        if encoders is None or self._encode is not self._encode_message:
+        if encoders is None or self._encodes_before:
             return
+        if self._stream_of(message.topic) != message.stream:
+            return  # a layer has changed it, which does not hold for others
         encoder = encoders.get(type(message.data))
         if encoder is not None and encoder.key == message.schema:
             short = ModelWriter(writer, self._buffer, encoder, encoders, validates=self._validates)

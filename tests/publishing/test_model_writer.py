@@ -423,3 +423,59 @@ class Reversing:
     async def wrap_publish(self, message: OutgoingMessage, call_next: Any) -> Any:
         message.encoded = (message.encoded or b"")[::-1]
         return await call_next(message)
+
+
+class Holding:
+    """A layer that changes a message, and holds it until it is told to go on."""
+
+    name = "holding"
+
+    def __init__(self, change: Callable[[OutgoingMessage], object], stage: str | None) -> None:
+        self.stage = stage
+        self._change = change
+        self.arrived, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @hookimpl
+    async def wrap_publish(self, message: OutgoingMessage, call_next: Any) -> Any:
+        self._change(message)
+        self.arrived.set()
+        await self.go_on.wait()
+        return await call_next(message)
+
+    async def publish_and_unregister(self, app: Application, data: Content) -> Any:
+        """Publish a message, which finishes after the plugin was taken away."""
+        app.plugins.register(self)
+        publishing = asyncio.create_task(app.publish_and_wait("content", data))
+        await self.arrived.wait()
+        app.plugins.unregister(self)
+        self.go_on.set()
+        return await publishing
+
+
+async def test_where_a_layer_sent_its_last_message_no_other_follows(app: Application) -> None:
+    """All later messages of the stream did, for as long as the application ran."""
+    async with app:
+        metadata = await Holding(change(topic="warm"), None).publish_and_unregister(
+            app, Content(number=1)
+        )
+        await app.publish("warm", {"number": 2}, schema="Content:1")  # opens a batch
+        delivery = await app.publish("content", Content(number=3))
+
+        assert metadata.topic == "warm"
+        assert (await delivery).topic == "content"
+
+
+async def test_the_bytes_of_a_layer_that_was_taken_away_meanwhile_are_published(
+    app: Application,
+) -> None:
+    """A layer that encrypts, say: the message went out as it was before."""
+
+    def encrypt(message: OutgoingMessage) -> None:
+        message.encoded = b"encrypted"
+
+    async with app:
+        await warm_up(app)
+        metadata = await Holding(encrypt, "deliver").publish_and_unregister(app, Content(number=2))
+        record = await record_at(app, metadata)
+
+    assert record.value == b"encrypted"
