@@ -178,8 +178,9 @@ class OffsetCommitter:
         """Commit the partitions of one subscription through its layers; return what failed."""
         failure: Exception
         lock = self._locks.setdefault(subscription, asyncio.Lock())
+        limit = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout), lock:
+            async with limit, lock:
                 owned = [partition for partition in partitions if partition in self._offsets]
                 self._catch_up(owned)
                 offsets = self._offsets.propose(owned, only_gaps=only_gaps)
@@ -189,17 +190,18 @@ class OffsetCommitter:
                     await self._layers.get((subscription, reason), self._send_offsets)(offsets)
                     self._errors.pop(subscription, None)
                 return None
-        except TimeoutError as error:
-            handler = subscription.handler_name
-            failure = self._error(f"not finished within {self._timeout:g}s for handler {handler}")
-            failure.__cause__ = error
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise
             failure = self._error("something that a layer of wrap_commit awaited was cancelled")
             failure.__cause__ = error
         except Exception as error:
-            failure = self._name_layer(error)
+            if isinstance(error, TimeoutError) and limit.expired():
+                why = f"not finished within {self._timeout:g}s for handler"
+                failure = self._error(f"{why} {subscription.handler_name}")
+                failure.__cause__ = error
+            else:
+                failure = self._name_layer(error)
         self._errors[subscription] = self._reason(failure)
         return failure
 
@@ -258,8 +260,7 @@ class OffsetCommitter:
                 return
             notes = {} if self._notes is None else self._notes.texts(clamped)
             refused = await self._send_noted(clamped, notes)
-            if refused and self._notes is not None:
-                self._notes.shorten(refused)
+            if refused:
                 # Again lowered to the watermarks: a partition may have jumped back meanwhile.
                 bare = self._offsets.clamp({p: clamped[p] for p in refused})
                 if bare:
@@ -285,9 +286,11 @@ class OffsetCommitter:
         too_long = _refused_notes(result, notes)
         for partition in too_long:
             del result.refused[partition]
-        self._note(clamped, epochs, result)
-        if self._notes is not None:
+        if self._notes is not None:  # also if another partition was refused, which raises
             self._notes.note_stored({p: notes[p] for p in result.stored})
+            if too_long:
+                self._notes.shorten(too_long)
+        self._note(clamped, epochs, result)
         return too_long
 
     def _answer(self, offsets: Offsets, sent: asyncio.Future[CommitResult]) -> CommitResult:

@@ -137,6 +137,23 @@ async def test_a_layer_that_hangs_does_not_keep_other_subscriptions_from_being_c
     assert group.tracker.propose() == {A: 1}
 
 
+class TimesOut:
+    """A layer whose own work has a time limit."""
+
+    @hookimpl
+    async def wrap_commit(self, offsets: Any, call_next: Any) -> None:
+        raise TimeoutError("the database did not answer")
+
+
+@pytest.mark.d4
+async def test_a_time_limit_of_a_layers_own_is_not_taken_for_that_of_the_commit() -> None:
+    """It said "not finished within 1s", and not whose it was."""
+    group = Group(TimesOut())
+
+    with pytest.raises(CommitError, match=r"plugin 'times-out' failed .* database did not answer"):
+        await group.commits.commit("manual", topic="a")
+
+
 async def test_a_handler_that_commits_by_hand_does_not_wait_for_another_ones_layers() -> None:
     group = Group(HangsForA())
     hanging = asyncio.create_task(group.commits.commit("interval"))

@@ -625,6 +625,26 @@ async def test_brokers_that_refuse_each_note_are_sent_none() -> None:
     assert engine.notes.counts["notes_refused"] == 5  # 4096 bytes, 2048, 1024, 512, 256
 
 
+async def test_a_partition_that_is_refused_keeps_no_other_from_shorter_notes() -> None:
+    """The other one was not committed for as long as that refusal lasted."""
+    engine = Noted()
+    unauthorized, noted = fill(engine, 2)
+    for name in (unauthorized, noted):
+        engine.tracker.finish(name, engine.tracker.epoch(name) or 0, 0)
+
+    def refuse(notes: Any, partition: TopicPartition) -> str | None:
+        if partition == unauthorized:
+            return "TopicAuthorizationFailedError"
+        return "OffsetMetadataTooLargeError" if len(notes[partition]) > 1500 else None
+
+    engine.refusal = refuse
+    for _ in range(4):
+        with pytest.raises(CommitError, match="TopicAuthorizationFailed"):
+            await engine.commits.commit("interval")
+
+    assert [sorted(taken) for taken in engine.stored] == [[noted]], "once, with a shorter note"
+
+
 async def test_a_refusal_for_another_reason_is_not_about_notes() -> None:
     engine = Noted()
     fill(engine, 1)
