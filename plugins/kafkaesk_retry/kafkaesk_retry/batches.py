@@ -78,19 +78,28 @@ class BatchRun:
 
     async def _handle(self, messages: list[IncomingMessage]) -> Any:  # what the handler returns
         try:
-            result = await self._call_next(messages)
+            result = await self._call(messages)
         except BatchFailure as failure:
             await self._fail_each(failure.errors)
         except Disposition as decision:
             self._decide(messages, decision)
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:
             if is_shutdown():
                 raise
-            await self._fail_whole(messages, as_failure(error))
+            await self._fail_whole(messages, error)
         else:
             if self._recovery.needs_care or messages[0].attempt > 1:
                 self._recovery.succeed(messages)
             return result
+
+    async def _call(self, messages: Messages) -> Any:  # what the handler returns
+        """Call the handler; a cancellation that is not ours is an error as any other."""
+        try:
+            return await self._call_next(messages)
+        except asyncio.CancelledError as error:
+            if is_shutdown():
+                raise
+            raise as_failure(error) from error
 
     def _decide(self, messages: Messages, decision: BaseException) -> None:
         """Follow the handler's own decision."""
@@ -108,7 +117,7 @@ class BatchRun:
         if is_first and policy.attempts > 1 and not policy.is_own_fault(error):
             self._retry(messages, error)
             return
-        search = Search(self._call_next)
+        search = Search(self._call)
         await search.run(messages)
         self._recovery.note_alone(search.failing)
         await self._fail_each(search.failing)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from kafkaesk_core import BatchFailure, ConsumeBatchCall, Disposition, IncomingMessage
 
+from .recovery import is_shutdown
+
 __all__ = ["MOST_CALLS", "Search"]
 
 MOST_CALLS = 40
@@ -29,7 +31,11 @@ class Search:
         self.untried: Messages = []
 
     async def run(self, messages: Sequence[IncomingMessage]) -> None:
-        """Find the failing ones of these messages, which fail together."""
+        """Find the failing ones of these messages, which fail together.
+
+        Raises:
+            Exception: of a part during whose handling the running task was cancelled.
+        """
         suspect: Messages = list(messages)
         rest: Messages = []
         while suspect or rest:
@@ -59,6 +65,8 @@ class Search:
         except Disposition as decision:
             self.failing.update(dict.fromkeys(part, decision))
         except Exception as error:
+            if is_shutdown():
+                raise
             if len(part) > 1:
                 return False
             self.failing[part[0]] = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from math import ceil, log2
@@ -9,8 +10,10 @@ from math import ceil, log2
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from kafkaesk_core import BatchFailure, IncomingMessage, Skip
+from kafkaesk_core import Application, BatchFailure, IncomingMessage, Skip
+from kafkaesk_retry import RetryPlugin, RetrySettings
 from kafkaesk_retry.search import MOST_CALLS, Search
+from kafkaesk_testing import eventually
 
 
 def batch(size: int) -> list[IncomingMessage]:
@@ -104,3 +107,55 @@ async def test_a_failure_of_the_moment_is_nobodys() -> None:
 
     assert (search.failing, search.untried) == ({}, [])
     assert calls == [4, 2, 1, 1]
+
+
+async def test_what_a_part_awaited_may_be_cancelled_and_its_message_dies_alone() -> None:
+    """It stopped the application, and what the other parts had done was done again."""
+    plugin, done = RetryPlugin(RetrySettings(attempts=2, first=0.01)), list[bytes]()
+    app = Application("embedded://", entry_points=False, plugins=[plugin], partitions=1)
+
+    @app.subscribe("in", "g", batch_timeout=1)
+    async def handle(data: list[bytes]) -> None:
+        if b"bad" in data:
+            work = asyncio.ensure_future(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(work.cancel)
+            await work
+        done.extend(data)
+
+    async with app:
+        for value in (b"a", b"bad", b"b", b"c"):
+            await app.raw_publish("in", value)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: consuming.done() or len(done) == 3, within=20)
+        await app.stop()
+        await consuming
+
+    assert done == [b"a", b"b", b"c"]
+    assert plugin.counts["dead"] == 1
+
+
+async def test_while_parts_are_handled_a_shutdown_lets_nothing_die() -> None:
+    """It went on with the other parts, and wrote dead letters of what others handle again."""
+    plugin, calls = RetryPlugin(RetrySettings(attempts=1)), list[list[bytes]]()
+    app = Application("embedded://", entry_points=False, plugins=[plugin], partitions=1)
+
+    @app.subscribe("in", "g", batch_timeout=1, drain_timeout=0.1)
+    async def handle(data: list[bytes]) -> None:
+        calls.append(data)
+        if len(data) > 1:
+            raise ValueError("one of them")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise RuntimeError("the pool is closed") from None
+
+    async with app:
+        for value in (b"a", b"b"):
+            await app.raw_publish("in", value)
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: [b"a"] in calls, within=20)
+        await app.stop()
+        await consuming
+
+    assert plugin.counts["dead"] == 0
+    assert calls == [[b"a", b"b"], [b"a"]]
