@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet
 
 from .app_protocol import App
 from .bootstrap import Bootstrap, open_bootstrap
@@ -61,6 +63,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         # Asked together, they cost half of get_running_loop(), which asks the system for its pid.
         self.thread, self.is_looping = get_ident(), self.loop.is_running
+        _runtimes.add(self)
         self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
         self.is_open = False
@@ -377,3 +380,16 @@ class Runtime:
             )
         except Exception:
             logger.exception("%s failed", what)
+
+
+_runtimes: WeakSet[Runtime] = WeakSet()
+
+
+def _forget_threads() -> None:
+    """In a forked process: its copy of the thread's number and of the loop says that it runs."""
+    for runtime in _runtimes:
+        runtime.thread = 0
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_threads)

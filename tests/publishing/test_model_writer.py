@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -193,6 +194,25 @@ async def test_another_event_loop_is_refused_as_before(app: Application) -> None
 
         with pytest.raises(NotRunningError, match="was used on event loop"):
             await asyncio.to_thread(publish_elsewhere)
+
+
+@pytest.mark.rule_38
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on Windows")
+async def test_a_forked_process_is_refused_too(app: Application) -> None:
+    """It has a copy of the open batch, which nothing sends: the message was lost."""
+    async with app:
+        await warm_up(app)
+        if not (child := os.fork()):
+            code = 1
+            try:
+                asyncio.run(app.publish("content", Content(number=2)))
+            except NotRunningError:
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 async def test_many_messages_are_counted_among_those_that_others_publish(app: Application) -> None:
