@@ -344,10 +344,15 @@ class GroupMember:
         for partition in filter(self.is_assigned, partitions):
             state = subscription.assignment.state_value(partition)
             position = before.get(state)
+            sought = self._sought.get(partition)  # since then, maybe
+            if sought is not None and (sought[1] is not None or state._position is None):
+                position = sought[1]
             if state._position == position:
                 continue
             if position is not None:
                 self.seek(partition, position)
+                if sought is not None:
+                    self._sought[partition] = sought
             else:  # this poll set its first position: start again from the committed offset
                 fetcher._records.pop(partition, None)
                 state.await_reset(None)

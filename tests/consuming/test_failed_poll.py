@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
+from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.message import ParsedRecord
 from kafkaesk_testing import EmbeddedBroker, eventually
 
@@ -71,3 +73,55 @@ async def test_what_a_failed_poll_had_drained_of_others_is_read_again(
     assert corruption.lost, "it had drained nothing of the other partition"
     assert sorted(got) == [(partition, offset) for partition in (0, 1) for offset in range(20)]
     assert "a checksum is wrong" in caplog.text
+
+
+class Rewound:
+    """A member whose poll fails; its partition is at `position` then, and was at 10 before."""
+
+    def __init__(self, position: int | None) -> None:
+        self.partition = TopicPartition("content", 0)
+        self.state = SimpleNamespace(_position=position)
+        assignment = SimpleNamespace(state_value=lambda _: self.state)
+        subscription = SimpleNamespace(assignment=assignment)
+        self.client: Any = SimpleNamespace(
+            _subscription=SimpleNamespace(subscription=subscription),
+            _fetcher=SimpleNamespace(_records={}),
+            assignment=lambda: {self.partition},
+            seek=self._seek,
+        )
+        self.member = GroupMember([], "group", {})
+        self.member._consumer = self.client
+
+    def _seek(self, _: TopicPartition, offset: int) -> None:
+        self.state._position = offset
+
+    def rewind(self) -> int | None:
+        before: Any = SimpleNamespace(get=lambda _: 10)
+        self.member._rewind([self.partition], before)
+        position: int | None = self.state._position
+        return position
+
+
+@pytest.mark.u9
+@pytest.mark.parametrize("position", [3, 5], ids=["not read yet", "read and lost"])
+async def test_what_is_sought_during_a_poll_that_fails_is_still_sought(position: int) -> None:
+    """It was undone, without a word."""
+    one = Rewound(position)
+    one.member._sought = {one.partition: (10, 3)}
+
+    assert one.rewind() == 3
+    assert one.member.take_sought({}) == {one.partition: (10, 3)}
+
+
+@pytest.mark.u9
+async def test_the_beginning_that_is_sought_during_a_poll_that_fails_is_still_sought() -> None:
+    one = Rewound(None)  # until the brokers have answered
+    one.member._sought = {one.partition: (10, None)}
+
+    assert one.rewind() is None
+    one.state._position = 0
+    assert one.member.take_sought({}) == {one.partition: (10, 0)}
+
+
+async def test_where_nothing_was_sought_a_failed_poll_goes_back() -> None:
+    assert Rewound(20).rewind() == 10
