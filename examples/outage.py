@@ -15,9 +15,11 @@ from kafkaesk_retry import retries
 
 OUTAGE, RATE = float(os.environ.get("OUTAGE", "60")), int(os.environ.get("RATE", "200"))
 REPORT = min(5.0, OUTAGE or 5.0)
+UNTRIED = {"retried": 0, "dead": 0, "breaker": "closed"}
 
 app = kafkaesk_core.Application()
 began = time.monotonic()
+up_again: dict[str, float] = {}  # when the bank answers again: OUTAGE after it was first asked
 counts = {"placed": 0, "tried": 0, "billed": 0}
 tasks: list[asyncio.Task[None]] = []
 
@@ -26,27 +28,26 @@ tasks: list[asyncio.Task[None]] = []
 @retries(attempts=4, first=0.2)
 async def bill(order: bytes) -> None:
     counts["tried"] += 1
-    if time.monotonic() - began < OUTAGE:
+    if time.monotonic() < up_again.setdefault("at", time.monotonic() + OUTAGE):
         raise ConnectionError("the bank does not answer")
     counts["billed"] += 1
 
 
 async def place_orders() -> None:
-    """Place orders while the bank is down, and for a while after."""
-    while (elapsed := time.monotonic() - began) < OUTAGE + REPORT:
-        while counts["placed"] < elapsed * RATE:
+    while time.monotonic() < up_again.get("at", 1e18) + REPORT:
+        while counts["placed"] < (time.monotonic() - began) * RATE:
             counts["placed"] += 1
             await app.raw_publish("orders.placed", b"...", key=b"%d" % (counts["placed"] % 997))
         await asyncio.sleep(0.05)
 
 
 async def watch() -> None:
-    """Report, and stop when everything is settled."""
     placing, before = asyncio.create_task(place_orders()), dict(counts)
     while True:
         await asyncio.sleep(REPORT)
         rates = ", ".join(f"{(counts[n] - before[n]) / REPORT:.0f} {n}/s" for n in counts)
-        told, before = app.status().plugins["retry"]["examples.outage.bill"], dict(counts)
+        retry = app.status().plugins["retry"]
+        told, before = retry.get("examples.outage.bill", UNTRIED), dict(counts)
         now = f"{told['retried']} retried, {told['dead']} dead, breaker {told['breaker']}"
         print(f"{time.monotonic() - began:4.0f} s: {rates}; {now}", flush=True)
         if placing.done() and counts["billed"] + told["dead"] >= counts["placed"]:
