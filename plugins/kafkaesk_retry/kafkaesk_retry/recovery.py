@@ -146,11 +146,17 @@ class Recovery:
         return bool(self._alone) and place_of(message) in self._alone
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Forget what was to be written for partitions that are gone: others have them now."""
+        """Forget what was to be written for partitions that are gone: others have them now.
+
+        A record that waited may be known by the place that it came from: with the partitions of
+        waiting records, all is forgotten, and handled again if it comes here again.
+        """
         gone = set(partitions)
-        for place in [place for place in self._unsent if place[:2] in gone]:
+        is_all = any(self._names.is_own(topic.removeprefix(self._prefix)) for topic, _ in gone)
+        for place in [place for place in self._unsent if is_all or place[:2] in gone]:
             del self._unsent[place]
-        self._alone.difference_update([place for place in self._alone if place[:2] in gone])
+        alone = [place for place in self._alone if is_all or place[:2] in gone]
+        self._alone.difference_update(alone)
 
     async def _postpone(
         self, message: IncomingMessage, origin: Origin, error: Exception, mailer: Mailer

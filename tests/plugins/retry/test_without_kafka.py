@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from kafkaesk_core import Application, Retry, Subscriber
+from typing import Any
+
+from aiokafka.structs import TopicPartition
+
+from kafkaesk_core import Application, RebalanceEvent, Retry, Subscriber
 from kafkaesk_retry import RetryPlugin, RetrySettings, retries
 
 
@@ -53,3 +57,45 @@ async def test_a_retry_of_the_handlers_own_before_a_restart_is_no_crash() -> Non
 
     assert [result.kind for result in results] == ["retry", "retry", "done"]
     assert seen == [8, 9, 10]
+
+
+async def test_what_could_not_be_written_of_a_record_that_waited_goes_with_its_partition() -> None:
+    """It was kept: a later replay of the record was not handled, but died of the old failure."""
+    plugin, handled = RetryPlugin(RetrySettings(attempts=1)), list[bytes]()
+    app = Application(entry_points=False, plugins=[plugin])
+
+    @app.subscribe("a", "g")
+    async def handle(data: bytes) -> None:
+        handled.append(data)
+        if len(handled) == 1:
+            raise ValueError("once")
+
+    @app.subscribe("b", "g")
+    async def another(data: bytes) -> None: ...
+
+    async def replay() -> str:
+        headers = [("kafkaesk-replay-of", b"a/0/7"), ("kafkaesk-replay-count", b"1")]
+        result = await app.handle("retry.g.0", b"x", headers=headers, group="g", partition=3)
+        return result.kind
+
+    refusing: Any = Refusing()
+    plugin._mailer = refusing
+    assert await replay() == "defer"
+    assert await replay() == "defer"
+    assert handled == [b"x"], "it died; only its letter is still to be written"
+
+    event = RebalanceEvent("revoked", frozenset({TopicPartition("retry.g.0", 3)}), "g")
+    for subscription in app.subscriptions:
+        plugin.partitions_revoked(event, subscription)
+
+    assert await replay() == "done"
+    assert handled == [b"x", b"x"]
+
+
+class Refusing:
+    """A mailer whose streams refuse everything."""
+
+    async def send(self, stream: str, parcel: object) -> None: ...
+
+    def pause(self, stream: str) -> float:
+        return 1.0
