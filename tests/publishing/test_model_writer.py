@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -194,6 +195,26 @@ async def test_another_event_loop_is_refused_as_before(app: Application) -> None
 
         with pytest.raises(NotRunningError, match="was used on event loop"):
             await asyncio.to_thread(publish_elsewhere)
+
+
+def test_the_thread_in_which_the_loop_ran_first_is_refused_once_it_runs_elsewhere(
+    app: Application,
+) -> None:
+    """It was taken for the right one, and the right one for a wrong one that is let through."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(app.initialize())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(warm_up(app), loop).result(20)
+
+        with pytest.raises(NotRunningError, match="was used on event loop"):
+            asyncio.run(app.publish("content", Content(number=2)))
+    finally:
+        asyncio.run_coroutine_threadsafe(app.finalize(), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @pytest.mark.rule_38
