@@ -145,7 +145,7 @@ def _of_envelope(message: IncomingMessage) -> tuple[str, bytes]:
     envelope: dict[str, Any] = from_json(message.value or b"")
     if "data" not in envelope:
         raise DecodeError(
-            f"{message.topic}[{message.partition}]@{message.offset} is no CloudEvent, and an "
+            f"{message.topic}[{message.partition}]@{message.offset} is not a CloudEvent, and an "
             "envelope without data"
         )
     return schema, to_json(envelope["data"])

@@ -60,7 +60,7 @@ def event_of(message: IncomingMessage) -> CloudEvent:
     """Return the attributes of a record's event.
 
     Raises:
-        DecodeError: the record is no CloudEvent, or its time is none.
+        DecodeError: the record is not a CloudEvent, or its time is none.
     """
     attributes, _ = read_event(message)
     known = {name: attributes[name] for name in attributes.keys() & _KNOWN - {"time"}}
@@ -84,8 +84,8 @@ def _check(message: IncomingMessage, attributes: Attributes) -> None:
             state = "is empty" if name in attributes else "is missing"
             raise _error(
                 message,
-                f"is no CloudEvent: its attribute {name} {state}; its producer has to write it, or "
-                "take the stream out of the setting streams",
+                f"is not a CloudEvent: its attribute {name} {state}; its producer has to write it, "
+                "or take the stream out of the setting streams",
             )
     version = attributes["specversion"]
     if version != SPECVERSION:

@@ -17,16 +17,16 @@ __all__ = ["completion", "dev", "inspect", "new", "publish", "tail"]
 Header = tuple[str, bytes | None]
 
 
-@click.command(short_help="Make a service: code, tests, image, CI.")
+@click.command(short_help="Create a service: code, tests, image, CI.")
 @click.argument("name")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The folder to write to; it is made.  [default: NAME]",
+    help="The folder to create and write to.  [default: NAME]",
 )
 @click.pass_context
 def new(ctx: click.Context, name: str, out: Path | None) -> None:
-    """Make the service NAME: an application with a handler, its messages and their frozen schemas.
+    """Create the service NAME: an application with a handler, messages and their frozen schemas.
 
     It has tests, a Dockerfile, a compose file with Kafka, and a workflow that checks format,
     lint, types, contracts and tests. Nothing that exists is changed.
@@ -67,7 +67,7 @@ def _header(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> li
 @click.option(
     "--app",
     shell_complete=complete_app,
-    help="The application whose schemas hold: module:attribute or a name.",
+    help="The application with the schemas: module:attribute or a name.",
 )
 @click.option(
     "--schema",
@@ -133,11 +133,9 @@ def _where(
     return tuple(conditions)
 
 
-@click.command(short_help="Show the records of a stream, and those that come.")
+@click.command(short_help="Show the records of a stream, and follow new ones.")
 @click.argument("stream", shell_complete=_complete_stream)
-@click.option(
-    "-f", "--follow", "follows", is_flag=True, help="Go on with what comes, until Ctrl-C."
-)
+@click.option("-f", "--follow", "follows", is_flag=True, help="Follow new records until Ctrl-C.")
 @click.option(
     "--from",
     "begin",
@@ -146,10 +144,10 @@ def _where(
     "[default: -10]",
 )
 @click.option("--until", "end", callback=_position, help="Where to end: an offset, a time, an age.")
-@click.option("-n", "last", type=click.IntRange(0), help="The last so many: as --from -N.")
-@click.option("--limit", type=click.IntRange(1), help="End after so many records.")
+@click.option("-n", "last", type=click.IntRange(0), help="The last N records, as --from -N.")
+@click.option("--limit", type=click.IntRange(1), help="End after this many records.")
 @click.option(
-    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this one."
+    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition."
 )
 @click.option("--key", help="Only records with this key.")
 @click.option(
@@ -163,12 +161,12 @@ def _where(
 @click.option(
     "--where", multiple=True, callback=_where, help="Only with a value in it: /data/number=7."
 )
-@click.option("--json", "is_json", is_flag=True, help="Print JSON, one object a line.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, one object per line.")
 @click.option("--count", "is_count", is_flag=True, help="Print only how many there are.")
 @click.option(
     "--app",
     shell_complete=complete_app,
-    help="The application whose settings and codecs hold.",
+    help="Use the settings and codecs of this application.",
 )
 @cluster_options
 def tail(
@@ -216,7 +214,7 @@ def tail(
         show_records(reading, **options)
 
 
-@click.command(short_help="Show an application, or a record and who would take it.")
+@click.command(short_help="Show an application, or how its handlers would take a record.")
 @click.argument("app", shell_complete=complete_app)
 @click.argument("record", required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
@@ -237,7 +235,7 @@ def inspect(app: str, record: str | None, is_json: bool, **options: Any) -> None
             show_record(app, record, is_json=is_json, **options)
 
 
-@click.command(short_help="Run an application, and anew when a file changes.")
+@click.command(short_help="Run an application, and restart it when a file changes.")
 @click.argument("app", shell_complete=complete_app)
 @click.option(
     "--watch",
@@ -257,7 +255,7 @@ def inspect(app: str, record: str | None, is_json: bool, **options: Any) -> None
 )
 @cluster_options
 def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> None:
-    """Run APP until Ctrl-C, on a broker inside this process, and anew when a file changes.
+    """Run APP on a broker inside this process until Ctrl-C, and restart it when a file changes.
 
     Topics and offsets survive a restart of the service. A service that cannot be imported or
     that fails shows its error and waits for the next change. With --kafka-servers it runs on a
@@ -269,7 +267,7 @@ def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> 
         develop(app, watched, log_level, options)
 
 
-@click.command(short_help="Print what makes a shell complete commands.")
+@click.command(short_help="Print the code for shell completion.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

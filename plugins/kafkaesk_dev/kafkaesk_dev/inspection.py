@@ -179,7 +179,7 @@ async def _record(cluster: Cluster, partition: TopicPartition, offset: int) -> C
     begin = (await cluster.begins([topic])).get(partition)
     end = (await cluster.ends([topic])).get(partition)
     if begin is None or end is None:
-        raise TopicError(f"{place} has no leader, so that it cannot be read", topic=topic)
+        raise TopicError(f"{place} has no leader, so it cannot be read", topic=topic)
     if not begin <= offset < end:
         has = f"has offsets {begin} to {end - 1}" if begin < end else "is empty"
         why = "; older records were deleted" if offset < begin else ""

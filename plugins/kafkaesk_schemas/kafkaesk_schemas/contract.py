@@ -109,11 +109,11 @@ def read_contract(text: str, where: str) -> Contract:
         messages = tuple(parts.get("messages", ()))
         written, read = parts["written"], parts["read"]
         if not (name and isinstance(written, Mapping) and isinstance(read, Mapping)):
-            raise ValueError("written or read is no JSON Schema")
+            raise ValueError("written or read is not a JSON Schema")
         return Contract(name, int(version), dict(written), dict(read), None, messages)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
-            f"{where} is no frozen schema ({type(error).__name__}: {error}); restore it from "
+            f"{where} is not a frozen schema ({type(error).__name__}: {error}); restore it from "
             "version control, or delete it and freeze again"
         ) from error
 

@@ -58,7 +58,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _of_git(revision: str, folder: str) -> Iterator[tuple[str, str]]:
     if not revision or revision.startswith("-"):
-        raise ConfigurationError(f"{revision!r} is no revision; write git:main, or git:HEAD~1")
+        raise ConfigurationError(f"{revision!r} is not a revision; write git:main, or git:HEAD~1")
     _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", revision=revision)
     listed = _git("ls-tree", "--name-only", "-z", revision, f"./{folder}/", revision=revision)
     for name in filter(lambda name: name.endswith(".json"), listed.split("\0")):

@@ -74,7 +74,7 @@ def upcast(app: Router, schema: str, version: int, *, to: int | None = None) -> 
         raise ConfigurationError(f"{said}: versions are whole numbers from 1 on")
     if to is not None and not (_is_version(to) and to > version):
         raise ConfigurationError(
-            f"{said}: to={to!r} is no later version; leave it out for the next"
+            f"{said}: to={to!r} is not a later version; leave it out for the next"
         )
 
     def decorate(convert: F) -> F:

@@ -290,8 +290,8 @@ def test_the_plugin_conforms() -> None:
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        ([], "is no CloudEvent: its attribute specversion is missing; its producer has to"),
-        (changed(id=None), "orders.placed[0]@0 is no CloudEvent: its attribute id is missing"),
+        ([], "is not a CloudEvent: its attribute specversion is missing; its producer has to"),
+        (changed(id=None), "orders.placed[0]@0 is not a CloudEvent: its attribute id is missing"),
         ([*changed(source=None), ("ce_source", b"")], "its attribute source is empty"),
         ([*changed(source=None), ("ce_source", None)], "its attribute source is empty"),
         (changed(specversion=b"0.3"), "of specversion '0.3', and '1.0' is read"),

@@ -156,7 +156,7 @@ def test_records_are_counted(command: Command, orders: EmbeddedBroker) -> None:
         (["nix"], 3, "topic nix does not exist at 127.0.0.1"),
         (["order"], 3, "did you mean 'orders'?"),
         (["orders", "--partition", "9"], 2, "topic orders has no partition 9: it has 4, from 0"),
-        (["orders", "--from", "yesterday"], 2, "'yesterday' is no place in a stream; write an"),
+        (["orders", "--from", "yesterday"], 2, "'yesterday' is not a position in a stream"),
         (["orders", "--where", "number=7"], 2, "'number=7' is not a condition; write /data"),
         (["orders", "-n", "3", "--from", "2"], 2, "-n and --from both say where to begin"),
         (["orders", "-f", "--until", "5m"], 2, "--follow has no end; leave out --until"),
@@ -257,7 +257,7 @@ def test_a_place_in_a_stream_is_parsed(text: str, position: Position) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "--1", "1.5", "2w", "²", "1969-01-01", "٣"])
 def test_what_is_no_place_in_a_stream_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no place in a stream"):
+    with pytest.raises(ValueError, match="is not a position in a stream"):
         parse_position(text)
 
 

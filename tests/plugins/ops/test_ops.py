@@ -581,7 +581,7 @@ async def test_the_command_refuses_an_address_that_is_no_endpoint() -> None:
             result = await status_of(str(port))
 
         assert result.exit_code == 2
-        assert "is no endpoint of kafkaesk-ops" in result.output
+        assert "is not an endpoint of kafkaesk-ops" in result.output
 
 
 @asynccontextmanager

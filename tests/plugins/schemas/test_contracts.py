@@ -390,7 +390,7 @@ def test_a_file_that_is_no_frozen_schema_is_named(text: str, kafkaesk: Run, tmp_
     found = kafkaesk("check", "good")
 
     assert found.exit_code == 2
-    assert "schemas/Order-1.json is no frozen schema" in found.stderr
+    assert "schemas/Order-1.json is not a frozen schema" in found.stderr
 
 
 def test_show_and_diff_say_what_a_version_is_and_what_is_new(kafkaesk: Run) -> None:

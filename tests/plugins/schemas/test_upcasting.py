@@ -195,7 +195,7 @@ async def test_a_handler_of_an_older_version_gets_what_it_asks_for() -> None:
             ),
             "Plain:2 is registered with envelope=False, so that no record says its version",
         ),
-        (lambda app: upcast(app, "Order", 2, to=1), "to=1 is no later version"),
+        (lambda app: upcast(app, "Order", 2, to=1), "to=1 is not a later version"),
         (lambda app: upcast(app, "Order:1", 1), "as in upcast"),
         (lambda app: upcast(app, "Order", 0), "versions are whole numbers from 1 on"),
         (lambda app: upcast("Order", "Order", 1), "takes an application or a router"),  # type: ignore[arg-type]

@@ -47,8 +47,8 @@ def parse_position(text: str) -> Position:
         at = -1.0
     if at < 0:
         raise ValueError(
-            f"{text!r} is no place in a stream; write an offset, -100 for the last 100 records, an "
-            "age as 90s, 30m, 2h or 7d, a time as 2026-01-31T12:00, begin or end"
+            f"{text!r} is not a position in a stream; write an offset, -100 for the last 100 "
+            "records, an age as 90s, 30m, 2h or 7d, a time as 2026-01-31T12:00, begin or end"
         )
     return Position("time", int(at * 1000))
 

@@ -25,7 +25,7 @@ def _watching(func: Any) -> Any:  # click's decorators
             help="Seconds between two looks, with --watch.",
         ),
         click.option(
-            "--json", "as_json", is_flag=True, help="Print JSON; with --watch one object a line."
+            "--json", "as_json", is_flag=True, help="Print JSON; with --watch one object per line."
         ),
     )
     for option in reversed(options):
@@ -71,7 +71,7 @@ def status(target: str, watch: bool, interval: float, as_json: bool) -> None:
         show_status(target, watch=watch, interval=interval, as_json=as_json)
 
 
-@click.group(short_help="Write what a service is deployed with.")
+@click.group(short_help="Write the deployment files of a service.")
 def deploy() -> None:
     """Write files to run a service with, made from its settings and checked against them.
 

@@ -92,11 +92,11 @@ def _get(url: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ConfigurationError(
-            f"{url} is no endpoint of kafkaesk-ops: it sends no JSON"
+            f"{url} is not an endpoint of kafkaesk-ops: it sends no JSON"
         ) from error
     if not (isinstance(found, dict) and ("state" in found)):
         raise ConfigurationError(
-            f"{url} is no endpoint of kafkaesk-ops: it says {json.dumps(found)[:100]}"
+            f"{url} is not an endpoint of kafkaesk-ops: it says {json.dumps(found)[:100]}"
         )
     return found
 

@@ -95,7 +95,7 @@ def _run(what: str, **options: Any) -> None:
         click.echo(f"kafkaesk: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("kafkaesk: interrupted; the same command goes on where it was", err=True)
+        click.echo("kafkaesk: interrupted; run the same command again to continue", err=True)
         sys.exit(130)
     if code:
         sys.exit(code)
