@@ -142,7 +142,9 @@ def reported_errors() -> Iterator[None]:
 
     from .errors import KafkaeskError
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
+    client = logging.getLogger("aiokafka")
+    level = client.level
+    client.setLevel(logging.CRITICAL)  # the command tells what matters
     try:
         yield
     except KafkaeskError as error:
@@ -150,3 +152,5 @@ def reported_errors() -> Iterator[None]:
             click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
         click.echo(f"kafkaesk: {error}", err=True)
         sys.exit(error.exit_code)
+    finally:
+        client.setLevel(level)

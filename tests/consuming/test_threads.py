@@ -200,5 +200,6 @@ async def test_a_thread_that_outlasts_the_session_keeps_the_membership(
 
 
 def generations(app: Application) -> list[int | None]:
-    """The generation of its group, None before it has partitions."""
-    return [group.generation for group in app.status().groups] or [None]
+    """The generation of its group, None before its partition is assigned."""
+    groups = app.status().groups
+    return [group.generation if group.partitions else None for group in groups] or [None]

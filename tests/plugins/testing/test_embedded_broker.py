@@ -30,7 +30,6 @@ async def consuming(
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        metadata_max_age_ms=200,
         **broker.consumer_settings,
     )
     consumer.subscribe(pattern=pattern)

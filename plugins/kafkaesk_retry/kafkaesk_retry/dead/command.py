@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kafkaesk_core.command import cluster_options
+from kafkaesk_core.command import cluster_options, reported_errors
 
 __all__ = ["dead"]
 
@@ -85,15 +85,11 @@ def _options(*declared: Callable[[F], F]) -> Callable[[F], F]:
 
 def _run(what: str, **options: Any) -> None:
     """Do the work; errors are told in one line, with their exit code."""
-    from kafkaesk_core import KafkaeskError
-
     from . import work
 
     try:
-        code = work.run(what, **options)
-    except KafkaeskError as error:
-        click.echo(f"kafkaesk: {error}", err=True)
-        sys.exit(error.exit_code)
+        with reported_errors():
+            code = work.run(what, **options)
     except KeyboardInterrupt:
         click.echo("kafkaesk: interrupted; run the same command again to continue", err=True)
         sys.exit(130)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -59,7 +58,6 @@ def run(what: str, **given: Any) -> int:
     Raises:
         KafkaeskError: it cannot be done; the text says why.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the command tells what matters
     names = ("kafka_servers", "kafka_settings", "topic_prefix")
     settings = {name: given.pop(name) for name in names}
     options = Options(settings=settings, **given)
