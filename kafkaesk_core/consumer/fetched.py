@@ -72,6 +72,11 @@ class FetchedBatch:
         self.room = room
         self.messages: dict[int, FetchedMessage] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of its records are as they were fetched, and due."""
+        return self.messages is None
+
     def message_of(self, record: ParsedRecord) -> FetchedMessage:
         """The message of a record's present attempt."""
         if self.messages is not None and record.offset in self.messages:
@@ -103,6 +108,11 @@ class NotedBatch(FetchedBatch):
     __slots__ = ("due",)
 
     due: dict[int, float]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of its records are as they were fetched, and due."""
+        return self.messages is None and not self.due
 
     def message_of(self, record: ParsedRecord) -> FetchedMessage:
         """The message of a record's present attempt.

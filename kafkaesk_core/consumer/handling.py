@@ -224,6 +224,10 @@ class BatchHandling(Handling[Messages]):
     @staticmethod
     def _due(records: Sequence[FetchedRecord]) -> tuple[list[FetchedMessage], float]:
         """The messages up to the first that is not due yet, and the seconds until it is."""
+        fetched = records[0][2]
+        # Records wait in the order in which they were fetched: those in between are of it, too.
+        if records[-1][2] is fetched and fetched.is_plain:
+            return [FetchedMessage(record, fetched) for _, record, _ in records], 0.0
         try:
             return [batch.message_of(record) for _, record, batch in records], 0.0
         except NotDueError as early:
@@ -244,9 +248,9 @@ class BatchHandling(Handling[Messages]):
         except BaseException as error:
             outcomes = self._decide_each(error, messages)
         else:
-            if all(message.turn == "handed" for message in messages):
+            if len([None for message in messages if message.turn == "handed"]) == len(messages):
                 for message in messages:
-                    self.finish(message, DONE)
+                    self._close(message.batch, message.offset, is_closed=message.is_closed)
                 return DONE
             outcomes = {}
         self._add_others(outcomes, messages)
@@ -258,8 +262,10 @@ class BatchHandling(Handling[Messages]):
         data, undecoded = self._decode(messages)
         handed = messages[: len(data)]
         tried = max(len(data), 1)  # an undecodable first message has had its turn
-        for index, message in enumerate(messages):
-            message.turn = "handed" if index < tried else "put off"
+        for message in messages[:tried]:
+            message.turn = "handed"
+        for message in messages[tried:]:
+            message.turn = "put off"
         if undecoded is not None and not handed:
             raise BatchFailure({messages[0]: undecoded})
         try:
