@@ -557,7 +557,7 @@ class Application(Router):
     async def _ensure_publishing(self) -> Runtime:
         """Return the runtime, open and with a running publisher."""
         runtime = await self._ensure_running()
-        runtime.thread = get_ident()  # its loop may have been moved to this one
+        runtime.note_thread()
         if not runtime.can_publish:
             await runtime.start_publisher()
         return runtime

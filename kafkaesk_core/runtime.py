@@ -62,7 +62,8 @@ class Runtime:
         self._stack = AsyncExitStack()
         self.loop = asyncio.get_running_loop()
         # Asked together, they cost half of get_running_loop(), which asks the system for its pid.
-        self.thread, self.is_looping = get_ident(), self.loop.is_running
+        self.is_looping = self.loop.is_running
+        self.note_thread()
         _runtimes.add(self)
         self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
@@ -76,6 +77,10 @@ class Runtime:
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
         self.offer: Callable[[OutgoingMessage], Delivery | None] | None
         """Publishes like `publish`, or returns None if the message would wait; None with layers."""
+
+    def note_thread(self) -> None:
+        """Note in which thread the event loop runs; a loop may be moved to another one."""
+        self.thread = get_ident()
 
     # --- start
 

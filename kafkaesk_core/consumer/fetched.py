@@ -74,7 +74,7 @@ class FetchedBatch:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all of its records are as they were fetched, and due."""
+        """Whether all of its records are as they were fetched: none of them has a message kept."""
         return self.messages is None
 
     def message_of(self, record: ParsedRecord) -> FetchedMessage:
@@ -101,18 +101,14 @@ class NotDueError(Exception):
 class NotedBatch(FetchedBatch):
     """Records of which the last commit says something: some of them wait for a retry or a time.
 
-    `due` says until when, by offset, on the monotonic clock. Each waits when it has come to the
-    head of its lane: others may lie before it that were not done, and are redelivered.
+    `due` says until when, by offset, on the monotonic clock; their messages are kept, with their
+    attempts. Each waits when it has come to the head of its lane: others may lie before it that
+    were not done, and are redelivered.
     """
 
     __slots__ = ("due",)
 
     due: dict[int, float]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether all of its records are as they were fetched, and due."""
-        return self.messages is None and not self.due
 
     def message_of(self, record: ParsedRecord) -> FetchedMessage:
         """The message of a record's present attempt.

@@ -1,4 +1,4 @@
-"""The short way of the usual message: an instance of a registered model, to any partition."""
+"""The short way of the usual message: an instance of a model, whose key chooses its partition."""
 
 from __future__ import annotations
 

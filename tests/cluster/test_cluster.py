@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,12 +33,14 @@ from kafkaesk_core import (
 )
 from kafkaesk_core.cli import cli
 from kafkaesk_testing import Kafka, eventually
-from kafkaesk_testing.kafka_install import cache_directory, find_java
+from kafkaesk_testing.kafka_install import KAFKA_VERSION, cache_directory, find_java
 
 TOOLS = cache_directory() / "tools"
-FETCH = (
-    f"mvn dependency:copy -Dartifact=org.apache.kafka:kafka-tools:4.3.1 -DoutputDirectory={TOOLS}"
-)
+FETCH = [
+    *("mvn", "-q", "-B", "dependency:copy"),
+    f"-Dartifact=org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    f"-DoutputDirectory={TOOLS}",
+]
 
 
 class Shop(NamedTuple):
@@ -152,14 +155,25 @@ async def test_a_lag_that_is_not_known_is_not_zero(shop: Shop) -> None:
     assert {each.member.client_id for each in found if each.member} == {"reader-7"}
 
 
+@pytest.fixture
+def tools() -> Path:
+    """Kafka's own tools, which Maven fetches once per user, as the test kit does the broker."""
+    if not any(TOOLS.glob("kafka-tools-*.jar")):
+        if shutil.which("mvn") is None:
+            pytest.skip("Kafka's own tools are not there, and mvn is not on PATH")
+        subprocess.run(FETCH, check=True, timeout=120)
+    return TOOLS
+
+
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.skipif(not TOOLS.is_dir(), reason=f"Kafka's own tool is not there: {FETCH}")
-async def test_the_lag_is_that_of_kafkas_own_tool(shop: Shop, kafka_jars: object) -> None:
+async def test_the_lag_is_that_of_kafkas_own_tool(
+    shop: Shop, kafka_jars: object, tools: Path
+) -> None:
     java = find_java()
     tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
     command = java.command(tool, "--bootstrap-server", shop.servers, "--describe", "--group")
     place = command.index("-cp") + 1
-    command[place] += f":{TOOLS}/*"
+    command[place] += f":{tools}/*"
     printed = await asyncio.to_thread(
         subprocess.run, [*command, shop.group], capture_output=True, text=True, timeout=60
     )

@@ -6,13 +6,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.consumer.error_policy import ErrorPolicy
-from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
+from kafkaesk_core.consumer.fetched import (
+    FetchedBatch,
+    FetchedMessage,
+    FetchedRecord,
+    Holding,
+    NotedBatch,
+)
 from kafkaesk_core.consumer.handling import BatchHandling
 from kafkaesk_core.errors import BatchFailure, HandlerTimeoutError, Retry, Skip, Stop
 from kafkaesk_core.handlers import BatchBinding
@@ -251,6 +258,73 @@ async def test_a_handler_that_returns_has_done_all() -> None:
     assert got == [[0, 1, 2]]
     assert batch.tracker.state(A).watermark == 3
     assert batch.handling.counts == {"done": 3}
+
+
+async def test_a_message_that_comes_again_is_that_of_its_next_attempt() -> None:
+    got: list[list[tuple[int, int]]] = []
+
+    async def handle(data: list[Any], messages: Messages) -> None:
+        got.append([(message.offset, message.attempt) for message in messages])
+        if len(got) == 1:
+            raise BatchFailure({1: Retry(delay=0)})
+
+    batch = Batch(handle)
+    await batch.run()
+    await batch.run()
+
+    assert got == [[(0, 1), (1, 1), (2, 1)], [(1, 2)]]
+
+
+async def test_records_that_were_fetched_at_two_times_are_closed_each_in_its_own() -> None:
+    """The lane gathers over polls: in between, the partition may have been read anew."""
+    batch = Batch(raising())
+    earlier = batch.fetched[0][2]
+    epoch = batch.tracker.register(A, range(3, 5), 0.0)
+    later = FetchedBatch(
+        A, epoch, "later", finish=batch.tracker.finisher(A), holding=Holding(), room=10.0
+    )
+    batch.fetched += [(offset, batch._record(offset), later) for offset in (3, 4)]
+    streams: list[str] = []
+    batch.put_around(lambda messages, call_next: note(messages, call_next, streams))
+
+    assert await batch.run() == DONE
+
+    assert streams == ["stream"] * 3 + ["later"] * 2
+    assert (earlier.holding.size, later.holding.size) == (-3.0, -20.0)
+    assert batch.tracker.state(A).watermark == 5
+
+
+async def note(messages: Messages, call_next: CallNext, streams: list[str]) -> Any:
+    streams += [message.stream for message in messages]
+    return await call_next(messages)
+
+
+async def test_a_batch_ends_before_a_record_that_still_waits_for_its_time() -> None:
+    got: list[list[tuple[int, int]]] = []
+
+    async def handle(data: list[Any], messages: Messages) -> None:
+        got.append([(message.offset, message.attempt) for message in messages])
+
+    batch = Batch(handle)
+    fetched = batch.fetched[0][2]
+    noted = NotedBatch(
+        A, fetched.epoch, "stream", finish=fetched.finish, holding=Holding(), room=1.0
+    )
+    waiting = FetchedMessage(batch._record(1), noted, 4)
+    noted.keep(waiting)
+    noted.due = {1: monotonic() + 60}
+    batch.fetched = [(offset, record, noted) for offset, record, _ in batch.fetched]
+
+    first = await batch.run()
+    second = await batch.run()
+    noted.due[1] = monotonic()
+    third = await batch.run()
+
+    assert (first.kind, first.kept) == ("defer", range(1, 3))
+    assert (second.kind, second.kept) == ("defer", range(2))
+    assert 59 < second.delay <= 60
+    assert third == DONE
+    assert got == [[(0, 1)], [(1, 4), (2, 1)]]
 
 
 async def test_an_exception_fails_the_whole_batch() -> None:
