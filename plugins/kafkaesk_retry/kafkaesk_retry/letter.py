@@ -33,6 +33,9 @@ RETRY_OF, RETRY_DUE = "kafkaesk-retry-of", "kafkaesk-retry-due"
 RETRY_ROUNDS, RETRY_DELIVERIES = "kafkaesk-retry-rounds", "kafkaesk-retry-deliveries"
 DELIVERY_ATTEMPT = "kafka_deliveryAttempt"
 TRUNCATED = f"{OWN}truncated"
+TIMESTAMP_TYPES = (b"CreateTime", b"LogAppendTime")
+NO_TIMESTAMP = (-1, b"NoTimestampType")
+"""What Kafka's client for Java says of a record without a timestamp."""
 
 OWN_HEADERS = frozenset(
     {
@@ -131,6 +134,7 @@ class Letter:
     value: bytes | None
     headers: Sequence[Header]
     timestamp_ms: int | None
+    timestamp_type: int | None = None
     value_size: int | None = None
 
     def cut(self, size: int) -> Letter:
@@ -175,12 +179,15 @@ class Letter:
     def _spring(self) -> list[Header]:
         """Spring's names and types: numbers are big endian, of 4 and 8 bytes."""
         place, failure = self.origin.place, self.failure
+        timestamp, kind = NO_TIMESTAMP
+        if self.timestamp_ms is not None:
+            timestamp, kind = self.timestamp_ms, TIMESTAMP_TYPES[self.timestamp_type or 0]
         headers: list[Header] = [
             (f"{SPRING}original-topic", _bytes(place.topic)),
             (f"{SPRING}original-partition", place.partition.to_bytes(4, "big")),
             (f"{SPRING}original-offset", place.offset.to_bytes(8, "big")),
-            (f"{SPRING}original-timestamp", (self.timestamp_ms or 0).to_bytes(8, "big")),
-            (f"{SPRING}original-timestamp-type", b"CreateTime"),
+            (f"{SPRING}original-timestamp", timestamp.to_bytes(8, "big", signed=True)),
+            (f"{SPRING}original-timestamp-type", kind),
             (f"{SPRING}original-consumer-group", _bytes(self.group)),
             (f"{SPRING}exception-fqcn", _bytes(failure.exception)),
             (f"{SPRING}exception-message", _bytes(failure.message)),

@@ -210,10 +210,11 @@ class Recovery:
     def _letter(self, message: IncomingMessage, error: Exception) -> Letter:
         origin = origin_of(message)
         try:
-            value, timestamp = message.record.value, message.record.timestamp
+            record = message.record
+            value, timestamp, kind = record.value, record.timestamp, record.timestamp_type
             size = None
         except DecodeError:  # the record itself cannot be read
-            value, timestamp, size = None, None, 0
+            value, timestamp, kind, size = None, None, None, 0
         return Letter(
             origin=origin,
             group=self._subscription.group,
@@ -225,6 +226,7 @@ class Recovery:
             value=value,
             headers=without_own(message.headers, self._settings.style),
             timestamp_ms=_timestamp(timestamp),
+            timestamp_type=kind,
             value_size=size,
         )
 

@@ -211,31 +211,6 @@ async def test_a_handler_may_choose_for_itself(service: Make) -> None:
     assert (len(calls), one.plugin.counts["dead"]) == (2, 0)
 
 
-async def test_spring_reads_the_headers_by_name_and_type(service: Make) -> None:
-    one = service(style="spring", attempts=2)
-
-    @one.app.subscribe("in", "g")
-    async def handle(data: bytes) -> None:
-        raise ValueError("always") from KeyError("cause")
-
-    sent = await (await one.app.raw_publish("in", b"x", timestamp_ms=77))
-    await one.start()
-
-    await eventually(lambda: one.plugin.counts["dead"] == 1, within=20)
-    (dead,) = await one.read("dlq.g.in")
-    headers = dict(dead.headers)
-
-    assert headers["kafka_dlt-original-topic"] == sent.topic.encode()
-    assert headers["kafka_dlt-original-partition"] == sent.partition.to_bytes(4, "big")
-    assert headers["kafka_dlt-original-offset"] == sent.offset.to_bytes(8, "big")
-    assert headers["kafka_dlt-original-timestamp"] == (77).to_bytes(8, "big")
-    assert headers["kafka_dlt-original-consumer-group"] == b"g"
-    assert headers["kafka_dlt-exception-fqcn"] == b"ValueError"
-    assert headers["kafka_dlt-exception-cause-fqcn"] == b"KeyError"
-    assert headers["kafka_deliveryAttempt"] == (2).to_bytes(4, "big")
-    assert "__dlq.errors.topic" not in headers
-
-
 async def test_a_batch_of_500_with_3_poison_records_costs_few_calls(service: Make) -> None:
     one = service(attempts=3)
     calls: list[int] = []
