@@ -75,10 +75,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class BatchBinding:
-    """A handler of batches; `call` takes the decoded data of the messages, and the messages."""
+    """A handler of batches; `call` takes the decoded data of the messages, and the messages.
+
+    `quick` is as in `Binding`; its function takes the data of all of them.
+    """
 
     decode: Argument
     call: Callable[[list[Any], Messages], Awaitable[Any]]
+    quick: tuple[Reader, Func] | None = None
 
 
 def bind(
@@ -109,11 +113,16 @@ def bind(
         _refuse_batch_options(subscription)
         arguments = _arguments(subscription, others, known.one, _itself, claim)
         decode = decoder(first.annotation)
-        read = None if arguments.values or arguments.contexts else reader_of(decode)
-        return Binding(_call(func, decode, arguments), None if read is None else (read, func))
+        return Binding(_call(func, decode, arguments), _quick(func, decode, arguments))
     _check_batch_ordering(subscription)
     of_batch = _arguments(subscription, others, known.batch, _of_first, claim)
-    return BatchBinding(decoder(item), _batch_call(func, of_batch))
+    decode = decoder(item)
+    return BatchBinding(decode, _batch_call(func, of_batch), _quick(func, decode, of_batch))
+
+
+def _quick(func: Func, decode: Argument, arguments: Arguments[Any]) -> tuple[Reader, Func] | None:
+    read = None if arguments.values or arguments.contexts else reader_of(decode)
+    return None if read is None else (read, func)
 
 
 def takes_batches(subscription: Subscription) -> bool:

@@ -111,6 +111,17 @@ class _PartitionTracker:
         done.add(offset)
         return True
 
+    def finish_lowest(self, offsets: Sequence[int]) -> bool:
+        """Mark offsets as done; False, without effect, if they are not the lowest open ones."""
+        waiting, count = self.open, len(offsets)
+        if self.done or len(waiting) < count:
+            return False
+        if waiting[0] != offsets[0] or waiting[count - 1] != offsets[-1]:
+            return False
+        for _ in offsets:
+            waiting.popleft()
+        return True
+
     @property
     def closed(self) -> int:
         """How many offsets were finished below the watermark."""
@@ -224,6 +235,15 @@ class OffsetTracker(Generic[P]):
             return True
         self.stale_completions += 1
         return False
+
+    def finish_lowest(self, partition: P, epoch: int, offsets: Sequence[int]) -> bool:
+        """Close offsets that were registered in this epoch, ascending, in one step.
+
+        Returns False, without effect, if that takes a `finish` for each: they are not the lowest
+        open ones, or others above them are done, or their epoch is over.
+        """
+        tracker = self._trackers.get(partition)
+        return tracker is not None and tracker.epoch == epoch and tracker.finish_lowest(offsets)
 
     def finisher(self, partition: P) -> Callable[[int], bool]:
         """Return a faster `finish` for one partition and its current epoch.

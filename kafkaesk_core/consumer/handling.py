@@ -115,6 +115,7 @@ async def _call_nothing(data: Any) -> None:
 
 
 NEVER_QUICK = (_read_nothing, _call_nothing)
+"""Takes every record the way that makes a message of it."""
 
 
 class MessageHandling(Handling[IncomingMessage]):
@@ -200,16 +201,23 @@ class BatchHandling(Handling[Messages]):
         error_policy: ErrorPolicy,
         on_finished: OnFinished | None,
     ) -> None:
-        innermost = error_policy.limit_time(self._handle, lambda messages: messages)
+        handle = self._handle
+        innermost = error_policy.limit_time(handle, lambda messages: messages)
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
         self._binding = binding
+        has_limit = innermost is not handle
+        self._quick = NEVER_QUICK if binding.quick is None or has_limit else binding.quick
 
     async def run(self, records: Sequence[FetchedRecord]) -> HandlerResult:
         """Handle a batch once, and close the offsets of the finished records.
 
+        Of usual records no messages are made if no layer and no argument asks for them.
+
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
         """
+        if self._layers is self._innermost and (data := self._read(records)):
+            return await self._run_quick(data, records)
         messages, wait = self._due(records)
         if not messages:
             return HandlerResult("defer", delay=wait, kept=range(len(records)))
@@ -221,12 +229,52 @@ class BatchHandling(Handling[Messages]):
             return HandlerResult("defer", delay=wait, kept=waiting)
         return replace(result, kept=(*result.kept, *waiting))
 
+    # --- without messages
+
+    def _read(self, records: Sequence[FetchedRecord]) -> list[Any] | None:
+        """The data of usual records that are as they were fetched; None if one is not."""
+        if _fetched_together(records) is None:
+            return None
+        read, data = self._quick[0], list[Any]()
+        for _, record, _ in records:
+            one = read(record.value)
+            if one is None:
+                return None
+            data.append(one)
+        return data
+
+    async def _run_quick(self, data: list[Any], records: Sequence[FetchedRecord]) -> HandlerResult:
+        batch = records[0][2]
+        try:
+            await self._quick[1](data)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            messages = [batch.message_of(record) for _, record, _ in records]
+            for message in messages:
+                message.turn = "handed"
+            return self._fail(error, messages)
+        self._close_all(batch, [offset for offset, _, _ in records])
+        return DONE
+
+    def _close_all(self, batch: FetchedBatch, offsets: Sequence[int]) -> None:
+        """Close the offsets of records that are done, in one step if they are the lowest."""
+        if not self._offsets.finish_lowest(batch.partition, batch.epoch, offsets):
+            for offset in offsets:
+                self._close(batch, offset)
+            return
+        batch.holding.size -= batch.room * len(offsets)
+        self._done += len(offsets)
+        if self._on_finished is not None:
+            for _ in offsets:
+                self._on_finished(DONE)
+
+    # --- with messages
+
     @staticmethod
     def _due(records: Sequence[FetchedRecord]) -> tuple[list[FetchedMessage], float]:
         """The messages up to the first that is not due yet, and the seconds until it is."""
-        fetched = records[0][2]
-        # Records wait in the order in which they were fetched: those in between are of it, too.
-        if records[-1][2] is fetched and fetched.is_plain:
+        if (fetched := _fetched_together(records)) is not None:
             return [FetchedMessage(record, fetched) for _, record, _ in records], 0.0
         try:
             return [batch.message_of(record) for _, record, batch in records], 0.0
@@ -246,15 +294,12 @@ class BatchHandling(Handling[Messages]):
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            outcomes = self._decide_each(error, messages)
-        else:
-            if len([None for message in messages if message.turn == "handed"]) == len(messages):
-                for message in messages:
-                    self._close(message.batch, message.offset, is_closed=message.is_closed)
-                return DONE
-            outcomes = {}
-        self._add_others(outcomes, messages)
-        return self._settle(messages, outcomes)
+            return self._fail(error, messages)
+        if len([None for message in messages if message.turn == "handed"]) == len(messages):
+            for message in messages:
+                self._close(message.batch, message.offset, is_closed=message.is_closed)
+            return DONE
+        return self._settle(messages, self._with_others({}, messages))
 
     # --- innermost
 
@@ -288,6 +333,10 @@ class BatchHandling(Handling[Messages]):
 
     # --- the result of each message
 
+    def _fail(self, error: BaseException, messages: Sequence[FetchedMessage]) -> HandlerResult:
+        outcomes = self._decide_each(error, messages)
+        return self._settle(messages, self._with_others(outcomes, messages))
+
     def _decide_each(
         self, error: BaseException, messages: Sequence[FetchedMessage]
     ) -> dict[IncomingMessage, HandlerResult]:
@@ -303,9 +352,9 @@ class BatchHandling(Handling[Messages]):
             self.error_policy.report(outcomes[alike[0]], alike)
         return outcomes
 
-    def _add_others(
+    def _with_others(
         self, outcomes: dict[IncomingMessage, HandlerResult], messages: Messages
-    ) -> None:
+    ) -> Mapping[IncomingMessage, HandlerResult]:
         """Add the outcomes of the messages that did not fail."""
         by_turn = {"handed": DONE, "put off": PUT_OFF}
         left_out = [m for m in messages if m not in outcomes and m.turn not in by_turn]
@@ -316,6 +365,7 @@ class BatchHandling(Handling[Messages]):
         for message in messages:
             if message not in outcomes:
                 outcomes[message] = by_turn[message.turn]
+        return outcomes
 
     def _settle(
         self,
@@ -343,6 +393,13 @@ class BatchHandling(Handling[Messages]):
         if stop is not None:
             return HandlerResult("stop", stop.error, kept=tuple(kept))
         return HandlerResult("retry", delay=max(o.delay for o in kept.values()), kept=tuple(kept))
+
+
+def _fetched_together(records: Sequence[FetchedRecord]) -> FetchedBatch | None:
+    """The batch of records that all are as they were fetched, at one time; otherwise None."""
+    fetched = records[0][2]
+    # Records wait in the order in which they were fetched: those in between are of it, too.
+    return fetched if records[-1][2] is fetched and fetched.is_plain else None
 
 
 def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:

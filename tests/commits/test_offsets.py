@@ -286,6 +286,27 @@ class OffsetMachine(RuleBasedStateMachine):
             model.open.discard(offset)
             model.finished.add(offset)
 
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def finish_lowest(self, data: st.DataObject) -> None:
+        partition, epoch, _, _ = data.draw(st.sampled_from(self.past))
+        registered = sorted({o for p, e, o, _ in self.past if (p, e) == (partition, epoch)})
+        chosen = data.draw(st.sets(st.sampled_from(registered), min_size=1))
+        start = data.draw(st.sampled_from(registered))
+        run = [one for one in registered if one >= start][: len(chosen)]
+        offsets = data.draw(st.sampled_from([sorted(chosen), run]))
+        model = self.models.get(partition)
+        counts = (
+            model is not None
+            and model.epoch == epoch
+            and sorted(model.open)[: len(offsets)] == offsets
+            and not any(one > offsets[0] for one in model.finished)
+        )
+        assert self.tracker.finish_lowest(partition, epoch, offsets) == counts
+        if counts and model is not None:
+            model.open.difference_update(offsets)
+            model.finished.update(offsets)
+
     @precondition(lambda self: self.in_flight is None)
     @rule()
     def commit(self) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from kafkaesk_core import Retry, Skip
+from kafkaesk_core import BatchFailure, IncomingMessage, Retry, Skip, Stop
 from kafkaesk_core.consumer.error_policy import ErrorPolicy
 from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
-from kafkaesk_core.consumer.handling import MessageHandling
-from kafkaesk_core.handlers import ArgumentProviders, bind
+from kafkaesk_core.consumer.handling import BatchHandling, MessageHandling
+from kafkaesk_core.handlers import ArgumentProviders, BatchBinding, bind
 from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration, Schemas
@@ -38,7 +41,7 @@ class Run:
         binding: Any = bind(
             subscription,
             decoder=schemas.decoder,
-            known=ArgumentProviders(one={}, batch={}),
+            known=ArgumentProviders(one={}, batch={"messages": lambda messages: messages}),
             claim=nothing,
             threads=HandlerThreads(),
         )
@@ -46,7 +49,9 @@ class Run:
         self.tracker.assign([PLACE])
         epoch = self.tracker.register(PLACE, range(len(values)), 0.0)
         self.policy = ErrorPolicy(subscription, report_failure=nothing, find_raiser=nothing)
-        self.handling = MessageHandling(subscription, binding, self.tracker, self.policy, None)
+        self.finished: list[str] = []
+        kind: Any = BatchHandling if isinstance(binding, BatchBinding) else MessageHandling
+        self.handling = kind(subscription, binding, self.tracker, self.policy, self.finish)
         self.batch = FetchedBatch(
             PLACE,
             epoch,
@@ -60,8 +65,20 @@ class Run:
             for n, value in enumerate(values)
         ]
 
+    def finish(self, outcome: HandlerResult) -> None:
+        self.finished.append(outcome.kind)
+
     async def from_(self, first: int = 0) -> HandlerResult:
-        return await self.handling.run(iter(self.records[first:]))
+        result: HandlerResult = await self.handling.run(self.records[first:])
+        return result
+
+    async def to_the_end(self, most: int = 20) -> list[HandlerResult]:
+        """Run all records as one batch, and those that it keeps again."""
+        results: list[HandlerResult] = []
+        while self.records and len(results) < most:
+            results.append(await self.from_())
+            self.records = [self.records[index] for index in results[-1].kept]
+        return results
 
     @property
     def watermark(self) -> int | None:
@@ -170,3 +187,80 @@ async def test_a_layer_gets_the_message_of_a_usual_record() -> None:
 
     assert await run.from_() == DONE
     assert seen == [(0, 1), (1, 1)]
+
+
+USUAL = st.sampled_from([order(0), order(1), order(2)])
+VALUES = USUAL | st.sampled_from([order(2, "Order:2"), order(3, "Else:1"), b"no JSON", None])
+ERRORS = st.sampled_from([KeyError("x"), Retry("busy"), Skip("old"), Stop("no")])
+NAMED = st.dictionaries(st.integers(0, 3), ERRORS, min_size=1, max_size=2).map(BatchFailure)
+FAILURES = st.lists(st.none() | ERRORS | NAMED | NAMED, min_size=1, max_size=4)
+
+
+@given(st.lists(USUAL, min_size=2, max_size=4) | st.lists(VALUES, min_size=1), FAILURES)
+async def test_a_batch_goes_the_same_way_whether_or_not_its_handler_asks_for_messages(
+    values: list[bytes | None], failures: list[Exception | None]
+) -> None:
+    """Batches that fail, in part or whole, with records that cannot be decoded among them."""
+    traces = []
+    for asks in (False, True):
+        got: list[list[int]] = []
+        left: list[Exception | None] = []
+
+        def fail(data: Sequence[Order], got: Any = got, left: Any = left) -> None:
+            got.append([one.number for one in data])
+            if left and (error := left.pop(0)) is not None:
+                raise error
+
+        async def handle(data: list[Order], fail: Any = fail) -> None:
+            fail(data)
+
+        async def handle_messages(
+            data: list[Order], messages: list[IncomingMessage], fail: Any = fail
+        ) -> None:
+            assert len(messages) == len(data)
+            fail(data)
+
+        run = Run(handle_messages if asks else handle, order(0), *values)
+        first, run.records = run.records[:1], run.records[1:]
+        await run.handling.run(first)  # a schema is known once a record with it was read
+        left += failures
+        results = [replace(result, error=None) for result in await run.to_the_end()]
+        last = run.policy.last_error and replace(run.policy.last_error, at=0)
+        size, counts = run.batch.holding.size, dict(run.handling.counts)
+        traces.append((results, got, counts, run.finished, run.watermark, size, last))
+
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.rule_3
+async def test_a_batch_whose_epoch_ended_while_it_ran_closes_nothing() -> None:
+    async def handle(data: list[Order]) -> None:
+        if data[0].number:
+            run.tracker.assign([PLACE])
+
+    run = Run(handle, order(0), order(1), order(2))
+    await run.handling.run(run.records[:1])
+    await run.from_(1)
+
+    assert run.tracker.stale_completions == 2
+    assert run.finished == ["done"]
+
+
+async def test_a_layer_gets_the_messages_of_a_batch_whose_handler_asks_for_none() -> None:
+    seen: list[int] = []
+
+    async def handle(data: list[Order]) -> None: ...
+
+    def note(call_next: Any) -> Any:
+        def layer(messages: list[IncomingMessage]) -> Any:
+            seen.extend(message.offset for message in messages)
+            return call_next(messages)
+
+        return layer
+
+    run = Run(handle, order(0), order(1), order(2))
+    await run.handling.run(run.records[:1])
+    run.handling.compile(note)
+    await run.from_(1)
+
+    assert seen == [1, 2]
