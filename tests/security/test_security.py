@@ -28,9 +28,11 @@ from kafkaesk_core import (
     AuthenticationError,
     AuthorizationError,
     BrokerUnreachableError,
+    Cluster,
     ConfigurationError,
 )
 from kafkaesk_core.errors import BrokerError, DeliveryFailedError
+from kafkaesk_retry import RetryPlugin, RetrySettings
 from kafkaesk_testing import KafkaCluster, Listener, eventually
 from tests.programs import Program
 
@@ -536,3 +538,49 @@ async def test_who_may_write_again_writes_again(secured: KafkaCluster) -> None:
 
     assert after.offset == written
     assert (counts["acked"], counts["failed"], counts["replaced"]) == (written, 4, 0)
+
+
+async def test_dead_letters_that_may_not_be_written_are_written_when_they_may(
+    secured: KafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither made, nor written once they are there; the record waits, and nothing else does."""
+    alice = application(secured, "PLAIN", credentials("PLAIN"))
+    prefix = alice.settings.topic_prefix
+    bob = application(secured, "PLAIN", credentials("PLAIN", "bob-pw", "bob"))
+    bob.configure(topic_prefix=prefix, partitions=2, auto_commit_interval_ms=100)
+    plugin = RetryPlugin(RetrySettings(attempts=1))
+    bob.plugins.register(plugin)
+    handled: list[bytes] = []
+
+    @bob.subscribe("orders", f"{prefix}g", ordering="unordered")
+    async def handle(data: bytes) -> None:
+        handled.append(data)
+        if data == b"bad":
+            raise LookupError("no such customer")
+
+    Rights(secured, f"{prefix}orders").give("TOPIC", "READ")
+    Rights(secured, f"{prefix}g").give("GROUP", "READ")
+    Rights(secured, f"{prefix}other").give("TOPIC", "WRITE")  # so that its producer may start
+    letters = Rights(secured, f"{prefix}dlq.")
+    async with alice, bob:
+        for data in (b"bad", b"good"):
+            await (await alice.raw_publish("orders", data, partition=0))
+        consuming = asyncio.create_task(bob.consume_forever())
+        await eventually(lambda: "dlq" in str(bob.health().reasons) and len(handled) == 2)
+        letters.give("TOPIC", "CREATE")
+        letters.give("TOPIC", "DESCRIBE")
+        await eventually(lambda: "nothing was written" in str(bob.health().reasons), within=20)
+        async with Cluster(alice.settings) as cluster:
+            committed = await cluster.committed(f"{prefix}g")
+        assert [one.offset for one in committed.values() if one.offset] == []
+        assert plugin.counts["dead"] == 0
+        letters.give("TOPIC", "WRITE")
+        for operation in ("CREATE", "READ"):
+            Rights(secured, f"{prefix}retry.").give("TOPIC", operation)
+        await eventually(lambda: plugin.counts["dead"] == 1, within=20)
+        await eventually(lambda: not bob.health().reasons, within=20)
+        await bob.stop()
+        await consuming
+
+    assert sorted(handled) == [b"bad", b"good"], "only the dead letter was tried again"
+    assert caplog.text.count("which failed in group") == 1

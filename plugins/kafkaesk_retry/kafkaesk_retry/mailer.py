@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from kafkaesk_core import App, KafkaeskError, MessageTooLargeError, RecordMetadata
@@ -15,22 +17,44 @@ __all__ = ["Mailer"]
 logger = logging.getLogger("kafkaesk.retry")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+PATIENCE = 5.0
+"""Seconds without an answer after which health says so; a write may take much longer to fail."""
 Parcel = Letter | Postponed
 
 
 class Mailer:
     """Writes to one application's streams; each write is acknowledged, or fails.
 
-    `prefix` is that of its topics. `troubles` says of each stream that refuses why it does.
+    `prefix` is that of its topics.
     """
 
-    def __init__(self, app: App, prefix: str, style: Style, retention: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        prefix: str,
+        style: Style,
+        retention: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._app = app
         self._prefix = prefix
         self._style = style
+        self._clock = clock
         self._configs = {"retention.ms": str(retention * 1000)}
         self._failures: Counter[str] = Counter()
-        self.troubles: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._unmade: dict[str, str] = {}
+        self._under_way: dict[object, tuple[str, float]] = {}
+
+    def troubles(self) -> dict[str, str]:
+        """Say of each stream that takes nothing why it does not."""
+        now = self._clock()
+        waits = {
+            stream: f"no answer for {now - began:.0f} seconds"
+            for stream, began in reversed(self._under_way.values())
+            if now - began > PATIENCE
+        }
+        return {**waits, **self._unmade, **self._refused}
 
     async def send(self, stream: str, parcel: Parcel) -> RecordMetadata | None:
         """Write it; None if that failed, which is logged once per stream, and in `troubles`.
@@ -38,6 +62,8 @@ class Mailer:
         Raises:
             MessageTooLargeError: it is too large for the stream, and no dead letter.
         """
+        this = object()
+        self._under_way[this] = stream, self._clock()
         try:
             metadata = await self._send_cut(stream, parcel)
         except Exception as error:
@@ -45,8 +71,11 @@ class Mailer:
                 raise
             self._note(stream, parcel, error)
             return None
+        finally:
+            del self._under_way[this]
         self._failures.pop(stream, None)
-        if self.troubles.pop(stream, None) is not None:
+        self._unmade.pop(stream, None)
+        if self._refused.pop(stream, None) is not None:
             logger.info("records of group %s are written to %s again", parcel.group, stream)
         return metadata
 
@@ -57,13 +86,13 @@ class Mailer:
 
     def _note(self, stream: str, parcel: Parcel, error: Exception) -> None:
         self._failures[stream] += 1
-        if stream not in self.troubles:
+        if stream not in self._refused:
             logger.error(
                 "%s, which failed in group %s, cannot be written to %s: %s: %s; it is not "
                 "committed, and is written again until that succeeds",
                 *(parcel.origin.place, parcel.group, stream, type(error).__name__, error),
             )
-        self.troubles[stream] = f"{type(error).__name__}: {error}"
+        self._refused[stream] = f"{type(error).__name__}: {error}"
 
     async def _send_cut(self, stream: str, parcel: Parcel) -> RecordMetadata:
         """Write it; of a letter that is too large less and less of its value, at last none."""
@@ -107,10 +136,18 @@ class Mailer:
         count = None if origin is None else await self._app.ensure_topic(origin)
         return await self._app.ensure_topic(topic, partitions=count, configs=self._configs)
 
-    async def prepare(self, topic: str, origin: str | None = None) -> None:
-        """Make a topic at the start; that it cannot be made is told, and stops nothing."""
+    async def prepare(self, topic: str, origin: str | None = None) -> bool:
+        """Make a topic at the start; return whether it is there, which is told once if it is not.
+
+        That stops nothing.
+        """
+        stream = topic.removeprefix(self._prefix)
         try:
             await self.make_topic(topic, origin)
         except KafkaeskError as error:
-            logger.warning("%s", error)
-            self.troubles[topic.removeprefix(self._prefix)] = str(error)
+            if stream not in self._unmade:
+                logger.warning("%s", error)
+            self._unmade[stream] = str(error)
+            return False
+        self._unmade.pop(stream, None)
+        return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ from kafkaesk_core import (
     ConsumeBatchCall,
     ConsumeCall,
     IncomingMessage,
-    KafkaeskError,
     RebalanceEvent,
     Router,
     Subscription,
@@ -31,12 +29,11 @@ from .letter import OWN_HEADERS
 from .mailer import Mailer
 from .places import StreamNames
 from .policy import OPTION, Retries
+from .preparation import Preparation
 from .recovery import Recovery, is_shutdown
 from .settings import RetrySettings
 
 __all__ = ["RetryPlugin"]
-
-logger = logging.getLogger("kafkaesk.retry")
 
 _OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
 _COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
@@ -63,6 +60,7 @@ class RetryPlugin:
         self.claimed_streams = self.names.claimed
         self._recoveries: dict[Subscription, Recovery | None] = {}
         self._mailer: Mailer | None = None
+        self._preparation: Preparation | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -106,7 +104,7 @@ class RetryPlugin:
             else:
                 handler = hand_out(app, group)
                 router.subscribe_to_topics(streams, group, ordering="key", options=_OFF)(handler)
-        router.on("initialize", partial(self._make_topics, app))
+        router.on("initialize", partial(self._prepare, app))
 
     @hookimpl
     @asynccontextmanager
@@ -114,8 +112,12 @@ class RetryPlugin:
         """Begin anew: nothing of an earlier run is left to be written."""
         self._mailer = self._make_mailer(app)
         self._recoveries.clear()
-        yield
-        self._mailer = None
+        try:
+            yield
+        finally:
+            if self._preparation is not None:
+                await self._preparation.end()
+            self._mailer = self._preparation = None
 
     def _by_group(self, app: App) -> dict[str, list[Subscription]]:
         groups: dict[str, list[Subscription]] = {}
@@ -134,26 +136,26 @@ class RetryPlugin:
         seconds = [*([0.0] if policy.dead_letter else []), *policy.later]
         return [self.names.later(subscription.group, one) for one in seconds]
 
-    async def _make_topics(self, app: App) -> None:
-        """Make the topics before they are needed: the first failure is no time to wait for them."""
-        settings = app.settings
+    async def _prepare(self, app: App) -> None:
+        self._preparation = Preparation(self._mailer_of(app), partial(self._topics, app))
+        await self._preparation.begin()
+
+    async def _topics(self, app: App) -> dict[str, str | None]:
+        """The topics that failures will need, and of each the topic whose records it takes."""
         groups = self._by_group(app)
         if not groups:
-            return
-        prefix, mailer = settings.topic_prefix, self._mailer_of(app)
-        try:
-            streams = await self._existing_streams(app)
-        except KafkaeskError as error:
-            logger.warning("the topics of dead letters cannot be looked up: %s", error)
-            return
+            return {}
+        prefix, wanted = app.settings.topic_prefix, dict[str, str | None]()
+        streams = await self._existing_streams(app)
         for group, subscriptions in groups.items():
-            for stream in {s for one in subscriptions for s in self._waiting_streams(one)}:
-                await mailer.prepare(prefix + stream)
+            for stream in sorted({s for one in subscriptions for s in self._waiting_streams(one)}):
+                wanted[prefix + stream] = None
             for one in filter(self._takes_letters, subscriptions):
                 found = {s for s in streams if one.matches(s, self.claimed_streams)}
                 for stream in sorted(found | set(one.literal_streams)):
                     origin = prefix + stream if stream in streams else None
-                    await mailer.prepare(prefix + self.names.dead(group, stream), origin)
+                    wanted[prefix + self.names.dead(group, stream)] = origin
+        return wanted
 
     async def _existing_streams(self, app: App) -> set[str]:
         if _is_inside(app):
@@ -249,7 +251,7 @@ class RetryPlugin:
     def health(self) -> Iterable[str]:
         """Say which streams refuse dead letters, and whose records wait for a dependency."""
         if self._mailer is not None:
-            for stream, trouble in self._mailer.troubles.items():
+            for stream, trouble in self._mailer.troubles().items():
                 yield f"records that failed cannot be written to {stream}: {trouble}"
         for subscription, recovery in self._recoveries.items():
             if recovery is not None and recovery.breaker.is_open:

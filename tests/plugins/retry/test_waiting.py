@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from functools import partial
 from uuid import uuid4
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from kafkaesk_core import ConsumerRecord, IncomingMessage, Subscriber, SubscriptionError
 from kafkaesk_retry import retries
 from kafkaesk_testing import eventually
 
-from .conftest import Make
+from .conftest import Make, Service
 
 
 def new_group() -> str:
@@ -118,6 +120,49 @@ async def test_a_dead_letter_that_is_refused_is_written_when_it_can_be(
     assert len(told) == 1
     (dead,) = await one.read(f"dlq.{group}.in")
     assert dead.value == b"x" * 1000
+
+
+async def test_a_dead_letter_whose_topic_is_missing_is_written_when_it_is_there(
+    service: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With LARGE=1 also one whose topic is deleted, which the broker tells after 30 seconds."""
+    one, group = service(attempts=1), new_group()
+    one.app.configure(create_topics=False)
+    topic, rounds = f"{one.prefix}dlq.{group}.in", 2 if os.environ.get("LARGE") else 1
+
+    @one.app.subscribe("in", group)
+    async def handle(data: bytes) -> None:
+        raise ValueError("always")
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=one.servers)
+    await admin.start()
+    try:
+        names = (f"{one.prefix}in", f"{one.prefix}retry.{group}.0")
+        await admin.create_topics([NewTopic(name, 1, 1) for name in names])
+        await one.start()
+        for count in range(rounds):
+            if count:
+                await admin.delete_topics([topic])
+            await one.app.raw_publish("in", b"%d" % count)
+            await eventually(lambda: topic_trouble(one.app.health().reasons), within=20)
+            await eventually(partial(is_told, caplog, count + 1), within=60)
+            assert one.plugin.counts["dead"] == count
+            await admin.create_topics([NewTopic(topic, 1, 1)])
+            await eventually(partial(has_died, one, count + 1), within=30)
+            assert not topic_trouble(one.app.health().reasons)
+    finally:
+        await admin.close()
+
+    assert is_told(caplog, rounds), "once for each time"
+    assert [dead.value for dead in await one.read(f"dlq.{group}.in")] == [b"%d" % (rounds - 1)]
+
+
+def is_told(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    return caplog.text.count("which failed in group") == times
+
+
+def has_died(one: Service, count: int) -> bool:
+    return one.plugin.counts["dead"] == count
 
 
 async def test_a_value_that_is_too_large_is_cut_and_says_so(service: Make) -> None:

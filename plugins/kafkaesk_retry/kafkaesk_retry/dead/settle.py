@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from kafkaesk_core import Application
 from kafkaesk_core.plugin import diagnose, translate_error
 from kafkaesk_retry.letter import REPLAY_LETTER, Origin, own_headers
 from kafkaesk_retry.places import Place
 
-from .creation import create_topic
+from .creation import creator
 from .ledger import CONFIGS, Mark, begin_run, end_run, mark
 from .session import Session
 from .stored import StoredLetter
@@ -33,9 +34,10 @@ class Settler:
     the run is interrupted, the next one looks there for what was sent, and sends it no more.
     """
 
-    def __init__(self, session: Session, producer: AIOKafkaProducer) -> None:
+    def __init__(self, session: Session, producer: AIOKafkaProducer, topics: Application) -> None:
         self._session = session
         self._producer = producer
+        self._topics = topics
         self._partitions: dict[str, int] = {}
 
     @classmethod
@@ -45,6 +47,7 @@ class Settler:
 
         Raises:
             BrokerError: no broker can be used, or it refused.
+            TopicError: a topic that is missing cannot be created, or must not be.
         """
         options = {
             **session.settings.client.for_producer(),
@@ -54,14 +57,15 @@ class Settler:
         }
         producer = AIOKafkaProducer(**options)
         try:
-            await producer.start()
-            yield cls(session, producer)
+            async with AsyncExitStack() as stack:
+                topics = await stack.enter_async_context(creator(session.settings))
+                stack.push_async_callback(producer.stop)
+                await producer.start()
+                yield cls(session, producer, topics)
         except KafkaConnectionError as error:
             raise await diagnose(session.cluster.servers, options) from error
         except KafkaError as error:
             raise translate_error(error, "settling", servers=session.cluster.servers) from error
-        finally:
-            await producer.stop()
 
     # --- what an interrupted run has sent
 
@@ -172,19 +176,16 @@ class Settler:
 
     async def _state(self, group: str) -> str:
         topic = self._session.ledger.topic(group)
-        await self._create(topic, 1, CONFIGS)
+        await self._topics.ensure_topic(topic, partitions=1, configs=CONFIGS)
         return topic
 
     async def _waiting(self, group: str) -> str:
         topic = self._waiting_topic(group)
-        await self._create(topic, self._session.settings.partitions, {})
+        await self._topics.ensure_topic(topic)
         return topic
 
     def _waiting_topic(self, group: str) -> str:
         return self._session.settings.topic_prefix + self._session.names.later(group)
-
-    async def _create(self, topic: str, partitions: int, configs: Mapping[str, str]) -> None:
-        await create_topic(self._session.cluster, topic, partitions, configs)
 
 
 async def _chunks(

@@ -1,0 +1,61 @@
+"""Makes the plugin's topics before they are needed: the first failure is no time to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from kafkaesk_core import KafkaeskError
+
+from .mailer import Mailer
+
+__all__ = ["Preparation"]
+
+logger = logging.getLogger("kafkaesk.retry")
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+Wanted = Callable[[], Awaitable[Mapping[str, str | None]]]
+
+
+class Preparation:
+    """Makes topics at the start; while one cannot be made, it tries again and stops nothing.
+
+    `wanted` is asked which ones: by topic, the one whose number of partitions it gets.
+    """
+
+    def __init__(self, mailer: Mailer, wanted: Wanted) -> None:
+        self._mailer = mailer
+        self._wanted = wanted
+        self._task: asyncio.Task[None] | None = None
+        self._is_told = False
+
+    async def begin(self) -> None:
+        """Make them; go on in a task if not all of them could be made."""
+        if not await self._make():
+            self._task = asyncio.create_task(self._go_on())
+
+    async def end(self) -> None:
+        """Try no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _go_on(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            if await self._make():
+                return
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _make(self) -> bool:
+        try:
+            wanted = await self._wanted()
+        except KafkaeskError as error:
+            if not self._is_told:
+                logger.warning("the topics of dead letters cannot be looked up: %s", error)
+            self._is_told = True
+            return False
+        made = [await self._mailer.prepare(topic, origin) for topic, origin in wanted.items()]
+        return all(made)
