@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from inspect import Parameter, signature
 from time import time
 from typing import Any, TypeVar
 
@@ -168,7 +169,22 @@ class ErrorPolicy:
         """Name and text of an error, without the record, which the text around it names."""
         first = messages[0]
         text = _describe(error).replace(f"{self._label(messages)}: ", "")
-        return text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
+        text = text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
+        return text + self._missing_annotation(error)
+
+    def _missing_annotation(self, error: BaseException | None) -> str:
+        """Explain an attribute that a dict lacks, if the handler never asked for a model."""
+        first = next(iter(signature(self._subscription.func).parameters.values()))
+        if (
+            not isinstance(error, AttributeError)
+            or first.annotation is not Parameter.empty
+            or type(error.obj) is not dict
+        ):
+            return ""
+        return (
+            f" (the parameter {first.name!r} has no annotation, so it is the record's JSON as a "
+            "dict; annotate it with a model)"
+        )
 
     def _place(self, message: IncomingMessage) -> dict[str, Any]:
         return {

@@ -25,9 +25,13 @@ PARTITION = TopicPartition("topic", 0)
 class One:
     """One record at offset 5, its handling and its tracker."""
 
-    def __init__(self, call: Callable[[IncomingMessage], Awaitable[Any]], on_error: Any) -> None:
-        async def handler(data: bytes) -> None: ...
-
+    def __init__(
+        self,
+        call: Callable[[IncomingMessage], Awaitable[Any]],
+        on_error: Any,
+        handler: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        handler = handler or with_annotation
         subscription = Subscription("id", handler, "group", pattern="*", on_error=on_error)
         self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
         self.tracker.assign([PARTITION])
@@ -79,6 +83,37 @@ async def test_an_error_whose_text_cannot_be_shown_is_a_failure_like_others() ->
 
     assert (await one.run()).kind == "stop"
     assert "Broken, whose text cannot be shown" in str(one.stopped[0])
+
+
+async def without_annotation(order): ...  # type: ignore[no-untyped-def]  # as users forget it
+
+
+async def with_annotation(order: bytes) -> None: ...
+
+
+class Customer: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "subject", "is_explained"),
+    [
+        (without_annotation, {"schema": "Order:1", "data": {}}, True),
+        (with_annotation, {"number": 1}, False),
+        (without_annotation, Customer(), False),
+    ],
+)
+async def test_an_attribute_of_a_dict_is_explained_where_the_parameter_has_no_annotation(
+    handler: Any, subject: Any, is_explained: bool
+) -> None:
+    async def call(message: IncomingMessage) -> None:
+        subject.number.denominator  # noqa: B018 (it raises)
+
+    one = One(call, "stop", handler)
+    await one.run()
+
+    explanation = "(the parameter 'order' has no annotation, so it is the record's JSON as a dict"
+    assert "AttributeError: " in str(one.stopped[0])
+    assert (explanation in str(one.stopped[0])) is is_explained
 
 
 @pytest.mark.rule_21
