@@ -161,7 +161,7 @@ class Runtime:
             ", ".join(active) or "none",
         )
         for stream, registration in self._published.items():
-            self.topics.claim(self.topics.topic_of(stream), registration.id)
+            self.topics.declare(self.topics.topic_of(stream), registration.id)
         for registration in self._schemas:
             await self._activate_named(registration)
         for handler in self._events.get("initialize", ()):
@@ -256,7 +256,7 @@ class Runtime:
     async def _create_streams(self, registration: SchemaRegistration) -> None:
         topics = [self.topics.topic_of(stream) for stream in registration.streams]
         for topic in topics:
-            self.topics.claim(topic, registration.id)
+            self.topics.declare(topic, registration.id)
         await asyncio.gather(*(self.topics.ensure(topic, registration) for topic in topics))
 
     def _topic_created(self, topic: str) -> None:

@@ -1,14 +1,17 @@
-"""Which names Kafka accepts for topics."""
+"""Which names Kafka accepts for topics, and which two names may be one that is misspelt."""
 
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 
-__all__ = ["LONGEST", "TOPIC_NAME_RULE", "invalid_character", "is_topic_name"]
+__all__ = ["LONGEST", "TOPIC_NAME_RULE", "invalid_character", "is_misspelling", "is_topic_name"]
 
 # https://github.com/apache/kafka/blob/4.0.0/clients/src/main/java/org/apache/kafka/common/internals/Topic.java
 LONGEST = 249
 _NAME = re.compile(r"[a-zA-Z0-9._-]+")
+_SEPARATOR = re.compile(r"[._-]")
+_SIMILAR = 0.8
 _INVALID = re.compile(r"[^a-zA-Z0-9._-]")
 TOPIC_NAME_RULE = (
     f"Kafka allows 1 to {LONGEST} of the characters a-z, A-Z, 0-9, '.', '_' and '-', "
@@ -25,3 +28,19 @@ def invalid_character(text: str) -> str | None:
     """Return the first character that no topic's name has; None if all may be in one."""
     found = _INVALID.search(text)
     return found.group() if found else None
+
+
+def is_misspelling(name: str, other: str) -> bool:
+    """Whether a name may be another one, misspelt: one part differs, and not much.
+
+    Parts that differ in digits alone, or hardly resemble one another, as in `orders.eu` and
+    `orders.us`, are names of their own.
+    """
+    parts, others = _SEPARATOR.split(name), _SEPARATOR.split(other)
+    if len(parts) != len(others):
+        return "".join(parts) == "".join(others)
+    different = [pair for pair in zip(parts, others, strict=True) if pair[0] != pair[1]]
+    if len(different) != 1:
+        return name != other and not different
+    (one, two) = (re.sub(r"\d", "", part) for part in different[0])
+    return one != two and SequenceMatcher(None, one, two).ratio() >= _SIMILAR

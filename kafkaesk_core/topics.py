@@ -23,7 +23,7 @@ from .kafka.admin import Admin, CreateResult, TopicState
 from .kafka.errors import is_retryable, translate
 from .schema.registry import SchemaRegistration
 from .tasks import Backoff, start_detached
-from .topic_names import TOPIC_NAME_RULE, is_topic_name
+from .topic_names import TOPIC_NAME_RULE, is_misspelling, is_topic_name
 
 __all__ = ["TopicFacts", "Topics", "check_topic_name"]
 
@@ -83,6 +83,7 @@ class Topics:
         self._schemas: dict[str, str] = {}
         self.schema_of: Callable[[str], str | None] = self._schemas.get
         """The id of the schema that the topic carries."""
+        self._declared: dict[str, str] = {}
         self._compared: set[str] = set()
 
     def topic_of(self, stream: str) -> str:
@@ -94,12 +95,28 @@ class Topics:
         stream = topic.removeprefix(self.prefix)
         return stream if stream and self.prefix + stream == topic else None
 
+    def declare(self, topic: str, schema_id: str) -> None:
+        """Claim a topic that the application names beside the schema, before anything is published.
+
+        Raises:
+            SchemaConflictError: it carries another one already.
+        """
+        self._declared[topic] = schema_id
+        self.claim(topic, schema_id)
+
+    def declared_like(self, topic: str, schema_id: str | None = None) -> str | None:
+        """Return the declared topic, of this schema, that a name may be a misspelling of."""
+        known = (name for name, carried in self._declared.items() if schema_id in (carried, None))
+        return next((name for name in known if is_misspelling(topic, name)), None)
+
     def claim(self, topic: str, schema_id: str) -> None:
         """Note that a topic carries messages of this schema, in any version.
 
         Raises:
             SchemaConflictError: it carries another one already.
         """
+        if topic not in self._schemas and topic not in self._declared:
+            self._warn_about_misspelling(topic, schema_id)
         claimed = self._schemas.setdefault(topic, schema_id)
         if claimed != schema_id:
             raise SchemaConflictError(
@@ -107,6 +124,14 @@ class Topics:
                 "publish to a stream of its own, or register a new version of the first",
                 schema=schema_id,
                 topic=topic,
+            )
+
+    def _warn_about_misspelling(self, topic: str, schema_id: str) -> None:
+        if similar := self.declared_like(topic, schema_id):
+            logger.warning(
+                "schema %s is published to topic %s, which is not one of its streams; did you mean "
+                "%s? If not, name both in streams=",
+                *(schema_id, topic, similar),
             )
 
     def facts(self, topic: str) -> TopicFacts | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -112,13 +112,17 @@ class GroupHealth:
             logger.warning("group %s: %s; trying again", self._group, reason)
         self._trouble = reason
 
-    def report_missing(self, topics: Sequence[str], patterns: Sequence[str]) -> None:
-        """Note, and log once, topics that do not exist, and patterns that match no topic."""
+    def report_missing(self, topics: Mapping[str, str | None], patterns: Sequence[str]) -> None:
+        """Note, and log once, topics that do not exist, and patterns that match no topic.
+
+        With each topic comes the one whose name may have been meant, if there is one.
+        """
         before = self._awaited
         self._awaited = (
             *(
                 f"topic {topic} does not exist, or we are not authorized to see it"
-                for topic in topics
+                + (f"; did you mean {similar}?" if similar else "")
+                for topic, similar in topics.items()
             ),
             *(f"no topic matches {pattern}" for pattern in patterns),
         )
@@ -370,7 +374,11 @@ class HealthTicker:
         if not member.is_joined:
             return
         present = member.topics()
-        missing = [topic for topic in self._literal_topics() if topic not in present]
+        missing = {
+            topic: self._topics.declared_like(topic)
+            for topic in self._literal_topics()
+            if topic not in present
+        }
         unmatched = self._unmatched_patterns(present)
         self._health.report_missing(missing, unmatched)
         if missing:
