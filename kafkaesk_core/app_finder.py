@@ -18,10 +18,13 @@ from typing import Any
 from .application import Application
 from .entry_points import APPS, find_entry_points
 from .errors import ConfigurationError, KafkaeskError
+from .official import COMMANDS_OF
 
 __all__ = ["ApplicationImportError", "find_application", "own_traceback"]
 
-_MACHINERY = ("importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "contextlib")
+_MACHINERY = frozenset(
+    {"importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "contextlib", *COMMANDS_OF}
+)
 
 
 class ApplicationImportError(ConfigurationError):

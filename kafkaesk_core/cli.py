@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .command import complete_app
-from .entry_points import COMMANDS, find_entry_points
+from .entry_points import APPS, COMMANDS, find_entry_points
+from .official import package_of_command
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -91,8 +92,17 @@ class CommandGroup(click.Group):
         """Insert `run` where no command is named."""
         own = ("--help", "-h", "--version")
         if args and args[0] not in own and self.get_command(ctx, args[0]) is None:
+            self._refuse_command_of_missing_package(args[0])
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def _refuse_command_of_missing_package(self, name: str) -> None:
+        package = package_of_command(name)
+        if package is not None and not find_entry_points(APPS, name):
+            raise click.UsageError(
+                f"the command {name!r} is part of {package}, which is not installed: "
+                f"pip install {package}"
+            )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the core's commands and those of installed packages, which are not imported."""

@@ -259,7 +259,8 @@ class Settings(BaseModel):
         if not self.kafka_servers:
             raise NotConfiguredError(
                 "no Kafka servers are configured; pass kafka_servers=[...] to Application() or "
-                "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers"
+                "configure(), set KAFKAESK_KAFKA_SERVERS, or use --kafka-servers; embedded:// is a "
+                "broker inside the process (kafkaesk-testing), which needs no Kafka"
             )
         _check_servers(self.kafka_servers)
         self.check_relations()

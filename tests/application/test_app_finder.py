@@ -39,6 +39,15 @@ app = kafkaesk_core.Application(entry_points=False)
 async def open_database():
     raise RuntimeError("no database")
 """
+TRIED = """
+import kafkaesk_core
+from kafkaesk_retry import retries
+
+app = kafkaesk_core.Application()
+
+@retries(delay=0.1)
+async def bill(order: dict) -> None: ...
+"""
 OPTION = """
 import kafkaesk_core
 
@@ -95,7 +104,7 @@ def kafkaesk(folder: Path, *arguments: str) -> tuple[int, list[str]]:
         ("shop:number", "'shop:number' is of type int, not an Application"),
         ("shop:make_later", "is an 'async def' function; make it a plain 'def'"),
         ("json:app", r"module 'json' \(.*json.__init__.py\) has no attribute 'app'"),
-        ("shop:make", "no Kafka servers are configured"),
+        ("shop:make", "no Kafka servers are configured; .*; embedded:// is a broker inside the"),
     ],
 )
 def test_a_name_that_is_no_application_is_told_in_one_line(
@@ -155,6 +164,17 @@ def test_an_error_of_the_service_keeps_its_own_traceback_and_no_other(
     assert last in lines[-1]
     assert any('broken.py", line' in line for line in lines)
     assert not any("importlib" in line or "kafkaesk_core/" in line for line in lines)
+
+
+def test_a_plugins_decorator_that_refuses_is_placed_where_the_service_uses_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tried.py").write_text(TRIED)
+
+    code, lines = kafkaesk(tmp_path, "tried:app")
+
+    assert (code, len(lines)) == (2, 1), lines
+    assert "importing tried failed at tried.py:7: @retries has no 'delay'" in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from kafkaesk_core import Application
-from kafkaesk_core.cli import SETTING_OPTIONS, cli
+from kafkaesk_core.cli import SETTING_OPTIONS, CommandGroup, cli
+from kafkaesk_core.official import COMMANDS_OF
 from kafkaesk_core.settings import Settings, Tuning, describe_default
 from kafkaesk_tools.reference import setting_options
 
@@ -104,3 +108,56 @@ def test_the_help_loads_neither_pydantic_nor_the_kafka_client_nor_the_engine() -
     assert {"click", "kafkaesk_core.entry_points", "kafkaesk_logging"} <= loaded
     assert {"aiokafka", "asyncio", "pydantic"}.isdisjoint(loaded)
     assert {"kafkaesk_core.application", "kafkaesk_logging.fields"}.isdisjoint(loaded)
+
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+def test_the_packages_and_commands_that_the_core_knows_are_those_that_there_are() -> None:
+    found = {}
+    for path in PLUGINS.glob("*/pyproject.toml"):
+        project = tomllib.loads(path.read_text())["project"]
+        commands = project.get("entry-points", {}).get("kafkaesk.commands", {})
+        found[path.parent.name] = tuple(sorted(commands))
+
+    assert found == COMMANDS_OF
+
+
+@pytest.mark.parametrize("arguments", [["dead", "ls", "shop:app"], ["dead"], ["tail", "--help"]])
+def test_a_command_of_a_package_that_is_not_installed_names_it(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_installed(monkeypatch)
+    package = {"dead": "kafkaesk-retry", "tail": "kafkaesk-dev"}[arguments[0]]
+
+    told = CliRunner().invoke(group(), arguments)
+
+    assert told.exit_code == 2
+    assert f"'{arguments[0]}' is part of {package}, which is not installed" in told.output
+    assert f"pip install {package}" in told.output
+
+
+def test_an_application_may_be_called_as_a_command_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing_installed(monkeypatch, EntryPoint("dead", "shop:app", "kafkaesk.apps"))
+
+    assert CliRunner().invoke(group(), ["dead"]).output == "runs dead\n"
+
+
+def group() -> click.Group:
+    @click.command()
+    @click.argument("app")
+    def run(app: str) -> None:
+        click.echo(f"runs {app}")
+
+    return CommandGroup(commands={"run": run})
+
+
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, *found: EntryPoint) -> None:
+    """As in an environment where only these entry points are, and none of our packages."""
+
+    def find(group: str, name: str | None = None) -> list[EntryPoint]:
+        return [one for one in found if one.group == group and name in (one.name, None)]
+
+    monkeypatch.setattr("kafkaesk_core.cli.find_entry_points", find)

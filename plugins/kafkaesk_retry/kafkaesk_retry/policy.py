@@ -96,13 +96,17 @@ class Retries:
         return Policy(**chosen)
 
 
-def retries(**choices: Any) -> Callable[[F], F]:  # Any: the fields of Retries
+def retries(*misplaced: object, **choices: Any) -> Callable[[F], F]:  # Any: fields of Retries
     """Say for a handler how its records are retried: the decorator below `@app.subscribe`.
 
     Raises:
-        ConfigurationError: a choice is unknown, or its value cannot work.
+        ConfigurationError: a choice is unknown, has no name, or its value cannot work.
     """
     known = [field.name for field in fields(Retries)]
+    if misplaced:
+        raise ConfigurationError(
+            f"@retries takes choices by name, as in @retries(attempts=3), got {misplaced[0]!r}"
+        )
     if unknown := sorted(choices.keys() - set(known)):
         raise ConfigurationError(f"@retries has no {unknown[0]!r}; known: {', '.join(known)}")
     chosen = Retries(**choices)

@@ -97,6 +97,10 @@ def test_a_record_waits_once_in_each_topic_before_it_is_dead() -> None:
     assert found.judge(DecodeError(""), 1) == "dead"
 
 
+async def use_nothing(data: bytes) -> None:
+    """A handler that is decorated with `@retries`, without parentheses."""
+
+
 @pytest.mark.parametrize(
     ("use", "told"),
     [
@@ -111,6 +115,11 @@ def test_a_record_waits_once_in_each_topic_before_it_is_dead() -> None:
         (lambda: Retries(later=(60, 60)), "none may repeat"),
         (lambda: Retries(dead_letter="no"), "dead_letter='no'"),  # type: ignore[arg-type]  # wrong
         (lambda: retries(attemps=3), "@retries has no 'attemps'"),
+        (
+            lambda: retries(use_nothing),
+            "@retries takes choices by name, as in @retries(attempts=3)",
+        ),
+        (lambda: retries(3), "got 3"),
     ],
 )
 def test_a_wrong_choice_is_refused_where_it_is_made(use: Callable[[], Any], told: str) -> None:
