@@ -368,12 +368,13 @@ def _problem(message: IncomingMessage, error: ValidationError, keys: frozenset[s
     if problem := json_problem(error):
         return DecodeError(f"{_where(message)} is not valid JSON: {problem}")
     schema, problems = message.schema, list_problems(error)
-    is_of_another = keys and schema not in keys
     named = f" (schema {schema})" if schema else ""
+    detail = f": {problems}"
+    if keys:
+        explain = _of_this_version if schema in keys else _of_another_version
+        detail = explain(schema, keys, problems)
     return InvalidMessageError(
-        f"{_where(message)} does not satisfy its handler's model"
-        f"{_of_another_version(schema, keys, problems) if is_of_another else f': {problems}'}"
-        f"{named}",
+        f"{_where(message)} does not satisfy its handler's model{detail}{named}",
         schema=schema,
         topic=message.topic,
     )
@@ -388,6 +389,14 @@ def _of_another_version(schema: str, keys: frozenset[str], problems: str) -> str
     else:
         remedy = f"update the handler to a model that reads {schema}, or {remedy}"
     return f": it was written as {schema}, and the model is {known}: {problems}; {remedy}"
+
+
+def _of_this_version(schema: str, keys: frozenset[str], problems: str) -> str:
+    """Say that a model was changed while its version stayed, or another service has another one."""
+    return (
+        f": {problems}; its writer has another {schema}: give the changed model a version of its "
+        "own, or the new field a default"
+    )
 
 
 def _version(key: str) -> int:

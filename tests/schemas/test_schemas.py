@@ -450,7 +450,11 @@ def test_a_record_of_another_version_says_what_is_missing_and_what_helps() -> No
         "handler to a model that reads Content:4, or annotate" in str(newer.value)
     )
     assert "union" not in str(same.value)
-    assert "model: data.name: Field required (schema Content:4)" in str(same.value)
+    assert (
+        "model: data.name: Field required; its writer has another Content:4: give the changed "
+        "model a version of its own, or the new field a default (schema Content:4)"
+        in str(same.value)
+    )
 
 
 @pytest.mark.s9
