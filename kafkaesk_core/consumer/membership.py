@@ -19,6 +19,7 @@ from kafkaesk_core.kafka.new_partitions import NewPartitions
 from kafkaesk_core.offsets import OffsetTracker
 
 from .commits import Offsets
+from .rebalance import list_partitions
 
 __all__ = ["CLOSE_TIMEOUT", "LEAVE_TIMEOUT", "Membership", "Positions"]
 
@@ -169,6 +170,7 @@ class Positions:
         self._owes = owes
         self._lookups: dict[asyncio.Task[None], Epochs] = {}
         self._failures: dict[tuple[TopicPartition, int], str] = {}
+        self._started: dict[int, list[TopicPartition]] = {}
         self._defect: BaseException | None = None
         self.counts: Counter[str] = Counter()
 
@@ -223,6 +225,17 @@ class Positions:
         # An error means nothing if the partitions were revoked meanwhile: the client was stopped.
         if error is not None and any(self._is_in(*place) for place in epochs.items()):
             self._defect = error
+        if not self._lookups:
+            self._log_starts()
+
+    def _log_starts(self) -> None:
+        """Name the partitions of all lookups together: the client asks for one at a time."""
+        for offset, partitions in self._started.items():
+            logger.info(
+                "group %s: no committed offset for %s; starts at %d",
+                *(self._group, list_partitions(partitions), offset),
+            )
+        self._started.clear()
 
     async def _reset(self, epochs: Epochs, missing: Mapping[TopicPartition, int | None]) -> None:
         try:
@@ -269,16 +282,16 @@ class Positions:
         return found
 
     def _move(self, partition: TopicPartition, lost: int | None, offset: int) -> None:
-        where = f"{partition.topic}[{partition.partition}] (group {self._group})"
         if lost is None:
             self.counts["started"] += 1
-            logger.info("%s: no committed offset; starts at %d", where, offset)
+            self._started.setdefault(offset, []).append(partition)
         else:
             self.counts["out_of_range"] += 1
             logger.warning(
-                "%s: offset %d is no longer in the log (retention, deleted records or a "
-                "truncated log); continues at %s %d, %d records away",
-                *(where, lost, self._policy, offset, offset - lost),
+                "%s[%d] (group %s): offset %d is no longer in the log (retention, deleted records "
+                "or a truncated log); continues at %s %d, %d records away",
+                *(partition.topic, partition.partition, self._group),
+                *(lost, self._policy, offset, offset - lost),
             )
         if lost is None or self._goes_back(partition, offset):
             offset = self._with_open_ones(partition, offset)

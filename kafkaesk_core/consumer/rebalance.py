@@ -19,7 +19,7 @@ from .commits import OffsetCommitter, Reason
 from .dispatch import Dispatcher
 from .fetched import FetchedRecord
 
-__all__ = ["Limits", "Rebalance"]
+__all__ = ["Limits", "Rebalance", "list_partitions"]
 
 logger = logging.getLogger("kafkaesk.consumer")
 
@@ -81,7 +81,7 @@ class Rebalance:
         self._commits.resume()
         self._dispatcher.is_open = True
         self.counts["assigned"] += 1
-        logger.info("group %s: assigned %s", self._group, _list_partitions(partitions))
+        logger.info("group %s: assigned %s", self._group, list_partitions(partitions))
         self._notify(RebalanceEvent("assigned", partitions, self._group))
 
     async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
@@ -95,7 +95,7 @@ class Rebalance:
             elif self._offsets:
                 await self._lose()
         event = RebalanceEvent("lost" if is_lost else "revoked", partitions, self._group)
-        logger.info("group %s: %s %s", self._group, event.kind, _list_partitions(partitions))
+        logger.info("group %s: %s %s", self._group, event.kind, list_partitions(partitions))
         self._notify(event)
 
     async def _lose(self) -> None:
@@ -211,7 +211,7 @@ class Rebalance:
             lanes.abandon(owned)
 
 
-def _list_partitions(partitions: Collection[TopicPartition]) -> str:
+def list_partitions(partitions: Collection[TopicPartition]) -> str:
     """Partitions by topic: "orders[0,1,2], content[0]"."""
     by_topic: dict[str, list[int]] = {}
     for partition in sorted(partitions):

@@ -578,6 +578,24 @@ async def reset(
     await eventually(lambda: positions.leave_out_unknown(list(missing)) == list(missing))
 
 
+@pytest.mark.rule_23
+async def test_partitions_that_start_at_the_same_offset_share_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, member = Engine(), Member({})
+    engine.rebalance.assigned(frozenset([A, B]))
+    found = positions(engine, member)
+    member.positions = {}
+
+    with caplog.at_level("INFO", "kafkaesk.consumer"):
+        found.reset({A: None})  # the client asks for one at a time
+        found.reset({B: None})
+        await eventually(lambda: found.leave_out_unknown([A, B]) == [A, B])
+
+    told = [text for text in caplog.messages if "no committed offset" in text]
+    assert told == ["group group: no committed offset for topic[0,1]; starts at 0"]
+
+
 @pytest.mark.rule_2
 async def test_a_seek_back_with_the_client_is_followed(caplog: Any) -> None:
     """The application ended with a ValueError."""
