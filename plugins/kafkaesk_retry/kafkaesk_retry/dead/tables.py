@@ -73,15 +73,13 @@ class Kinds:
         letters = "letter" if self.total == 1 else "letters"
         table = Table(title=f"{self.total} dead {letters}", title_justify="left", box=box.SIMPLE)
         table.add_column("count", justify="right")
-        table.add_column("group, stream", overflow="fold", max_width=24)
-        table.add_column("failure, last message, last letter", overflow="fold")
+        table.add_column("failure, message, group and stream, last letter", overflow="fold")
         table.add_column("first, last (UTC)", no_wrap=True)
         for kind in self._sorted():
-            message = escape(_line(kind.message))
+            message, place = _line(kind.message), f"{kind.group}, {kind.stream}"
             table.add_row(
                 str(kind.count),
-                f"{escape(kind.group)}\n{escape(kind.stream)}",
-                f"{escape(kind.fingerprint)}\n[dim]{message}[/dim]\n{escape(kind.example)}",
+                "\n".join(map(escape, (kind.fingerprint, message, place, kind.example))),
                 f"{_moment(kind.first_ms)}\n{_moment(kind.last_ms)}",
             )
         return table
