@@ -3,6 +3,7 @@
 A comment before a block says what it is: `run: shop.py` begins a service, `append: shop.py` adds to
 it, `pytest: test_shop.py` is a test, `script: x.py` a program, `file: x` is only there for others.
 `meanwhile: shop.py` are commands for a second terminal, with an address in place of the broker's.
+`output of: x` shows lines of what it printed, where x is a file without its ending, or `meanwhile`.
 """
 
 from __future__ import annotations
@@ -85,20 +86,26 @@ def test_a_service_of_a_page_prints_what_the_page_says(
     with Service(app, tmp_path, tmp_path / "output", **environment_of(page)) as service:
         for each in blocks(page):
             if each.kind == "meanwhile":
-                run_meanwhile(each, service, tmp_path, environment_of(page))
+                printed = run_meanwhile(each, service, tmp_path, environment_of(page))
+                compare(page, "meanwhile", printed)
             if each.file == block.file and each.prints:
                 service.wait_for(each.prints)
         assert service.stop() == 0
 
-    real = {without_numbers(line) for line in service.output.read_text().splitlines()}
-    for app, text in OUTPUT.findall(page.read_text()):
-        for line in text.splitlines() if app == Path(block.file).stem else ():
+    compare(page, Path(block.file).stem, service.output.read_text())
+
+
+def compare(page: Path, source: str, printed: str) -> None:
+    """Look for each line that the page shows as printed by this source."""
+    real = {without_numbers(line) for line in printed.splitlines()}
+    for named, text in OUTPUT.findall(page.read_text()):
+        for line in text.splitlines() if named == source else ():
             assert any(without_numbers(line) in each for each in real), line
 
 
 def run_meanwhile(
     block: Block, service: Service, folder: Path, environment: Mapping[str, str]
-) -> None:
+) -> str:
     (address,) = set(ADDRESS.findall(service.printed))
     commands = re.sub(r"(?<=embedded://)[\d.:]+", address, block.code)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -106,6 +113,7 @@ def run_meanwhile(
     done = run(["bash", "-euc", commands], folder, **environment, PATH=path)
 
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize(("page", "block"), runs("pytest"))
@@ -116,6 +124,7 @@ def test_the_tests_of_a_page_pass(page: Path, block: Block, tmp_path: Path) -> N
     done = run(command, tmp_path, **environment_of(page))
 
     assert block.prints in done.stdout, done.stdout + done.stderr
+    compare(page, Path(block.file).stem, done.stdout)
 
 
 @pytest.mark.parametrize(("page", "block"), runs("script"))

@@ -73,7 +73,7 @@ class Kinds:
         letters = "letter" if self.total == 1 else "letters"
         table = Table(title=f"{self.total} dead {letters}", title_justify="left", box=box.SIMPLE)
         table.add_column("count", justify="right")
-        table.add_column("failure, message, group and stream, last letter", overflow="fold")
+        table.add_column("failure, message, group, last letter", overflow="fold")
         table.add_column("first, last (UTC)", no_wrap=True)
         for kind in self._sorted():
             message, place = _line(kind.message), f"{kind.group}, {kind.stream}"
