@@ -100,6 +100,7 @@ class Application(Router):
     ) -> None:
         super().__init__()
         self._runtime: Runtime | None = None
+        self._consumes = False  # in this run, as far as was asked for
         self._starting = asyncio.Lock()
         self._starter: asyncio.Task[Any] | None = None
         self._stop_requests = 0
@@ -295,9 +296,9 @@ class Application(Router):
     def health(self) -> Health:
         """Return whether the application makes progress and is ready, and what hinders it."""
         runtime = self._runtime
-        if runtime is None or not runtime.is_open:
+        if runtime is None:
             return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
-        return runtime.health()
+        return runtime.health(consumes=self._consumes)
 
     async def health_check(self) -> None:
         """Raise if the application should be restarted; a temporary hindrance is not a reason.
@@ -712,6 +713,7 @@ class Application(Router):
                     await runtime.stop()
                 finally:
                     self._runtime = None
+                    self._consumes = False
 
     def _check_not_starting(self, attempted: str) -> None:
         """Refuse what would make the task that starts the application wait for itself."""
@@ -786,6 +788,7 @@ class Application(Router):
             HandlerError: a handler failed, and its `on_error` stops the application.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
+        self._consumes = True
         return self._consume_forever(self._stop_requests)
 
     async def _consume_forever(self, stop_requests: int) -> None:

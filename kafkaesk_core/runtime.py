@@ -68,7 +68,10 @@ class Runtime:
         self.shutdown = Shutdown(settings.shutdown_timeout)
         self.consumption: Consumption | None = None
         self.is_open = False
+        self.is_started = False
+        self.is_stopping = False
         self.is_stop_requested = False  # during the start
+        self._awaited = ""  # by the start
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
         self.model_writers: Mapping[str, ModelWriter] = {}
@@ -109,6 +112,7 @@ class Runtime:
                 self.settings.kafka_api_version,
             )
         await self._enter_lifespans(early=True)
+        self._awaited = f"connecting to {', '.join(self.settings.kafka_servers) or 'a broker'}"
         opening = open_bootstrap(self.settings)
         bootstrap = await opening.__aenter__()
         self._leave_at_the_end("closing the connection to the brokers", "disconnect", opening)
@@ -130,7 +134,9 @@ class Runtime:
         self.topics.on_created.append(self._topic_created)
         self.publisher = self._make_publisher(bootstrap)
         self._stack.push_async_callback(self._stop_publisher)
+        self._awaited = ""
         await self._open()
+        self.is_started = True
 
     def _make_publisher(self, bootstrap: Bootstrap) -> Publisher:
         settings, codec = self.settings, self._plugins.codec
@@ -197,7 +203,7 @@ class Runtime:
                         servers=bootstrap.servers,
                     ) from error
                 if str(error) != reported:
-                    reported = str(error)
+                    reported = self._awaited = str(error)
                     logger.warning("%s; retrying for another %.0f seconds", reported, left)
                 await asyncio.sleep(CONNECT_PAUSE)
             else:
@@ -306,6 +312,7 @@ class Runtime:
 
         The time that `stop_consuming` has taken counts.
         """
+        self.is_stopping = True
         with self.shutdown:
             try:
                 await self.stop_consuming()
@@ -321,28 +328,37 @@ class Runtime:
         """A snapshot of the whole application."""
         groups = self.consumption.groups if self.consumption else ()
         return Status(
-            state="running" if self.is_open else "starting",
+            state="running" if self.is_started else "starting",
             groups=tuple(group.health.status() for group in groups),
             published=asdict(self.publisher.counts) if self.can_publish else {},
             plugins=self._plugins.reports(self._app),
         )
 
-    def health(self) -> Health:
+    def health(self, *, consumes: bool) -> Health:
         """Live unless progress has stopped; ready while every group has its partitions.
 
-        From the moment a stop begins it is not ready: its partitions go to others.
+        It is not ready before the start has ended, nor from the moment a stop begins, when its
+        partitions go to others. `consumes` says that it was asked to consume: then it is not ready
+        either before that begins or once it has ended. Who only publishes is ready after the start.
         """
+        if not self.is_started:
+            awaited = f": {self._awaited}" if self._awaited else ""
+            return Health(True, False, (f"the application is starting{awaited}",))
         groups = self.consumption.groups if self.consumption else ()
         problems = [problem for group in groups for problem in group.health.problems()]
         problems += [f"{group.group}: failed" for group in groups if group.failure.done()]
         hindrances = [reason for group in groups for reason in group.health.hindrances()]
         is_joined = all(group.health.is_joined for group in groups)
+        is_idle = consumes and self.consumption is None
         is_stopping = self.consumption is not None and self.consumption.is_stopping
+        is_stopping |= self.is_stopping
         return Health(
             is_live=not problems,
-            is_ready=self.is_open and is_joined and not is_stopping and not problems,
+            is_ready=is_joined and not is_stopping and not is_idle and not problems,
             reasons=(
                 *problems,
+                *(("the application is stopping",) if is_stopping else ()),
+                *(("nothing is consumed now",) if is_idle and not is_stopping else ()),
                 *hindrances,
                 *(self.publisher.health() if self.can_publish else ()),
                 *self._plugins.hindrances(self._app),

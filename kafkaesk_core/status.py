@@ -19,10 +19,12 @@ __all__ = [
 class PartitionStatus:
     """One assigned partition; offsets are next-to-read positions, ages are in seconds.
 
-    `end` is the end of the log as the last fetch saw it, half a second ago; `lag` is its distance
-    from the committed offset. `oldest_open_age` is how long the oldest record has been handled, or
-    has waited. `parked` counts the records that wait for a retry and those behind them; `next_due`
-    is the number of seconds until the first retry. Where `is_paused`, nothing new is started.
+    `committed` is None until the group has committed an offset. `end` is the end of the log as the
+    last fetch saw it, half a second ago; `lag` is its distance from the committed offset or, before
+    the first commit, from the offset at which the group began. `oldest_open_age` is how long the
+    oldest record has been handled, or has waited. `parked` counts the records that wait for a retry
+    and those behind them; `next_due` is the number of seconds until the first retry. Where
+    `is_paused`, nothing new is started.
     """
 
     topic: str

@@ -280,17 +280,19 @@ class GroupHealth:
         # The client passes over gaps at the end of the log; they are committed a little later.
         position = member.position(partition)
         position = state.position if position is None else position
-        # Before the first record the client's position is the group's committed offset.
-        start, _ = member.progress([partition]).get(partition, (position, position))
-        committed = start if state.committed is None else state.committed
-        known = end is not None and committed is not None
+        committed = member.committed(partition)
+        if committed is None:  # the lag counts from where the group began
+            start, _ = member.progress([partition]).get(partition, (position, position))
+            base = start if state.committed is None else state.committed
+        else:
+            base = committed
         return PartitionStatus(
             topic=partition.topic,
             partition=partition.partition,
             position=position,
             committed=committed,
             end=end,
-            lag=max((end or 0) - (committed or 0), 0) if known else None,
+            lag=None if end is None or base is None else max(end - base, 0),
             open=state.open,
             oldest_open_age=age,
             parked=parked,

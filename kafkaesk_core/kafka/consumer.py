@@ -85,6 +85,7 @@ class GroupMember:
         self._is_stopped = False
         self._handed_out: dict[Any, int | None] = {}
         self._notes: dict[TopicPartition, tuple[int, str]] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._sought: dict[TopicPartition, tuple[int | None, int | None]] = {}
 
     @property
@@ -129,11 +130,12 @@ class GroupMember:
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     def _note_committed(self, coordinator: Any) -> None:
-        """Keep the texts of the committed offsets, which the client fetches and does not use."""
+        """Keep the committed offsets and their texts; the client fetches them and tells nobody."""
         fetch = coordinator._do_fetch_commit_offsets
 
         async def fetching(partitions: Collection[TopicPartition]) -> Any:
             found = await fetch(partitions)
+            self._committed.update({partition: one.offset for partition, one in found.items()})
             self._notes.update(
                 {partition: (one.offset, one.metadata or "") for partition, one in found.items()}
             )
@@ -250,6 +252,7 @@ class GroupMember:
     def note_membership(self) -> None:
         """Remember our identity: partitions have just been assigned."""
         self._notes.clear()  # of an earlier assignment
+        self._committed.clear()
         self._sought.clear()
         self._identity = self._present_identity()
         if self._commits is not None:
@@ -385,6 +388,13 @@ class GroupMember:
         state = self._state(partition)
         return None if state is None else state._position
 
+    def committed(self, partition: TopicPartition) -> int | None:
+        """The offset that the group has committed, as the broker said or acknowledged.
+
+        None if it has committed none, or the broker has not answered yet.
+        """
+        return self._committed.get(partition)
+
     def progress(
         self, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, int]]:
@@ -477,9 +487,10 @@ class GroupMember:
         identity, commits = self._identity, self._commits
         if identity is None or commits is None or not self.is_stable:
             return CommitResult(is_lost=True)
-        if not notes:
-            return await commits.send(identity, offsets, timeout)
-        return await commits.send(identity, offsets, timeout, notes)
+        work = (offsets, timeout, notes) if notes else (offsets, timeout)
+        result = await commits.send(identity, *work)
+        self._committed.update({partition: offsets[partition] for partition in result.stored})
+        return result
 
 
 # --- what aiokafka reports

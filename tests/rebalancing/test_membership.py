@@ -333,3 +333,26 @@ async def test_a_member_that_is_stopped_while_it_joins_leaves_at_once(
         await eventually(lambda: is_ready(first), within=5)
         await (await first.raw_publish("slow", b"two"))
         await eventually(lambda: handled == [b"one", b"two"], within=5)
+
+
+async def test_what_was_never_committed_is_not_known(kafkaesk_app: Application) -> None:
+    """The lag counts from where the group began, as long as there is no commit."""
+    app = kafkaesk_app
+    app.configure(partitions=1)
+    let_go = asyncio.Event()
+
+    @app.subscribe("unseen", "unseen")
+    async def wait(data: bytes) -> None:
+        await let_go.wait()
+
+    async with consuming(app):
+        for n in range(5):
+            await app.raw_publish("unseen", b"%d" % n)
+        await eventually(lambda: [p.end for p in group(app).partitions] == [5], within=20)
+        before = group(app).partitions[0]
+        let_go.set()
+        await eventually(lambda: group(app).partitions[0].committed == 5, within=20)
+        after = group(app).partitions[0]
+
+    assert (before.committed, before.lag) == (None, 5)
+    assert after.lag == 0
