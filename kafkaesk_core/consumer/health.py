@@ -157,8 +157,8 @@ class GroupHealth:
 
     @property
     def is_joined(self) -> bool:
-        """Whether the group has given us our partitions, possibly none of them."""
-        return self._member().is_joined
+        """Whether the group has given us our partitions, possibly none, and confirms that."""
+        return self._member().is_joined and not self._member().is_cut_off
 
     def problems(self) -> list[str]:
         """Why the process should be restarted: the group makes no progress, and will make none."""
@@ -177,6 +177,11 @@ class GroupHealth:
         hindrances = []
         if not self._member().is_joined:
             hindrances.append("waiting for partitions (joining, or a rebalance)")
+        elif self._member().is_cut_off:
+            hindrances.append(
+                f"no broker has confirmed its membership for {self._member().session_timeout:g} s "
+                "(session_timeout_ms)"
+            )
         if self._trouble:
             hindrances.append(self._trouble)
         hindrances += self._positions.problems
@@ -246,7 +251,7 @@ class GroupHealth:
             counts.update(pipeline.handling.counts)
         return GroupStatus(
             group=self._group,
-            is_joined=self._member().is_joined,
+            is_joined=self.is_joined,
             partitions=partitions,
             running=sum(pipeline.lanes.running for pipeline in self._pipelines),
             stuck=sum(pipeline.lanes.stuck for pipeline in self._pipelines),

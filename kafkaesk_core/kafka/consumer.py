@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -86,6 +87,7 @@ class GroupMember:
         self._handed_out: dict[Any, int | None] = {}
         self._notes: dict[TopicPartition, tuple[int, str]] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._confirmed = 0.0  # when the group said last that we are a member
         self._sought: dict[TopicPartition, tuple[int | None, int | None]] = {}
 
     @property
@@ -124,6 +126,7 @@ class GroupMember:
             raise
         self._fetched = leave_parsed(consumer)
         self._note_committed(consumer._coordinator)
+        self._note_confirmed(consumer._coordinator)
         self._note_sought(consumer._fetcher)
         self._consumer = consumer
         self._commits = CommitClient(consumer._client, self._group)
@@ -142,6 +145,18 @@ class GroupMember:
             return found
 
         coordinator._do_fetch_commit_offsets = fetching
+
+    def _note_confirmed(self, coordinator: Any) -> None:
+        """Note when the group confirms our membership; while it is away, the client keeps it."""
+        beat = coordinator._do_heartbeat
+
+        async def beating() -> Any:
+            is_confirmed = await beat()
+            if is_confirmed:
+                self._confirmed = monotonic()
+            return is_confirmed
+
+        coordinator._do_heartbeat = beating
 
     def _note_sought(self, fetcher: Any) -> None:
         """Notice what is sought with the client: it says so to nobody."""
@@ -239,6 +254,17 @@ class GroupMember:
         return self._identity is not None
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether the group has not confirmed our membership for as long as a session lasts."""
+        return self.is_joined and monotonic() - self._confirmed > self.session_timeout
+
+    @property
+    def session_timeout(self) -> float:
+        """Seconds after which the group gives our partitions to others."""
+        milliseconds: float = self._options["session_timeout_ms"]
+        return milliseconds / 1000
+
+    @property
     def generation(self) -> int | None:
         """The broker's number of our assignment; None while no partitions are assigned."""
         return None if self._identity is None else self._identity.generation
@@ -253,6 +279,7 @@ class GroupMember:
         """Remember our identity: partitions have just been assigned."""
         self._notes.clear()  # of an earlier assignment
         self._committed.clear()
+        self._confirmed = monotonic()
         self._sought.clear()
         self._identity = self._present_identity()
         if self._commits is not None:
