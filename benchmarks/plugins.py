@@ -33,6 +33,7 @@ from pydantic import BaseModel
 from kafkaesk_core import Application, IncomingMessage
 from kafkaesk_core.message import Header
 from kafkaesk_headers import HeadersPlugin
+from kafkaesk_ops import OpsPlugin, OpsSettings
 from kafkaesk_otel import OTelPlugin, OTelSettings
 from kafkaesk_testing import EmbeddedBroker
 
@@ -139,7 +140,18 @@ def cases() -> list[Case]:
         ),
         Case("otel, SDK, 1 %", lambda: [otel(ratio=0.01, metrics=False)]),
         Case("otel, SDK, 1 %, metrics", lambda: [otel(ratio=0.01, metrics=True)]),
+        Case("ops, counters", lambda: [OpsPlugin()]),
+        Case("ops, histograms", lambda: [OpsPlugin(OpsSettings(histograms=True))]),
         Case("all", lambda: [HeadersPlugin(), otel(ratio=0.01, metrics=True)]),
+    ]
+
+
+def chosen(start: str) -> list[Case]:
+    """The cases whose names begin so, with those that they are compared with."""
+    found = [case for case in cases() if case.name.startswith(start)]
+    controls = {case.control for case in found}
+    return [case for case in cases() if case.name in controls] + [
+        case for case in found if case.name not in controls
     ]
 
 
@@ -234,8 +246,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench plugins")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--only", default="", help="cases that begin with this, and controls")
     options = parser.parse_args(argv)
-    found = cases()
+    found = chosen(options.only)
     for number in range(options.rounds + 1):
         for case in random.sample(found, len(found)):
             with EmbeddedBroker() as broker:

@@ -197,8 +197,9 @@ class IncomingMessage:
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970, of creation or of append, depending on the topic."""
-        return self.record.timestamp
+        """Milliseconds since 1970, of creation or of append, as the topic says; -1 for none."""
+        timestamp = self._record.timestamp
+        return -1 if timestamp is None else timestamp
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import time
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import kafkaesk_ops
-from kafkaesk_core import Application, PluginError, Retry, Status, hookimpl
+from kafkaesk_core import Application, IncomingMessage, PluginError, Retry, Status, hookimpl
 from kafkaesk_core.cli import cli
 from kafkaesk_ops import Collector, OpsPlugin, OpsSettings, asgi
+from kafkaesk_ops.histograms import Histograms
 from kafkaesk_testing import check_plugin, eventually
+from kafkaesk_testing.fakes import incoming_message
 
 # Any in this file: JSON.
 
@@ -275,6 +278,38 @@ async def test_histograms_are_of_batches_too() -> None:
         _, text = await request(port_of(ops), "/metrics")
 
     assert 'kafkaesk_message_age_seconds_count{group="billing"} 2.0' in text
+
+
+async def nothing(message: IncomingMessage) -> None: ...
+
+
+async def test_a_message_counts_in_every_bucket_that_is_not_below_its_value() -> None:
+    registry = CollectorRegistry()
+    histograms = Histograms(registry)
+    app = Application("embedded://", plugins=[histograms], entry_points=False)
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        pass
+
+    now = time.time()
+    for age in (0.0, 0.3, 30.0, 10**6):
+        await app.handle("orders", b"1", timestamp_ms=int((now - age) * 1000))
+    (subscription,) = app.subscriptions
+    timeless = replace(incoming_message(b"1").record, timestamp=-1)
+    await histograms.wrap_consume(IncomingMessage(timeless, "orders"), nothing, subscription)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"group": "billing", **labels})
+
+    ages = {
+        le: value("kafkaesk_message_age_seconds_bucket", le=le) for le in ("0.1", "0.5", "60.0")
+    }
+    assert ages == {"0.1": 1, "0.5": 2, "60.0": 3}
+    assert value("kafkaesk_message_age_seconds_bucket", le="+Inf") == 4
+    assert value("kafkaesk_message_age_seconds_count") == 4
+    assert 10**6 < (value("kafkaesk_message_age_seconds_sum") or 0) < 10**6 + 60
+    assert value("kafkaesk_handler_seconds_count", handler=subscription.handler_name) == 5
 
 
 async def test_nothing_is_around_a_message_unless_histograms_are_asked_for() -> None:
