@@ -1,6 +1,6 @@
 """`uv run bench`: measures this library and its peers in one run, and writes the report.
 
-`bench logging`, `bench plugins` and `bench profile` measure more, each with options of its own.
+`bench clients`, `logging`, `plugins` and `profile` measure more, each with options of its own.
 
 Each contestant runs in a process of its own, in shuffled order within each round; a ratio compares
 two of the same round.
@@ -36,6 +36,7 @@ from .table import table
 __all__ = ["SUBCOMMANDS", "main"]
 
 SUBCOMMANDS = {
+    "clients": "how fast a service consumes beside hostile clients of its probes",
     "logging": "the cost of a log line, compared with other handlers",
     "plugins": "the cost of each plugin per message",
     "profile": "where the time of a message goes, by function (needs py-spy)",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUBCOMMANDS = ["logging", "plugins", "profile"]
+SUBCOMMANDS = ["clients", "logging", "plugins", "profile"]
 
 
 def printed(*arguments: str) -> str:

@@ -439,7 +439,25 @@ async def test_a_head_request_has_no_body() -> None:
         assert await request(port_of(ops), "/live", "HEAD") == (200, "")
 
 
-async def test_silent_clients_are_closed_and_do_not_keep_others_out(
+async def test_a_probe_is_answered_while_hostile_clients_hold_all_connections() -> None:
+    app, ops = service()
+    hostile = [b"", b"GET /live", b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000]
+
+    async with app:
+        clients = [await asyncio.open_connection("127.0.0.1", port_of(ops)) for _ in range(200)]
+        for number, (_, writer) in enumerate(clients):
+            writer.write(hostile[number % 3])
+        codes = [(await request(port_of(ops), "/live"))[0] for _ in range(10)]
+        held = len(ops_connections(ops))
+        for _, writer in clients:
+            writer.close()
+        await asyncio.gather(*(w.wait_closed() for _, w in clients), return_exceptions=True)
+
+    assert codes == [200] * 10
+    assert held <= 50
+
+
+async def test_silent_clients_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kafkaesk_ops.server.REQUEST_TIMEOUT", 0.5)
