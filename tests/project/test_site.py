@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from kafkaesk_tools.peers import peer_python
 from kafkaesk_tools.reference import PAGES
 from tests.project.test_documents import OUTPUT, Service, without_numbers
 
@@ -41,6 +42,11 @@ def environment_of(page: Path) -> dict[str, str]:
 
 
 ADDRESS = re.compile(r"connected to (\S+);")
+PEERS = {"from/faststream.md": "faststream", "from/faust.md": "faust"}
+"""The pages whose old programs need another library, which has an environment of its own."""
+needs_peers = pytest.mark.skipif(
+    "PEERS" not in os.environ, reason="PEERS=1 installs FastStream and faust, and runs these"
+)
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)#]+)\)")
 
 
@@ -74,7 +80,15 @@ def name_of(page: Path) -> str:
 def runs(kind: str) -> list[Any]:
     """The blocks of a kind that print something, as parameters of a test."""
     found = [(page, block) for page in WRITTEN for block in blocks(page) if block.kind == kind]
-    return [pytest.param(p, b, id=f"{name_of(p)}-{b.file}") for p, b in found if b.prints]
+    return [
+        pytest.param(
+            *(page, block),
+            id=f"{name_of(page)}-{block.file}",
+            marks=needs_peers if name_of(page) in PEERS else (),
+        )
+        for page, block in found
+        if block.prints
+    ]
 
 
 @pytest.mark.parametrize(("page", "block"), runs("run"))
@@ -132,8 +146,10 @@ def test_a_program_of_a_page_prints_what_the_page_says(
     page: Path, block: Block, tmp_path: Path, kafka: Any
 ) -> None:
     write_files(page, tmp_path)
+    peer = PEERS.get(name_of(page)) if block.file.startswith("old_") else None
+    python = sys.executable if peer is None else str(peer_python(peer))
 
-    done = run([sys.executable, block.file], tmp_path, KAFKA=",".join(kafka.servers))
+    done = run([python, block.file], tmp_path, KAFKA=",".join(kafka.servers))
 
     assert block.prints in done.stdout, done.stdout + done.stderr
 
@@ -157,7 +173,7 @@ def test_every_python_block_of_a_page_runs_or_is_used_by_one_that_does(page: Pat
         block.file.endswith(".py") and block.kind != "meanwhile" for block in blocks(page)
     )
     for block in blocks(page):
-        if block.kind == "file" and block.file.endswith(".py"):
+        if block.kind in ("file", "script") and block.file.endswith(".py"):
             compile(block.code, block.file, "exec")
 
 

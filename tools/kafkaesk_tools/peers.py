@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[2] / ".venv-peers"
 REQUIREMENTS = {
     "kafkaesk-0.8": ["kafkaesk==0.8.7"],
     "faststream": ["faststream[kafka]>=0.7,<0.8"],
+    "faust": ["faust-streaming>=0.15,<0.16"],
     "confluent-kafka": ["confluent-kafka>=2.16,<3", "pydantic>=2.7,<3"],
 }
 
