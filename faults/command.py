@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from .figures import read_figures, save_figures
+from .figures import figures_of, read_figures, save_figures
 from .mutants import sample
 from .mutations import mutate
 from .peers import COMPARED
@@ -137,7 +137,8 @@ def _play(scenario: Scenario, arguments: argparse.Namespace, kept: Path) -> list
         outcome = asyncio.run(play(scenario, Path(folder), seed=arguments.seed, rounds=rounds))
         _keep(outcome, Path(folder), kept)
     save_figures(outcome, kept)
-    say(f"{name}, {library}, {rounds} rounds, {outcome.seconds:.0f} s: " + _told(outcome.problems))
+    told = f"{_told(outcome.problems)}{_told_of_letters(outcome)}"
+    say(f"{name}, {library}, {rounds} rounds, {outcome.seconds:.0f} s: {told}")
     return [f"{name}: {problem}" for problem in outcome.problems] if library == "kafkaesk" else []
 
 
@@ -151,6 +152,13 @@ def _keep(outcome: Outcome, folder: Path, kept: Path) -> None:
 
 def _told(problems: Sequence[str]) -> str:
     return "; ".join(problems) if problems else "passed"
+
+
+def _told_of_letters(outcome: Outcome) -> str:
+    sums = figures_of(outcome).sums
+    if not sums["dead"]:
+        return ""
+    return f"; {sums['dead']:,} dead letters, {sums['dead_twice']:,} more of the same records"
 
 
 def _soak(arguments: argparse.Namespace, kept: Path) -> list[str]:

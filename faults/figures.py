@@ -12,7 +12,7 @@ from typing import Any
 from .scenario import Outcome
 from .verdict import Verdict
 
-__all__ = ["Figures", "read_figures", "save_figures", "totals"]
+__all__ = ["Figures", "figures_of", "read_figures", "save_figures", "totals"]
 
 SUMMED = [field.name for field in fields(Verdict) if field.type == "int"]
 

@@ -293,7 +293,7 @@ SCENARIOS = (
         "fast",
         tuple(replace(mode, dying=0.01) for mode in MODES),
         tuple(KillAt(point) for point in POINTS),
-        5,
+        6,
         limits=replace(TAKEOVER, repeats=RETRIED),
     ),
     Scenario(
