@@ -16,6 +16,7 @@ PAUSE = 1.0
 
 def hand_out(app: App, group: str) -> Callable[..., Awaitable[None]]:
     """Make the handler that hands a group's waiting records to the handlers of their streams."""
+    prefix = app.settings.topic_prefix
 
     async def handle_waiting(record: ConsumerRecord, subscriber: Subscriber) -> None:
         message = subscriber.message
@@ -25,7 +26,7 @@ def hand_out(app: App, group: str) -> Callable[..., Awaitable[None]]:
             raise Defer(due, "it is not due yet")
         place = origin.place
         result = await app.handle(
-            place.topic.removeprefix(app.settings.topic_prefix),
+            place.topic.removeprefix(prefix),
             record.value,
             record.key,
             record.headers,

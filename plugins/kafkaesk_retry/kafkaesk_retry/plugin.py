@@ -27,6 +27,7 @@ from .batches import BatchRun, as_failure
 from .dispatch import hand_out
 from .letter import OWN_HEADERS
 from .mailer import Mailer
+from .open_letters import OpenLetters
 from .places import StreamNames
 from .policy import OPTION, Retries
 from .preparation import Preparation
@@ -61,6 +62,7 @@ class RetryPlugin:
         self._recoveries: dict[Subscription, Recovery | None] = {}
         self._mailer: Mailer | None = None
         self._preparation: Preparation | None = None
+        self._open: OpenLetters | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -112,12 +114,19 @@ class RetryPlugin:
         """Begin anew: nothing of an earlier run is left to be written."""
         self._mailer = self._make_mailer(app)
         self._recoveries.clear()
+        interval, watching = self.settings.count_interval, None
+        if interval:
+            self._open = OpenLetters(app, self.names, partial(self._by_group, app), interval)
+            watching = asyncio.create_task(self._open.watch())
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
             if self._preparation is not None:
                 await self._preparation.end()
-            self._mailer = self._preparation = None
+            self._mailer = self._preparation = self._open = None
 
     def _by_group(self, app: App) -> dict[str, list[Subscription]]:
         groups: dict[str, list[Subscription]] = {}
@@ -262,8 +271,9 @@ class RetryPlugin:
 
     @hookimpl
     def report(self) -> Mapping[str, Any]:
-        """Report what became of failed records, by handler."""
-        return {
+        """Report how many dead letters are open, and what became of failed records, by handler."""
+        counted = {} if self._open is None else {"open_dead_letters": self._open.count}
+        return counted | {
             subscription.handler_name: {
                 "group": subscription.group,
                 **{name: recovery.counts[name] for name in ("retried", "later", "dead")},

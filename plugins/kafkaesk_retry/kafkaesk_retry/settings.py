@@ -52,6 +52,10 @@ class RetrySettings(BaseModel):
         description="seconds: of the topics of dead letters, when they are made",
         json_schema_extra={"default": "30 days"},
     )
+    count_interval: Pause = Field(
+        60.0,
+        description="seconds between two counts of the dead letters that are open; 0: none is made",
+    )
     stacktrace_bytes: Annotated[int, Field(ge=0)] = Field(
         8192, description="the end of the traceback that is kept"
     )

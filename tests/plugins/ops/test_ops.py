@@ -327,7 +327,7 @@ async def test_the_numbers_of_a_plugins_report_are_metrics() -> None:
 
         @hookimpl
         def report(self, app: Any) -> Any:
-            return {"open": True, "failures": {"of billing": 3}, "state": "open"}
+            return {"open": True, "failures": {"of billing": 3}, "state": "open", "left": None}
 
     app, ops = service()
     app.plugins.register(Breaker())
@@ -337,6 +337,7 @@ async def test_the_numbers_of_a_plugins_report_are_metrics() -> None:
 
     assert found["kafkaesk_circuit_breaker_open{'application': ''}"] == 1
     assert found["kafkaesk_circuit_breaker_failures_of_billing{'application': ''}"] == 3
+    assert not [name for name in found if "left" in name], "it is not known"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
@@ -542,7 +543,15 @@ async def status_of(*arguments: str, **environment: str | None) -> Result:
 
 
 async def test_the_command_shows_what_a_service_does() -> None:
+    class Letters:
+        name = "letters"
+
+        @hookimpl
+        def report(self) -> Any:
+            return {"open": None, "dead": 1200}
+
     app, ops = service(topic_prefix="shop.")
+    app.plugins.register(Letters())
     app.publishes("orders", "Order:1")
     app.schema("Order")({"type": "object"})
 
@@ -571,6 +580,7 @@ async def test_the_command_shows_what_a_service_does() -> None:
     assert re.search(r"billing: joined, \d+ running, 0 not committed", shown.output)
     assert re.search(r"shop\.orders +0 +\S+ +\S+", shown.output)
     assert "stocktaking" in paused.output
+    assert "letters: open unknown, dead 1,200" in shown.output
     found = json.loads(as_json.output)
     assert (found["health"]["live"], found["status"]["state"]) == (True, "running")
 

@@ -177,4 +177,6 @@ def _line(report: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
     return number(value) if isinstance(value, (int, float)) else json.dumps(value)

@@ -28,7 +28,7 @@ class Ledger:
     def __init__(self, names: StreamNames, prefix: str) -> None:
         self._names = names
         self._prefix = prefix
-        self._settled: set[Place] = set()
+        self._settled: dict[TopicPartition, set[int]] = {}
         self.runs: dict[str, dict[TopicPartition, int]] = {}
 
     def topic(self, group: str) -> str:
@@ -41,7 +41,16 @@ class Ledger:
 
     def is_settled(self, place: Place) -> bool:
         """Whether this letter was replayed or dropped."""
-        return place in self._settled
+        return place.offset in self._settled.get(TopicPartition(*place[:2]), ())
+
+    def count(self, partition: TopicPartition, begin: int, end: int) -> int:
+        """Return how many letters are settled from one offset of a partition up to another.
+
+        Those below `begin` are forgotten.
+        """
+        settled = self._settled.get(partition, set())
+        settled.difference_update([offset for offset in settled if offset < begin])
+        return sum(offset < end for offset in settled)
 
     def take(self, record: ConsumerRecord) -> None:
         """Take one record of a state topic into account; a foreign one is ignored."""
@@ -54,9 +63,9 @@ class Ledger:
         except ValueError:
             return
         if record.value is None:
-            self._settled.discard(place)
+            self._settled.get(TopicPartition(*place[:2]), set()).discard(place.offset)
         else:
-            self._settled.add(place)
+            self.note([place])
 
     def _take_run(self, record: ConsumerRecord) -> None:
         self.runs.pop(record.topic, None)
@@ -71,7 +80,8 @@ class Ledger:
 
     def note(self, places: Iterable[Place]) -> None:
         """Note letters that were settled just now."""
-        self._settled.update(places)
+        for topic, partition, offset in places:
+            self._settled.setdefault(TopicPartition(topic, partition), set()).add(offset)
 
 
 def mark(place: Place, how: Mark, to: Place | None = None) -> tuple[bytes, bytes]:
