@@ -25,7 +25,7 @@ from kafkaesk_core import (
 
 from .batches import BatchRun, as_failure
 from .dispatch import hand_out
-from .letter import OWN_HEADERS
+from .letter import OWN_HEADERS, SPRING_HEADERS
 from .mailer import Mailer
 from .open_letters import OpenLetters
 from .places import StreamNames
@@ -57,6 +57,8 @@ class RetryPlugin:
 
     def __init__(self, settings: RetrySettings | None = None) -> None:
         self.settings = settings or RetrySettings()
+        if self.settings.style == "spring":
+            self.claimed_headers = OWN_HEADERS | SPRING_HEADERS
         self.names = StreamNames(self.settings.prefix)
         self.claimed_streams = self.names.claimed
         self._recoveries: dict[Subscription, Recovery | None] = {}

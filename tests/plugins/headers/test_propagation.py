@@ -22,6 +22,8 @@ from kafkaesk_headers import (
     no_propagation,
     propagating,
 )
+from kafkaesk_retry import RetryPlugin, RetrySettings
+from kafkaesk_retry.letter import OWN_HEADERS, SPRING_HEADERS
 from kafkaesk_testing import check_plugin, consuming, eventually
 
 # The fixture `start` gives a service of this directory's conftest.
@@ -352,6 +354,19 @@ async def test_what_describes_the_other_message_is_not_inherited(start: Start) -
     await service.receive(*DESCRIBING, A)
 
     assert await service.sent() == [(A,)]
+
+
+async def test_what_dead_letters_and_replays_have_is_not_inherited(start: Start) -> None:
+    """Neither with the patterns of the plugin, nor with all included beside kafkaesk-retry."""
+    own = [(name, b"1") for name in sorted(OWN_HEADERS | SPRING_HEADERS)]
+    retry = RetryPlugin(RetrySettings(style="spring"))
+    alone = await start(answer, plugins=[plugin()])
+    beside = await start(answer, plugins=[plugin(include=("*",), exclude=()), retry])
+
+    await alone.receive(*own, A)
+    await beside.receive(*own, A)
+
+    assert await alone.sent() == await beside.sent() == [(A,)]
 
 
 async def test_what_is_included_passes_if_it_is_not_excluded(start: Start) -> None:

@@ -22,6 +22,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 # Any in this file: attributes are of several types, protobuf makes its classes at run time.
 
+ATTEMPT, DISPOSITION = "kafkaesk.attempt", "kafkaesk.disposition"
+
 
 @dataclass(frozen=True)
 class Received:
@@ -115,13 +117,19 @@ def receiving() -> Iterator[Receiver]:
 
 
 def drawn(spans: list[Received], parent_id: str = "", indent: str = "") -> str:
-    """The tree of one trace, a line per span: name, kind, service, and what it links to."""
+    """The trees of traces, a line per span: name, attempt, kind, service, what it links to."""
     names = {span.span_id: span.name for span in spans}
     lines = []
-    for span in sorted((s for s in spans if s.parent_id == parent_id), key=lambda s: s.name):
+    below = (s for s in spans if s.parent_id == parent_id)
+    for span in sorted(below, key=lambda s: (s.name, s.attributes.get(ATTEMPT, 1))):
         linked = ", ".join(names.get(link, "elsewhere") for link in span.links)
+        told = [
+            f"{name.removeprefix('kafkaesk.')} {span.attributes[name]}"
+            for name in (ATTEMPT, DISPOSITION)
+            if name in span.attributes
+        ]
         lines.append(
-            f"{indent}{span.name}  {span.kind}  ({span.service})"
+            f"{indent}{', '.join([span.name, *told])}  {span.kind}  ({span.service})"
             + (f"  linked to: {linked}" if linked else "")
         )
         below = drawn(spans, span.span_id, indent + "  ")
