@@ -84,7 +84,8 @@ async def test_while_a_dependency_is_down_few_records_die_and_none_of_the_others
 
     await eventually(lambda: any("may be down" in r for r in one.app.health().reasons), within=30)
     assert one.app.health().is_live
-    assert {r["breaker"] for r in one.app.status().plugins["retry"].values()} >= {"open"}
+    (told,) = (r for r in one.app.status().plugins["retry"].values() if isinstance(r, dict))
+    assert told["breaker"] == "open"
     is_down = False
 
     await eventually(lambda: len(done) == 300 - one.plugin.counts["dead"], within=40)
