@@ -9,7 +9,7 @@ from typing import Literal
 from kafkaesk_core import Header, IncomingMessage
 
 from .failure import Failure
-from .places import Place, place_of
+from .places import Place, number, place_of
 
 __all__ = [
     "OWN_HEADERS",
@@ -34,6 +34,9 @@ RETRY_ROUNDS, RETRY_DELIVERIES = "kafkaesk-retry-rounds", "kafkaesk-retry-delive
 DELIVERY_ATTEMPT = "kafka_deliveryAttempt"
 TRUNCATED = f"{OWN}truncated"
 TIMESTAMP_TYPES = (b"CreateTime", b"LogAppendTime")
+MOST_COUNT = 10**9
+MOST_TIME = 253_402_300_799_000
+"""The last second of the year 9999, which is the last one of Python's."""
 NO_TIMESTAMP = (-1, b"NoTimestampType")
 """What Kafka's client for Java says of a record without a timestamp."""
 
@@ -89,10 +92,10 @@ def origin_of(message: IncomingMessage) -> Origin:
         place = Place.parse(own.get(RETRY_OF) or own[REPLAY_OF])
         return Origin(
             place,
-            rounds=int(own.get(RETRY_ROUNDS, "0")),
-            deliveries=int(own.get(RETRY_DELIVERIES, "0")),
-            replays=int(own.get(REPLAY_COUNT, "0")),
-            due_ms=int(own.get(RETRY_DUE, "0")),
+            rounds=number(own.get(RETRY_ROUNDS, "0"), MOST_COUNT),
+            deliveries=number(own.get(RETRY_DELIVERIES, "0"), MOST_COUNT),
+            replays=number(own.get(REPLAY_COUNT, "0"), MOST_COUNT),
+            due_ms=number(own.get(RETRY_DUE, "0"), MOST_TIME),
         )
     except (KeyError, ValueError):
         return Origin(place_of(message))  # somebody else's headers

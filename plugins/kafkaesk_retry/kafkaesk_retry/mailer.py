@@ -84,6 +84,12 @@ class Mailer:
         failures = self._failures[stream]
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 10))
 
+    def keep(self, streams: set[str]) -> None:
+        """Forget refusals of all streams but these: nothing is to be written to the others."""
+        for stream in self._refused.keys() - streams:
+            del self._refused[stream]
+            self._failures.pop(stream, None)
+
     def _note(self, stream: str, parcel: Parcel, error: Exception) -> None:
         self._failures[stream] += 1
         if stream not in self._refused:

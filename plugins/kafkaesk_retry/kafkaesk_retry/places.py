@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from zlib import crc32
 
 from kafkaesk_core import IncomingMessage
 
-__all__ = ["Place", "StreamNames", "place_of"]
+__all__ = ["MOST_INT32", "MOST_INT64", "Place", "StreamNames", "number", "place_of"]
 
+MOST_INT32, MOST_INT64 = 2**31 - 1, 2**63 - 1
+"""The largest partition and offset of Kafka."""
+DIGITS = 20
 _NOT_IN_TOPICS = re.compile(r"[^a-zA-Z0-9._-]")
 
 
@@ -29,10 +33,26 @@ class Place(NamedTuple):
         Raises:
             ValueError: it is written in another way.
         """
-        topic, partition, offset = text.rsplit("/", 2)
-        if not (topic and partition.isdecimal() and offset.isdecimal()):
+        topic, _, numbers = text.partition("/")
+        partition, _, offset = numbers.partition("/")
+        try:
+            place = cls(topic, number(partition, MOST_INT32), number(offset, MOST_INT64))
+        except ValueError:
+            topic = ""
+        if not topic:
             raise ValueError(f"{text!r} is not topic/partition/offset")
-        return cls(topic, int(partition), int(offset))
+        return place
+
+
+def number(text: str, most: int) -> int:
+    """Read a number of a header, which anybody may have written.
+
+    Raises:
+        ValueError: it is no number from 0 to `most`.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) <= most):
+        raise ValueError(f"{text[:DIGITS]!r} is no number from 0 to {most}")
+    return int(text)
 
 
 def place_of(message: IncomingMessage) -> Place:
@@ -43,7 +63,8 @@ def place_of(message: IncomingMessage) -> Place:
 class StreamNames:
     """The names of the streams that hold dead letters, and those that wait.
 
-    Where a group's name has characters that no topic may have, they become "_".
+    Where a group's name has characters that no topic may have, they become "_", and a checksum of
+    the name follows, so that no two groups share a stream.
     """
 
     RETRY = "retry."
@@ -63,7 +84,7 @@ class StreamNames:
 
     def later(self, group: str, seconds: float = 0) -> str:
         """The stream in which a group's records wait; of 0 seconds: of what is replayed."""
-        return f"{self.RETRY}{_in_topic(group)}.{seconds:g}"
+        return f"{self.RETRY}{_in_topic(group)}.{seconds:.0f}"
 
     def state(self, group: str) -> str:
         """The compacted stream of which dead letters are settled."""
@@ -79,4 +100,5 @@ class StreamNames:
 
 
 def _in_topic(group: str) -> str:
-    return _NOT_IN_TOPICS.sub("_", group)
+    readable = _NOT_IN_TOPICS.sub("_", group)
+    return readable if readable == group else f"{readable}-{crc32(group.encode()):08x}"

@@ -39,6 +39,7 @@ __all__ = ["RetryPlugin"]
 _OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
 _COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
 """What a subscription to waiting records has in common with the one that they come from."""
+COUNTED = ("retried", "later", "dead", "deferred")
 _OFF = {OPTION: Retries(attempts=1, dead_letter=False)}
 
 
@@ -257,6 +258,9 @@ class RetryPlugin:
         recovery = self._recoveries.get(subscription)
         if recovery is not None:
             recovery.forget((one.topic, one.partition) for one in event.partitions)
+            others = [one.unsent_streams for one in self._recoveries.values() if one is not None]
+            if self._mailer is not None:
+                self._mailer.keep(set().union(*others))
 
     @hookimpl
     def health(self) -> Iterable[str]:
@@ -274,17 +278,21 @@ class RetryPlugin:
     @hookimpl
     def report(self) -> Mapping[str, Any]:
         """Report how many dead letters are open, and what became of failed records, by handler."""
-        counted = {} if self._open is None else {"open_dead_letters": self._open.count}
-        return counted | {
-            subscription.handler_name: {
-                "group": subscription.group,
-                **{name: recovery.counts[name] for name in ("retried", "later", "dead")},
-                "deferred": recovery.counts["deferred"],
-                "breaker": "open" if recovery.breaker.is_open else "closed",
-            }
-            for subscription, recovery in self._recoveries.items()
-            if recovery is not None
-        }
+        found: dict[str, Any] = {}
+        if self._open is not None:
+            found["open_dead_letters"] = self._open.count
+        for subscription, recovery in self._recoveries.items():
+            if recovery is None:
+                continue
+            name, group = subscription.handler_name, subscription.group
+            if found.get(name, {}).get("group", group) != group:
+                name = f"{name} of {group}"
+            told = found.setdefault(name, {"group": group, **dict.fromkeys(COUNTED, 0)})
+            for each in COUNTED:  # its records that waited come by another subscription
+                told[each] += recovery.counts[each]
+            is_open = recovery.breaker.is_open or told.get("breaker") == "open"
+            told["breaker"] = "open" if is_open else "closed"
+        return found
 
     def _mailer_of(self, app: App) -> Mailer:
         if self._mailer is None:  # a message that is handled without Kafka

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from kafkaesk_core import (
     DecodeError,
@@ -32,6 +33,14 @@ __all__ = ["Recovery", "is_shutdown"]
 logger = logging.getLogger("kafkaesk.retry")
 
 
+class Unsent(NamedTuple):
+    """What is to be written for a record, in the epoch in which it failed."""
+
+    epoch: int
+    stream: str
+    parcel: Letter | Postponed
+
+
 class Recovery:
     """Decides on the failed records of one subscription, and remembers those that are not settled.
 
@@ -51,7 +60,7 @@ class Recovery:
         self._settings = settings
         self._names = names
         self._prefix = prefix
-        self._unsent: dict[Place, tuple[str, Letter | Postponed]] = {}
+        self._unsent: dict[Place, Unsent] = {}
         self.breaker = Breaker(
             settings.dead_limit,
             settings.dead_window,
@@ -71,8 +80,11 @@ class Recovery:
             Defer: it has to wait.
         """
         place = place_of(message)
-        if place in self._unsent:
-            await self._send(message, *self._unsent[place], mailer)
+        unsent = self._unsent.get(place)
+        if unsent is not None and unsent.epoch != message.epoch:
+            del self._unsent[place]  # after a seek it is handled again
+        elif unsent is not None:
+            await self._send(message, unsent.stream, unsent.parcel, mailer)
             return True
         if message.crashes >= self.policy.attempts and self.policy.dead_letter:
             error = AttemptsExhaustedError(
@@ -144,6 +156,11 @@ class Recovery:
     def is_alone(self, message: IncomingMessage) -> bool:
         """Whether a message of a batch has failed alone."""
         return bool(self._alone) and place_of(message) in self._alone
+
+    @property
+    def unsent_streams(self) -> set[str]:
+        """The streams that are to be written to."""
+        return {unsent.stream for unsent in self._unsent.values()}
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Forget what was to be written for partitions that are gone: others have them now.
@@ -240,7 +257,7 @@ class Recovery:
         """
         place = place_of(message)
         self.needs_care = True
-        self._unsent[place] = (stream, parcel)
+        self._unsent[place] = Unsent(message.epoch, stream, parcel)
         began = time.time_ns()
         metadata = await mailer.send(stream, parcel)
         if metadata is None:

@@ -120,8 +120,8 @@ def drawn(spans: list[Received], parent_id: str = "", indent: str = "") -> str:
     """The trees of traces, a line per span: name, attempt, kind, service, what it links to."""
     names = {span.span_id: span.name for span in spans}
     lines = []
-    below = (s for s in spans if s.parent_id == parent_id)
-    for span in sorted(below, key=lambda s: (s.name, s.attributes.get(ATTEMPT, 1))):
+    children = (s for s in spans if s.parent_id == parent_id)
+    for span in sorted(children, key=lambda s: (s.name, s.attributes.get(ATTEMPT, 1))):
         linked = ", ".join(names.get(link, "elsewhere") for link in span.links)
         told = [
             f"{name.removeprefix('kafkaesk.')} {span.attributes[name]}"

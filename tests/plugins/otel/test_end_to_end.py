@@ -92,7 +92,7 @@ def service(name: str, code: str, folder: Path, environment: Mapping[str, str]) 
 
 def replay(app: str, folder: Path, environment: Mapping[str, str]) -> None:
     """Let the group that failed handle its dead letters again."""
-    command = [PROGRAMS / "kafkaesk", "dead", "replay", app, "--yes"]
+    command = [str(PROGRAMS / "kafkaesk"), "dead", "replay", app, "--yes"]
     own = {**os.environ, **environment, "PYTHONPATH": str(folder)}
     subprocess.run(command, cwd=folder, env=own, check=True, timeout=60)
 

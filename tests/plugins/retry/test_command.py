@@ -244,12 +244,15 @@ async def test_an_interrupted_replay_goes_on_without_sending_anything_twice(shop
     await producer.send_and_wait(state, json.dumps(ends).encode(), b"run")
     letter = ("kafkaesk-replay-letter", first.encode())
     await producer.send_and_wait(waiting, b"sent before", headers=[letter])
+    for foreign in (b"no/place", b"\xff", f"{letter}/0/{10**30}".encode(), None):
+        headers = [("kafkaesk-replay-letter", foreign)]
+        await producer.send_and_wait(waiting, b"of somebody else", headers=headers)
     await producer.stop()
 
     result = await command.json("replay", "--yes")
 
     assert (result["recovered"], result["replayed"]) == (1, 3)
-    await eventually(lambda: len(handled) == 4, within=30)
+    await eventually(lambda: len(handled) == 8, within=30)
     assert (await command.json("replay", "--yes"))["replayed"] == 0
 
 

@@ -92,6 +92,27 @@ async def test_what_could_not_be_written_of_a_record_that_waited_goes_with_its_p
     assert handled == [b"x", b"x"]
 
 
+async def test_replayed_records_are_reported_with_the_others_of_their_handler() -> None:
+    """Those of the last subscription of a handler stood for all of them."""
+    plugin = RetryPlugin(RetrySettings(attempts=3))
+    app = Application(entry_points=False, plugins=[plugin])
+
+    async def handle(data: bytes) -> None:
+        raise ValueError("always")
+
+    app.subscribe("in", "g")(handle)
+    app.subscribe("in", "h")(handle)
+    headers = [("kafkaesk-replay-of", b"in/0/7"), ("kafkaesk-replay-count", b"1")]
+    for stream, group in (("in", "g"), ("retry.g.0", "g"), ("retry.g.0", "g"), ("in", "h")):
+        await app.handle(stream, b"x", headers=headers, group=group)
+
+    told = plugin.report()
+    assert {name.rpartition(".")[2]: one["retried"] for name, one in told.items()} == {
+        "handle": 3,
+        "handle of h": 1,
+    }
+
+
 class Refusing:
     """A mailer whose streams refuse everything."""
 
@@ -99,3 +120,5 @@ class Refusing:
 
     def pause(self, stream: str) -> float:
         return 1.0
+
+    def keep(self, streams: set[str]) -> None: ...

@@ -10,6 +10,7 @@ from typing import Literal
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from kafkaesk_core import Application
 from kafkaesk_core.plugin import diagnose, translate_error
@@ -76,8 +77,7 @@ class Settler:
         for state, begins in session.ledger.runs.items():
             counts = await session.cluster.partitions({one.topic for one in begins})
             async for record in session.reader.records(await session.reader.ends(counts), begins):
-                sent = dict(record.headers).get(REPLAY_LETTER)
-                place = None if sent is None else Place.parse(sent.decode())
+                place = _letter_of(record)
                 if place is not None and not session.ledger.is_settled(place):
                     to = Place(record.topic, record.partition, record.offset)
                     found.setdefault(state, []).append((place, to))
@@ -186,6 +186,15 @@ class Settler:
 
     def _waiting_topic(self, group: str) -> str:
         return self._session.settings.topic_prefix + self._session.names.later(group)
+
+
+def _letter_of(record: ConsumerRecord) -> Place | None:
+    """The letter of which this record is the replay; None if it is none, as anybody may write."""
+    sent = dict(record.headers).get(REPLAY_LETTER)
+    try:
+        return None if sent is None else Place.parse(sent.decode())
+    except ValueError:
+        return None
 
 
 async def _chunks(

@@ -15,7 +15,10 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.plugin import diagnose, translate_error
 from kafkaesk_retry.letter import (
+    DELIVERY_ATTEMPT,
     ERRORS,
+    MOST_COUNT,
+    MOST_TIME,
     OWN,
     REPLAY_COUNT,
     SPRING,
@@ -23,7 +26,7 @@ from kafkaesk_retry.letter import (
     Style,
     without_own,
 )
-from kafkaesk_retry.places import Place
+from kafkaesk_retry.places import Place, number
 
 __all__ = ["LogReader", "Selection", "StoredLetter", "read_letter"]
 
@@ -66,41 +69,48 @@ def read_letter(record: ConsumerRecord) -> StoredLetter | None:
     style: Style = "kafka"
     try:
         if f"{ERRORS}topic" in texts:
-            origin = Place(
-                texts[f"{ERRORS}topic"],
-                int(texts[f"{ERRORS}partition"]),
-                int(texts[f"{ERRORS}offset"]),
-            )
+            place = [texts[f"{ERRORS}{name}"] for name in ("topic", "partition", "offset")]
             group, message = texts.get(f"{ERRORS}group", ""), texts.get(f"{ERRORS}message", "")
-            deliveries = int(texts.get(f"{ERRORS}delivery.count", "0"))
+            deliveries = texts.get(f"{ERRORS}delivery.count", "0")
         else:
             style = "spring"
-            origin = Place(
-                texts[f"{SPRING}original-topic"],
-                int.from_bytes(headers[f"{SPRING}original-partition"] or b"", "big"),
-                int.from_bytes(headers[f"{SPRING}original-offset"] or b"", "big"),
-            )
+            numbers = (headers[f"{SPRING}original-{name}"] for name in ("partition", "offset"))
+            place = [texts[f"{SPRING}original-topic"], *map(_binary, numbers)]
             group = texts.get(f"{SPRING}original-consumer-group", "")
             message = texts.get(f"{SPRING}exception-message", "")
-            deliveries = int.from_bytes(headers.get("kafka_deliveryAttempt") or b"", "big")
+            deliveries = _binary(headers.get(DELIVERY_ATTEMPT))
         exception = texts.get(f"{OWN}exception") or texts.get(f"{SPRING}exception-fqcn", "?")
         return StoredLetter(
             place=Place(record.topic, record.partition, record.offset),
-            origin=origin,
+            origin=Place.parse("/".join(place)),
             group=group,
             exception=exception,
             message=message,
             fingerprint=texts.get(f"{OWN}fingerprint", exception),
             handler=texts.get(f"{OWN}handler", ""),
-            deliveries=deliveries,
-            replays=int(texts.get(REPLAY_COUNT, "0")),
-            failed_at_ms=int(texts.get(f"{OWN}failed-at", record.timestamp)),
+            deliveries=number(deliveries, MOST_COUNT),
+            replays=number(texts.get(REPLAY_COUNT, "0"), MOST_COUNT),
+            failed_at_ms=_failed_at(texts, record),
             is_truncated=TRUNCATED in texts,
             style=style,
             record=record,
         )
     except (KeyError, ValueError):
         return None
+
+
+def _binary(value: bytes | None) -> str:
+    return str(int.from_bytes(value or b"", "big"))
+
+
+def _failed_at(texts: Mapping[str, str], record: ConsumerRecord) -> int:
+    """When it failed; where that cannot be read, its own time, or else the beginning of time."""
+    for text in (texts.get(f"{OWN}failed-at", ""), str(record.timestamp)):
+        try:
+            return number(text, MOST_TIME)
+        except ValueError:
+            continue
+    return 0
 
 
 def _texts(record: ConsumerRecord) -> dict[str, str]:
