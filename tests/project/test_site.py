@@ -47,6 +47,7 @@ PEERS = {"from/faststream.md": "faststream", "from/faust.md": "faust"}
 needs_peers = pytest.mark.skipif(
     "PEERS" not in os.environ, reason="PEERS=1 installs FastStream and faust, and runs these"
 )
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)#]+)\)")
 
 
@@ -182,6 +183,11 @@ def test_a_reference_page_is_what_the_code_says(name: str) -> None:
     assert (DOCS / "reference" / name).read_text() == PAGES[name](), "run `uv run docs`"
 
 
+def test_the_help_of_every_command_keeps_its_lines() -> None:
+    """A raw docstring would show the mark that click reads as the two characters it is."""
+    assert "\\b" not in (DOCS / "reference/command.md").read_text()
+
+
 def log_texts() -> str:
     """Every text of the core, with N in place of what is filled in."""
     texts = []
@@ -211,6 +217,14 @@ def test_the_images_of_a_page_exist(page: Path) -> None:
     ]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=name_of)
+def test_a_page_links_only_to_what_the_site_has(page: Path) -> None:
+    """The build does not look at links that lead out of it."""
+    targets = (page.parent / link for link in LINK.findall(page.read_text()))
+
+    assert [str(path) for path in targets if not path.resolve().is_relative_to(DOCS)] == []
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import kafkaesk_core
 from kafkaesk_core import hooks, plugin
+from kafkaesk_core.official import package_of_command
 from kafkaesk_core.settings import PluginChoice, Settings, describe_default
 
 __all__ = ["PAGES"]
@@ -67,6 +69,7 @@ FOREIGN = {
     "CommitCall": "What `call_next` of `wrap_commit` is.",
     "SchemaCall": "What `call_next` of `wrap_schema` is.",
 }
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTE = "<!-- written by `uv run docs` from the code; change the docstrings -->\n"
 WIDTH = 88
 """Characters of a line in a block."""
@@ -133,9 +136,15 @@ def _members(owner: str, cls: type) -> Iterator[str]:
             continue
         kind = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         if isinstance(kind, property):
-            yield f"\n#### `{owner}.{name}`\n\n*A property.* {_text(kind)}"
+            yield f"\n#### `{owner}.{name}` {_label(name)}\n\n*A property.* {_text(kind)}"
         elif inspect.isfunction(kind):
-            yield f"\n#### `{owner}.{name}()`\n\n{_code(_signature(name, kind))}\n{_text(kind)}"
+            heading = f"#### `{owner}.{name}()` {_label(f'{name}()')}"
+            yield f"\n{heading}\n\n{_code(_signature(name, kind))}\n{_text(kind)}"
+
+
+def _label(name: str) -> str:
+    """What the table of contents shows, which has little room, below the class."""
+    return f"{{ data-toc-label='{name}' }}"
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
@@ -211,7 +220,7 @@ def settings_page() -> str:
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra
         option = "--" + name.replace("_", "-")
-        row = f"| `{name}` | {describe_default(name)} | `{option}` | {field.description} |"
+        row = f"| `{name}` | {field.description} | {describe_default(name)} | `{option}` |"
         headings.setdefault(extra["heading"], []).append(row)
     parts = [
         f"{NOTE}# Settings\n\nA setting is an argument of `Application` and of `configure`, an "
@@ -220,7 +229,7 @@ def settings_page() -> str:
         "`configure` over the constructor.\n"
     ]
     for heading, rows in headings.items():
-        head = "| setting | default | option | meaning |\n|---|---|---|---|"
+        head = "| setting | meaning | default | option |\n|---|---|---|---|"
         parts.append(f"## {heading}\n\n{head}\n" + "\n".join(rows) + "\n")
     rows = [
         f"| `KAFKAESK_{name.upper()}` | {field.description} |"
@@ -259,23 +268,45 @@ def _number_type(annotation: Any) -> str | None:
 
 
 def command_page() -> str:
-    """The help of `kafkaesk` and of each of its commands."""
-    parts = [f"{NOTE}# The command\n\n```text\n{_help()}\n```\n"]
-    for name in ("plugins", "logs", "new", "dev", "publish", "tail", "inspect", "completion"):
-        parts.append(f"## `kafkaesk {name}`\n\n```text\n{_help(name)}\n```\n")
-    return "\n".join(parts)
-
-
-def _help(*command: str) -> str:
-    """The help as a terminal of 80 columns shows it, in a process of its own: click keeps state."""
+    """The help of `kafkaesk` and of each of its commands; click keeps state, hence the process."""
     done = subprocess.run(
-        [sys.executable, "-m", "kafkaesk_core", *command, "--help"],
-        env={**os.environ, "COLUMNS": "80"},
+        [sys.executable, "-m", "kafkaesk_tools.command_help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+    (_, own), *commands = json.loads(done.stdout)
+    parts = [f"{NOTE}# The command\n\n```text\n{own}\n```\n"]
+    for path, text in commands:
+        name = path.removeprefix("kafkaesk ")
+        package = package_of_command(name.split()[0])
+        level = "##" if " " not in name else "###"
+        whose = f"From `{package}`.\n\n" if package and level == "##" else ""
+        parts.append(f"{level} `kafkaesk {name}`\n\n{whose}```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def examples_page() -> str:
+    """Every example that is one file, with what its first lines say of it."""
+    parts = [
+        f"{NOTE}# Examples\n\nWhole services of at most 60 lines, from `examples/` of the "
+        "repository. The tests run each of them. Save one in a directory `examples`, and run it as its text says.\n"
+    ]
+    for path in sorted(EXAMPLES.glob("*.py")):
+        module = path.read_text()
+        text = inspect.cleandoc(ast.get_docstring(ast.parse(module)) or "")
+        title, _, rest = text.partition("\n\n")
+        command, _, more = rest.partition("\n\n")
+        code = module.split('"""', 2)[2].strip()
+        parts.append(
+            f"## `{path.stem}.py`\n\n{title}\n\n{_shell(command)}\n{more}\n".rstrip() + "\n"
+        )
+        parts.append(f"```python\n{code}\n```\n")
+    return "\n".join(parts)
+
+
+def _shell(command: str) -> str:
+    return f"```bash\n{textwrap.dedent(command).strip()}\n```\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -283,5 +314,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "hooks.md": hooks_page,
     "settings.md": settings_page,
     "command.md": command_page,
+    "examples.md": examples_page,
 }
 """The pages of docs/reference, and what writes each."""

@@ -271,13 +271,13 @@ def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> 
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the code with which SHELL completes commands, options, applications and streams.
+    """Print the code with which SHELL completes commands, options, applications and streams.
 
     \b
     bash  add to ~/.bashrc:  eval "$(kafkaesk completion bash)"
     zsh   add to ~/.zshrc:   eval "$(kafkaesk completion zsh)"
     fish  kafkaesk completion fish > ~/.config/fish/completions/kafkaesk.fish
-    """
+    """  # noqa: D301 (click wants the character)
     from .completion import completion_source
 
     click.echo(completion_source(shell, ctx.find_root().command))

@@ -69,13 +69,13 @@ def freeze(**options: Any) -> None:
 )
 @click.option("--allow-unknown", is_flag=True, help="Do not fail for what is not known.")
 def check(**options: Any) -> None:
-    r"""Compare each version with its frozen file, and with the versions before it.
+    """Compare each version with its frozen file, and with the versions before it.
 
     \b
     Exit codes:
       0  every version reads what it must
       2  one does not, or nobody knows; or wrong usage or configuration
-    """
+    """  # noqa: D301 (click wants the character)
     _run("check", **options)
 
 
@@ -110,14 +110,14 @@ def diff(**options: Any) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Only ask whether the registry would take each.")
 def register(**options: Any) -> None:
-    r"""Register what is on the wire in a registry that speaks Confluent's API.
+    """Register what is on the wire in a registry that speaks Confluent's API.
 
     \b
     Exit codes:
       0  every version is registered, or would be
       1  the registry refuses one, or does not answer
       2  wrong usage or configuration
-    """
+    """  # noqa: D301 (click wants the character)
     _run("register", **options)
 
 

@@ -1,0 +1,31 @@
+"""The help of `kafkaesk` and of all its commands, as a terminal of 80 columns shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from kafkaesk_core.cli import cli
+
+__all__ = ["helps"]
+
+WIDTH = 78
+"""What click writes to in a terminal of 80 columns."""
+
+
+def helps(command: click.Command, parent: click.Context | None, name: str) -> Iterator[list[str]]:
+    """Yield each command, and its help, in the order of the help: first the group, then its own."""
+    settings = {"terminal_width": WIDTH, **command.context_settings}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
+    yield [context.command_path, command.get_help(context).strip()]
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            if found is not None and not found.hidden:
+                yield from helps(found, context, child)
+
+
+if __name__ == "__main__":
+    print(json.dumps(list(helps(cli, None, "kafkaesk"))))  # noqa: T201 (read by another process)
