@@ -364,13 +364,14 @@ class Lanes(Generic[T]):
         behind them.
         """
         for group in self._found(groups):
+            is_paused = group.phase == "paused"
             group.phase = "draining"
             held_back, group.waiting = set(group.waiting), []
             for lane in group.lanes.values():
                 if lane.state == "parked" or lane in held_back:
                     lane.hold()
                 else:
-                    lane.drop(above=group.top)
+                    lane.drop(above=-1 if is_paused else group.top)
         self._wake_waiters()
 
     def cancel(self, groups: Collection[Hashable]) -> None:

@@ -471,6 +471,24 @@ async def test_stop_leaves_no_task() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.rule_18
+async def test_a_drain_of_a_paused_group_starts_nothing_behind_what_runs() -> None:
+    """Also below the highest started item: the pause holds it back, and the drain gives it up."""
+    handler = Handler()
+    lanes: Lanes[Entry] = Lanes(in_turn(handler))
+    submit(lanes, ("p", None, 1), ("p", None, 2), ("p", "a", 3))
+    await settle()
+    lanes.pause({"p"}.__contains__)
+    lanes.drain(["p"])
+    for item in list(handler.waiting):
+        handler.end(item)
+    await settle()
+
+    assert [item[2] for item in handler.finished] == [1, 3]
+    assert (len(handler.started), lanes.size("p")) == (2, 0)
+    assert await lanes.stop(1) == 0
+
+
 @pytest.mark.parametrize("concurrency", [None, 1, 3])
 def test_any_interleaving_keeps_order_and_cap(concurrency: int | None) -> None:
     class Machine(LanesMachine):
