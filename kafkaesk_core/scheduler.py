@@ -31,6 +31,10 @@ logger = logging.getLogger("kafkaesk.lanes")
 SLICE = 0.010
 """Seconds that a worker may run without a suspension before it lets other tasks run."""
 
+LANE_SLICE = 0.0005
+"""Seconds that a worker may stay in a lane while others are ready: each move costs as much as half
+of the other work on a record."""
+
 UNORDERED: Any = object()
 """The key of items that are in no order: any of them may run beside any other."""
 
@@ -41,7 +45,8 @@ class Lanes(Generic[T]):
     `run` handles items of one lane in turn: it asks for the next when it has finished with one,
     and returns the result of the first item that it has not finished with, else DONE. It may be
     cancelled; anything else that it raises is a defect and goes to `report_failure`. An item that
-    waits for its retry stays at the head of its lane, and the lane holds no slot meanwhile.
+    waits for its retry stays at the head of its lane, and the lane holds no slot meanwhile. While
+    others are ready, a worker stays in a lane for `lane_slice` seconds, or for one item.
     """
 
     def __init__(
@@ -49,11 +54,13 @@ class Lanes(Generic[T]):
         run: Callable[[Any], Awaitable[HandlerResult]],
         *,
         concurrency: int | None = None,
+        lane_slice: float = LANE_SLICE,
         report_failure: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._run = run
         self._report_failure = report_failure
         self._concurrency = concurrency
+        self._lane_slice = lane_slice
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._groups: dict[Hashable, LaneGroup[T]] = {}
@@ -137,9 +144,12 @@ class Lanes(Generic[T]):
         found.size += len(items)
         if lane.state == "parked":
             found.parked += len(items)
+        was_empty = not lane.queue
         lane.queue.extend(items)
         if lane.state in ("idle", "gathering"):
             self._arrived(lane)
+        elif was_empty and lane.state == "ready":  # a pool that was emptied before its turn
+            self._dispatch()
 
     def _arrived(self, lane: Lane[T]) -> None:
         """Schedule a lane that received items and runs none."""
@@ -235,6 +245,7 @@ class Lanes(Generic[T]):
         """
         lane = worker.lane
         now = monotonic()
+        lane_end = now + self._lane_slice
         while lane is not None:
             group, queue = lane.group, lane.queue
             item = queue[0]
@@ -247,11 +258,16 @@ class Lanes(Generic[T]):
                 return
             if worker.is_cancelled or not worker.has_slot:
                 return
-            if len(queue) == 1 or len(self._ready) > self._starting:
-                lane = self._move_on(lane, worker)
-            else:
-                queue.popleft()
-                group.size -= 1
+            if now < lane_end or len(self._ready) <= self._starting:
+                if len(queue) > 1:
+                    queue.popleft()
+                    group.size -= 1
+                    continue
+                if isinstance(lane, Single) and lane.refill():
+                    group.size -= 1
+                    continue
+            lane = self._move_on(lane, worker)
+            lane_end = now + self._lane_slice
 
     def _move_on(self, lane: Lane[T], worker: Worker[T]) -> Lane[T] | None:
         """Leave a lane whose head is finished for the next one; None if there is no other."""
@@ -596,6 +612,17 @@ class Single(Lane[T]):
     """The lane of an item that was in a pool."""
 
     __slots__ = ()
+
+    def refill(self) -> bool:
+        """Go on with the pool's next item in place of a finished one; False if there is none.
+
+        A pool that is empty then stays where it waits for its turn, and rests when that comes.
+        """
+        pool = self.group.lanes.get(UNORDERED)
+        if pool is None or not pool.queue:
+            return False
+        self.queue[0] = pool.queue.popleft()
+        return True
 
 
 class LaneGroup(Generic[T]):

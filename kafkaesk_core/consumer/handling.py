@@ -15,7 +15,7 @@ from kafkaesk_core.errors import (
     Skip,
 )
 from kafkaesk_core.handlers import BatchBinding, Binding
-from kafkaesk_core.message import IncomingMessage
+from kafkaesk_core.message import IncomingMessage, ParsedRecord
 from kafkaesk_core.offsets import (
     DONE,
     RELEASED,
@@ -157,16 +157,27 @@ class MessageHandling(Handling[IncomingMessage]):
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
-                if message is None and isinstance(error, NotDueError):
-                    return HandlerResult("defer", delay=error.seconds)
-                outcome = self._decide(error, message or batch.message_of(record))
+                outcome = self._decide(error, message, record, batch)
                 if not outcome.is_terminal:
                     return outcome
             else:
-                self._close(batch, offset, is_closed=message is not None and message.is_closed)
+                if message is None:
+                    self._close(batch, offset)
+                else:
+                    self.finish(message, DONE)
         return DONE
 
-    def _decide(self, error: BaseException, message: FetchedMessage) -> HandlerResult:
+    def _decide(
+        self,
+        error: BaseException,
+        message: FetchedMessage | None,
+        record: ParsedRecord,
+        batch: FetchedBatch,
+    ) -> HandlerResult:
+        if message is None:
+            if isinstance(error, NotDueError):
+                return HandlerResult("defer", delay=error.seconds)
+            message = batch.message_of(record)
         if message.batch.holding.is_released:
             return self.error_policy.release(error, (message,))
         outcome = self.error_policy.decide(error, message)

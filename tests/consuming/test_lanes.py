@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -113,7 +115,7 @@ async def test_a_slow_lane_delays_no_other() -> None:
 @pytest.mark.rule_16
 async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
     handler = Handler()
-    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1, lane_slice=0)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
 
     for _ in range(3):
@@ -129,7 +131,7 @@ async def test_concurrency_is_a_hard_cap_and_lanes_take_turns() -> None:
 @pytest.mark.d3
 async def test_a_retried_item_holds_its_lane_but_no_slot() -> None:
     handler = Handler()
-    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1, lane_slice=0)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -301,7 +303,7 @@ async def test_an_item_that_ignores_its_cancellation_can_be_abandoned() -> None:
 async def test_an_overdue_item_loses_its_slot_and_its_lane_goes_on_when_it_ends() -> None:
     """Stuck, while others continue."""
     handler = Handler()
-    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1, lane_slice=0)
     submit(lanes, ("p", "a", 1), ("p", "a", 2), ("p", "b", 3))
     await settle()
 
@@ -366,12 +368,31 @@ async def test_lanes_that_share_a_slot_take_turns_item_by_item() -> None:
         handled.append(item[0])
         return DONE
 
-    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=1)
+    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=1, lane_slice=0)
     for group in ("p", "q"):
         lanes.submit(group, None, [(n, (group, None, n)) for n in range(50)])
 
     assert await lanes.wait_idle(["p", "q"], 1)
     assert handled == ["p", "q"] * 50
+    assert await lanes.stop(1) == 0
+
+
+@pytest.mark.rule_15
+@pytest.mark.parametrize("key", [None, UNORDERED])
+async def test_a_long_lane_of_quick_items_lets_others_have_their_turns(key: Any) -> None:
+    handled: list[str] = []
+
+    async def note(item: Item) -> HandlerResult:
+        handled.append(item[0])
+        return DONE
+
+    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=1)
+    lanes.submit("p", key, [(n, ("p", key, n)) for n in range(20_000)])
+    lanes.submit("q", key, [(0, ("q", key, 0))])
+
+    assert await lanes.wait_idle(["p", "q"], 10)
+    assert handled.index("q") < 15_000
+    assert (len(handled), lanes.size("p"), lanes.size("q")) == (20_001, 0, 0)
     assert await lanes.stop(1) == 0
 
 
@@ -489,13 +510,15 @@ async def test_a_drain_of_a_paused_group_starts_nothing_behind_what_runs() -> No
     assert await lanes.stop(1) == 0
 
 
+@pytest.mark.parametrize("stays", [0.0, math.inf])  # what is between them depends on the time
 @pytest.mark.parametrize("concurrency", [None, 1, 3])
-def test_any_interleaving_keeps_order_and_cap(concurrency: int | None) -> None:
+def test_any_interleaving_keeps_order_and_cap(concurrency: int | None, stays: float) -> None:
     class Machine(LanesMachine):
         limit = concurrency
+        lane_slice = stays
 
     state = Machine.TestCase
-    state.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    state.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
     state().runTest()
 
 
@@ -503,6 +526,7 @@ class LanesMachine(RuleBasedStateMachine):
     """Submits, ends, retries, pauses, drains, cancels and closes in any order."""
 
     limit: int | None = None
+    lane_slice = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -514,7 +538,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.paused: dict[str, int] = {}  # how many items had started by then
 
     async def _make(self) -> Lanes[Entry]:
-        return Lanes(in_turn(self.handler), concurrency=self.limit)
+        return Lanes(in_turn(self.handler), concurrency=self.limit, lane_slice=self.lane_slice)
 
     def _settle(self) -> None:
         self.loop.run_until_complete(settle())
