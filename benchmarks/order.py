@@ -1,5 +1,6 @@
 """The message that everybody publishes and consumes: about 200 bytes in its envelope."""
 
+import warnings
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -26,13 +27,16 @@ class Order(BaseModel):
     note: str = ""
 
 
-class Envelope(BaseModel):
-    """What is on the wire, for those who have to name it themselves."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # BaseModel's own `schema` is deprecated
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    class Envelope(BaseModel):
+        """What is on the wire, for those who have to name it themselves."""
 
-    schema: str  # type: ignore[assignment]  # the name on the wire, as a field of pydantic's too
-    data: Order
+        model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+        schema: str  # type: ignore[assignment]  # the name on the wire, as a field of pydantic's too
+        data: Order
 
 
 def order(id: int = 1, *, padding: int = 0) -> Order:  # noqa: A002 (the field's name)

@@ -432,17 +432,14 @@ class Application(Router):
         topic = runtime.topics.topic_of(stream_id)
         pairs, has_options = copy_headers(headers), headers is not None or schema is not None
         async for chunk in _chunks(data):
+            writer = None if has_options else runtime.model_writers.get(stream_id)
             for one in chunk:
-                if one is None or isinstance(one, RAW_TYPES):
-                    raise raw_data_error(stream_id, one, schema)
                 one_key = None if key is None else key(one)
-                if (
-                    not has_options
-                    and (writer := runtime.model_writers.get(stream_id)) is not None
-                    and (record := writer.offer(one, one_key)) is not None
-                ):
+                if writer is not None and (record := writer.offer(one, one_key)) is not None:
                     deliveries.add(writer.batch.result, record.offset)
                     continue
+                if one is None or isinstance(one, RAW_TYPES):
+                    raise raw_data_error(stream_id, one, schema)
                 check_address(stream_id, one_key, None, None)
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
                 delivery = None if runtime.offer is None else runtime.offer(message)
@@ -454,6 +451,7 @@ class Application(Router):
                         raise
                 delivery = delivery or self._raise_no_result()
                 deliveries.add(delivery.batch, delivery.index)
+                writer = None if has_options else runtime.model_writers.get(stream_id)
             deliveries.take_done()
             await asyncio.sleep(0)  # so that batches are sent in time
         return await deliveries.wait()

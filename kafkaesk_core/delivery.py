@@ -414,16 +414,19 @@ class PendingDeliveries:
         self._pending: dict[
             BatchResult, list[list[int]]
         ] = {}  # each the first, and behind the last
+        self._last: tuple[BatchResult | None, list[int]] = (None, [])
 
     def add(self, batch: BatchResult, index: int) -> None:
         """Add the delivery of the record that has this index in a batch."""
-        ranges = self._pending.get(batch)
-        if ranges is None:
-            self._pending[batch] = [[index, index + 1]]
-        elif ranges[-1][1] == index:
-            ranges[-1][1] += 1
-        else:
-            ranges.append([index, index + 1])
+        last, found = self._last
+        if last is batch and found[1] == index:
+            found[1] = index + 1
+            return
+        ranges = self._pending.setdefault(batch, [])
+        if not ranges or ranges[-1][1] != index:
+            ranges.append([index, index])
+        ranges[-1][1] = index + 1
+        self._last = batch, ranges[-1]
 
     def take_done(self) -> None:
         """Count the deliveries of batches that are done, and forget them.
@@ -450,6 +453,7 @@ class PendingDeliveries:
 
     def _take(self, batch: BatchResult) -> None:
         ranges = self._pending.pop(batch)
+        self._last = (None, [])
         if not batch.is_acknowledged:
             for index in _indexes(ranges):
                 if (error := Delivery(batch, _Mark(index)).exception()) is not None:

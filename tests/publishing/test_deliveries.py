@@ -36,6 +36,17 @@ def test_what_is_done_is_counted_whatever_is_still_open_before_it() -> None:
     assert deliveries.acknowledged == 5
 
 
+def test_a_record_is_counted_that_is_added_after_its_batch_was_taken() -> None:
+    deliveries, (result,) = added(2)
+    result.acknowledge(WRITTEN, 3)
+    deliveries.take_done()
+
+    deliveries.add(result, 2)
+    deliveries.take_done()
+
+    assert deliveries.acknowledged == 3
+
+
 async def test_waiting_ends_with_the_last_batch() -> None:
     deliveries, (first, second) = added(2, 3)
     waiting = asyncio.ensure_future(deliveries.wait())
