@@ -290,7 +290,8 @@ def examples_page() -> str:
     """Every example that is one file, with what its first lines say of it."""
     parts = [
         f"{NOTE}# Examples\n\nWhole services of at most 60 lines, from `examples/` of the "
-        "repository. The tests run each of them. Save one in a directory `examples`, and run it as its text says.\n"
+        "repository. The tests run each of them. Save one in a directory `examples`, "
+        "and run it as its text says.\n"
     ]
     for path in sorted(EXAMPLES.glob("*.py")):
         module = path.read_text()
