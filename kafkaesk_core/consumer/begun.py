@@ -28,7 +28,9 @@ class BegunRecords:
     def __init__(self) -> None:
         self.is_counting = False
         self._now: dict[TopicPartition, Begun] = {}
-        self._said: dict[TopicPartition, Begun] = {}  # sent, and not known to be taken back
+        # By offset, the crashes that were sent, and are not known to be taken back: of commits that
+        # nobody has answered, any may be what is stored.
+        self._said: dict[TopicPartition, dict[int, int]] = {}
         self._survived: dict[TopicPartition, dict[int, int]] = {}  # crashes that were none
 
     def begin(self, partition: TopicPartition, offset: int, attempt: int, crashes: int) -> None:
@@ -49,23 +51,29 @@ class BegunRecords:
         """The record that has begun."""
         return self._now.get(partition)
 
+    @property
+    def topics(self) -> set[str]:
+        """The topics of which a commit may have said that a record has begun."""
+        return {partition.topic for partition in self._said}
+
     def note_sent(self, partition: TopicPartition, begun: Begun | None) -> None:
         """Note that a commit which says this is on its way: it may be stored without an answer."""
         if begun is not None:
-            self._said[partition] = begun
+            offset, attempt = begun
+            said = self._said.setdefault(partition, {})
+            said[offset] = min(attempt.crashes, said.get(offset, attempt.crashes))
 
     def note_stored(self, partition: TopicPartition, begun: Begun | None) -> None:
         """Note that this is what is stored now."""
         self._survived.pop(partition, None)
-        if begun is None:
-            self._said.pop(partition, None)
+        self._said.pop(partition, None)
+        self.note_sent(partition, begun)
 
     def forget(self, partition: TopicPartition, *, is_gone: bool) -> None:
         """Forget the running record of a partition, which is gone or is read from elsewhere."""
         self._now.pop(partition, None)
         if is_gone and (said := self._said.pop(partition, None)) is not None:
-            offset, attempt = said
-            self._survived.setdefault(partition, {})[offset] = attempt.crashes
+            self._survived.setdefault(partition, {}).update(said)
 
     def corrected(
         self, partition: TopicPartition, attempts: Mapping[int, Attempt]

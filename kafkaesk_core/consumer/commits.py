@@ -159,6 +159,10 @@ class OffsetCommitter:
         if reason in ("revoke", "stop"):
             self._report_postponed(reason, only_gaps)
 
+    def are_together(self, topic: str, other: str) -> bool:
+        """Whether two topics are committed together: they belong to one subscription."""
+        return self._subscription_of(topic) is self._subscription_of(other)
+
     def _by_subscription(self) -> dict[Subscription, list[TopicPartition]]:
         """Our partitions; those of topics that two handlers match were not read."""
         parts: dict[Subscription, list[TopicPartition]] = {}

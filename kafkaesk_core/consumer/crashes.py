@@ -29,6 +29,8 @@ logger = logging.getLogger("kafkaesk.consumer")
 
 WINDOW = 5.0
 """Seconds after an assignment: a crash that repeats does so at once."""
+PATIENCE = 1.0
+"""Seconds for a commit here: the records of all groups wait for it."""
 
 Layers = Callable[[FetchedMessage], Awaitable[Any]]
 
@@ -40,9 +42,13 @@ class Turn:
         self.lock = asyncio.Lock()
         self._last: CrashCounter | None = None
 
-    async def take(self, counter: CrashCounter) -> bool:
-        """Let a counter say that a record begins, unless the last one's is not taken back yet."""
-        if self._last not in (None, counter) and not await self._last.commit():
+    async def take(self, counter: CrashCounter, topic: str) -> bool:
+        """Let a counter say that a record begins, unless an earlier one is not taken back yet.
+
+        The commit that says so takes back what is committed together with the record's topic.
+        """
+        last = self._last
+        if last is not None and not await last.take_back(topic if last is counter else None):
             return False
         self._last = counter
         return True
@@ -51,7 +57,8 @@ class Turn:
 class CrashCounter:
     """Puts a commit before each record that begins shortly after an assignment of one group.
 
-    Handlers of batches are not delayed, and their crashes are not counted.
+    Handlers of batches are not delayed, and their crashes are not counted. Where a commit fails, or
+    a layer of `wrap_commit` holds it up, crashes are not counted either until the next assignment.
     """
 
     def __init__(
@@ -72,11 +79,13 @@ class CrashCounter:
         self._loop = asyncio.get_running_loop()
         self._window = window
         self._end = 0.0
+        self._stuck: set[str] = set()  # topics whose commits fail
 
     def assigned(self) -> None:
         """Look at each record from here on, for a few seconds."""
         self._end = self._loop.time() + self._window
         self._notes.begun.is_counting = True
+        self._stuck.clear()
         for handling in self._handlings:
             handling.put_around(self._around)
         self._loop.call_at(self._end, self._leave)
@@ -104,16 +113,36 @@ class CrashCounter:
             self._turn.lock.release()
 
     async def _note_begin(self, partition: TopicPartition, message: FetchedMessage) -> None:
-        if self._notes.begun.is_counting and await self._turn.take(self):
-            self._notes.begun.begin(partition, message.offset, message.attempt, message.crashes)
-            await self.commit()
+        topic, begun = partition.topic, self._notes.begun
+        if topic in self._stuck or not begun.is_counting:
+            return
+        if await self._turn.take(self, topic) and begun.is_counting:
+            begun.begin(partition, message.offset, message.attempt, message.crashes)
+            await self._commit(topic)
 
-    async def commit(self) -> bool:
-        """Store which record has begun, or that none has; return whether it is stored."""
+    async def take_back(self, beside: str | None) -> bool:
+        """Store that no record has begun; return whether that is stored.
+
+        What is committed together with the topic `beside` is left to its commit.
+        """
+        for topic in self._notes.begun.topics:
+            if beside is not None and self._commits.are_together(topic, beside):
+                continue
+            if not await self._commit(topic):
+                return False
+        return True
+
+    async def _commit(self, topic: str) -> bool:
+        """Store of a topic's subscription which record has begun, or that none has."""
+        if topic in self._stuck:
+            return False
         try:
-            await self._commits.commit("interval")
-        except CommitError as error:
-            logger.debug("%s; a crash now is not counted", error)
+            async with asyncio.timeout(PATIENCE):
+                await self._commits.commit("interval", topic=topic)
+        except (CommitError, TimeoutError) as error:
+            self._stuck.add(topic)
+            why = error if str(error) else f"no commit within {PATIENCE:g} s"
+            logger.debug("%s: %s; crashes are not counted for now", topic, why)
             return False
         return True
 

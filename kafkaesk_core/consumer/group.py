@@ -187,6 +187,7 @@ class GroupConsumer:
         )
 
     def _new_polling(self) -> Polling:
+        self._rebalance.follow_seeks = self._positions.follow
         return Polling(
             self._membership,
             self._offsets,

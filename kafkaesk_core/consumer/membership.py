@@ -16,6 +16,7 @@ from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
 from kafkaesk_core.kafka.errors import translate
 from kafkaesk_core.kafka.new_partitions import NewPartitions
+from kafkaesk_core.message import ParsedRecord
 from kafkaesk_core.offsets import OffsetTracker
 
 from .commits import Offsets
@@ -33,6 +34,7 @@ PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
 """Seconds before each new member; after the last one the application stops."""
 
 Epochs = Mapping[TopicPartition, int]
+_NOTHING: Mapping[TopicPartition, Sequence[ParsedRecord]] = {}
 
 
 class Membership:
@@ -307,6 +309,12 @@ class Positions:
         """
         low = self._offsets.watermark(partition)
         return offset if low is None else min(offset, low)
+
+    def follow(self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]] = _NOTHING) -> None:
+        """Continue where the application has sought to since `batch` was polled."""
+        for partition, (before, offset) in self._member().take_sought(batch).items():
+            if partition in self._offsets:
+                self.sought(partition, offset, before)
 
     def sought(self, partition: TopicPartition, offset: int, before: int | None = None) -> None:
         """Continue where the application has sought to with the client, in a new epoch.

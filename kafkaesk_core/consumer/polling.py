@@ -123,9 +123,8 @@ class Polling:
         self, member: GroupMember, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
     ) -> None:
         notes = self._read_notes(member)
-        for partition, (before, offset) in member.take_sought(batch).items():
-            if partition in self._offsets and self._dispatcher.is_open:
-                self._positions.sought(partition, offset, before)
+        if self._dispatcher.is_open:  # else the handover follows
+            self._positions.follow(batch)
         for partition, records in batch.items():
             first = records[0].offset
             if partition in self._offsets and self._dispatcher.is_open:
@@ -137,7 +136,7 @@ class Polling:
             elif member.is_assigned(partition):
                 # The client has its new assignment, but the callback has not run yet. Read these
                 # records again later.
-                member.seek(partition, first)
+                member.reread(partition, first)
 
     def _read_notes(self, member: GroupMember) -> CommitNotes | None:
         """Take what the group has stored beside the offsets of this assignment."""

@@ -64,6 +64,8 @@ class Rebalance:
         self._limits = limits
         self._commits_automatically = commits_automatically
         self._notify = notify
+        self.follow_seeks: Callable[[], None] = lambda: None
+        """Called in a handover before its commit: a handler may have sought with the client."""
         self._lock = asyncio.Lock()
         self._losses: deque[float] = deque(maxlen=LOSSES)
         self._loop = asyncio.get_running_loop()
@@ -173,6 +175,7 @@ class Rebalance:
                 ),
             )
         self._dispatcher.stop_counting_crashes()
+        self.follow_seeks()
         await self._commit(reason)
         self._dispatcher.release(owned)
         for lanes in self._lanes:

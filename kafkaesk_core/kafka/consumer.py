@@ -380,9 +380,7 @@ class GroupMember:
             if state._position == position:
                 continue
             if position is not None:
-                self.seek(partition, position)
-                if sought is not None:
-                    self._sought[partition] = sought
+                self.reread(partition, position)
             else:  # this poll set its first position: start again from the committed offset
                 fetcher._records.pop(partition, None)
                 state.await_reset(None)
@@ -390,6 +388,13 @@ class GroupMember:
     def is_assigned(self, partition: TopicPartition) -> bool:
         """Whether the client has this partition; not a sign of ownership during a rebalance."""
         return partition in self.raw.assignment()
+
+    def reread(self, partition: TopicPartition, offset: int) -> None:
+        """Poll records again that were polled and are not taken; what is sought stays noted."""
+        sought = self._sought.get(partition)
+        self.seek(partition, offset)
+        if sought is not None:
+            self._sought[partition] = sought
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue from another offset; the partition's buffered records are dropped."""

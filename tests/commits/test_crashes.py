@@ -6,14 +6,15 @@ import asyncio
 import subprocess
 import sys
 import uuid
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
-from kafkaesk_core import Application
-from kafkaesk_testing import Kafka
+from kafkaesk_core import Application, Subscriber, hookimpl
+from kafkaesk_testing import Kafka, eventually
 
 SERVICE = """
 import asyncio, os, sys
@@ -153,3 +154,43 @@ async def test_at_most_one_record_of_all_groups_is_said_to_have_begun(kafka: Kaf
         await admin.close()
 
     assert [len(said) for said in notes] == [1] * 4, notes
+
+
+class Hanging:
+    """A layer that holds up the commits of one topic until it is over."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    @hookimpl
+    async def wrap_commit(self, offsets: Any, call_next: Any) -> None:
+        if any(partition.topic == "hung" for partition in offsets):
+            await self.over.wait()
+        await call_next(offsets)
+
+
+async def test_a_layer_that_holds_up_commits_holds_up_no_record_of_others_for_long() -> None:
+    """Each record waited for commit_timeout, in every subscription."""
+    layer = Hanging()
+    app = Application(
+        "embedded://?topics=hung,fine&partitions=1", entry_points=False, plugins=[layer],
+        count_crashes=True, commit_timeout=20, drain_timeout=0.5,
+    )  # fmt: skip
+    handled: list[str] = []
+
+    async def handle(data: bytes, subscriber: Subscriber) -> None:
+        handled.append(subscriber.message.topic)
+
+    for topic in ("hung", "fine"):
+        app.subscribe_to_topics([topic], "g")(handle)
+
+    async with app:
+        for number in range(10):
+            await app.raw_publish("hung" if number < 5 else "fine", b"x")
+        consuming = asyncio.create_task(app.consume_forever())
+        await eventually(lambda: len(handled) == 10, within=15)
+        layer.over.set()
+        await app.stop()
+        await consuming
+
+    assert sorted(handled) == ["fine"] * 5 + ["hung"] * 5

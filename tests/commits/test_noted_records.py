@@ -16,6 +16,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.consumer.attempts import Attempt
+from kafkaesk_core.consumer.begun import BegunRecords
 from kafkaesk_core.consumer.crashes import CrashCounter, Turn
 from kafkaesk_core.consumer.notes import BUDGET, CommitNotes, Note, decode, encode
 from kafkaesk_core.errors import CommitError, Defer, Retry
@@ -509,6 +510,36 @@ async def test_a_crash_of_another_process_after_a_lost_membership_counts() -> No
 
     assert seen == (2, 1)
     await engine.lanes.stop(1)
+
+
+@pytest.mark.parametrize("stored", [10, 11])
+def test_of_commits_without_an_answer_any_may_be_what_is_read_again(stored: int) -> None:
+    """Only the last one was remembered: what was stored of the other counted as a crash."""
+    begun = BegunRecords()
+    begun.is_counting = True
+    for offset in (10, 11):
+        begun.begin(A, offset, 1, 0)
+        begun.note_sent(A, begun.get(A))
+        begun.end(A)
+    begun.forget(A, is_gone=True)
+
+    found = begun.corrected(A, {stored: Attempt(2, crashes=1)})
+
+    assert found == {stored: Attempt(1)}
+
+
+def test_what_a_later_commit_has_replaced_is_of_another_process_if_it_is_read_again() -> None:
+    begun = BegunRecords()
+    begun.is_counting = True
+    for offset in (10, 11):
+        begun.begin(A, offset, 1, 0)
+        begun.note_sent(A, begun.get(A))
+    begun.note_stored(A, begun.get(A))
+    begun.forget(A, is_gone=True)
+
+    crashed = {10: Attempt(2, crashes=1)}
+    assert begun.corrected(A, crashed) == crashed
+    assert begun.corrected(A, {11: Attempt(2, crashes=1)}) == {11: Attempt(1)}
 
 
 async def test_a_handover_whose_commit_fails_is_no_crash_either() -> None:

@@ -156,6 +156,9 @@ class Member:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append((partition, offset))
 
+    def reread(self, partition: TopicPartition, offset: int) -> None:
+        self.seek(partition, offset)
+
 
 class BrokenMember(Member):
     """Its client has ended, its membership has not."""
@@ -634,6 +637,32 @@ async def test_a_jump_back_is_committed_before_its_first_record_is_done() -> Non
     await engine.rebalance.revoked(frozenset([A]), is_lost=False)
 
     assert engine.committed == [{A: 7}, {A: 3}]
+
+
+@pytest.mark.rule_9
+@pytest.mark.parametrize("to", [1, 50])
+async def test_a_seek_of_a_handler_that_ends_in_a_handover_is_committed_by_it(to: int) -> None:
+    """It was dropped: the next owner went on behind the record that the handler had."""
+    engine, member = Engine(), Member({A: [record(A, 3), record(A, 4)]})
+    engine.rebalance.assigned(frozenset([A]))
+    work = polling(engine, member)
+    engine.rebalance.follow_seeks = work._positions.follow
+    running = asyncio.create_task(work.run())
+    await eventually(lambda: engine.lanes.running_items)
+
+    handover = asyncio.create_task(engine.rebalance.revoked(frozenset([A]), is_lost=False))
+    await eventually(lambda: not engine.dispatcher.is_open)
+    sought_in(member, to, before=5)
+    member._batches.append({A: [record(A, to)]})  # what is polled from there is not taken
+    await eventually(lambda: member.sought == [(A, to)])
+    engine.release.set()
+    await handover
+    work.is_ended = True
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert engine.handled == [3]
+    assert engine.committed == [{A: to}]
 
 
 async def test_a_jump_back_is_committed_also_where_handlers_commit_by_hand() -> None:
