@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,9 +16,12 @@ from rich.console import Group, RenderableType
 from kafkaesk_core import Application, Cluster, ClusterGroup, ConfigurationError, PartitionLag
 from kafkaesk_core.command import cluster_settings, find_described
 
-from .screen import number, plain, show, table
+from .screen import number, plain, show, table, under
 
 __all__ = ["show_lag"]
+
+Speeds = Mapping[tuple[str, int], float]
+"""Offsets per second, by topic and partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +156,23 @@ class _Watcher:
     def _table(self, found: GroupLag) -> list[RenderableType]:
         group, first = found.group, self._first[found.group.name]
         head = f"[bold]{plain(group.name)}[/bold]: {_state(found)}"
-        if not found.partitions:
-            return [head, ""]
-        columns = ["TOPIC", "PARTITION", "COMMITTED", "END", "LAG"]
-        columns += ["PER SECOND"] if found is not first else []
-        drawn = table(*columns, "CLIENT", "HOST", numbers=columns[1:])
-        speeds = _speeds(first, found)
-        for one in found.partitions:
-            place = (one.topic, one.partition)
-            cells = [str(one.partition), *map(number, (one.committed, one.end, one.lag))]
-            cells += [number(speeds.get(place))] if found is not first else []
-            client, host = (one.member.client_id, one.member.host) if one.member else ("-", "-")
-            drawn.add_row(plain(one.topic), *cells, plain(client), host)
-        return [head, drawn, ""]
+        parts: list[RenderableType] = [head]
+        speeds = None if found is first else _speeds(first, found)
+        for topic, partitions in groupby(found.partitions, key=attrgetter("topic")):
+            parts += [under("", f"[bold]{plain(topic)}[/bold]"), _of_topic(partitions, speeds)]
+        return [*parts, ""]
+
+
+def _of_topic(partitions: Iterable[PartitionLag], speeds: Speeds | None) -> RenderableType:
+    numbers = ["PARTITION", "COMMITTED", "END", "LAG"]
+    numbers += [] if speeds is None else ["PER SECOND"]
+    drawn = table(*numbers, "CLIENT", "HOST", numbers=numbers)
+    for one in partitions:
+        cells = [str(one.partition), *map(number, (one.committed, one.end, one.lag))]
+        cells += [] if speeds is None else [number(speeds.get((one.topic, one.partition)))]
+        client, host = (one.member.client_id, one.member.host) if one.member else ("-", "-")
+        drawn.add_row(*cells, plain(client), host)
+    return drawn
 
 
 def _state(found: GroupLag) -> str:
@@ -176,7 +185,7 @@ def _state(found: GroupLag) -> str:
     return f"{group.state}, {members}, lag [bold]{number(found.lag)}[/bold]{unknown}{rest}"
 
 
-def _speeds(first: GroupLag, now: GroupLag) -> dict[tuple[str, int], float]:
+def _speeds(first: GroupLag, now: GroupLag) -> Speeds:
     """Offsets committed per second since the first look."""
     earlier = {(one.topic, one.partition): one.committed for one in first.partitions}
     seconds = max(now.at - first.at, 0.001)

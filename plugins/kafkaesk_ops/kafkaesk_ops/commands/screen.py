@@ -13,9 +13,10 @@ import click
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
-__all__ = ["number", "plain", "show", "table"]
+__all__ = ["number", "plain", "show", "table", "under"]
 
 Found = TypeVar("Found")
 UNKNOWN = "-"
@@ -35,6 +36,15 @@ def table(*columns: str, numbers: Collection[str] = ()) -> Table:
         is_number = column in numbers
         made.add_column(column, justify="right" if is_number else "left", overflow="fold")
     return made
+
+
+def under(mark: str, text: RenderableType) -> RenderableType:
+    """A text that belongs to the line above: its lines stand below each other, behind a mark."""
+    made = Table.grid(padding=(0, 1, 0, 0))
+    made.add_column(width=1)
+    made.add_column(overflow="fold")
+    made.add_row(mark, text)
+    return Padding(made, (0, 0, 0, 2 if mark else 0))
 
 
 async def show(

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -19,7 +21,7 @@ from kafkaesk_core import BrokerUnreachableError, ConfigurationError
 from kafkaesk_core.command import find_described
 from kafkaesk_ops.plugin import OpsPlugin
 
-from .screen import number, plain, show, table
+from .screen import number, plain, show, table, under
 
 __all__ = ["show_status"]
 
@@ -101,7 +103,7 @@ def _get(url: str) -> dict[str, Any]:
     return found
 
 
-# --- the tables
+# --- how it looks
 
 
 def _parts(address: str, seen: Seen) -> Iterator[RenderableType]:
@@ -110,17 +112,22 @@ def _parts(address: str, seen: Seen) -> Iterator[RenderableType]:
     ready = "[green]ready[/green]" if health["ready"] else "[yellow]not ready[/yellow]"
     yield f"[bold]{plain(address)}[/bold]: {plain(health['state'])}, {live}, {ready}"
     for reason in health["reasons"]:
-        yield f"  [yellow]![/yellow] {plain(reason)}"
+        yield under("[yellow]![/yellow]", plain(reason))
     published = status["published"]
     if published:
-        counts = ", ".join(f"{number(count)} {name}" for name, count in published.items())
-        yield f"published: {counts}"
+        yield f"published: {_counts(published, 'acked')}"
     for group in status["groups"]:
         yield ""
         yield from _group(group)
     for plugin, report in status["plugins"].items():
         yield ""
-        yield f"[bold]{plain(plugin)}[/bold]: {plain(_line(report))}"
+        yield from _report(plugin, report)
+
+
+def _counts(counts: Mapping[str, int], always: str) -> str:
+    """The counts that are not 0, and one that is always shown."""
+    shown = ((name, count) for name, count in counts.items() if count or name == always)
+    return ", ".join(f"{number(count)} {name}" for name, count in shown)
 
 
 def _group(group: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -132,51 +139,56 @@ def _group(group: Mapping[str, Any]) -> Iterator[RenderableType]:
         + (f", [bold red]{group['stuck']} stuck[/bold red]" if group["stuck"] else "")
     )
     for paused in group["paused"]:
-        yield f"  [yellow]paused[/yellow]: {plain(paused)}"
-    if group["subscriptions"]:
-        yield _handlers(group["subscriptions"])
-    if group["partitions"]:
-        yield _partitions(group["partitions"])
+        yield under("[yellow]![/yellow]", f"paused: {plain(paused)}")
+    for each in group["subscriptions"]:
+        yield from _handler(each)
+    by_topic = groupby(group["partitions"], key=itemgetter("topic"))
+    for topic, partitions in by_topic:
+        yield under("", f"[bold]{plain(topic)}[/bold]")
+        yield _partitions(list(partitions))
 
 
-def _handlers(subscriptions: list[dict[str, Any]]) -> RenderableType:
-    numbers = ("DONE", "RETRIES", "SKIPPED", "RUNNING", "PARKED")
-    drawn = table("HANDLER", "STREAMS", *numbers, "LAST ERROR", numbers=numbers)
-    for each in subscriptions:
-        results = each["results"]
-        counts = [results.get(kind, 0) for kind in ("done", "retry", "skip")]
-        drawn.add_row(
-            plain(each["handler"]),
-            plain(", ".join(each["streams"])),
-            *map(number, (*counts, each["running"], each["parked"])),
-            plain(_error(each["last_error"])),
-        )
-    return drawn
-
-
-def _error(error: Mapping[str, Any] | None) -> str:
-    if error is None:
-        return "-"
-    place = f"{error['topic']}[{error['partition']}]@{error['offset']}"
-    return f"{error['error'][:100]} ({place}, {time.time() - error['at']:,.0f} s ago)"
+def _handler(each: Mapping[str, Any]) -> Iterator[RenderableType]:
+    named = {"done": "done", "retry": "retries", "skip": "skipped", "deferred": "deferred"}
+    counts = {text: each["results"].get(kind, 0) for kind, text in named.items()}
+    counts |= {"running": each["running"], "parked": each["parked"]}
+    streams = ", ".join(each["streams"])
+    head = f"[bold]{plain(each['handler'])}[/bold] takes {plain(streams)}"
+    yield under("", f"{head}: {_counts(counts, 'done')}")
+    if (error := each["last_error"]) is not None:
+        place = f"{error['topic']}[{error['partition']}]@{error['offset']}"
+        ago = f"{time.time() - error['at']:,.0f} s ago"
+        text = f"last error {ago}, {plain(place)}: {plain(error['error'][:300])}"
+        yield under("", under("[red]![/red]", text))
 
 
 def _partitions(partitions: list[dict[str, Any]]) -> RenderableType:
     numbers = ("PARTITION", "POSITION", "COMMITTED", "END", "LAG", "OPEN", "PARKED", "OLDEST")
-    drawn = table("TOPIC", *numbers, "", numbers=numbers)
+    has_paused = any(each["is_paused"] for each in partitions)
+    drawn = table(*numbers, *([""] if has_paused else []), numbers=numbers)
     names = ("position", "committed", "end", "lag", "open", "parked", "oldest_open_age")
     for each in partitions:
         cells = [number(each[name]) for name in names]
-        paused = "paused" if each["is_paused"] else ""
-        drawn.add_row(plain(each["topic"]), str(each["partition"]), *cells, paused)
+        drawn.add_row(str(each["partition"]), *cells, "paused" if each["is_paused"] else None)
     return drawn
 
 
-def _line(report: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_text(value)}" for name, value in report.items()) or "-"
+def _report(name: str, report: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What a plugin reports; a line for each part of it."""
+    facts = [f"{key} {_text(value)}" for key, value in report.items() if not _is_part(value)]
+    yield f"[bold]{plain(name)}[/bold]: {plain(', '.join(facts) or '-')}"
+    for key, part in report.items():
+        if _is_part(part):
+            texts = (f"{inner} {_text(value)}" for inner, value in part.items())
+            yield under("", plain(f"{key}: {', '.join(texts) or '-'}"))
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    return number(value) if isinstance(value, (int, float)) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number(value) if is_number else json.dumps(value)
