@@ -21,6 +21,7 @@ from kafkaesk_core import ConsumerRecord
 from kafkaesk_testing import eventually
 
 from .conftest import Make, Service
+from .test_dead_letters import HEADERS
 
 APP = "import kafkaesk_core\napp = kafkaesk_core.Application(entry_points=False)\n"
 
@@ -94,14 +95,14 @@ async def shop(
 
 
 async def die(one: Service, count: int) -> None:
-    """Let so many records die."""
+    """Let so many records die, and those that were published before."""
     for number in range(count):
         await one.app.raw_publish(
             "orders.placed", b"bad%d" % number, key=b"k%d" % number, headers=[("bin", b"\xff")]
         )
     await one.app.flush()
     await one.start()
-    await eventually(lambda: one.plugin.counts["dead"] == count, within=30)
+    await eventually(lambda: one.plugin.counts["dead"] >= count, within=30)
 
 
 async def test_what_is_dead_is_listed_by_kind_of_failure(shop: Any) -> None:
@@ -138,23 +139,29 @@ async def test_one_is_shown_with_all_that_is_known_of_it(shop: Any) -> None:
 
 async def test_a_replay_reaches_the_group_that_failed_and_no_other(shop: Any) -> None:
     one, command, handled, audited = shop
+    whole = {"key": b"\xff\0", "headers": HEADERS, "timestamp_ms": 123}
+    await one.app.raw_publish("orders.placed", b"bad \0\xff", **whole)
     await die(one, 5)
-    await eventually(lambda: len(audited) == 5, within=20)
+    await eventually(lambda: len(audited) == 6, within=20)
     originals = {record.value: record for record in audited}
     (command.folder / "mended").touch()
 
     result = await command.json("replay", "--yes")
 
-    assert (result["selected"], result["replayed"], result["left"]) == (5, 5, 0)
-    await eventually(lambda: len(handled) == 5, within=30)
-    assert sorted(handled) == [b"bad%d" % n for n in range(5)]
-    assert len(audited) == 5, "the other group has handled nothing twice"
+    assert (result["selected"], result["replayed"], result["left"]) == (6, 6, 0)
+    await eventually(lambda: len(handled) == 6, within=30)
+    assert sorted(handled) == [b"bad \0\xff", *(b"bad%d" % n for n in range(5))]
+    assert len(audited) == 6, "the other group has handled nothing twice"
     for record in await one.read(f"retry.{one.group}.0"):
         original = originals[record.value]
         assert (record.key, record.timestamp) == (original.key, original.timestamp)
-        assert record.headers[0] == ("bin", b"\xff")
-        added = {name for name, _ in record.headers[1:]}
-        assert added == {"kafkaesk-replay-of", "kafkaesk-replay-count", "kafkaesk-replay-letter"}
+        *first, (of, _), (count, _), (letter, _) = record.headers
+        assert tuple(first) == original.headers
+        assert {of, count, letter} == {
+            "kafkaesk-replay-of",
+            "kafkaesk-replay-count",
+            "kafkaesk-replay-letter",
+        }
     assert await command.json("ls") == []
     assert (await command.json("replay", "--yes"))["replayed"] == 0
 

@@ -150,6 +150,27 @@ async def test_a_handler_of_a_dead_letter_stream_writes_none_itself(service: Mak
     assert one.plugin.counts["dead"] == 1
 
 
+async def test_no_pattern_takes_the_streams_of_the_plugin(service: Make) -> None:
+    one, taken = service(), dict[str, int]()
+
+    for number, pattern in enumerate(("*", "in*", "*.in", "[a-z]*")):
+
+        async def handle(data: bytes, subscriber: Subscriber) -> None:
+            taken[subscriber.message.stream] = taken.get(subscriber.message.stream, 0) + 1
+
+        one.app.subscribe(pattern, f"{one.prefix}{number}")(handle)
+    own = [f"{kind}.{one.prefix}0.in" for kind in ("dlq", "retry", "dlq-state")]
+    for stream in ("in", "shop.in", *own):
+        await one.app.raw_publish(stream, b"x")
+    await one.app.flush()
+    await one.start()
+
+    await eventually(lambda: taken == {"in": 3, "shop.in": 3}, within=20)
+    partitions = [one for group in one.app.status().groups for one in group.partitions]
+    read = {place.topic.removeprefix(one.prefix) for place in partitions}
+    assert read == {"in", "shop.in", *(f"retry.{one.prefix}{number}.0" for number in range(4))}
+
+
 def status(one: Any, group: str) -> dict[str, int]:
     """The counts of a group."""
     return next((g.counts for g in one.app.status().groups if g.group == group), {})

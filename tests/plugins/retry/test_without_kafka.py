@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core import Application, RebalanceEvent, Retry, Subscriber
@@ -40,6 +41,32 @@ async def test_skipped_or_switched_off_it_leaves_no_trace() -> None:
         result = await app.handle("in", b"x", group=group)
         assert (result.kind, str(result.error)) == ("stop", "always")
     assert {s for one in app.subscriptions for s in one.streams} == {"in"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("KAFKAESK_DISABLE_PLUGINS", "retry"),
+        ("KAFKAESK_RETRY_ENABLED", "false"),
+        ("KAFKAESK_PLUGINS", ""),  # as if it were not installed
+    ],
+)
+async def test_disabled_in_the_environment_it_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("KAFKAESK_RETRY_ENABLED", raising=False)
+    monkeypatch.setenv(variable, value)
+    app = Application()
+
+    @app.subscribe("in", "g")
+    async def handle(data: bytes) -> None:
+        raise ValueError("always")
+
+    result = await app.handle("in", b"x")
+
+    assert (result.kind, str(result.error)) == ("stop", "always")
+    assert [one.streams for one in app.subscriptions] == [("in",)]
+    assert "retry" not in app.status().plugins
 
 
 async def test_a_retry_of_the_handlers_own_before_a_restart_is_no_crash() -> None:
