@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from kafkaesk_core import App, Cluster, TopicPartition
+from kafkaesk_core import App, Cluster, Settings, TopicPartition
 
 from .dead.ledger import Ledger
 from .dead.stored import LogReader
@@ -23,8 +23,8 @@ class OpenLetters:
     """Counts the open letters of some groups, again every `interval` seconds.
 
     A look asks for the ends of the logs of dead letters, and reads only the marks that are new
-    since the look before. `count` is None while it is not known: before the first look, and after
-    one that failed, which is logged once.
+    since the look before. `count` is None while it is not known: before the first look, while a
+    partition has no leader, and after a look that failed, which is logged once.
     """
 
     def __init__(
@@ -45,41 +45,50 @@ class OpenLetters:
 
     async def watch(self) -> None:
         """Count, and count again, until this is cancelled."""
-        pause = min(self._interval, FIRST_LOOK)
+        await asyncio.sleep(min(self._interval, FIRST_LOOK))
         while True:
-            await asyncio.sleep(pause)
-            pause = self._interval
             try:
-                self.count = await self._look()
+                async with Cluster(self._settings()) as cluster:
+                    await self._watch(cluster)
             except Exception as error:
                 self.count = None
                 if not self._is_told:
                     logger.warning("how many dead letters are open is not known: %s", error)
                 self._is_told = True
+            await asyncio.sleep(self._interval)
 
-    async def _look(self) -> int:
+    def _settings(self) -> Settings:
         settings = self._app.settings
         if any("://" in server for server in settings.kafka_servers):
             # The broker runs inside this process; an address that names none starts another one.
             inside = tuple(f"embedded://{server}" for server in self._app.servers)
             settings = settings.model_copy(update={"kafka_servers": inside})
+        return settings
+
+    async def _watch(self, cluster: Cluster) -> None:
+        """Count over one connection: to make one takes a while, with TLS above all."""
+        while True:
+            self.count = await self._look(cluster)
+            await asyncio.sleep(self._interval)
+
+    async def _look(self, cluster: Cluster) -> int | None:
         groups = set(self._groups())
         prefixes = tuple(self._prefix + self._names.dead(group, "") for group in groups)
-        async with Cluster(settings) as cluster:
-            topics = {topic.name for topic in await cluster.topics()}
-            dead = [topic for topic in topics if topic.startswith(prefixes)]
-            # Marks come first: a letter that is settled in between counts as open.
-            await self._read_marks(cluster, topics.intersection(map(self._ledger.topic, groups)))
-            begins, ends = await cluster.begins(dead), await cluster.ends(dead)
+        topics = {topic.name: topic.partitions for topic in await cluster.topics()}
+        dead = [topic for topic in topics if topic.startswith(prefixes)]
+        # Marks come first: a letter that is settled in between counts as open.
+        await self._read_marks(cluster, topics.keys() & set(map(self._ledger.topic, groups)))
+        begins, ends = await cluster.begins(dead), await cluster.ends(dead)
+        if len(begins.keys() & ends.keys()) < sum(topics[topic] for topic in dead):
+            return None  # a partition has no leader for now
         return sum(
             end - begins[one] - self._ledger.count(one, begins[one], end)
             for one, end in ends.items()
-            if one in begins
         )
 
     async def _read_marks(self, cluster: Cluster, states: Iterable[str]) -> None:
         ends = await cluster.ends(states)
-        if any(ends.get(one, 0) < read for one, read in self._read.items()):
+        if any(end < self._read.get(one, 0) for one, end in ends.items()):
             self._forget()  # of a topic that was deleted
         unread = {one: end for one, end in ends.items() if end > self._read.get(one, 0)}
         if not unread:
