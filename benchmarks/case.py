@@ -174,7 +174,7 @@ CASES = (
     ),
     Case(
         "consume-batch-collector",
-        "the same, both with gc.set_threshold(5000, 20, 20): live models make collections expensive",
+        "the same, both with gc.set_threshold(5000, 20, 20): live models cost collections",
         (
             Contestant("kafkaesk", "ours", "consume_batch", {"collector": COLLECTOR}),
             Contestant(RAW, "raw", "consume_batch", {"collector": COLLECTOR}),

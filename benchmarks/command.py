@@ -39,7 +39,7 @@ SUBCOMMANDS = {
     "clients": "how fast a service consumes beside hostile clients of its probes",
     "logging": "the cost of a log line, compared with other handlers",
     "plugins": "the cost of each plugin per message",
-    "profile": "where the time of a message goes, by function (needs py-spy)",
+    "profile": "where the time of a message goes, by function, beside aiokafka",
 }
 """Modules of this package with a `main`, and what they measure."""
 

@@ -1,96 +1,134 @@
-"""`uv run --with py-spy bench profile`: where the time of a message goes.
+"""`uv run bench profile`: where the time of a message goes, beside aiokafka.
 
-py-spy samples a process that publishes, and one that consumes, on the embedded broker. A sample
-counts for the innermost Python function, with the C code that it calls (pydantic, aiokafka's
-parser). Its microseconds are its share of what the process measured per message.
+The contestants run in this process, and the broker in another one. A timer of processor time
+interrupts them each millisecond. A sample counts for the innermost Python function, with the C
+code that it calls (pydantic, aiokafka's parser). Its microseconds are its share of what the
+process measured per message.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
+import signal
 import sys
-import tempfile
+import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Any
 
 from .bed import BEDS, make_topic
 from .processes import measure
-from .task import Result, Task
+from .rounds import SESSION
+from .task import Task
 
 __all__ = ["main"]
 
-TOPIC = "bench-profile"
-COUNT, WARM_UP = 200_000, 2_000
-SHOWN = 14
-KEPT = 60_000
-"""Messages that are there to be consumed: the embedded broker keeps about 5 MB of a partition."""
-STARTS = ("importlib", "Meter.start (")
-"""What a sample of the start has in it: imports on first use, and the collection before."""
+COUNT, WARM_UP, ROUNDS = 40_000, 2_000, 5
+RATE, LATE_COUNT = 1_000, 4_000
+SHOWN = 16
+INTERVAL_SECONDS = 0.001
 
-TASKS = {
-    "publish": Task("publish", "", TOPIC, COUNT, WARM_UP, {"validate": False}),
-    "consume": Task("consume", "", TOPIC, KEPT, WARM_UP),
+PROFILES = {
+    "publish, models trusted": ("publish", {"validate": False}, "ours", "raw"),
+    "publish_many, models validated": ("publish_many", {}, "ours", None),
+    "consume, one by one": ("consume", {}, "ours", "raw"),
+    "consume, in batches": ("consume_batch", {}, "ours", "raw"),
+    "publish and consume, 1,000 messages a second": ("latency", {}, "ours_live", "raw_latency"),
 }
+"""By title: the job, its options, the module of this library's contestant and of aiokafka's."""
 
 
-def sampled(task: Task, folder: Path) -> tuple[Result, Counter[str]]:
-    """Run a contestant under py-spy; return its result and samples by innermost function.
+class Samples:
+    """Samples by innermost function, of those within the event loop and not of a start."""
 
-    Raises:
-        RuntimeError: it failed; with what it said.
-    """
-    found = folder / "stacks"
-    command = ["py-spy", "record", "--rate", "500", "--format", "raw", "--output", str(found)]
-    command += ["--", sys.executable, "-W", "ignore", "-m", "benchmarks.contestants.ours"]
-    done = subprocess.run(
-        command, input=task.to_json() + "\n", capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0 or not found.exists():
-        raise RuntimeError(f"py-spy failed:\n{done.stderr[-2000:]}")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return Result.from_json(lines[-1]), innermost(found.read_text().splitlines())
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
 
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take samples by processor time."""
+        before = signal.signal(signal.SIGPROF, self._take)
+        signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
 
-def innermost(stacks: Sequence[str]) -> Counter[str]:
-    """Count samples by innermost function, of those within the event loop and not of a start."""
-    samples: Counter[str] = Counter()
-    for line in stacks:
-        stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
-        is_working = any("run_forever (" in frame for frame in frames)
-        if is_working and not any(start in stack for start in STARTS):
-            function, _, place = frames[-1].partition(" (")
-            samples[f"`{function}`, {place.partition(':')[0].rstrip(')')}"] += int(count)
-    return samples
+    def _take(self, _: int, frame: FrameType | None) -> None:
+        names, innermost = set[str](), frame
+        while frame is not None:
+            names.add(frame.f_code.co_name)
+            frame = frame.f_back
+        is_start = "_find_and_load" in names or "start" in names
+        if innermost is not None and "run_forever" in names and not is_start:
+            self.found[_name(innermost)] += 1
 
 
-def table(result: Result, samples: Counter[str]) -> str:
-    """Markdown: functions by what they take of a message."""
-    each, total = result.cpu / result.count * 1e6, samples.total()
-    rows = ["| function | share | us of a message |", "|---|---|---|"]
-    most = samples.most_common(SHOWN)
+def _name(frame: FrameType) -> str:
+    """A function and its file, as "`Publisher.offer`, publisher.py"."""
+    code: Any = frame.f_code  # co_qualname is Python's from 3.11 on
+    return f"`{code.co_qualname}`, {Path(code.co_filename).name}"
+
+
+def profiled(module: str, job: str, options: dict[str, Any], servers: str) -> tuple[float, Samples]:
+    """Let a contestant measure; return its microseconds per message, and the samples."""
+    contestant, samples, each = import_module(f"benchmarks.contestants.{module}"), Samples(), []
+    for _ in range(ROUNDS):
+        name = uuid.uuid4().hex[:8]
+        topic = f"profile-{name}" if job == "latency" else f"profile-{job}"
+        task = Task(job, servers, topic, COUNT, WARM_UP, dict(options))
+        if job == "latency":
+            make_topic(servers, topic, 1)
+            task = Task(job, servers, topic, LATE_COUNT, 500, {"rate": RATE})
+        if job != "publish":
+            task.options.update(group=name, kafka_settings=SESSION)
+        with samples.taken():
+            result = contestant.measured(task)
+        each.append(result.cpu / result.count * 1e6)
+    return median(each), samples
+
+
+def table(titles: Sequence[str], columns: Sequence[tuple[float, Samples]]) -> str:
+    """Markdown: functions by what they take of a message, those of each contestant."""
+    rows = [
+        f"**{title}: {each:.1f} us of the processor per message**\n\n| function | share | us |\n"
+        f"|---|---|---|\n{_rows(each, samples)}"
+        for title, (each, samples) in zip(titles, columns, strict=True)
+    ]
+    return "\n\n".join(rows)
+
+
+def _rows(each: float, samples: Samples) -> str:
+    total = samples.found.total()
+    most = samples.found.most_common(SHOWN)
     most.append(("all others", total - sum(count for _, count in most)))
-    for function, count in most:
-        share = count / total
-        rows.append(f"| {function} | {share:.1%} | {share * each:.2f} |")
-    return "\n".join(rows)
+    return "\n".join(
+        f"| {function} | {count / total:.1%} | {count / total * each:.2f} |"
+        for function, count in most
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print Markdown."""
     argparse.ArgumentParser(prog="bench profile").parse_args(argv)
-    if shutil.which("py-spy") is None:
-        sys.exit("py-spy is not installed; run `uv run --with py-spy bench profile`")
-    for name, task in TASKS.items():
-        with BEDS["embedded"]() as servers, tempfile.TemporaryDirectory() as folder:
-            make_topic(servers, TOPIC)
-            filled = Task("publish", servers, TOPIC, KEPT, WARM_UP, {"validate": False})
-            measure("ours", filled)
-            here = Task(task.job, servers, TOPIC, task.count, task.warm_up, task.options)
-            result, samples = sampled(here, Path(folder))
-            each = result.cpu / result.count * 1e6
-            text = f"**{name}**, {each:.1f} us of the processor per message while sampled"
-            sys.stdout.write(f"{text}\n\n{table(result, samples)}\n\n")
+    for title, (job, options, ours, raw) in PROFILES.items():
+        with BEDS["embedded"]() as servers:
+            topic = f"profile-{job}"
+            make_topic(servers, topic)
+            for _ in range(2):  # more than anybody reads
+                measure("raw", Task("publish", servers, topic, COUNT, WARM_UP, {"validate": False}))
+            modules = [module for module in (ours, raw) if module is not None]
+            columns = [profiled(module, job, options, servers) for module in modules]
+        text = table(["kafkaesk", "aiokafka"][: len(columns)], columns)
+        sys.stdout.write(f"## {title[0].upper()}{title[1:]}\n\n{text}\n\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
