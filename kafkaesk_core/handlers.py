@@ -53,6 +53,13 @@ Func = Callable[..., Awaitable[Any]]
 """The handler, or what calls it in a thread."""
 
 
+Read = Callable[[bytes | None], Any]
+"""Returns the data of a usual value, and None of any other."""
+
+ReadAll = Callable[[Iterable[bytes | None]], list[Any] | None]
+"""Returns the data of usual values; None if one of them is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArgumentProviders:
     """What fills parameters by their names: for one message, and for a batch."""
@@ -70,19 +77,19 @@ class Binding:
     """
 
     call: Call
-    quick: tuple[Reader, Func] | None = None
+    quick: tuple[Read, Func] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BatchBinding:
     """A handler of batches; `call` takes the decoded data of the messages, and the messages.
 
-    `quick` is as in `Binding`; its function takes the data of all of them.
+    `quick` is as in `Binding`, for the values and the data of a whole batch.
     """
 
     decode: Argument
     call: Callable[[list[Any], Messages], Awaitable[Any]]
-    quick: tuple[Reader, Func] | None = None
+    quick: tuple[ReadAll, Func] | None = None
 
 
 def bind(
@@ -113,16 +120,20 @@ def bind(
         _refuse_batch_options(subscription)
         arguments = _arguments(subscription, others, known.one, _itself, claim)
         decode = decoder(first.annotation)
-        return Binding(_call(func, decode, arguments), _quick(func, decode, arguments))
+        reader = _reader(decode, arguments)
+        quick = None if reader is None else (reader.read, func)
+        return Binding(_call(func, decode, arguments), quick)
     _check_batch_ordering(subscription)
     of_batch = _arguments(subscription, others, known.batch, _of_first, claim)
     decode = decoder(item)
-    return BatchBinding(decode, _batch_call(func, of_batch), _quick(func, decode, of_batch))
+    reader = _reader(decode, of_batch)
+    quick_batch = None if reader is None else (reader.read_all, func)
+    return BatchBinding(decode, _batch_call(func, of_batch), quick_batch)
 
 
-def _quick(func: Func, decode: Argument, arguments: Arguments[Any]) -> tuple[Reader, Func] | None:
-    read = None if arguments.values or arguments.contexts else reader_of(decode)
-    return None if read is None else (read, func)
+def _reader(decode: Argument, arguments: Arguments[Any]) -> Reader | None:
+    """What reads without a message, if no argument needs one."""
+    return None if arguments.values or arguments.contexts else reader_of(decode)
 
 
 def takes_batches(subscription: Subscription) -> bool:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aiokafka.structs import TopicPartition
@@ -189,6 +191,9 @@ class MessageHandling(Handling[IncomingMessage]):
         return outcome
 
 
+BATCH_OF = itemgetter(2)
+"""The batch that a record was fetched in."""
+
 PUT_OFF = HandlerResult("retry")
 """The message was not tried yet: the next batch begins with it."""
 
@@ -217,7 +222,7 @@ class BatchHandling(Handling[Messages]):
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
         self._binding = binding
         has_limit = innermost is not handle
-        self._quick = NEVER_QUICK if binding.quick is None or has_limit else binding.quick
+        self._quick = None if has_limit else binding.quick
 
     async def run(self, records: Sequence[FetchedRecord]) -> HandlerResult:
         """Handle a batch once, and close the offsets of the finished records.
@@ -227,8 +232,11 @@ class BatchHandling(Handling[Messages]):
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
         """
-        if self._layers is self._innermost and (data := self._read(records)):
-            return await self._run_quick(data, records)
+        quick = self._quick if self._layers is self._innermost and _are_plain(records) else None
+        if quick is not None:
+            read, call = quick
+            if (data := read([record.value for _, record, _ in records])) is not None:
+                return await self._run_quick(call, data, records)
         messages, wait = self._due(records)
         if not messages:
             return HandlerResult("defer", delay=wait, kept=range(len(records)))
@@ -242,30 +250,23 @@ class BatchHandling(Handling[Messages]):
 
     # --- without messages
 
-    def _read(self, records: Sequence[FetchedRecord]) -> list[Any] | None:
-        """The data of usual records that are as they were fetched; None if one is not."""
-        if _fetched_together(records) is None:
-            return None
-        read, data = self._quick[0], list[Any]()
-        for _, record, _ in records:
-            one = read(record.value)
-            if one is None:
-                return None
-            data.append(one)
-        return data
-
-    async def _run_quick(self, data: list[Any], records: Sequence[FetchedRecord]) -> HandlerResult:
-        batch = records[0][2]
+    async def _run_quick(
+        self,
+        call: Callable[[list[Any]], Awaitable[Any]],
+        data: list[Any],
+        records: Sequence[FetchedRecord],
+    ) -> HandlerResult:
         try:
-            await self._quick[1](data)
+            await call(data)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            messages = [batch.message_of(record) for _, record, _ in records]
+            messages = [batch.message_of(record) for _, record, batch in records]
             for message in messages:
                 message.turn = "handed"
             return self._fail(error, messages)
-        self._close_all(batch, [offset for offset, _, _ in records])
+        for batch, together in groupby(records, BATCH_OF):
+            self._close_all(batch, [offset for offset, _, _ in together])
         return DONE
 
     def _close_all(self, batch: FetchedBatch, offsets: Sequence[int]) -> None:
@@ -285,8 +286,8 @@ class BatchHandling(Handling[Messages]):
     @staticmethod
     def _due(records: Sequence[FetchedRecord]) -> tuple[list[FetchedMessage], float]:
         """The messages up to the first that is not due yet, and the seconds until it is."""
-        if (fetched := _fetched_together(records)) is not None:
-            return [FetchedMessage(record, fetched) for _, record, _ in records], 0.0
+        if _are_plain(records):
+            return [FetchedMessage(record, batch) for _, record, batch in records], 0.0
         try:
             return [batch.message_of(record) for _, record, batch in records], 0.0
         except NotDueError as early:
@@ -406,11 +407,9 @@ class BatchHandling(Handling[Messages]):
         return HandlerResult("retry", delay=max(o.delay for o in kept.values()), kept=tuple(kept))
 
 
-def _fetched_together(records: Sequence[FetchedRecord]) -> FetchedBatch | None:
-    """The batch of records that all are as they were fetched, at one time; otherwise None."""
-    fetched = records[0][2]
-    # Records wait in the order in which they were fetched: those in between are of it, too.
-    return fetched if records[-1][2] is fetched and fetched.is_plain else None
+def _are_plain(records: Sequence[FetchedRecord]) -> bool:
+    """Whether all records are as they were fetched."""
+    return all(batch.is_plain for batch in {batch for _, _, batch in records})
 
 
 def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, isclass
 from typing import (
@@ -12,6 +12,7 @@ from typing import (
     Annotated,
     Any,
     Literal,
+    Protocol,
     TypeVar,
     Union,
     get_args,
@@ -46,8 +47,16 @@ __all__ = [
 Decoder = Callable[[IncomingMessage], Any]
 """Any: a handler's data is of the type that its annotation names."""
 
-Reader = Callable[[bytes | None], Any]
-"""Returns the data of a usual value, and None of any other."""
+
+class Reader(Protocol):
+    """Reads usual values without a message."""
+
+    def read(self, value: bytes | None) -> Any:
+        """Return the data of a usual value, and None of any other."""
+
+    def read_all(self, values: Iterable[bytes | None]) -> list[Any] | None:
+        """Return the data of usual values; None if one of them is not."""
+
 
 _NONE = type(None)
 _NO_TYPE_OF_ONE = (
@@ -113,9 +122,7 @@ def make_decoder(annotation: Any, reading: Reading) -> Decoder:
 def reader_of(decode: Decoder) -> Reader | None:
     """What reads usual values without a message; None if the decoder needs one."""
     envelope = getattr(decode, "__self__", None)
-    if isinstance(envelope, _Envelope) and decode == envelope.decode:
-        return envelope.read
-    return None
+    return envelope if isinstance(envelope, _Envelope) and decode == envelope.decode else None
 
 
 def _decoder_of_whole_record(kind: Any, reading: Reading) -> Decoder | None:
@@ -300,6 +307,19 @@ class _Envelope:
             return envelope["data"] if envelope["schema"] in self._known else None
         except Exception:
             return None
+
+    def read_all(self, values: Iterable[bytes | None]) -> list[Any] | None:
+        """Return the data of usual values; None if one of them is not."""
+        validate, known, data = self._validate, self._known, list[Any]()
+        try:
+            for value in values:
+                envelope = validate(value)  # type: ignore[arg-type]  # as in `read`
+                if envelope["schema"] not in known:
+                    return None
+                data.append(envelope["data"])
+        except Exception:
+            return None
+        return data
 
     def _check_id(self, message: IncomingMessage) -> None:
         schema = message.schema

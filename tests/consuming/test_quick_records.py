@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from kafkaesk_core import BatchFailure, IncomingMessage, Retry, Skip, Stop
+from kafkaesk_core import BatchFailure, DecodeError, IncomingMessage, Retry, Skip, Stop
 from kafkaesk_core.consumer.error_policy import ErrorPolicy
-from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding
+from kafkaesk_core.consumer.fetched import FetchedBatch, FetchedRecord, Holding, UnreadableMessage
 from kafkaesk_core.consumer.handling import BatchHandling, MessageHandling
 from kafkaesk_core.handlers import ArgumentProviders, BatchBinding, bind
+from kafkaesk_core.message import Unreadable
 from kafkaesk_core.offsets import DONE, HandlerResult, OffsetTracker
 from kafkaesk_core.router import Subscription
 from kafkaesk_core.schema.registry import SchemaRegistration, Schemas
@@ -33,9 +34,12 @@ class Order(BaseModel):
 class Run:
     """A handler of orders, and records 0, 1, 2 that were fetched together."""
 
-    def __init__(self, func: Callable[..., Awaitable[Any]], *values: bytes | None) -> None:
+    def __init__(
+        self, func: Callable[..., Awaitable[Any]], *values: bytes | None, **options: Any
+    ) -> None:
         nothing: Any = lambda *_: None  # noqa: E731 (one for all that is not asked for)
-        subscription = Subscription("orders", func, "group", topics=["orders"], on_error="skip")
+        options = {"topics": ["orders"], "on_error": "skip"} | options
+        subscription = Subscription("orders", func, "group", **options)
         schemas = Schemas()
         schemas.register(SchemaRegistration("Order", 1, Order))
         binding: Any = bind(
@@ -264,3 +268,42 @@ async def test_a_layer_gets_the_messages_of_a_batch_whose_handler_asks_for_none(
     await run.from_(1)
 
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_a_batch_over_two_fetches_closes_the_records_of_each(is_readable: bool) -> None:
+    got: list[list[int]] = []
+
+    async def handle(data: list[Order]) -> None:
+        got.append([one.number for one in data])
+
+    run = Run(handle, order(0), order(1), order(2))
+    await run.handling.run(run.records[:1])
+    epoch = run.tracker.register(PLACE, [3], 0.0)
+    finish, holding = run.tracker.finisher(PLACE), Holding()
+    later = FetchedBatch(PLACE, epoch, "orders", finish=finish, holding=holding, room=10.0)
+    record: Any = ConsumerRecord(*PLACE, 3, 0, 0, None, order(3), None, 0, 0, ())
+    if not is_readable:
+        record = Unreadable("orders", 0, 3, DecodeError("damaged"), value=order(3))
+        later.keep(UnreadableMessage(record, later))
+    run.records = [*run.records[1:], (3, record, later)]
+
+    await run.to_the_end()
+
+    assert got == [[0], [1, 2, 3]] if is_readable else [[0], [1, 2]]
+    assert run.finished == ["done"] * 3 + ["done" if is_readable else "skip"]
+    assert run.watermark == 4
+    assert (run.batch.holding.size, holding.size) == (-3.0, -10.0)
+
+
+@pytest.mark.rule_30
+async def test_a_batch_with_a_time_limit_ends_in_time() -> None:
+    async def handle(data: list[Order]) -> None:
+        if data[0].number:
+            await asyncio.sleep(60)
+
+    run = Run(handle, order(0), order(1), timeout_seconds=0.01)
+    await run.handling.run(run.records[:1])
+
+    assert await run.from_(1) == DONE
+    assert run.finished == ["done", "skip"]
