@@ -146,6 +146,9 @@ class Application(Router):
     ) -> None:
         """Change settings; those that are left out, or None, keep their values.
 
+        `kafka_servers` is one "host:port" or several; `kafka_settings` are merged into those given
+        before.
+
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
             NotRunningError: the application is running.
@@ -328,9 +331,10 @@ class Application(Router):
         """Publish a model, or JSON-able data of a schema, to a stream.
 
         Returns once the message is buffered; await the delivery for the broker's
-        acknowledgement. `schema` ("Content:1") may be left out for models, and where the stream
-        already carries one. `timestamp_ms` is by default now. Plugins find `meta` in the
-        message's `meta`.
+        acknowledgement. `headers` are pairs of a name and bytes or None; a name may repeat.
+        `schema` ("Content:1") may be left out for models, and where the stream already carries
+        one. `timestamp_ms` is by default now. `origins` are the messages that are being handled,
+        for plugins that connect them with this one. Plugins find `meta` in the message's `meta`.
 
         Raises:
             SchemaError: the data satisfies no schema, or not the one that the stream carries.
@@ -385,7 +389,7 @@ class Application(Router):
         timestamp_ms: int | None = None,
         meta: Mapping[str, Any] | None = None,  # as of `publish`
     ) -> RecordMetadata:
-        """Publish, and wait for the broker's acknowledgement.
+        """Publish as `publish` does, and wait for the broker's acknowledgement.
 
         Raises:
             DeliveryFailedError: the message was certainly not written.
@@ -416,8 +420,8 @@ class Application(Router):
         """Publish models, or JSON-able data, one after the other, and wait for all of them.
 
         `key` returns the key of each. Messages are taken from `data` as the send buffer has room,
-        so it may be endless: a list of 10,000 and a generator use the same memory. Returns how
-        many were acknowledged.
+        so it may be endless: a list of 10,000 and a generator use the same memory. All of them
+        have the same `headers`, as with `publish`. Returns how many were acknowledged.
 
         Raises:
             DeliveryFailedError: a message was certainly not written; later ones may be.
@@ -468,7 +472,16 @@ class Application(Router):
         origins: Sequence[IncomingMessage] = (),
         meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
-        """Publish bytes as they are: no envelope, no schema. None is a tombstone."""
+        """Publish bytes as they are: no envelope, no schema. None is a tombstone.
+
+        The other arguments are those of `publish`.
+
+        Raises:
+            InvalidMessageError: the data is neither bytes nor None.
+            MessageTooLargeError: the message is larger than the producer may send.
+            DeliveryFailedError: the buffer had no room within `delivery_timeout`.
+            TopicError: the topic cannot be created.
+        """
         if data is not None and not isinstance(data, bytes):
             raise InvalidMessageError(
                 f"raw_publish to {stream_id} got {type(data).__name__}, not bytes; "
@@ -502,11 +515,12 @@ class Application(Router):
 
         For dead letters, replays, relays and mirrors: the record is written as it was read, without
         further headers. `topic` is the whole name, with its prefix; the topic is created on first
-        use. None is a tombstone. Call it on the application's event loop; it never starts the
-        application.
+        use. None is a tombstone. `headers` are written as with `publish`. Call it on the
+        application's event loop; it never starts the application.
 
         Raises:
             NotRunningError: the application is not running.
+            InvalidMessageError: the value is neither bytes nor None.
             KafkaeskError: as with `publish`.
         """
         runtime = self._runtime
@@ -842,12 +856,14 @@ class Application(Router):
         """Handle one message without Kafka: layers, decoding, the handler, its result.
 
         For tests of handlers, and to handle a record again. `data` is encoded as `publish` does;
-        bytes are the record's value as it is, None is a tombstone. `group` is needed where
+        bytes are the record's value as it is, None is a tombstone. `headers` are those of the
+        record, pairs of a name and bytes or None. `group` is needed where
         several take the stream. Nothing is fetched, retried or committed: the result says what
         would become of the record, and its `error` why. A handler that publishes needs a running
         application, and so do plugins that work in their `lifespan`; others need not run.
 
         Raises:
+            ConfigurationError: an argument cannot be that of a record.
             SubscriptionError: no handler takes the stream, or several do.
             SchemaError: the data satisfies no schema.
         """

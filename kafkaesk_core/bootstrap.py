@@ -19,9 +19,10 @@ KNOWN = {"embedded": "kafkaesk-testing"}
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Addresses of brokers ("host:port"), and whether the cluster allows topics to be created.
+    """Addresses of brokers, and whether the cluster allows topics to be created.
 
-    `kafka_settings` are defaults for this cluster; the settings of the service take precedence.
+    `servers` are "host:port". `kafka_settings` are defaults for this cluster; the settings of the
+    service take precedence.
     """
 
     servers: tuple[str, ...]

@@ -48,7 +48,10 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True)
 class ClusterGroup:
-    """A consumer group. `state` is Kafka's: "Stable", "Empty", ..., and "Dead" if it is unknown."""
+    """A consumer group. `state` is Kafka's: "Stable", "Empty", ..., and "Dead" if it is unknown.
+
+    `members` has one for each process, or more precisely for each consumer.
+    """
 
     name: str
     state: str
@@ -170,13 +173,16 @@ class Cluster:
         return {one.name: len(one.partitions) for one in found if one.code == 0}
 
     async def begins(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
-        """Return the first offset of each partition; those without a leader are left out."""
+        """Return the first offset of each partition of these `topics`, whole names.
+
+        Partitions without a leader are left out.
+        """
         return await self._queries.offsets(topics, BEGIN, self._timeout)
 
     async def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         """Return the offset behind the last record, also one of an open transaction.
 
-        Partitions without a leader are left out.
+        `topics` are whole names. Partitions without a leader are left out.
         """
         return await self._queries.offsets(topics, END, self._timeout)
 
@@ -184,6 +190,8 @@ class Cluster:
         self, topics: Iterable[str], timestamp_ms: int
     ) -> dict[TopicPartition, int]:
         """Return the first offset of this time or later; the end where there is no such record.
+
+        `topics` are whole names, `timestamp_ms` are milliseconds since 1970.
 
         Raises:
             ConfigurationError: the time lies before 1970.

@@ -498,7 +498,11 @@ class Router:
         group: str | None = None,
         **options: Unpack[SubscriptionOptions],
     ) -> Callable[[H], H]:
-        """Subscribe the decorated handler to streams by their literal names."""
+        """Subscribe the decorated handler to streams by their literal names, all in `topics`.
+
+        Raises:
+            SubscriptionError: a name, the group or an option cannot work.
+        """
         return self._subscribe("subscribe_to_topics", group, options, topics=topics)
 
     def _subscribe(
@@ -570,10 +574,11 @@ class Router:
         `_id` is by default the class's name, and `@app.schema` without parentheses is the same as
         `@app.schema()`; a document has no name. `retention` is in seconds.
         The topics of `streams` are created at start, with `partitions` and `replication_factor`
-        where they differ from the application's. `envelope=False` writes and reads plain JSON
-        without the schema's name.
+        where they differ from the application's. `options` are those of plugins, by the names
+        that they claim. `envelope=False` writes and reads plain JSON without the schema's name.
 
         Raises:
+            InvalidSchemaError: an argument, or the model, cannot work.
             SchemaConflictError: the id and version are taken by another model or document.
         """
         name = _id if isinstance(_id, str) else ""

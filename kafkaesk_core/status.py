@@ -56,9 +56,9 @@ class LastError:
 class SubscriptionStatus:
     """One subscription of this process.
 
-    `results` are totals since the start, by kind: "done", "skip", "retry", "deferred", "stop",
-    "given_up". `running` and `parked` count records: those being handled, and those that wait for
-    a retry or for their time, with those behind them.
+    `streams` are names, or one pattern. `results` are totals since the start, by kind: "done",
+    "skip", "retry", "deferred", "stop", "given_up". `running` and `parked` count records: those
+    being handled, and those that wait for a retry or for their time, with those behind them.
     """
 
     handler: str
@@ -73,6 +73,7 @@ class SubscriptionStatus:
 class GroupStatus:
     """One consumer group of this process.
 
+    `subscriptions` has one for each handler, `partitions` one for each that is assigned.
     `counts` are totals since the start: results of handlers, commits, rebalances and the records
     that they redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
     `generation` is the broker's number of the assignment, None while no partitions are assigned.
@@ -94,7 +95,11 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole application; `plugins` has what plugins report, by their names."""
+    """The whole application.
+
+    `groups` has one for each consumer group of this process. `published` are totals since the
+    start, by the outcome of the delivery. `plugins` has what plugins report, by their names.
+    """
 
     state: str
     groups: tuple[GroupStatus, ...] = ()

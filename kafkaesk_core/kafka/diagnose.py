@@ -47,7 +47,8 @@ async def diagnose(
 ) -> BrokerError:
     """Connect to each server again and return the true cause, for the caller to raise.
 
-    One line: the servers, what each of them did, and the remedy. Takes `timeout` seconds at most.
+    One line: the servers, what each of them did, and the remedy. `options` are those of an aiokafka
+    client. Takes `timeout` seconds at most.
     """
     hosts = [f"{host}:{port}" for host, port, _ in collect_hosts(servers, randomize=False)]
     work = _findings(servers, options, timeout)

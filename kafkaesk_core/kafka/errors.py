@@ -203,7 +203,8 @@ def translate(
 ) -> KafkaeskError:
     """Return our error for a foreign one; the caller raises it `from` the original.
 
-    `attempted` starts the message, as in "creating topic orders".
+    `attempted` starts the message, as in "creating topic orders". `topic`, and `servers` as
+    "host:port", are noted in the error.
     """
     message = f"{attempted} failed: {explain(error)}"
     if isinstance(error, kafka.IncompatibleBrokerVersion):

@@ -37,7 +37,7 @@ class PluginInfo:
     """One plugin as `kafkaesk plugins` lists it; `dataclasses.asdict` of it is JSON-able.
 
     `source` is the package that provides it, "app" for one of the service's own. `value` is
-    "module:name". `reason` says why it is not active.
+    "module:name". `reason` says why it is not active. `hooks` are the names of those it implements.
     """
 
     name: str

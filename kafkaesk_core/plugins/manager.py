@@ -198,7 +198,8 @@ class Plugins:
 
         A plugin that the service has registered itself, of the class and under the name of an
         installed one, takes its place. `allow` None means all. Plugins that are disabled or not
-        allowed are listed but never imported. `settings` has a mapping for each plugin's name. All
+        allowed are listed but never imported. `settings` has a mapping for each plugin's name.
+        `entry_points` and `environ` are those of the process unless they are given. All
         plugins are tried before the error is raised.
 
         Raises:
@@ -237,6 +238,9 @@ class Plugins:
 
         `skip` names plugins to leave out. `constants` are all the hook's arguments after the
         first two.
+
+        Raises:
+            TypeError: one of these is missing.
         """
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")

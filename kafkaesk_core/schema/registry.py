@@ -39,6 +39,7 @@ class SchemaRegistration:
 
     `retention` is in seconds. `streams` are the streams whose topics are created at start.
     `envelope=False` writes and reads plain JSON: the schema is known by the stream.
+    `options` are those of plugins, by the names that they claim.
     `declared_in` is the place of the declaration: "module.Model" or "module:line".
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -20,7 +21,7 @@ from kafkaesk_core import hooks, plugin
 from kafkaesk_core.official import package_of_command
 from kafkaesk_core.settings import PluginChoice, Settings, describe_default
 
-__all__ = ["PAGES"]
+__all__ = ["FOREIGN", "PAGES", "shown_code"]
 
 # Any below: public objects of every kind.
 
@@ -70,9 +71,49 @@ FOREIGN = {
     "SchemaCall": "What `call_next` of `wrap_schema` is.",
 }
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DOCS = Path(__file__).parents[2] / "docs"
+SHOWN_FIRST = ("guides/*.md", "tutorial.md", "plugins/*.md", "from/*.md")
+MOST_LINKS = 3
 NOTE = "<!-- written by `uv run docs` from the code; change the docstrings -->\n"
 WIDTH = 88
 """Characters of a line in a block."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Code of a page, and the link to the heading above it."""
+
+    code: str
+    link: str
+
+
+@functools.cache
+def shown_code() -> tuple[Shown, ...]:
+    """All Python code of the pages, below the headings where it stands, and of the examples."""
+    pages = [path for pattern in SHOWN_FIRST for path in sorted(DOCS.glob(pattern))]
+    found = [shown for path in pages for shown in _code_of(path)]
+    for path in sorted(EXAMPLES.glob("*.py")):
+        link = f"[`{path.name}`](examples.md#{_slug(path.name)})"
+        found.append(Shown(path.read_text(), link))
+    return tuple(found)
+
+
+def _code_of(path: Path) -> Iterator[Shown]:
+    text = path.read_text()
+    title = text.partition("# ")[2].partition("\n")[0]
+    place, heading = f"../{path.relative_to(DOCS).as_posix()}", ""
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```|^#+ ([^\n]+)", text, re.M | re.S):
+        language, code, heading_here = found.groups()
+        if heading_here:
+            heading = "" if heading_here == title else heading_here
+        elif language == "python" and "aiokafka import AIOKafkaConsumer" not in code:
+            anchor = f"#{_slug(heading)}" if heading else ""
+            yield Shown(code, f"[{title}{': ' if heading else ''}{heading}]({place}{anchor})")
+
+
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as the site makes it; the build finds those that are wrong."""
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
 
 
 def api_page() -> str:
@@ -102,17 +143,28 @@ def _is_error(value: Any) -> bool:
 def _entry(name: str, value: Any) -> str:
     lines = [f"### `{name}`\n"]
     if name in FOREIGN:
-        return "\n".join([*lines, f"{FOREIGN[name]}\n"])
+        return "\n".join([*lines, f"{FOREIGN[name]}\n", *_shown(name)])
     if inspect.isfunction(value):
         lines.append(_code(_signature(name, value)))
     elif _is_error(value):
         base = value.__mro__[1].__name__
         lines.append(f"*An error; derives from `{base}`.*\n")
     lines.append(_text(value))
+    lines += _shown(name)
     if isinstance(value, type):
         lines += _construction(name, value)
         lines += _members(name, value)
     return "\n".join(lines) + "\n"
+
+
+def _shown(name: str) -> Iterator[str]:
+    """Where the code of a page uses a name: the tests run that code."""
+    links = []
+    for shown in shown_code():
+        if re.search(rf"\b{name}\b", shown.code) and shown.link not in links:
+            links.append(shown.link)
+    if links:
+        yield f"\nShown in: {', '.join(links[:MOST_LINKS])}.\n"
 
 
 def _construction(name: str, cls: type) -> Iterator[str]:
