@@ -83,41 +83,51 @@ def subscription(task: Task) -> dict[str, Any]:
     }
 
 
+async def serve(app: Application, ended: asyncio.Event) -> None:
+    """Consume as a service does, until the last message was handled."""
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        async with asyncio.timeout(60):
+            await ended.wait()
+        await app.stop()
+        await consuming
+
+
 async def consume(task: Task, meter: Meter) -> None:
     """An empty handler of a model, one by one."""
-    app = application(task)
+    app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, **subscription(task))
     async def handle(message: Order) -> None:
-        meter.saw()
+        if meter.saw():
+            ended.set()
 
-    async with app:
-        await app.consume_for(task.warm_up + task.count, seconds=60)
+    await serve(app, ended)
 
 
 async def consume_batch(task: Task, meter: Meter) -> None:
     """An empty handler of a list of models."""
-    app = application(task)
+    app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, batch_size=500, batch_timeout=0.1, **subscription(task))
     async def handle(messages: list[Order]) -> None:
-        meter.saw(len(messages))
+        if meter.saw(len(messages)):
+            ended.set()
 
-    async with app:
-        await app.consume_for(task.warm_up + task.count, seconds=60)
+    await serve(app, ended)
 
 
 async def consume_waiting(task: Task, meter: Meter) -> None:
     """A handler that waits a millisecond."""
-    app = application(task)
+    app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, **subscription(task))
     async def handle(message: Order) -> None:
         await asyncio.sleep(0.001)
-        meter.saw()
+        if meter.saw():
+            ended.set()
 
-    async with app:
-        await app.consume_for(task.warm_up + task.count, seconds=60)
+    await serve(app, ended)
 
 
 async def idle(task: Task, meter: Meter) -> None:
