@@ -44,8 +44,11 @@ class OpenLetters:
         self._read: dict[TopicPartition, int] = {}
 
     async def watch(self) -> None:
-        """Count, and count again, until this is cancelled."""
+        """Count, and count again, until this is cancelled; without groups there are none."""
         await asyncio.sleep(min(self._interval, FIRST_LOOK))
+        if not set(self._groups()):
+            self.count = 0
+            return
         while True:
             try:
                 async with Cluster(self._settings()) as cluster:

@@ -94,6 +94,15 @@ async def test_what_cannot_be_counted_is_unknown_and_told_once(
     assert len(failures) == 1
 
 
+async def test_a_service_that_only_publishes_asks_nobody() -> None:
+    app = Application("localhost:1", entry_points=False, start_timeout=0.05)
+    letters = OpenLetters(app, StreamNames(), lambda: [], 0.01)
+
+    await letters.watch()
+
+    assert letters.count == 0
+
+
 async def test_counting_may_be_switched_off() -> None:
     plugin = RetryPlugin(RetrySettings(count_interval=0))
     app = Application("embedded://", entry_points=False, plugins=[plugin], partitions=1)
