@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -155,6 +156,48 @@ async def test_a_lag_that_is_not_known_is_not_zero(shop: Shop) -> None:
     assert {each.member.client_id for each in found if each.member} == {"reader-7"}
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def auditors(shop: Shop) -> str:
+    """A group that stands at the first of the gaps that compaction and an abort have made."""
+    topic = f"{shop.topic}-compacted"
+    partition, servers = TopicPartition(topic, 0), shop.servers.split(",")
+    configs = {
+        "cleanup.policy": "compact",
+        "segment.ms": "1",
+        "min.cleanable.dirty.ratio": "0.0",
+        "min.compaction.lag.ms": "0",
+        "max.compaction.lag.ms": "1",
+    }
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=configs)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=servers) as plain:
+        now = time.time_ns() // 1_000_000
+        for age in range(9, 0, -2):  # seconds: each record in a segment of its own
+            await plain.send_and_wait(topic, b"1", b"key", 0, now - age * 1000)
+    async with AIOKafkaProducer(bootstrap_servers=servers, transactional_id=topic) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"2", b"key", 0)
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"3", b"key", 0)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, group_id=f"{topic}-auditors", enable_auto_commit=False
+    )
+    async with consumer:
+        consumer.assign([partition])
+        await consumer.commit({partition: 1})
+
+        async def is_compacted() -> bool:
+            consumer.seek(partition, 0)
+            records = await consumer.getmany(timeout_ms=2000)
+            return records[partition][0].offset > 1
+
+        await eventually(is_compacted, within=60)
+    return f"{topic}-auditors"
+
+
 @pytest.fixture
 def tools() -> Path:
     """Kafka's own tools, which Maven fetches once per user, as the test kit does the broker."""
@@ -167,23 +210,30 @@ def tools() -> Path:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_lag_is_that_of_kafkas_own_tool(
-    shop: Shop, kafka_jars: object, tools: Path
+    shop: Shop, auditors: str, kafka_jars: object, tools: Path
 ) -> None:
+    """Also behind markers of transactions, an aborted one, and records that are compacted away."""
     java = find_java()
     tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
     command = java.command(tool, "--bootstrap-server", shop.servers, "--describe", "--group")
     place = command.index("-cp") + 1
     command[place] += f":{tools}/*"
     printed = await asyncio.to_thread(
-        subprocess.run, [*command, shop.group], capture_output=True, text=True, timeout=60
+        subprocess.run,
+        [*command, shop.group, "--group", auditors],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
     async with cluster_of(shop.servers) as cluster:
-        found = await cluster.lag(shop.group)
+        found = [*await cluster.lag(shop.group), *await cluster.lag(auditors)]
 
-    head, *rows = [line.split() for line in printed.stdout.splitlines() if line.strip()]
-    assert head[:6] == ["GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG"]
-    theirs = sorted(tuple(row[1:6]) for row in rows)
+    rows = [line.split() for line in printed.stdout.splitlines() if line.strip()]
+    head = ["GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG"]
+    assert head in [row[:6] for row in rows]
+    theirs = sorted(tuple(row[1:6]) for row in rows if row[0] in (shop.group, auditors))
+    assert (found[-1].committed, found[-1].end) == (1, 9)  # seven records and two markers
     numbers = ((each.committed, each.end, each.lag) for each in found)
     shown = (tuple("-" if number is None else str(number) for number in row) for row in numbers)
     ours = sorted((e.topic, str(e.partition), *row) for e, row in zip(found, shown, strict=True))
