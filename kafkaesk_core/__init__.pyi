@@ -10,6 +10,7 @@ from .cluster import (
     CommittedOffset,
     GroupMember,
     PartitionLag,
+    RecordReader,
 )
 from .delivery import Delivery
 from .description import Description
@@ -122,6 +123,7 @@ __all__ = [
     "PublishCall",
     "RebalanceEvent",
     "RecordMetadata",
+    "RecordReader",
     "Retry",
     "Router",
     "SchemaCall",

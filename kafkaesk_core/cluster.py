@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from .bootstrap import open_bootstrap
 from .errors import ConfigurationError, NotRunningError, TopicError
 from .kafka.queries import BEGIN, END, Queries
+from .kafka.reader import RecordReader
 from .settings import Settings
 from .structs import TopicPartition
 
@@ -22,6 +23,7 @@ __all__ = [
     "CommittedOffset",
     "GroupMember",
     "PartitionLag",
+    "RecordReader",
     "refuse_own_broker",
 ]
 
@@ -216,6 +218,26 @@ class Cluster:
                 topic=topic,
             )
         return found
+
+    # --- records
+
+    @asynccontextmanager
+    async def reader(self, **options: Any) -> AsyncIterator[RecordReader]:  # aiokafka's
+        """Connect a reader of records, and disconnect it in the end; it joins no group.
+
+        `options` are those of aiokafka's consumer, above the settings.
+
+        Raises:
+            BrokerError: no broker can be used, or it refused.
+        """
+        _ = self._queries  # raises if the cluster is not open
+        above = {**self.settings.client.for_consumer(), **options}
+        reader = RecordReader(self.servers, above, timeout=self._timeout)
+        await reader.start()
+        try:
+            yield reader
+        finally:
+            await reader.stop()
 
     # --- groups
 

@@ -103,6 +103,13 @@ async def leave_parked(consumer: AIOKafkaConsumer, stopping: asyncio.Future[Any]
 
 
 CANCELLATIONS = 4
+COORDINATOR_TASKS = (
+    "_coordination_task",
+    "_heartbeat_task",
+    "_commit_refresh_task",
+    "_reset_committed_task",
+)
+"""The last one is of a consumer without a group, the others of one that has a group."""
 
 
 async def force_close(consumer: AIOKafkaConsumer) -> None:
@@ -114,12 +121,7 @@ async def force_close(consumer: AIOKafkaConsumer) -> None:
     consumer._closed = True
     coordinator, fetcher = consumer._coordinator, consumer._fetcher
     tasks = [consumer._client._sync_task]
-    if coordinator is not None:
-        tasks += [
-            coordinator._coordination_task,
-            coordinator._heartbeat_task,
-            coordinator._commit_refresh_task,
-        ]
+    tasks += [getattr(coordinator, name, None) for name in COORDINATOR_TASKS]
     if fetcher is not None:
         fetcher._closed = True
         tasks += [fetcher._fetch_task, *fetcher._pending_tasks]

@@ -11,14 +11,14 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.structs import OffsetAndMetadata
 from click.testing import CliRunner, Result
 
@@ -192,7 +192,7 @@ async def auditors(shop: Shop) -> str:
         async def is_compacted() -> bool:
             consumer.seek(partition, 0)
             records = await consumer.getmany(timeout_ms=2000)
-            return records[partition][0].offset > 1
+            return bool(records[partition][0].offset > 1)
 
         await eventually(is_compacted, within=60)
     return f"{topic}-auditors"
@@ -241,6 +241,50 @@ async def test_the_lag_is_that_of_kafkas_own_tool(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_reader_yields_records_by_their_time_and_follows_partitions_that_are_added(
+    shop: Shop,
+) -> None:
+    topic, servers = f"{shop.topic}-read", shop.servers.split(",")
+    async with AsyncExitStack() as stack:
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        stack.push_async_callback(admin.close)
+        await admin.create_topics([NewTopic(topic, 2, 1)])
+        producer = await stack.enter_async_context(AIOKafkaProducer(bootstrap_servers=servers))
+        for number in range(6):
+            await producer.send_and_wait(topic, b"%d" % number, None, number % 2, number)
+        cluster = await stack.enter_async_context(cluster_of(shop.servers))
+        reader = await stack.enter_async_context(cluster.reader())
+
+        ends = await cluster.ends([topic])
+        await producer.send_and_wait(topic, b"later", None, 0, 0)
+        read = [one.value async for batch in reader.records(ends) for one in batch]
+        begins = {TopicPartition(topic, 0): 2}
+        rest = [one.value async for batch in reader.records(ends, begins) for one in batch]
+        following = await stack.enter_async_context(aclosing(reader.follow(ends)))
+        followed = [one.value for one in await anext(following)]
+        await admin.create_partitions({topic: NewPartitions(3)})
+        adding = asyncio.create_task(_publish_to_new_partition(servers, topic))
+        added = [(one.partition, one.value) for one in await anext(following)]
+        await adding
+
+    assert read == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert rest == [b"1", b"3", b"4", b"5"]
+    assert followed == [b"later"]
+    assert added == [(2, b"new")]
+
+
+async def _publish_to_new_partition(servers: list[str], topic: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=servers, metadata_max_age_ms=200) as producer:
+
+        async def is_known() -> bool:
+            return len(await producer.partitions_for(topic)) == 3
+
+        await eventually(is_known)
+        await producer.send_and_wait(topic, b"new", None, 2)
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_questions_create_no_topic(shop: Shop) -> None:
     missing = f"{shop.topic}-missing"
 
@@ -258,6 +302,8 @@ async def test_a_cluster_is_open_only_inside_of_its_block(shop: Shop) -> None:
     cluster = cluster_of(shop.servers)
     with pytest.raises(NotRunningError, match="async with"):
         await cluster.groups()
+    with pytest.raises(NotRunningError, match="async with"):
+        await cluster.reader().__aenter__()
 
     async with cluster:
         assert await cluster.groups()

@@ -29,8 +29,8 @@ from kafkaesk_core import (
 from kafkaesk_core.command import cluster_settings, find_described
 
 from .reading.contents import Content, ContentReader
-from .reading.reader import RecordReader, find_topic
 from .reading.shown import as_json, safe, shown_age, shown_bytes, shown_time, shown_value
+from .reading.topics import find_topic
 from .replica import replica_of
 
 __all__ = ["show_application", "show_record"]
@@ -184,8 +184,8 @@ async def _record(cluster: Cluster, partition: TopicPartition, offset: int) -> C
         has = f"has offsets {begin} to {end - 1}" if begin < end else "is empty"
         why = "; older records were deleted" if offset < begin else ""
         raise TopicError(f"{place}@{offset} does not exist: the partition {has}{why}", topic=topic)
-    async with RecordReader.connect(cluster, topic, click.echo) as reader:
-        async for records in reader.records({partition: offset}, {partition: offset + 1}):
+    async with cluster.reader() as reader:
+        async for records in reader.records({partition: offset + 1}, {partition: offset}):
             for record in records:
                 return record
     raise TopicError(

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -23,11 +23,12 @@ from kafkaesk_core.command import cluster_settings, find_described
 from .reading.contents import Content, ContentReader
 from .reading.filters import Filter
 from .reading.positions import Position, resolve
-from .reading.reader import Offsets, RecordReader, find_topic
 from .reading.shown import as_json, as_text
+from .reading.topics import find_topic
 
 __all__ = ["Reading", "show_records"]
 
+Offsets = Mapping[TopicPartition, int]
 INTERRUPTED = 130
 
 
@@ -109,8 +110,8 @@ async def _records(
 ) -> AsyncGenerator[list[ConsumerRecord]]:
     """Yield the records between the two positions, and then those that come."""
     starts, stops = await _limits(cluster, topic, reading)
-    async with RecordReader.connect(cluster, topic, _tell) as reader:
-        async with aclosing(reader.records(starts, stops)) as history:
+    async with cluster.reader() as reader:
+        async with aclosing(reader.records(stops, starts)) as history:
             if reading.begin.kind == "last":
                 last = deque[ConsumerRecord](maxlen=reading.begin.number)
                 async for records in history:
@@ -120,7 +121,8 @@ async def _records(
                 async for records in history:
                     yield records
         if reading.follows:
-            async with aclosing(reader.follow(stops)) as coming:
+            grows = not reading.partitions
+            async with aclosing(reader.follow(stops, grows=grows, report=_tell)) as coming:
                 async for records in coming:
                     yield records
 

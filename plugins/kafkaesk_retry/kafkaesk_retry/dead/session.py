@@ -48,12 +48,10 @@ class Session:
             ConfigurationError: the settings cannot work, or name a broker inside a process.
             BrokerError: no broker can be used, or it refused.
         """
-        async with Cluster(settings) as cluster:
-            options = cluster.settings.client.for_consumer()
-            async with LogReader.connect(cluster.servers, options) as reader:
-                session = cls(names, selection, cluster, reader)
-                await session._begin()
-                yield session
+        async with Cluster(settings) as cluster, LogReader.connect(cluster) as reader:
+            session = cls(names, selection, cluster, reader)
+            await session._begin()
+            yield session
 
     async def _begin(self) -> None:
         topics = [topic.name for topic in await self.cluster.topics()]

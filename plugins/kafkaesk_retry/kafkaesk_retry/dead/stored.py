@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.structs import ConsumerRecord, TopicPartition
-
-from kafkaesk_core.plugin import diagnose, translate_error
+from kafkaesk_core import Cluster, ConsumerRecord, RecordReader, TopicPartition
 from kafkaesk_retry.letter import (
     DELIVERY_ATTEMPT,
     ERRORS,
@@ -30,8 +25,7 @@ from kafkaesk_retry.places import Place, number
 
 __all__ = ["LogReader", "Selection", "StoredLetter", "read_letter"]
 
-POLL_MS = 500
-STOP_SECONDS = 5.0
+FETCH_BYTES = 4 * 1024 * 1024
 Ends = Mapping[TopicPartition, int]
 
 
@@ -157,66 +151,30 @@ def _has(value: bytes | None, pointer: str, text: str) -> bool:
 class LogReader:
     """Reads topics from their beginning to their present ends; joins no group."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
+    def __init__(self, cluster: Cluster, reader: RecordReader) -> None:
+        self._cluster = cluster
+        self._reader = reader
 
     @classmethod
     @asynccontextmanager
-    async def connect(
-        cls,
-        servers: Sequence[str],
-        options: Mapping[str, Any],  # aiokafka's
-    ) -> AsyncIterator[LogReader]:
+    async def connect(cls, cluster: Cluster) -> AsyncIterator[LogReader]:
         """Connect, and disconnect in the end.
 
         Raises:
             BrokerError: no broker can be used, or it refused.
         """
-        consumer = AIOKafkaConsumer(
-            **{
-                **options,
-                "bootstrap_servers": list(servers),
-                "group_id": None,
-                "enable_auto_commit": False,
-                "auto_offset_reset": "earliest",
-                "max_partition_fetch_bytes": 4 * 1024 * 1024,
-            }
-        )
-        try:
-            await consumer.start()
-            yield cls(consumer)
-        except KafkaConnectionError as error:
-            raise await diagnose(tuple(servers), dict(options)) from error
-        except KafkaError as error:
-            raise translate_error(error, "reading dead letters", servers=servers) from error
-        finally:
-            # As a task: a CancelledError that stop() raises of its own tasks is not ours.
-            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=STOP_SECONDS)
+        async with cluster.reader(max_partition_fetch_bytes=FETCH_BYTES) as reader:
+            yield cls(cluster, reader)
 
     async def ends(self, topics: Mapping[str, int]) -> Ends:
-        """Return the present ends of topics with so many partitions."""
-        partitions = [TopicPartition(t, n) for t, count in topics.items() for n in range(count)]
-        if not partitions:
-            return {}
-        self._consumer.assign(partitions)
-        found: Ends = await self._consumer.end_offsets(partitions)
-        return found
+        """Return the present ends of topics."""
+        return await self._cluster.ends(topics)
 
     async def records(
-        self, ends: Ends, begins: Mapping[TopicPartition, int] | None = None
+        self, ends: Ends, begins: Ends | None = None
     ) -> AsyncIterator[ConsumerRecord]:
         """Yield the records up to these ends, each partition in its order."""
-        consumer, starts = self._consumer, begins or {}
-        consumer.assign(list(ends))
-        firsts = await consumer.beginning_offsets(list(ends)) if ends else {}
-        positions = {one: max(first, starts.get(one, 0)) for one, first in firsts.items()}
-        for partition, position in positions.items():
-            consumer.seek(partition, position)
-        while unread := [one for one, position in positions.items() if position < ends[one]]:
-            fetched = await consumer.getmany(*unread, timeout_ms=POLL_MS)
-            for partition, records in fetched.items():
+        async with aclosing(self._reader.records(ends, begins)) as batches:
+            async for records in batches:
                 for record in records:
-                    if record.offset < ends[partition]:
-                        yield record
-            for partition in unread:  # transactions and compaction leave gaps
-                positions[partition] = await consumer.position(partition)
+                    yield record

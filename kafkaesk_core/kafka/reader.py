@@ -1,0 +1,232 @@
+"""Reads records with a consumer that joins no group and commits nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from kafkaesk_core.errors import KafkaeskError
+from kafkaesk_core.structs import ConsumerRecord, TopicPartition
+from kafkaesk_core.tasks import finish
+
+from .clients import force_close, start_client
+from .diagnose import diagnose
+from .errors import translate
+
+__all__ = ["RecordReader"]
+
+Offsets = Mapping[TopicPartition, int]
+Records = list[ConsumerRecord]
+
+_POLL_MS = 500
+_STOP_SECONDS = 5.0
+_METADATA_MS = 1000
+"""How long a follower may take to notice a new partition."""
+
+# Any below: options of aiokafka's consumer.
+
+
+class RecordReader:
+    """Reads partitions from given offsets, without a group; `Cluster.reader()` makes one.
+
+    One thing is read at a time: the next call of `records` or `follow` begins anew.
+    """
+
+    def __init__(
+        self, servers: Sequence[str], options: Mapping[str, Any], *, timeout: float
+    ) -> None:
+        self._servers = tuple(servers)
+        self._options = {"metadata_max_age_ms": _METADATA_MS, **options}
+        self._timeout = timeout
+        self._consumer = AIOKafkaConsumer(
+            **{
+                **self._options,
+                "bootstrap_servers": list(servers),
+                "group_id": None,
+                "enable_auto_commit": False,
+                "auto_offset_reset": "earliest",
+            }
+        )
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            BrokerError: no broker can be used, or it refused.
+        """
+        consumer = self._consumer
+        try:
+            await start_client(consumer.start(), consumer._client, self._timeout)
+        except BaseException as error:
+            await finish(force_close(consumer))
+            if isinstance(error, (KafkaError, TimeoutError)):
+                raise await self._explained(error, "starting a consumer") from error
+            raise
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        # In a task: stop() may raise the CancelledError of one of its own tasks.
+        stopping = asyncio.create_task(self._consumer.stop())
+        try:
+            await asyncio.wait([stopping], timeout=_STOP_SECONDS)
+        finally:
+            await finish(force_close(self._consumer))
+
+    async def records(
+        self, ends: Offsets, begins: Offsets | None = None
+    ) -> AsyncGenerator[Records]:
+        """Yield the records before `ends`, those of all partitions in the order of their time.
+
+        Ask for the ends first, `await cluster.ends([topic])`: what arrives after that is not read,
+        so that reading ends however fast others publish. `begins` has the first offset of each
+        partition; one that it lacks is read from its beginning. Markers of transactions, aborted
+        and compacted records are passed over. Only partitions of which no record is held are read
+        on, so that memory has a limit.
+
+        Raises:
+            BrokerError: a broker refused, or none answered for `timeout` seconds.
+        """
+        starts = begins or {}
+        held = {partition: deque[ConsumerRecord]() for partition in ends}
+        unread = {one for one, end in ends.items() if starts.get(one, 0) < end}
+        self._assign(ends, starts)
+        while unread or any(held.values()):
+            wanted = [one for one in unread if not held[one]]
+            if wanted:
+                await self._read(wanted, held, ends, unread)
+            yield list(_merged(held, unread))
+
+    async def follow(
+        self,
+        begins: Offsets,
+        *,
+        grows: bool = True,
+        report: Callable[[str], None] = lambda _: None,
+        patience: float = 5.0,
+    ) -> AsyncGenerator[Records]:
+        """Yield what is there from `begins` on and what comes, without an end.
+
+        Partitions that are added to one of the topics meanwhile are read from their beginning, if
+        it `grows`. After `patience` seconds without a record the brokers are asked for an answer;
+        `report` is called, once for each outage, with the reason if there is none.
+
+        Raises:
+            BrokerError: a broker refused.
+        """
+        self._assign(begins, begins)
+        silence, is_reported = 0.0, False
+        while True:
+            if grows:
+                await self._add_partitions()
+            fetched = await self._fetch([])
+            if fetched:
+                silence, is_reported = 0.0, False
+                records = [record for each in fetched.values() for record in each]
+                yield sorted(records, key=lambda record: record.timestamp)
+                continue
+            silence += _POLL_MS / 1000
+            if silence >= patience and not is_reported:
+                silence, reason = 0.0, await self._silence(patience)
+                is_reported = reason is not None
+                if reason is not None:
+                    report(f"{reason}: still trying")
+
+    def _assign(self, partitions: Collection[TopicPartition], begins: Offsets) -> None:
+        """Read from these offsets; from the beginning where there is none, or it is gone."""
+        self._consumer.assign(list(partitions))
+        for partition in partitions:
+            self._consumer.seek(partition, begins.get(partition, 0))
+
+    async def _add_partitions(self) -> None:
+        """Read new partitions from their beginning, and the others on from where they are."""
+        consumer, known = self._consumer, self._consumer.assignment()
+        new = {
+            TopicPartition(topic, number)
+            for topic in {partition.topic for partition in known}
+            for number in consumer.partitions_for_topic(topic) or ()
+        } - known
+        if new:
+            positions = {partition: await consumer.position(partition) for partition in known}
+            self._assign([*known, *new], positions)
+
+    async def _read(
+        self,
+        wanted: Collection[TopicPartition],
+        held: Mapping[TopicPartition, deque[ConsumerRecord]],
+        ends: Offsets,
+        unread: set[TopicPartition],
+    ) -> None:
+        """Hold more records of the partitions; those that have reached their ends are read."""
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                while True:
+                    fetched = await self._fetch(wanted)
+                    for partition, records in fetched.items():
+                        held[partition].extend(
+                            one for one in records if one.offset < ends[partition]
+                        )
+                    # By its position: transactions and compaction leave gaps.
+                    read = [
+                        one for one in wanted if await self._consumer.position(one) >= ends[one]
+                    ]
+                    unread.difference_update(read)
+                    if fetched or read:
+                        return
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise await self._explained(error, self._attempted()) from error
+
+    async def _fetch(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Records]:
+        try:
+            found: dict[TopicPartition, Records] = await self._consumer.getmany(
+                *partitions, timeout_ms=_POLL_MS
+            )
+        except KafkaError as error:
+            raise await self._explained(error, self._attempted()) from error
+        return found
+
+    async def _silence(self, patience: float) -> KafkaeskError | None:
+        """Why there is no answer; None if there is one."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._consumer.end_offsets(self._consumer.assignment())
+        except (KafkaError, TimeoutError):
+            return await diagnose(self._servers, self._options)
+        return None
+
+    def _attempted(self) -> str:
+        topics = sorted({partition.topic for partition in self._consumer.assignment()})
+        return f"reading topic {', '.join(topics)}"
+
+    async def _explained(self, error: BaseException, attempted: str) -> KafkaeskError:
+        if isinstance(error, KafkaError) and not isinstance(error, KafkaConnectionError):
+            return translate(error, attempted, servers=self._servers)
+        return await diagnose(self._servers, self._options)
+
+
+def _merged(
+    held: Mapping[TopicPartition, deque[ConsumerRecord]], unread: Collection[TopicPartition]
+) -> Iterator[ConsumerRecord]:
+    """Take the oldest held record, until a partition must be read to know which one that is."""
+    if not all(held[partition] for partition in unread):
+        return
+    oldest = [(records[0].timestamp, one) for one, records in held.items() if records]
+    heapify(oldest)
+    while oldest:
+        _, partition = oldest[0]
+        records = held[partition]
+        yield records.popleft()
+        if records:
+            heapreplace(oldest, (records[0].timestamp, partition))
+        else:
+            heappop(oldest)
+            if partition in unread:
+                return
