@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from kafkaesk_core.command import complete_app, reported_errors
+
 __all__ = ["asyncapi", "schemas"]
 
 FOLDER = "schemas"
@@ -23,8 +25,6 @@ _DIRECTORY = click.option(
 
 def _run(what: str, **options: Any) -> None:
     """Do the work; errors are told in one line, with their exit code."""
-    from kafkaesk_core.command import reported_errors
-
     from . import work
 
     with reported_errors():
@@ -40,7 +40,7 @@ def schemas() -> None:
 
 
 @schemas.command(short_help="Write each version that is not frozen yet into a file.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @_DIRECTORY
 @click.option("--update-words", is_flag=True, help="Also renew descriptions and examples.")
 def freeze(**options: Any) -> None:
@@ -52,7 +52,7 @@ def freeze(**options: Any) -> None:
 
 
 @schemas.command(short_help="Check that each version reads what it must.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @_DIRECTORY
 @click.option(
     "--against",
@@ -80,7 +80,7 @@ def check(**options: Any) -> None:
 
 
 @schemas.command(short_help="Show contracts.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @click.argument("keys", nargs=-1, metavar="[SCHEMA]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the contracts as they are frozen.")
 def show(**options: Any) -> None:
@@ -89,7 +89,7 @@ def show(**options: Any) -> None:
 
 
 @schemas.command(short_help="Show what differs between two versions.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @click.argument("old")
 @click.argument("new")
 @_DIRECTORY
@@ -102,7 +102,7 @@ def diff(**options: Any) -> None:
 
 
 @schemas.command(short_help="Register each version in a schema registry.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @click.option(
     "--registry-url",
     metavar="URL",
@@ -122,7 +122,7 @@ def register(**options: Any) -> None:
 
 
 @schemas.command(short_help="Write JSON Schemas for other languages.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @click.option("--out", required=True, help="The folder to write to.")
 def export(**options: Any) -> None:
     """Write what is on the wire as JSON Schema 2020-12, one file for each version."""
@@ -130,7 +130,7 @@ def export(**options: Any) -> None:
 
 
 @click.command(short_help="Write the AsyncAPI document of an application.")
-@click.argument("app")
+@click.argument("app", shell_complete=complete_app)
 @click.option(
     "--format",
     "style",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +39,9 @@ def complete(*words: str) -> list[str]:
         (["dev", "sho"], ["shop:app"]),
         (["inspect", ""], ["shop:app"]),
         (["lag", "shop"], ["shop:app"]),
+        (["schemas", "check", "sho"], ["shop:app"]),
+        (["dead", "ls", "sho"], ["shop:app"]),
+        (["logs", "--app", "sho"], ["shop:app"]),
         (["shop:app", "--drain"], ["--drain-timeout"]),
         (["tail", "--app", "sh"], ["shop:app"]),
         (["tail", "--app", "shop:app", "pl"], ["plain"]),
@@ -69,20 +77,75 @@ def test_a_shell_gets_its_code(shell: str) -> None:
     assert f"_KAFKAESK_COMPLETE={shell}_complete" in printed.output
 
 
-def test_bash_completes(tmp_path: Path) -> None:
-    script = f"""
-    PATH={BIN}:$PATH
-    eval "$(kafkaesk completion bash)"
-    COMP_WORDS=(kafkaesk publ) COMP_CWORD=1
-    _kafkaesk_completion kafkaesk
-    echo "${{COMPREPLY[@]}}"
-    """
+SHELLS = {
+    "bash": """
+        eval "$(kafkaesk completion bash)"
+        COMP_WORDS=(kafkaesk publ) COMP_CWORD=1
+        _kafkaesk_completion kafkaesk
+        echo "${COMPREPLY[@]}"
+    """,
+    "fish": """
+        kafkaesk completion fish | source
+        complete --do-complete "kafkaesk publ" | string split --fields 1 \\t
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shell_itself_completes(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed: apt-get install {shell}")
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+        [program, "-c", SHELLS[shell]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    assert done.stdout.strip() == "publish", done.stderr
+    assert done.stdout.split() == ["publish"], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: apt-get install zsh")
+def test_zsh_completes_what_is_typed(tmp_path: Path) -> None:
+    """It has no way to be asked, so a person types a word and the Tab key on a terminal."""
+    setup = """
+        PROMPT='ready> '; autoload -Uz compinit; compinit -u -d "$PWD/dump"
+        eval "$(kafkaesk completion zsh)"
+    """
+    (tmp_path / ".zshrc").write_text(setup)
+    ours, theirs = pty.openpty()
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "ZDOTDIR": str(tmp_path),
+        "TERM": "dumb",
+    }
+    shell = subprocess.Popen(
+        ["zsh", "-i"], cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+
+    def shows(text: str) -> str:
+        shown, deadline = "", time.monotonic() + 60
+        while text not in shown:
+            assert time.monotonic() < deadline, shown
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 10_000).decode()
+        return shown
+
+    try:
+        shows("ready> ")
+        os.write(ours, b"kafkaesk publ\t")
+        shows("kafkaesk publish")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(ours)
 
 
 def test_another_shell_is_refused() -> None:

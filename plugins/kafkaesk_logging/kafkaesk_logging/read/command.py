@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafkaesk_core.command import cluster_options, cluster_settings, reported_errors
+from kafkaesk_core.command import (
+    cluster_options,
+    cluster_settings,
+    complete_app,
+    reported_errors,
+)
 
 if TYPE_CHECKING:
     from kafkaesk_core import Settings
@@ -55,7 +60,11 @@ def _pattern(_: click.Context, __: click.Parameter, text: str | None) -> re.Patt
     "--grep", callback=_pattern, help="Show only lines that match this regular expression."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all fields, as JSON lines.")
-@click.option("--app", help="Use the settings of this application: module:attribute or a name.")
+@click.option(
+    "--app",
+    shell_complete=complete_app,
+    help="Use the settings of this application: module:attribute or a name.",
+)
 @cluster_options
 def logs(
     stream: str,

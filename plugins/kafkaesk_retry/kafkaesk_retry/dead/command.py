@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kafkaesk_core.command import cluster_options, reported_errors
+from kafkaesk_core.command import cluster_options, complete_app, reported_errors
 
 __all__ = ["dead"]
 
@@ -45,7 +45,7 @@ def _where(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 
 
 _APPLICATION = (
-    click.argument("app"),
+    click.argument("app", shell_complete=complete_app),
     cluster_options,
     click.option(
         "--dead-prefix",
