@@ -96,8 +96,7 @@ class OpenLetters:
         unread = {one: end for one, end in ends.items() if end > self._read.get(one, 0)}
         if not unread:
             return
-        options = cluster.settings.client.for_consumer()
-        async with LogReader.connect(cluster.servers, options) as reader:
+        async with LogReader.connect(cluster) as reader:
             async for record in reader.records(unread, self._read):
                 self._ledger.take(record)
         self._read.update(unread)
