@@ -212,9 +212,14 @@ class Producer:
             raise kafka.UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
         tp = TopicPartition(topic, partition)
         self._wrap_sequence(tp)
+        accumulator = self._client._message_accumulator
+        is_usable = accumulator._exception is None and not accumulator._closed
+        if is_usable and not accumulator._batches.get(tp):
+            # As `send_batch` ends where it does not wait, without a future that nobody looks at.
+            return SentBatch(accumulator._append_batch(batch, tp))
         shielded = await self._client.send_batch(batch, topic, partition=partition)
         shielded.cancel()  # not used, see SentBatch: nobody looks at its exception
-        return SentBatch(self._client._message_accumulator._batches[tp][-1])
+        return SentBatch(accumulator._batches[tp][-1])
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.
