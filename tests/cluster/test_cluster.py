@@ -329,13 +329,14 @@ async def test_the_command_shows_a_row_for_each_partition(shop: Shop) -> None:
     result = await invoke("--group", shop.group, "--kafka-servers", shop.servers)
 
     assert result.exit_code == 0, result.output
-    head, _, *rows = [line for line in result.output.splitlines() if line.strip()]
+    head, heading, _, *rows = [line for line in result.output.splitlines() if line.strip()]
+    assert heading == shop.topic
     assert head == f"{shop.group}: Stable, 1 member, lag 3 in 1 partitions, not known in 2"
     client = ["reader-7", "127.0.0.1"]
     assert [row.split() for row in rows] == [
-        [shop.topic, "0", "1", "4", "3", *client],
-        [shop.topic, "1", "-", "2", "-", *client],
-        [shop.topic, "2", "-", "0", "-", *client],
+        ["0", "1", "4", "3", *client],
+        ["1", "-", "2", "-", *client],
+        ["2", "-", "0", "-", *client],
     ]
 
 

@@ -539,7 +539,9 @@ def test_the_plugin_conforms() -> None:
 async def status_of(*arguments: str, **environment: str | None) -> Result:
     """Run the command in a thread: it has an event loop of its own."""
     run = CliRunner(env={"COLUMNS": "200", **environment}).invoke
-    return await asyncio.to_thread(run, cli, ["status", *arguments])
+    result = await asyncio.to_thread(run, cli, ["status", *arguments])
+    result.stdout_bytes = re.sub(rb" +\n", b"\n", result.stdout_bytes)  # columns are filled up
+    return result
 
 
 async def test_the_command_shows_what_a_service_does() -> None:
@@ -576,13 +578,54 @@ async def test_the_command_shows_what_a_service_does() -> None:
 
     assert shown.exit_code == as_json.exit_code == paused.exit_code == 0
     assert f"http://127.0.0.1:{port}: running, live, ready\n" in shown.output
-    assert "published: 3 acked, 0 failed" in shown.output
+    assert "published: 3 acked\n" in shown.output
     assert re.search(r"billing: joined, \d+ running, 0 not committed", shown.output)
-    assert re.search(r"shop\.orders +0 +\S+ +\S+", shown.output)
+    assert re.search(r"^shop\.orders *\nPARTITION .*\n +0 +\S+ +\S+", shown.output, re.MULTILINE)
+    assert "bill takes orders: 0 done\n" in shown.output  # it consumes anew
     assert "stocktaking" in paused.output
     assert "letters: open unknown, dead 1,200" in shown.output
     found = json.loads(as_json.output)
     assert (found["health"]["live"], found["status"]["state"]) == (True, "running")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+async def test_nothing_is_wider_than_the_terminal(columns: int) -> None:
+    """Names as long as they are in practice: they do not narrow the columns of numbers."""
+    topic = "eu-west-1.production.orders.placed.and-confirmed"
+    handler = "shop.invoicing.handlers.send_an_invoice"
+    partition = {
+        **{"topic": topic, "partition": 11, "position": 12_345_678, "committed": 12_345_678},
+        **{"end": 12_345_678, "lag": 345_678, "open": 1_666, "parked": 1_666},
+        **{"oldest_open_age": 91.1, "is_paused": False},
+    }
+    error = {
+        "error": "E: " + "it failed " * 20,
+        "topic": topic,
+        "partition": 1,
+        "offset": 7,
+        "at": 0,
+    }
+    subscription = {
+        **{"handler": handler, "streams": [topic], "results": {"done": 5, "retry": 1}},
+        **{"running": 1, "parked": 0, "last_error": error},
+    }
+    group = {
+        **{"group": "billing-and-invoicing", "is_joined": True, "partitions": [partition]},
+        **{"running": 1, "stuck": 0, "uncommitted": 0, "buffered_bytes": 15_360, "counts": {}},
+        **{"subscriptions": [subscription], "paused": []},
+    }
+    reports = {"retry": {"dead": 0, handler: {"group": "billing-and-invoicing", "retried": 3}}}
+    body = {"live": False, "ready": False, "state": "running", "reasons": [f"{topic}: " * 5]}
+    body |= {"groups": [group], "published": {"acked": 1, "failed": 0}, "plugins": reports}
+
+    async with answering(f"HTTP/1.0 503 Unavailable\r\n\r\n{json.dumps(body)}") as port:
+        shown = (await status_of(str(port), COLUMNS=str(columns))).output
+
+    assert max(map(len, shown.splitlines())) <= columns
+    assert f"\n{topic}\n" in re.sub(" +\n", "\n", shown)
+    assert re.search(r"^ +11 +12,345,678 +12,345,678 +12,345,678 +345,678 ", shown, re.MULTILINE)
+    assert re.search(rf"^  {re.escape(handler)}: ?", shown, re.MULTILINE)
+    assert re.search(r"^    ! last error [\d,]+ s ago", shown, re.MULTILINE)
 
 
 async def test_the_command_says_what_hinders_a_service() -> None:

@@ -73,7 +73,8 @@ def plain(shown: bytes) -> str:
 
 
 def shape(line: str) -> str:
-    """A line without its numbers and addresses."""
+    """A line without its numbers and addresses, and without counts that may be 0."""
+    line = re.sub(r"(?<=done)(, [\d,]+ \w+)+$", "", line.rstrip())
     line = re.sub(r"\S+:\d{2,}\b|\b\d+\.\d+\.\d+\.\d+\b", "ADDRESS", line)
     return " ".join(re.sub(r"-(?= )|-$|[\d,]*\d(?:\.\d+)*", "N", line).split())
 

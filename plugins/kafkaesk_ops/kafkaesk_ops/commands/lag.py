@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from kafkaesk_core import Application, Cluster, ClusterGroup, ConfigurationError, PartitionLag
 from kafkaesk_core.command import cluster_settings, find_described
 
-from .screen import number, plain, show, table, under
+from .screen import number, plain, show, table
 
 __all__ = ["show_lag"]
 
@@ -159,7 +159,7 @@ class _Watcher:
         parts: list[RenderableType] = [head]
         speeds = None if found is first else _speeds(first, found)
         for topic, partitions in groupby(found.partitions, key=attrgetter("topic")):
-            parts += [under("", f"[bold]{plain(topic)}[/bold]"), _of_topic(partitions, speeds)]
+            parts += [f"[bold]{plain(topic)}[/bold]", _of_topic(partitions, speeds)]
         return [*parts, ""]
 
 

@@ -44,7 +44,7 @@ def under(mark: str, text: RenderableType) -> RenderableType:
     made.add_column(width=1)
     made.add_column(overflow="fold")
     made.add_row(mark, text)
-    return Padding(made, (0, 0, 0, 2 if mark else 0))
+    return Padding(made, (0, 0, 0, 2 if mark else 0), expand=False)
 
 
 async def show(

@@ -144,7 +144,7 @@ def _group(group: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield from _handler(each)
     by_topic = groupby(group["partitions"], key=itemgetter("topic"))
     for topic, partitions in by_topic:
-        yield under("", f"[bold]{plain(topic)}[/bold]")
+        yield f"[bold]{plain(topic)}[/bold]"
         yield _partitions(list(partitions))
 
 
@@ -188,7 +188,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    if value is None or isinstance(value, str):
+        return value or "unknown"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number(value) if is_number else json.dumps(value)
