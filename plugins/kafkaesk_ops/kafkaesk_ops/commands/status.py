@@ -149,7 +149,7 @@ def _group(group: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _handler(each: Mapping[str, Any]) -> Iterator[RenderableType]:
-    named = {"done": "done", "retry": "retries", "skip": "skipped", "deferred": "deferred"}
+    named = {"done": "done", "retry": "retried", "skip": "skipped", "deferred": "deferred"}
     counts = {text: each["results"].get(kind, 0) for kind, text in named.items()}
     counts |= {"running": each["running"], "parked": each["parked"]}
     streams = ", ".join(each["streams"])
