@@ -101,6 +101,7 @@ class Application(Router):
         super().__init__()
         self._runtime: Runtime | None = None
         self._consumes = False  # in this run, as far as was asked for
+        self._consuming_failed: Exception | None = None
         self._starting = asyncio.Lock()
         self._starter: asyncio.Task[Any] | None = None
         self._stop_requests = 0
@@ -301,7 +302,7 @@ class Application(Router):
         runtime = self._runtime
         if runtime is None:
             return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
-        return runtime.health(consumes=self._consumes)
+        return runtime.health(consumes=self._consumes, failed=self._consuming_failed)
 
     async def health_check(self) -> None:
         """Raise if the application should be restarted; a temporary hindrance is not a reason.
@@ -725,7 +726,7 @@ class Application(Router):
                     await runtime.stop()
                 finally:
                     self._runtime = None
-                    self._consumes = False
+                    self._consumes, self._consuming_failed = False, None
 
     def _check_not_starting(self, attempted: str) -> None:
         """Refuse what would make the task that starts the application wait for itself."""
@@ -800,13 +801,17 @@ class Application(Router):
             HandlerError: a handler failed, and its `on_error` stops the application.
             BrokerError: a group cannot be joined, or its membership cannot be kept.
         """
-        self._consumes = True
+        self._consumes, self._consuming_failed = True, None
         return self._consume_forever(self._stop_requests)
 
     async def _consume_forever(self, stop_requests: int) -> None:
         runtime = await self._ensure_running()
         if stop_requests == self._stop_requests:
-            await self._consume(runtime, None, None)
+            try:
+                await self._consume(runtime, None, None)
+            except Exception as error:
+                self._consuming_failed = error
+                raise
 
     async def _consume(
         self, runtime: Runtime, count: Callable[[HandlerResult], None] | None, seconds: float | None

@@ -334,12 +334,13 @@ class Runtime:
             plugins=self._plugins.reports(self._app),
         )
 
-    def health(self, *, consumes: bool) -> Health:
+    def health(self, *, consumes: bool, failed: Exception | None) -> Health:
         """Live unless progress has stopped; ready while every group has its partitions.
 
         It is not ready before the start has ended, nor from the moment a stop begins, when its
         partitions go to others. `consumes` says that it was asked to consume: then it is not ready
         either before that begins or once it has ended. Who only publishes is ready after the start.
+        Where consuming has `failed`, and the process goes on, it should be restarted.
         """
         if not self.is_started:
             awaited = f": {self._awaited}" if self._awaited else ""
@@ -347,6 +348,7 @@ class Runtime:
         groups = self.consumption.groups if self.consumption else ()
         problems = [problem for group in groups for problem in group.health.problems()]
         problems += [f"{group.group}: failed" for group in groups if group.failure.done()]
+        problems += [] if failed is None else [f"consuming has failed: {failed}"]
         hindrances = [reason for group in groups for reason in group.health.hindrances()]
         is_joined = all(group.health.is_joined for group in groups)
         is_idle = consumes and self.consumption is None

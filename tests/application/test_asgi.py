@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core import Application, HandlerError
+from kafkaesk_core import Application, HandlerError, Health
 from kafkaesk_core.asgi import lifespan
 from kafkaesk_testing import eventually
 from kafkaesk_testing.properties import free_ports
@@ -95,6 +95,7 @@ async def test_a_failure_is_logged_at_once_and_raised_at_the_end(
 ) -> None:
     app, _ = new_app()
     asked: list[Any] = []
+    health: list[Health] = []
     if is_handled:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.append, "to end")
 
@@ -103,6 +104,8 @@ async def test_a_failure_is_logged_at_once_and_raised_at_the_end(
             await app.raw_publish("orders", b"poison")
             await eventually(lambda: "consuming has failed" in caplog.text, within=20)
             await eventually(lambda: asked == ["to end"] * is_handled)
+            await eventually(lambda: not app.is_consuming)
+            health.append(app.health())
 
     try:
         with pytest.raises(HandlerError, match="no such customer"):
@@ -110,6 +113,8 @@ async def test_a_failure_is_logged_at_once_and_raised_at_the_end(
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
+    assert not health[0].is_live  # a server that goes on is restarted by who asks its probe
+    assert "consuming has failed: " in health[0].reasons[0]
     (record,) = [one for one in caplog.records if "consuming has failed" in one.getMessage()]
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
     assert ("is asked to end" if is_handled else "goes on without it") in record.getMessage()

@@ -224,8 +224,12 @@ async def test_a_secured_broker_is_published_to_and_consumed_from(
     async with app:
         await (await app.raw_publish("secured", b"secret"))
         await app.consume_for(1, seconds=20)
+    async with Cluster(app.settings) as cluster, cluster.reader() as reader:
+        ends = await cluster.ends([f"{app.settings.topic_prefix}secured"])
+        read = [record.value async for batch in reader.records(ends) for record in batch]
 
     assert got == [b"secret"]
+    assert b"secret" in read
 
 
 def test_the_example_of_tls_and_sasl_runs_on_a_secured_broker(
