@@ -107,7 +107,7 @@ class RecordReader:
         begins: Offsets,
         *,
         grows: bool = True,
-        report: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] | None = None,
         patience: float = 5.0,
     ) -> AsyncGenerator[Records]:
         """Yield what is there from `begins` on and what comes, without an end.
@@ -134,7 +134,7 @@ class RecordReader:
             if silence >= patience and not is_reported:
                 silence, reason = 0.0, await self._silence(patience)
                 is_reported = reason is not None
-                if reason is not None:
+                if reason is not None and report is not None:
                     report(f"{reason}: still trying")
 
     def _assign(self, partitions: Collection[TopicPartition], begins: Offsets) -> None:
