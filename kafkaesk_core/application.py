@@ -13,6 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from itertools import chain, islice
 from threading import get_ident
 from types import TracebackType
@@ -810,13 +811,14 @@ class Application(Router):
             try:
                 await self._consume(runtime, None, None)
             except Exception as error:
-                self._consuming_failed = error
+                if runtime.consumption is None:  # else another run goes on, and this was refused
+                    self._consuming_failed = error
                 raise
 
     async def _consume(
         self, runtime: Runtime, count: Callable[[HandlerResult], None] | None, seconds: float | None
     ) -> None:
-        consumption = runtime.consumption_of(self._groups.consumers(runtime, count))
+        consumption = runtime.begin_consumption(partial(self._groups.consumers, runtime, count))
         self._apply_pauses()
         try:
             await consumption.run(start_timeout=runtime.settings.start_timeout, seconds=seconds)

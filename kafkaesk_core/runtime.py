@@ -274,8 +274,8 @@ class Runtime:
 
     # --- consume
 
-    def consumption_of(self, groups: Sequence[GroupConsumer]) -> Consumption:
-        """Prepare consuming with these groups.
+    def begin_consumption(self, make_groups: Callable[[], Sequence[GroupConsumer]]) -> Consumption:
+        """Prepare consuming with groups that are made for it.
 
         Raises:
             NotRunningError: the application is already consuming.
@@ -284,6 +284,7 @@ class Runtime:
             raise NotRunningError(
                 "this application is already consuming; it consumes once at a time"
             )
+        groups = make_groups()
         self.consumption = Consumption(groups)
         self.shutdown.reset()
         if self.is_stop_requested:

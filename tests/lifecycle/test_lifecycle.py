@@ -219,6 +219,31 @@ async def test_only_one_run_consumes_at_a_time(kafkaesk_app: Application) -> Non
             kafkaesk_app.configure(partitions=2)
 
 
+async def test_a_run_that_is_refused_leaves_the_other_one_alone(kafkaesk_app: Application) -> None:
+    outcomes: list[BaseException | None] = []
+
+    @kafkaesk_app.subscribe("shared", "shared", on_error="skip")
+    async def commit(data: bytes, subscriber: Subscriber) -> None:
+        try:
+            await subscriber.consumer.commit()
+        except BaseException as error:
+            outcomes.append(error)
+            raise
+        outcomes.append(None)
+
+    async with consuming(kafkaesk_app):
+        await eventually(lambda: kafkaesk_app.health().is_ready)
+        for run in (kafkaesk_app.consume_forever(), kafkaesk_app.consume_for(1)):
+            with pytest.raises(NotRunningError, match="is already consuming"):
+                await run
+            await (await kafkaesk_app.raw_publish("shared", b"1"))
+        await eventually(lambda: len(outcomes) == 2)
+
+        assert outcomes == [None, None]
+        assert kafkaesk_app.health().is_ready
+        assert kafkaesk_app.health().is_live
+
+
 @pytest.mark.rule_34
 async def test_a_stop_while_consumers_start_ends_them(kafkaesk_app: Application) -> None:
     kafkaesk_app.subscribe("early", "early")(ignore)
