@@ -113,7 +113,7 @@ CASES = (
     *(
         _publish(
             f"publish-layers-{count}",
-            f"publish, {count} layers of plugins around each message, models trusted",
+            f"publish, layers of plugins around each message: {count}, models trusted",
             (),
             validate=False,
             layers=count,

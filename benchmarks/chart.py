@@ -32,13 +32,17 @@ class Curves:
 
 
 def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
-    """Throughput and processor time of all cases, with the smallest and largest as error bars."""
+    """Throughput and processor time of all cases, with the smallest and largest as error bars.
+
+    The medians stand beside the bars, whose scale is logarithmic.
+    """
     rows = sum(len(case.contestants) + 1 for case, _ in cases)
     figure, both = pyplot.subplots(
         1, 2, figsize=(12, 1 + 0.24 * rows), sharey=True, layout="constrained"
     )
     _bars(both[0], cases, speed, "thousand messages per second")
     _bars(both[1], cases, cost, "us of processor time per message")
+    both[0].invert_yaxis()  # both have one; the first case comes first
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -70,13 +74,20 @@ def _bars(
             middle = median(values)
             error = [[middle - min(values)], [max(values) - middle]]
             color = "tab:blue" if contestant.is_ours else "tab:gray"
-            axes.barh(position, middle, xerr=error, color=color, capsize=2)
+            bar = axes.barh(position, middle, xerr=error, color=color, capsize=2)
+            axes.bar_label(bar, [_short(middle)], padding=3, fontsize=7)
             ticks.append(position)
             names.append(f"{case.name}: {contestant.name}")
             position += 1
         position += 1
     axes.set_yticks(ticks, names, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(-1, position - 1)
     axes.set_xscale("log")
+    axes.margins(x=0.1)
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 
 __all__ = ["LONGEST", "TOPIC_NAME_RULE", "invalid_character", "is_misspelling", "is_topic_name"]
 
@@ -42,5 +41,7 @@ def is_misspelling(name: str, other: str) -> bool:
     different = [pair for pair in zip(parts, others, strict=True) if pair[0] != pair[1]]
     if len(different) != 1:
         return name != other and not different
+    from difflib import SequenceMatcher
+
     (one, two) = (re.sub(r"\d", "", part) for part in different[0])
     return one != two and SequenceMatcher(None, one, two).ratio() >= _SIMILAR
