@@ -17,10 +17,8 @@ from functools import partial
 from itertools import chain, islice
 from threading import get_ident
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
-from .consumer.local import encode_locally, local_record
-from .consumption import Consumption, Groups
 from .delivery import Delivery, PendingDeliveries
 from .description import Description
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
@@ -46,7 +44,6 @@ from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
 from .plugins.manager import Plugins
 from .publications import resolve_publications
 from .router import Router, Subscription, is_count, is_number
-from .runtime import Runtime
 from .schema.registry import SchemaRegistration
 from .settings import (
     Settings,
@@ -61,6 +58,10 @@ from .shutdown import Shutdown
 from .status import Health, Status
 from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
+
+if TYPE_CHECKING:
+    from .consumption import Consumption
+    from .runtime import Runtime
 
 __all__ = ["Application"]
 
@@ -652,6 +653,8 @@ class Application(Router):
         settings.check()
         self._prepare(settings)
         published = resolve_publications(self.publications, self._schemas)
+        from .runtime import Runtime  # the engine: a third of this package, for a start alone
+
         runtime = Runtime(
             self, settings, self.plugins, self._schemas, self._event_handlers, published
         )
@@ -687,6 +690,8 @@ class Application(Router):
 
     def _bind(self, settings: Settings) -> None:
         """Bind the handlers that are declared now."""
+        from .consumption import Groups  # with the engine, as above
+
         self._groups = Groups(
             self,
             self._publish_of_handler,
@@ -887,6 +892,8 @@ class Application(Router):
         message = OutgoingMessage(
             stream_id, stream_id, data, key, schema, copy_headers(headers), partition
         )
+        from .consumer.local import encode_locally, local_record
+
         value = encode_locally(self._schemas, message, self.plugins.codec)
         record = local_record(place, offset, timestamp_ms, key, value, message.headers)
         return await self._groups.handle(record, stream_id, group, attempt)

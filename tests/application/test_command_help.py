@@ -110,6 +110,19 @@ def test_the_help_loads_neither_pydantic_nor_the_kafka_client_nor_the_engine() -
     assert {"kafkaesk_core.application", "kafkaesk_logging.fields"}.isdisjoint(loaded)
 
 
+def test_importing_the_application_leaves_the_engine_to_its_start() -> None:
+    code = "import sys; from kafkaesk_core import Application; print(*sys.modules, sep='\\n')"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+
+    assert "kafkaesk_core.router" in loaded
+    engine = ("consumer", "publisher", "kafka", "runtime", "scheduler", "cluster")
+    found = [one for one in loaded if one.split(".")[:2] in [["kafkaesk_core", e] for e in engine]]
+    assert found == []
+
+
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
