@@ -61,8 +61,9 @@ class Service:
 async def test_a_service_without_its_brokers_is_live_not_ready_and_says_why(
     embedded_kafka: EmbeddedBroker,
 ) -> None:
+    embedded_kafka.create_topic("outage.orders", partitions=1)  # a later one is found after seconds
     service = Service(
-        f"embedded://{embedded_kafka.host_port}", session_timeout_ms=3000, heartbeat_interval_ms=500
+        f"embedded://{embedded_kafka.host_port}", session_timeout_ms=2000, heartbeat_interval_ms=300
     )
 
     async with consuming(service.app):
