@@ -60,7 +60,6 @@ from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
 
 if TYPE_CHECKING:
-    from .consumption import Consumption
     from .runtime import Runtime
 
 __all__ = ["Application"]
@@ -720,7 +719,8 @@ class Application(Router):
         """
         check_loop(self.loop, "finalize()")
         self._check_not_starting("finalize it")
-        if self._consumption_of_handler() is not None:
+        consumption = None if self._runtime is None else self._runtime.consumption
+        if consumption is not None and consumption.is_run_by(asyncio.current_task()):
             raise NotRunningError(
                 "a handler cannot finalize its application, which waits for the handler to end; "
                 "await app.stop() there, and finalize() where consume_forever() has returned"
@@ -838,15 +838,17 @@ class Application(Router):
         """Stop consuming: fetch no more, finish running handlers, commit, leave the groups.
 
         Idempotent, and safe to call at any time and from several tasks; `consume_forever` returns,
-        also while the application is still starting. In a handler it only requests the stop and
-        returns at once, because the stop waits for the handler.
+        also while the application is still starting. In a handler that runs, and in a task that it
+        has started, this only requests the stop and returns at once: the stop waits for the
+        handler, which may wait for its task.
         """
         self._stop_requests += 1
         runtime = self._runtime
         check_loop(self.loop, "stop()")
         if runtime is not None:
             runtime.is_stop_requested = not runtime.is_open
-            if (consumption := self._consumption_of_handler()) is not None:
+            consumption = runtime.consumption
+            if consumption is not None and consumption.runs_caller():
                 consumption.request_stop()
             else:
                 await runtime.stop_consuming()
@@ -947,12 +949,6 @@ class Application(Router):
         consumption = None if self._runtime is None else self._runtime.consumption
         for group in consumption.groups if consumption is not None else ():
             group.pause(self._pauses)
-
-    def _consumption_of_handler(self) -> Consumption | None:
-        """What waits for the handler that the current task runs, if it runs one."""
-        consumption = None if self._runtime is None else self._runtime.consumption
-        is_handler = consumption is not None and consumption.is_run_by(asyncio.current_task())
-        return consumption if is_handler else None
 
 
 async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:

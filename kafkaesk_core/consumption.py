@@ -307,6 +307,13 @@ class Consumption:
         """Whether this task runs a handler, for which a stop waits."""
         return any(group.is_run_by(task) for group in self.groups)
 
+    def runs_caller(self) -> bool:
+        """Whether the caller is a handler that runs, or a task that one has started.
+
+        Such a handler may wait for its task, and a stop waits for the handler.
+        """
+        return any(group.runs_caller() for group in self.groups)
+
     @property
     def is_stopping(self) -> bool:
         """Whether a stop was requested."""

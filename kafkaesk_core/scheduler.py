@@ -35,6 +35,9 @@ LANE_SLICE = 0.0005
 """Seconds that a worker may stay in a lane while others are ready: each move costs as much as half
 of the other work on a record."""
 
+_TURN = contextvars.ContextVar[object | None]("kafkaesk_turn", default=None)
+"""Stands for what a worker handles in one go; tasks that are started there inherit it."""
+
 UNORDERED: Any = object()
 """The key of items that are in no order: any of them may run beside any other."""
 
@@ -81,6 +84,11 @@ class Lanes(Generic[T]):
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether this task handles items."""
         return any(worker.task is task for worker in self._workers)
+
+    def runs_caller(self) -> bool:
+        """Whether the caller handles an item that still runs, itself or in a task started there."""
+        turn = _TURN.get()
+        return turn is not None and any(worker.turn is turn for worker in self._workers)
 
     def restart_clock(self, task: asyncio.Task[Any] | None) -> None:
         """Count the time of the item that this task handles from now on."""
@@ -214,8 +222,10 @@ class Lanes(Generic[T]):
             self._take(found, worker)
             if self._ready:
                 self._dispatch(len(found.queue) if isinstance(found, Pool) else 0)
+            worker.turn = turn = object()
+            _TURN.set(turn)
             result = await self._serve(worker)
-            lane, worker.lane = worker.lane, None
+            lane, worker.lane, worker.turn = worker.lane, None, None
             assert lane is not None
             self._settle(lane, result, worker)
             if monotonic() > worker.slice_end:
@@ -657,10 +667,12 @@ class Worker(Generic[T]):
         "since",
         "slice_end",
         "task",
+        "turn",
     )
 
     def __init__(self) -> None:
         self.lane: Lane[T] | None = None  # while an item runs
+        self.turn: object | None = None  # as long
         self.since = 0.0  # when it was started
         self.slice_end = 0.0  # until when it may run without letting other tasks run
         self.has_begun = False

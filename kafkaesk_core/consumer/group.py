@@ -312,6 +312,10 @@ class GroupConsumer:
         """Whether this task runs a handler of the group."""
         return any(pipeline.lanes.is_run_by(task) for pipeline in self._pipelines)
 
+    def runs_caller(self) -> bool:
+        """Whether the caller is a handler that runs, or a task that one has started."""
+        return any(pipeline.lanes.runs_caller() for pipeline in self._pipelines)
+
     async def _guard(self, work: Any) -> None:
         try:
             await work

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,115 @@ async def test_a_handler_may_stop_its_application(shape: str) -> None:
         assert await app.consume_for(1, seconds=0.5) == 0, "it was committed"
 
     assert handled == ["stopped"]
+
+
+async def stop_beside_another(app: Application) -> None:
+    await asyncio.gather(app.stop(), asyncio.sleep(0))
+
+
+async def stop_with_a_limit(app: Application) -> None:
+    await asyncio.wait_for(app.stop(), 10)
+
+
+async def stop_in_a_group_of_tasks(app: Application) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(app.stop())
+
+
+async def stop_in_a_task_of_a_task(app: Application) -> None:
+    await asyncio.create_task(stop_beside_another(app))
+
+
+STOPS = (stop_beside_another, stop_with_a_limit, stop_in_a_group_of_tasks, stop_in_a_task_of_a_task)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stop"),
+    [*(("one", stop) for stop in STOPS), ("batch", STOPS[0]), ("thread", STOPS[0])],
+)
+async def test_a_handler_may_stop_its_application_in_a_task(
+    shape: str,
+    stop: Callable[[Application], Coroutine[Any, Any, None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was taken for a call from outside, which waited for the handler until it was cancelled."""
+    app = Application("embedded://", entry_points=False)
+    loop = asyncio.get_running_loop()
+    handled: list[str] = []
+
+    async def one(data: bytes) -> None:
+        await stop(app)
+        handled.append("stopped")
+
+    async def batch(data: list[bytes]) -> None:
+        await stop(app)
+        handled.append("stopped")
+
+    def thread(data: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(stop(app), loop).result()
+        handled.append("stopped")
+
+    handlers: dict[str, Any] = {"one": one, "batch": batch, "thread": thread}
+    app.subscribe("orders", "group")(handlers[shape])
+    async with app:
+        await app.raw_publish("orders", b"an order")
+        async with asyncio.timeout(10):  # less than drain_timeout
+            await app.consume_forever()
+
+    assert handled == ["stopped"]
+    assert "redelivered" not in caplog.text
+
+
+async def test_a_task_that_outlives_its_handler_waits_for_the_end_of_the_stop() -> None:
+    app = Application("embedded://", entry_points=False)
+    go_on, release, running = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    ended: list[str] = []
+    stopping: list[asyncio.Task[None]] = []
+
+    async def stop_later() -> None:
+        await go_on.wait()
+        await app.stop()
+        ended.append("the stop")
+
+    @app.subscribe("orders", "group", concurrency=1)
+    async def handler(data: bytes) -> None:
+        if not stopping:
+            stopping.append(asyncio.create_task(stop_later()))
+            await asyncio.sleep(0.05)  # longer than a worker goes on without a break
+            return
+        running.set()
+        await release.wait()
+        ended.append("the handler")
+
+    async with app:
+        consuming = asyncio.create_task(app.consume_forever())
+        await app.raw_publish("orders", b"an order", partition=0)
+        await app.raw_publish("orders", b"another", partition=0)
+        await asyncio.wait_for(running.wait(), 20)
+        go_on.set()
+        await asyncio.sleep(0.1)  # room for the mistake of not waiting
+        release.set()
+        await asyncio.wait_for(asyncio.gather(*stopping, consuming), 20)
+
+    assert ended == ["the handler", "the stop"]
+
+
+async def test_a_handler_may_leave_the_end_of_its_application_to_a_task() -> None:
+    app = Application("embedded://", entry_points=False)
+    ending: list[asyncio.Task[None]] = []
+
+    @app.subscribe("orders", "group")
+    async def handler(data: bytes) -> None:
+        ending.append(asyncio.create_task(app.finalize()))
+        await asyncio.sleep(0.05)  # so that the task begins while the handler runs
+
+    await app.initialize()
+    await app.raw_publish("orders", b"an order")
+    async with asyncio.timeout(10):  # less than drain_timeout
+        await app.consume_forever()
+        await ending[0]
+
+    assert app.status().state == "stopped"
 
 
 async def test_a_handler_that_finalizes_its_application_is_told_why_it_cannot() -> None:
