@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -166,7 +167,8 @@ class _Printer:
         self._output = output
         self._is_json = is_json
         self._is_count = is_count
-        self._is_coloured = output.isatty() and not os.environ.get("NO_COLOR")
+        self._is_terminal = output.isatty()
+        self._is_coloured = self._is_terminal and not os.environ.get("NO_COLOR")
         self._count = 0
 
     def show(self, record: ConsumerRecord, content: Content) -> None:
@@ -177,7 +179,10 @@ class _Printer:
         if self._is_json:
             text = json.dumps(as_json(record, content), ensure_ascii=False)
         else:
-            text = as_text(record, content, time.time(), is_coloured=self._is_coloured)
+            columns = shutil.get_terminal_size().columns if self._is_terminal else None
+            text = as_text(
+                record, content, time.time(), is_coloured=self._is_coloured, columns=columns
+            )
         self._output.write(f"{text}\n")
 
     def flush(self) -> None:

@@ -10,11 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from rich.cells import cell_len
 
 from kafkaesk_dev.reading.contents import Content, ContentReader
 from kafkaesk_dev.reading.positions import Position, parse_position
@@ -240,6 +242,77 @@ def test_a_terminal_is_shown_colours_unless_it_wants_none(
     assert done.returncode == 0
     assert ("\x1b[" in shown) is colour
     assert "Order:1" in shown
+
+
+def test_a_head_is_folded_to_the_columns_of_a_terminal(
+    command: Command, orders: EmbeddedBroker, tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "44"}
+    arguments = ("-m", "kafkaesk_core", "tail", "orders", "-n", "1")
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, env=environment, stdout=theirs, check=False
+    )
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode().replace("\r", "").splitlines()
+    os.close(ours)
+
+    assert done.returncode == 0
+    assert max(map(len, shown)) <= 44
+    assert shown[0] == "orders[3]@4"
+    assert shown[2:] == [
+        "    Order:1  key 0xff00 (2 bytes)",
+        "    tenant=blue  trace=0xfe (1 bytes)",
+        '  {"number": 19}',
+    ]
+
+
+LONG = b"customer-" + b"0123456789" * 15
+
+
+@pytest.mark.parametrize(
+    ("key", "headers"),
+    [
+        (LONG, []),
+        (None, [("tenant", LONG), ("x", b"1")]),
+        (LONG, [("tenant", b"blue"), ("traceparent", LONG[:60]), (LONG.decode(), None)]),
+        ("客户".encode() * 60, []),
+        (b"\x1b[31m" * 30, [("a", "é".encode() * 99)]),
+        (b"\xff" * 300, [("long", LONG)] * 3),
+        (b"", [("", b"")]),
+    ],
+)
+@pytest.mark.parametrize("columns", [80, 81, 33, 20, 1])
+def test_a_head_is_never_wider_than_the_terminal_and_loses_nothing(
+    key: bytes | None, headers: list[tuple[str, bytes | None]], columns: int
+) -> None:
+    made = incoming_message(ORDER % 7, headers=headers).record
+    record = replace(made, key=key, topic="orders.placed.and-confirmed")
+    content = ContentReader(None, "orders").read(record)
+
+    def lines(columns: int | None) -> list[str]:
+        text = as_text(record, content, 1.0, is_coloured=False, columns=columns)
+        return text.splitlines()
+
+    *head, value = lines(columns)
+    whole, _ = lines(None)
+    assert max(map(cell_len, head)) <= max(columns, 20)
+    assert "".join("".join(head).split()) == "".join(whole.split())
+    assert all(line.startswith("    ") for line in head[1:])
+    assert value == '  {"number": 7}'
+
+
+def test_the_parts_of_a_head_stay_whole_where_they_fit() -> None:
+    headers = [("tenant", b"blue"), ("traceparent", LONG[:40])]
+    record = replace(incoming_message(ORDER % 7, headers=headers).record, key=LONG[:60])
+    content = ContentReader(None, "orders").read(record)
+
+    shown = as_text(record, content, 1.0, is_coloured=False, columns=80).splitlines()
+
+    assert shown[1:3] == [
+        f"    key {LONG[:60].decode()}",
+        f"    tenant=blue  traceparent={LONG[:40].decode()}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len, chop_cells
 
 from kafkaesk_core import ConsumerRecord
 
@@ -16,7 +18,7 @@ from .contents import Content
 
 __all__ = ["as_json", "as_text", "safe", "shown_age", "shown_bytes", "shown_time", "shown_value"]
 
-# Any below: JSON of any type.
+# Any below: JSON of any type, and the options of styles.
 
 # Control characters, those that change the direction of writing, and lone surrogates: a record can
 # neither control the terminal nor look like another one.
@@ -25,34 +27,83 @@ _LONGEST_VALUE = 2000
 _LONGEST_BYTES = 200
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
+_Style = Mapping[str, Any]
+_Part = Sequence[tuple[str, _Style]]
+"""Texts that belong together, each in its style."""
+_PLAIN: _Style = {}
+_DIM: _Style = {"dim": True}
+_GAP, _INDENT = ("  ", _PLAIN), ("    ", _PLAIN)
+_LEAST_COLUMNS = 20
 
-def as_text(record: ConsumerRecord, content: Content, now: float, *, is_coloured: bool) -> str:
+
+def as_text(
+    record: ConsumerRecord,
+    content: Content,
+    now: float,
+    *,
+    is_coloured: bool,
+    columns: int | None = None,
+) -> str:
     """Return a record as two lines: where it is and what it carries, and below its value.
 
-    `now` is in seconds since 1970, for its age.
+    `now` is in seconds since 1970, for its age. The first line is folded to so many `columns`.
     """
 
-    def styled(text: str, **style: Any) -> str:
-        return click.style(text, **style) if is_coloured else text
+    def styled(texts: _Part) -> str:
+        if not is_coloured:
+            return "".join(text for text, _ in texts)
+        return "".join(click.style(text, **style) if style else text for text, style in texts)
 
-    parts = [
-        styled(f"{record.topic}[{record.partition}]@{record.offset}", fg="cyan", bold=True),
-        styled(f"{shown_time(record.timestamp)} ({shown_age(record.timestamp, now)})", dim=True),
-    ]
-    if content.schema:
-        parts.append(styled(safe(content.schema), fg="green"))
-    if record.key is not None:
-        parts.append(f"{styled('key', dim=True)} {styled(shown_bytes(record.key), fg='yellow')}")
-    parts += [
-        f"{styled(safe(name) + '=', dim=True)}{'null' if value is None else shown_bytes(value)}"
-        for name, value in record.headers
-    ]
-    value = shown_value(content, record.value)
-    is_odd = content.kind != "json"
-    lines = ["  ".join(parts), f"  {styled(value, fg='magenta') if is_odd else value}"]
+    head = _fold(_parts(record, content, now), columns)
+    value: _Style = _PLAIN if content.kind == "json" else {"fg": "magenta"}
+    lines = [*map(styled, head), styled([_GAP, (shown_value(content, record.value), value)])]
     if content.problem:
-        lines.append(f"  {styled('cannot be decoded: ' + safe(content.problem), fg='red')}")
+        text = f"cannot be decoded: {safe(content.problem)}"
+        lines.append(styled([_GAP, (text, {"fg": "red"})]))
     return "\n".join(lines)
+
+
+def _parts(record: ConsumerRecord, content: Content, now: float) -> Iterator[_Part]:
+    """What is shown above the value."""
+    place = f"{record.topic}[{record.partition}]@{record.offset}"
+    yield [(place, {"fg": "cyan", "bold": True})]
+    yield [(f"{shown_time(record.timestamp)} ({shown_age(record.timestamp, now)})", _DIM)]
+    if content.schema:
+        yield [(safe(content.schema), {"fg": "green"})]
+    if record.key is not None:
+        yield [("key", _DIM), (" ", _PLAIN), (shown_bytes(record.key), {"fg": "yellow"})]
+    for name, value in record.headers:
+        shown = "null" if value is None else shown_bytes(value)
+        yield [(f"{safe(name)}=", _DIM), (shown, _PLAIN)]
+
+
+def _fold(parts: Iterable[_Part], columns: int | None) -> Iterator[_Part]:
+    """Yield lines of parts; a part that does not fit begins a line, and may go on in the next."""
+    width = float("inf") if columns is None else max(columns, _LEAST_COLUMNS)
+    line: list[tuple[str, _Style]] = []
+    used = 0
+    for part in parts:
+        size = sum(cell_len(text) for text, _ in part)
+        if line and used + len(_GAP[0]) + size > width:
+            yield line
+            line, used = [_INDENT], len(_INDENT[0])
+        elif line:
+            line.append(_GAP)
+            used += len(_GAP[0])
+        for text, style in part:
+            left = text
+            while used + cell_len(left) > width:
+                fits = _beginning(left, int(width) - used)
+                yield [*line, (fits, style)]
+                line, used, left = [_INDENT], len(_INDENT[0]), left[len(fits) :]
+            line.append((left, style))
+            used += cell_len(left)
+    yield line
+
+
+def _beginning(text: str, columns: int) -> str:
+    """As much of a text as fits; a character may take two columns."""
+    return chop_cells(text, columns)[0] if columns > 1 else ""
 
 
 def shown_value(content: Content, value: bytes | None, longest: int = _LONGEST_VALUE) -> str:
