@@ -3,58 +3,64 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from kafkaesk_core import ConsumeBatchCall, ConsumeCall, IncomingMessage, Subscription, hookimpl
+from kafkaesk_core import (
+    ConsumeBatchCall,
+    ConsumeCall,
+    Delivery,
+    IncomingMessage,
+    OutgoingMessage,
+    PublishCall,
+    Subscription,
+    hookimpl,
+)
+
+from .counts import Counts, counts_by_labels, histogram
+from .deliveries import Deliveries, Followed
 
 __all__ = ["Histograms"]
 
 HANDLER_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 AGE_BUCKETS = (0.01, 0.1, 0.5, 1, 5, 10, 60, 300, 3600, 86400)
-
-
-class _Counts:
-    """How many values there were up to each bound, and their sum.
-
-    It is the event loop's alone, so it takes no lock: prometheus-client's own histogram takes two
-    for each value, which costs six times as much.
-    """
-
-    __slots__ = ("_bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """The counts as Prometheus has them: of each bound, all that is not above it."""
-        bounds = map(floatToGoString, (*self._bounds, float("inf")))
-        return list(zip(bounds, accumulate(self.counts), strict=True))
+DELIVERY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30, 120)
 
 
 class Histograms(Collector):
-    """How long handlers take, and how old messages are when they are handled, in seconds."""
+    """How long handlers and deliveries take, and how old messages are when they are handled.
+
+    All in seconds. `application` is the label of the application that it is registered in.
+    """
 
     stage = "observe"
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds: dict[Subscription, _Counts] = {}
-        self._ages: dict[str, _Counts] = {}
-        self._of_subscription: dict[Subscription, tuple[_Counts, _Counts]] = {}
-        registry.register(self)
+    def __init__(self, application: str = "") -> None:
+        self._application = application
+        self._seconds = counts_by_labels(HANDLER_BUCKETS)
+        self._ages = counts_by_labels(AGE_BUCKETS)
+        self._delivered = counts_by_labels(DELIVERY_BUCKETS)
+        self._of_subscription: dict[Subscription, tuple[Counts, Counts]] = {}
+        self._deliveries = Deliveries(self._ended)
+
+    @hookimpl
+    async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Delivery:
+        """Time one message until the broker acknowledges it."""
+        began = time.perf_counter()
+        delivery = await call_next(message)
+        self._deliveries.follow(delivery, began)
+        return delivery
+
+    def _ended(self, followed: Sequence[Followed], now: float) -> None:
+        first, _ = followed[0]
+        _, error = first.peek() or (None, None)
+        if error is None:
+            counts = self._delivered[(first.topic,)]
+            for _, began in followed:
+                counts.observe(now - began)
 
     @hookimpl
     async def wrap_consume(
@@ -89,38 +95,31 @@ class Histograms(Collector):
         finally:
             seconds.observe(time.perf_counter() - began)
 
-    def _begin(self, subscription: Subscription) -> tuple[_Counts, _Counts]:
-        seconds = self._seconds.setdefault(subscription, _Counts(HANDLER_BUCKETS))
-        age = self._ages.setdefault(subscription.group, _Counts(AGE_BUCKETS))
-        found = self._of_subscription[subscription] = seconds, age
+    def _begin(self, subscription: Subscription) -> tuple[Counts, Counts]:
+        seconds = self._seconds[subscription.group, subscription.handler_name]
+        found = self._of_subscription[subscription] = seconds, self._ages[(subscription.group,)]
         return found
-
-    # --- for Prometheus
-
-    def describe(self) -> Iterable[Metric]:
-        """The metrics without a value."""
-        return [*self._families()]
 
     def collect(self) -> Iterator[Metric]:
         """Yield what was measured so far."""
-        seconds, ages = self._families()
-        for subscription, counts in self._seconds.items():
-            labels = (subscription.group, subscription.handler_name)
-            seconds.add_metric(labels, counts.buckets(), counts.total)
-        for group, counts in self._ages.items():
-            ages.add_metric((group,), counts.buckets(), counts.total)
-        yield from (seconds, ages)
-
-    def _families(self) -> tuple[HistogramMetricFamily, HistogramMetricFamily]:
-        return (
-            HistogramMetricFamily(
-                "kafkaesk_handler_seconds",
-                "Seconds of a handler, or of a batch, with the layers of plugins.",
-                labels=("group", "handler"),
-            ),
-            HistogramMetricFamily(
-                "kafkaesk_message_age_seconds",
-                "Seconds between a record's timestamp and its handling.",
-                labels=("group",),
-            ),
+        yield histogram(
+            "kafkaesk_handler_seconds",
+            "Seconds of a handler, or of a batch, with the layers of plugins.",
+            ("group", "handler"),
+            self._seconds,
+            self._application,
+        )
+        yield histogram(
+            "kafkaesk_message_age_seconds",
+            "Seconds between a record's timestamp and its handling.",
+            ("group",),
+            self._ages,
+            self._application,
+        )
+        yield histogram(
+            "kafkaesk_delivery_seconds",
+            "Seconds between the publishing of a message and the broker's acknowledgement.",
+            ("topic",),
+            self._delivered,
+            self._application,
         )

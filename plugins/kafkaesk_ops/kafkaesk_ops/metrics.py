@@ -49,11 +49,14 @@ class Collector(BaseCollector):
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._apps: dict[str, Application] = {}
+        self._measuring: dict[str, tuple[BaseCollector, ...]] = {}
         if registry is not None:
             registry.register(self)
 
-    def watch(self, app: Application, name: str = "") -> None:
-        """Show an application under a name.
+    def watch(
+        self, app: Application, name: str = "", measuring: Iterable[BaseCollector] = ()
+    ) -> None:
+        """Show an application under a name, and what its plugins measure besides.
 
         Raises:
             ValueError: another application has this name.
@@ -61,10 +64,12 @@ class Collector(BaseCollector):
         if self._apps.get(name, app) is not app:
             raise ValueError(f"two applications are named {name!r}; give each its own name")
         self._apps[name] = app
+        self._measuring[name] = tuple(measuring)
 
     def forget(self, name: str = "") -> None:
         """Show this application no longer."""
         self._apps.pop(name, None)
+        self._measuring.pop(name, None)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: to register asks no application."""
@@ -90,6 +95,7 @@ class Collector(BaseCollector):
         yield from _groups(statuses)
         yield from _published(statuses)
         yield from _reports(statuses)
+        yield from _merged(each for several in self._measuring.values() for each in several)
 
 
 def _each_group(statuses: dict[str, Status]) -> Iterator[tuple[str, GroupStatus]]:
@@ -165,6 +171,17 @@ def _numbers(path: str, value: object) -> Iterator[tuple[str, float]]:
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _numbers(f"{path} {key}", inner)
+
+
+def _merged(collectors: Iterable[BaseCollector]) -> Iterable[Metric]:
+    """One family of each name: several applications have the same ones."""
+    families: dict[str, Metric] = {}
+    for collector in collectors:
+        for metric in collector.collect():
+            found = families.setdefault(metric.name, metric)
+            if found is not metric:
+                found.samples.extend(metric.samples)
+    return families.values()
 
 
 def _published(statuses: dict[str, Status]) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector as BaseCollector
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafkaesk_core import Application, hookimpl
@@ -17,9 +18,6 @@ from .server import ProbeServer
 
 __all__ = ["Ops", "OpsPlugin", "OpsSettings"]
 
-HISTOGRAMS = "ops-histograms"
-
-
 class OpsSettings(BaseModel):
     """Settings of the plugin, from the environment as KAFKAESK_OPS_<NAME>."""
 
@@ -30,7 +28,7 @@ class OpsSettings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     histograms: bool = Field(
-        False, description="Also measure handlers and the age of messages, one by one."
+        False, description="Also measure handlers, deliveries and the age of messages, one by one."
     )
 
 
@@ -57,7 +55,6 @@ class OpsPlugin:
         self.registry = CollectorRegistry() if registry is None else registry
         self._collector = Collector(self.registry) if collector is None else collector
         self._name = name
-        self._histograms: Histograms | None = None
         self._server: ProbeServer | None = None
 
     @property
@@ -69,10 +66,10 @@ class OpsPlugin:
     @asynccontextmanager
     async def lifespan(self, app: Application) -> AsyncIterator[None]:
         """Listen while the application starts, runs and stops."""
-        self._collector.watch(app, self._name)
-        if self.settings.histograms:
-            self._histograms = self._histograms or Histograms(self.registry)
-            app.plugins.register(self._histograms, HISTOGRAMS, source="kafkaesk-ops")
+        measuring = self._measuring()
+        self._collector.watch(app, self._name, measuring.values())
+        for name, each in measuring.items():
+            app.plugins.register(each, name, source="kafkaesk-ops")
         try:
             if self.settings.port is None:
                 yield
@@ -87,9 +84,16 @@ class OpsPlugin:
                 self._server = None
                 await server.stop()
         finally:
-            if self.settings.histograms:
-                app.plugins.unregister(HISTOGRAMS)
+            for name in measuring:
+                app.plugins.unregister(name)
             self._collector.forget(self._name)
+
+    def _measuring(self) -> dict[str, BaseCollector]:
+        """Make the plugins that measure what the status does not have, by their names."""
+        found: dict[str, BaseCollector] = {}
+        if self.settings.histograms:
+            found["ops-histograms"] = Histograms(self._name)
+        return found
 
 
 Ops = OpsPlugin

@@ -260,8 +260,9 @@ async def test_a_scrape_is_valid_in_both_formats() -> None:
     assert {"kafkaesk_build_info", "kafkaesk_records", "kafkaesk_handler_seconds"} <= names
     assert {family.name for family in opened} >= {"kafkaesk_records", "kafkaesk_up"}
     assert all(family.documentation for family in opened)
-    assert 'kafkaesk_handler_seconds_count{group="billing"' in text
-    assert 'kafkaesk_message_age_seconds_count{group="billing"} 1.0' in text
+    assert 'kafkaesk_handler_seconds_count{application="",group="billing"' in text
+    assert 'kafkaesk_message_age_seconds_count{application="",group="billing"} 1.0' in text
+    assert 'kafkaesk_delivery_seconds_count{application="",topic="orders"} 1.0' in text
 
 
 async def test_histograms_are_of_batches_too() -> None:
@@ -277,7 +278,7 @@ async def test_histograms_are_of_batches_too() -> None:
         await app.consume_for(2, seconds=20)
         _, text = await request(port_of(ops), "/metrics")
 
-    assert 'kafkaesk_message_age_seconds_count{group="billing"} 2.0' in text
+    assert 'kafkaesk_message_age_seconds_count{application="",group="billing"} 2.0' in text
 
 
 async def nothing(message: IncomingMessage) -> None: ...
@@ -285,7 +286,8 @@ async def nothing(message: IncomingMessage) -> None: ...
 
 async def test_a_message_counts_in_every_bucket_that_is_not_below_its_value() -> None:
     registry = CollectorRegistry()
-    histograms = Histograms(registry)
+    histograms = Histograms()
+    registry.register(histograms)
     app = Application("embedded://", plugins=[histograms], entry_points=False)
 
     @app.subscribe("orders", "billing")
@@ -300,7 +302,7 @@ async def test_a_message_counts_in_every_bucket_that_is_not_below_its_value() ->
     await histograms.wrap_consume(IncomingMessage(timeless, "orders"), nothing, subscription)
 
     def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, {"group": "billing", **labels})
+        return registry.get_sample_value(name, {"application": "", "group": "billing", **labels})
 
     ages = {
         le: value("kafkaesk_message_age_seconds_bucket", le=le) for le in ("0.1", "300.0", "3600.0")
@@ -314,11 +316,12 @@ async def test_a_message_counts_in_every_bucket_that_is_not_below_its_value() ->
 
 async def test_nothing_is_around_a_message_unless_histograms_are_asked_for() -> None:
     app, _ = service()
+    hooks = ("wrap_consume", "wrap_consume_batch", "wrap_publish", "published")
 
     async with app:
-        layers = app.plugins.layers("wrap_consume") + app.plugins.layers("wrap_publish")
+        layers = {hook: app.plugins.layers(hook) for hook in hooks}
 
-    assert layers == []
+    assert layers == dict.fromkeys(hooks, [])
 
 
 async def test_the_numbers_of_a_plugins_report_are_metrics() -> None:
@@ -364,16 +367,25 @@ async def test_promtool_finds_nothing_wrong() -> None:
 async def test_two_applications_share_a_registry_under_their_names() -> None:
     registry = CollectorRegistry()
     collector = Collector(registry)
+    settings = OpsSettings(port=0, histograms=True)
     apps = []
     for name in ("shop", "store"):
-        ops = OpsPlugin(OpsSettings(port=0), registry=registry, collector=collector, name=name)
+        ops = OpsPlugin(settings, registry=registry, collector=collector, name=name)
         apps.append((Application("embedded://", plugins=[ops], entry_points=False), ops))
 
     async with apps[0][0], apps[1][0]:
+        for app, _ in apps:
+            await app.raw_publish("orders", b"1")
+            await app.flush()
         found = await samples(apps[1][1])
+        _, text = await request(port_of(apps[1][1]), "/metrics")
 
-    assert found["kafkaesk_up{'application': 'shop'}"] == 1
-    assert found["kafkaesk_up{'application': 'store'}"] == 1
+    for name in ("shop", "store"):
+        alone, of_topic = {"application": name}, {"application": name, "topic": "orders"}
+        assert found[f"kafkaesk_up{alone}"] == 1
+        assert found[f"kafkaesk_delivery_seconds_count{of_topic}"] == 1
+    headings = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(headings) == len(set(headings))
 
 
 async def test_two_applications_of_one_name_are_refused() -> None:
@@ -482,7 +494,8 @@ def ops_connections(ops: OpsPlugin) -> Any:
 
 
 async def test_the_asgi_application_answers_the_same() -> None:
-    app, _ = service()
+    ops = OpsPlugin(OpsSettings(histograms=True))
+    app = Application("embedded://", plugins=[ops], entry_points=False)
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -492,13 +505,16 @@ async def test_the_asgi_application_answers_the_same() -> None:
         sent.append(message)
 
     async with app:
-        serve = asgi(app)
-        for path in ("/ops/live", "/ops/metrics", "/ops/nothing"):
-            scope = {"type": "http", "method": "GET", "path": path, "root_path": "/ops"}
-            await serve(scope, receive, collect)
+        for serve in (asgi(app), asgi(app, ops.registry)):
+            for path in ("/ops/live", "/ops/metrics", "/ops/nothing"):
+                scope = {"type": "http", "method": "GET", "path": path, "root_path": "/ops"}
+                await serve(scope, receive, collect)
 
-    assert [m["status"] for m in sent if m["type"] == "http.response.start"] == [200, 200, 404]
-    assert b"kafkaesk_up" in sent[3]["body"]
+    statuses = [m["status"] for m in sent if m["type"] == "http.response.start"]
+    assert statuses == [200, 200, 404] * 2
+    assert all(b"kafkaesk_up" in sent[index]["body"] for index in (3, 9))
+    shown = [b"kafkaesk_delivery_seconds" in sent[index]["body"] for index in (3, 9)]
+    assert shown == [False, True], "what the plugin measures is in its registry"
 
 
 @pytest.mark.parametrize("settings", [{"port": 70000}, {"port": -1}, {"prot": 1}])
