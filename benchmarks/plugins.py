@@ -142,6 +142,10 @@ def cases() -> list[Case]:
         Case("otel, SDK, 1 %, metrics", lambda: [otel(ratio=0.01, metrics=True)]),
         Case("ops, counters", lambda: [OpsPlugin()]),
         Case("ops, histograms", lambda: [OpsPlugin(OpsSettings(histograms=True))]),
+        Case(
+            "ops, histograms, legacy names",
+            lambda: [OpsPlugin(OpsSettings(histograms=True, legacy_names=True))],
+        ),
         Case("all", lambda: [HeadersPlugin(), otel(ratio=0.01, metrics=True)]),
     ]
 

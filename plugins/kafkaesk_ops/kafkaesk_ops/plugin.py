@@ -13,10 +13,12 @@ from kafkaesk_core import Application, hookimpl
 
 from .endpoint import Endpoint
 from .histograms import Histograms
+from .legacy import LegacyGroups, LegacyMessages
 from .metrics import Collector
 from .server import ProbeServer
 
 __all__ = ["Ops", "OpsPlugin", "OpsSettings"]
+
 
 class OpsSettings(BaseModel):
     """Settings of the plugin, from the environment as KAFKAESK_OPS_<NAME>."""
@@ -29,6 +31,9 @@ class OpsSettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     histograms: bool = Field(
         False, description="Also measure handlers, deliveries and the age of messages, one by one."
+    )
+    legacy_names: bool = Field(
+        False, description="Also kafkaesk 0.8's names; those of messages only with histograms."
     )
 
 
@@ -66,7 +71,7 @@ class OpsPlugin:
     @asynccontextmanager
     async def lifespan(self, app: Application) -> AsyncIterator[None]:
         """Listen while the application starts, runs and stops."""
-        measuring = self._measuring()
+        measuring = self._measuring(app)
         self._collector.watch(app, self._name, measuring.values())
         for name, each in measuring.items():
             app.plugins.register(each, name, source="kafkaesk-ops")
@@ -88,11 +93,15 @@ class OpsPlugin:
                 app.plugins.unregister(name)
             self._collector.forget(self._name)
 
-    def _measuring(self) -> dict[str, BaseCollector]:
+    def _measuring(self, app: Application) -> dict[str, BaseCollector]:
         """Make the plugins that measure what the status does not have, by their names."""
         found: dict[str, BaseCollector] = {}
         if self.settings.histograms:
             found["ops-histograms"] = Histograms(self._name)
+        if self.settings.legacy_names:
+            found["ops-legacy"] = LegacyGroups(app, self._name)
+            if self.settings.histograms:
+                found["ops-legacy-messages"] = LegacyMessages(self._name)
         return found
 
 
