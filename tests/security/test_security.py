@@ -13,9 +13,12 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,13 @@ from kafkaesk_core import (
     Cluster,
     ConfigurationError,
 )
+from kafkaesk_core.asgi import lifespan
 from kafkaesk_core.errors import BrokerError, DeliveryFailedError
+from kafkaesk_ops import OpsPlugin, OpsSettings
 from kafkaesk_retry import RetryPlugin, RetrySettings
 from kafkaesk_testing import KafkaCluster, Listener, eventually
+from kafkaesk_testing.properties import free_ports
+from tests.plugins.ops.test_ops import port_of, request
 from tests.programs import Program
 
 ROOT = Path(__file__).parents[2]
@@ -255,6 +262,100 @@ def test_the_example_of_tls_and_sasl_runs_on_a_secured_broker(
 
         assert service.end(signal.SIGTERM) == 0
         assert PASSWORD not in service.printed
+
+
+@asynccontextmanager
+async def relay(port: int, server: str) -> AsyncIterator[None]:
+    """A way to a broker that was not there before."""
+    host, _, number = server.rpartition(":")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection(host, int(number))
+        await asyncio.gather(pass_on(reader, broker_writer), pass_on(broker_reader, writer))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", port):
+        yield
+
+
+async def output_of(*arguments: str) -> str:
+    """What a command prints that succeeds."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kafkaesk_core", *arguments), stdout=PIPE, stderr=PIPE
+    )
+    printed, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    assert PASSWORD not in f"{printed!r}{errors!r}"
+    return printed.decode()
+
+
+async def test_a_service_in_a_web_server_and_the_commands_run_over_tls_and_sasl(
+    secured: KafkaCluster, certificates: Path
+) -> None:
+    """Its probes answer while its start waits for a broker, and its handler runs in a thread."""
+    (port,), (server,) = free_ports(1), secured.servers_of("BOTH")
+    settings = {
+        **credentials("SCRAM-SHA-512"),
+        "security_protocol": "SASL_SSL",
+        "ssl_cafile": str(certificates / "ca.pem"),
+    }
+    app = application(secured, "BOTH", settings)
+    app.configure(
+        kafka_servers=[f"127.0.0.1:{port}"], start_timeout=60.0, auto_commit_interval_ms=100
+    )
+    ops = OpsPlugin(OpsSettings(port=0))
+    app.plugins.register(ops)
+    prefix = app.settings.topic_prefix
+    handled: list[tuple[bytes, bool]] = []
+    is_started, is_over = asyncio.Event(), asyncio.Event()
+
+    @app.subscribe("orders", f"{prefix}billing")
+    def bill(order: bytes) -> None:
+        handled.append((order, threading.current_thread() is threading.main_thread()))
+
+    async def serve() -> None:
+        async with lifespan(app)(object()):
+            is_started.set()
+            await is_over.wait()
+
+    async def ask(path: str) -> tuple[int, str]:
+        return await request(port_of(ops), path)
+
+    def committed() -> list[int | None]:
+        return [one.committed for group in app.status().groups for one in group.partitions]
+
+    serving = asyncio.create_task(serve())
+    await eventually(lambda: ops.port is not None and str(port) in str(app.health().reasons))
+    waiting = [(await ask(path))[0] for path in ("/live", "/ready", "/started")]
+    _, reasons = await ask("/ready")
+    async with relay(port, server):
+        await asyncio.wait_for(is_started.wait(), 60)
+        await (await app.raw_publish("orders", b"secret"))
+        await eventually(lambda: committed() == [1], within=30)
+        ready, _ = await ask("/ready")
+        where = ("--kafka-servers", server, "--kafka-settings", json.dumps(settings))
+        lag, tail, status = await asyncio.gather(
+            output_of("lag", "--group", f"{prefix}billing", "--json", *where),
+            output_of("tail", "orders", "--json", "--topic-prefix", prefix, *where),
+            output_of("status", str(port_of(ops)), "--json"),
+        )
+        is_over.set()
+        await serving
+
+    assert (waiting, ready) == ([200, 503, 503], 200)
+    assert PASSWORD not in reasons
+    assert handled == [(b"secret", False)]
+    (group,) = json.loads(lag)["groups"]
+    places = [(one["topic"], one["committed"], one["lag"]) for one in group["partitions"]]
+    assert (group["members"], places) == (1, [(f"{prefix}orders", 1, 0)])
+    assert (json.loads(tail)["topic"], json.loads(tail)["value"]) == (f"{prefix}orders", "secret")
+    assert json.loads(status)["health"]["ready"] is True
 
 
 @pytest.mark.f41
