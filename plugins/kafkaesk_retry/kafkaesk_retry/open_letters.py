@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from kafkaesk_core import App, Cluster, Settings, TopicPartition
 
@@ -80,17 +80,19 @@ class OpenLetters:
         topics = {topic.name: topic.partitions for topic in await cluster.topics()}
         dead = [topic for topic in topics if topic.startswith(prefixes)]
         # Marks come first: a letter that is settled in between counts as open.
-        await self._read_marks(cluster, topics.keys() & set(map(self._ledger.topic, groups)))
+        states = topics.keys() & set(map(self._ledger.topic, groups))
+        marks = await cluster.ends(states)
+        await self._read_marks(cluster, marks)
         begins, ends = await cluster.begins(dead), await cluster.ends(dead)
-        if len(begins.keys() & ends.keys()) < sum(topics[topic] for topic in dead):
+        is_complete = len(marks) >= sum(topics[topic] for topic in states)
+        if not is_complete or len(begins.keys() & ends.keys()) < sum(topics[one] for one in dead):
             return None  # a partition has no leader for now
         return sum(
             end - begins[one] - self._ledger.count(one, begins[one], end)
             for one, end in ends.items()
         )
 
-    async def _read_marks(self, cluster: Cluster, states: Iterable[str]) -> None:
-        ends = await cluster.ends(states)
+    async def _read_marks(self, cluster: Cluster, ends: Mapping[TopicPartition, int]) -> None:
         if any(end < self._read.get(one, 0) for one, end in ends.items()):
             self._forget()  # of a topic that was deleted
         unread = {one: end for one, end in ends.items() if end > self._read.get(one, 0)}

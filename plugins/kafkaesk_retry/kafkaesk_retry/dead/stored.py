@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kafkaesk_core import Cluster, ConsumerRecord, RecordReader, TopicPartition
+from kafkaesk_core import Cluster, ConsumerRecord, RecordReader, TopicError, TopicPartition
 from kafkaesk_retry.letter import (
     DELIVERY_ATTEMPT,
     ERRORS,
@@ -167,8 +167,17 @@ class LogReader:
             yield cls(cluster, reader)
 
     async def ends(self, topics: Mapping[str, int]) -> Ends:
-        """Return the present ends of topics."""
-        return await self._cluster.ends(topics)
+        """Return the present ends of topics with so many partitions.
+
+        Raises:
+            TopicError: a partition has no leader: what it holds must not be taken for missing.
+        """
+        ends = await self._cluster.ends(topics)
+        wanted = {TopicPartition(topic, n) for topic, count in topics.items() for n in range(count)}
+        for topic, missing in sorted(wanted - ends.keys()):
+            text = f"partition {missing} of topic {topic} has no leader now, so it cannot be read"
+            raise TopicError(f"{text}; try again when its brokers run", topic=topic)
+        return ends
 
     async def records(
         self, ends: Ends, begins: Ends | None = None
