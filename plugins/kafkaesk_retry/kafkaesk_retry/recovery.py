@@ -84,8 +84,12 @@ class Recovery:
         if unsent is not None and unsent.epoch != message.epoch:
             del self._unsent[place]  # after a seek it is handled again
         elif unsent is not None:
-            await self._send(message, unsent.stream, unsent.parcel, mailer)
-            return True
+            try:
+                await self._send(message, unsent.stream, unsent.parcel, mailer)
+            except MessageTooLargeError:
+                del self._unsent[place]  # it is handled again, and becomes a dead letter
+            else:
+                return True
         if message.crashes >= self.policy.attempts and self.policy.dead_letter:
             error = AttemptsExhaustedError(
                 f"the process ended {message.crashes} times while {place} was handled"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from kafkaesk_core import ConsumerRecord, Defer, IncomingMessage, Router
+from kafkaesk_core import ConsumerRecord, Defer, IncomingMessage, MessageTooLargeError, Router
 from kafkaesk_core.topic_names import is_topic_name
 from kafkaesk_retry import Retries, RetrySettings
 from kafkaesk_retry.dead.stored import read_letter
-from kafkaesk_retry.letter import Origin, origin_of
+from kafkaesk_retry.letter import Origin, Postponed, origin_of
 from kafkaesk_retry.places import Place, StreamNames
 from kafkaesk_retry.recovery import Recovery
 
@@ -133,30 +133,55 @@ def test_a_letter_whose_time_nobody_can_read_is_of_the_beginning(timestamp: int)
 
 
 class Refusing:
-    """A mailer whose streams refuse everything; `asked` counts."""
+    """A mailer whose streams refuse everything; `asked` counts, and `error` says why."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.error: Exception | None = None
 
     async def send(self, stream: str, parcel: object) -> None:
         self.asked += 1
+        if self.error is not None and isinstance(parcel, Postponed):
+            raise self.error
 
     def pause(self, stream: str) -> float:
         return 1.0
 
 
-async def test_after_a_seek_a_record_with_an_unwritten_letter_is_handled_again() -> None:
-    """Its old letter was written instead."""
-    settings, mailer = RetrySettings(attempts=1), Refusing()
-    refusing: Any = mailer
+def recovery_of(settings: RetrySettings, **choices: Any) -> Recovery:
+    """What decides on the failures of a handler."""
 
     async def handle(data: bytes) -> None: ...
 
     router = Router()
     router.subscribe("in", "g")(handle)
     (subscription,) = router.subscriptions
-    policy = Retries().over(settings)
-    recovery = Recovery(subscription, policy, settings, StreamNames(), "")
+    policy = Retries(**choices).over(settings)
+    return Recovery(subscription, policy, settings, StreamNames(), "")
+
+
+async def test_what_turns_out_to_be_too_large_to_wait_is_handled_again() -> None:
+    """The limit of the topic was not known yet: the service stopped at the second write."""
+    mailer, message = Refusing(), IncomingMessage(record(), "in")
+    refusing: Any = mailer
+    recovery = recovery_of(RetrySettings(attempts=1), later=(60,))
+
+    with pytest.raises(Defer):
+        await recovery.fail(message, ValueError("once"), refusing)
+    assert recovery.unsent_streams == {"retry.g.60"}
+    mailer.error = MessageTooLargeError("too large", topic="retry.g.60")
+
+    assert not await recovery.is_settled(message, refusing)
+    with pytest.raises(Defer):
+        await recovery.fail(message, ValueError("twice"), refusing)
+    assert recovery.unsent_streams == {"dlq.g.in"}
+
+
+async def test_after_a_seek_a_record_with_an_unwritten_letter_is_handled_again() -> None:
+    """Its old letter was written instead."""
+    mailer = Refusing()
+    refusing: Any = mailer
+    recovery = recovery_of(RetrySettings(attempts=1))
     before, after = (IncomingMessage(record(), "in", 1, epoch) for epoch in (1, 2))
 
     with pytest.raises(Defer):
