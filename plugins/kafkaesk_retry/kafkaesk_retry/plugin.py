@@ -30,7 +30,7 @@ from .mailer import Mailer
 from .open_letters import OpenLetters
 from .places import StreamNames
 from .policy import OPTION, Retries
-from .preparation import Preparation
+from .preparation import Preparation, end_task
 from .recovery import Recovery, is_shutdown
 from .settings import RetrySettings
 
@@ -125,8 +125,7 @@ class RetryPlugin:
             yield
         finally:
             if watching is not None:
-                watching.cancel()
-                await asyncio.wait([watching])
+                await end_task(watching)
             if self._preparation is not None:
                 await self._preparation.end()
             self._mailer = self._preparation = self._open = None

@@ -10,11 +10,13 @@ from kafkaesk_core import KafkaeskError
 
 from .mailer import Mailer
 
-__all__ = ["Preparation"]
+__all__ = ["Preparation", "end_task"]
 
 logger = logging.getLogger("kafkaesk.retry")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+CANCEL_AGAIN = 1.0
+"""Seconds that a task may take to end before it is cancelled again."""
 Wanted = Callable[[], Awaitable[Mapping[str, str | None]]]
 
 
@@ -38,8 +40,7 @@ class Preparation:
     async def end(self) -> None:
         """Try no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
 
     async def _go_on(self) -> None:
         pause = FIRST_PAUSE
@@ -59,3 +60,10 @@ class Preparation:
             return False
         made = [await self._mailer.prepare(topic, origin) for topic, origin in wanted.items()]
         return all(made)
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: `asyncio.wait_for` of Python 3.11 may swallow that."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN)
