@@ -185,7 +185,7 @@ class GroupMember:
         `batch` was polled since then. The beginning or the end of a log is known as soon as the
         brokers have answered.
         """
-        if not self._sought:
+        if not self._sought or not self.is_started:
             return {}
         found = {}
         for partition, (before, offset) in list(self._sought.items()):

@@ -123,5 +123,14 @@ async def test_the_beginning_that_is_sought_during_a_poll_that_fails_is_still_so
     assert one.member.take_sought({}) == {one.partition: (10, 0)}
 
 
+async def test_what_was_sought_with_a_member_that_is_stopped_is_forgotten() -> None:
+    """A stop that comes while a lost member is replaced asks for it, and failed."""
+    one = Rewound(None)
+    one.member._sought = {one.partition: (10, None)}
+    one.member._consumer = None
+
+    assert one.member.take_sought({}) == {}
+
+
 async def test_where_nothing_was_sought_a_failed_poll_goes_back() -> None:
     assert Rewound(20).rewind() == 10
