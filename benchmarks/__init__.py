@@ -1,1 +1,1 @@
-"""What the library costs, beside others."""
+"""Benchmarks of the library and its peers."""

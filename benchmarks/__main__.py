@@ -1,4 +1,4 @@
-"""`python -m benchmarks`."""
+"""The entry point `python -m benchmarks`."""
 
 from .command import main
 

@@ -1,4 +1,4 @@
-"""This tree beside another revision of it: the same benchmarks, in turn, in one run."""
+"""Compares this tree with another revision: the same benchmarks, alternating, in one run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = "this tree"
 
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
-    """A working tree of a revision, with the benchmarks of this one."""
+    """Provide a working tree of a revision, with the benchmarks of this tree."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         tree = Path(folder) / "tree"
         _git("worktree", "add", "--quiet", "--detach", str(tree), revision)
@@ -39,14 +39,14 @@ def _git(*arguments: str) -> None:
 
 
 def beside(case: Case, revision: str, tree: Path) -> Case:
-    """A case in which this library runs twice: as it is here, and as it is in the other tree."""
+    """Return a case in which this library runs twice: from this tree and from the other tree."""
     ours = case.contestants[0]
     both = replace(ours, name=NOW), replace(ours, name=revision, root=tree)
     return Case(case.name, case.title, both, ())
 
 
 def compared(cases: Sequence[Case], results: Mapping[str, Measured]) -> str:
-    """Processor time per message of both, quartiles, and whether one is slower than it varies."""
+    """Return both processor times per message with quartiles, and whether one is slower."""
     lines = [
         "| case | us now: quartiles | us before: quartiles | before / now | slower |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Where the brokers are: an embedded one in a process of its own, or Apache Kafka."""
+"""The brokers: an embedded one in a separate process, or Apache Kafka."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KAFKA = {
     "log.retention.bytes": str(128 * 1024 * 1024),
     "log.retention.check.interval.ms": "10000",
 }
-"""What a broker of ours keeps: what was published in a measurement is not read again."""
+"""The retention of our broker; published records of a measurement are not read again."""
 
 
 @contextmanager
 def embedded() -> Iterator[str]:
-    """An embedded broker whose processor time is not that of who uses it."""
+    """Run an embedded broker in another process, so its processor time is not counted."""
     command = [sys.executable, "-m", "benchmarks.bed"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -42,7 +42,7 @@ def embedded() -> Iterator[str]:
 
 @contextmanager
 def kafka() -> Iterator[str]:
-    """The broker that KAFKA names, or one of our own."""
+    """Provide the broker that KAFKA names, or start one."""
     address = os.environ.get("KAFKA")
     if address:
         yield address
@@ -55,7 +55,7 @@ BEDS = {"embedded": embedded, "kafka": kafka}
 
 
 def make_topic(servers: str, topic: str, partitions: int = PARTITIONS) -> None:
-    """Make a topic; an embedded broker, which has no controller, makes it on first use."""
+    """Create a topic; an embedded broker has no controller and creates it on first use."""
 
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=servers)
@@ -76,7 +76,7 @@ def make_topic(servers: str, topic: str, partitions: int = PARTITIONS) -> None:
 
 
 def main() -> None:
-    """Be the embedded broker until stdin ends."""
+    """Run the embedded broker until stdin ends."""
     with EmbeddedBroker() as broker:
         sys.stdout.write(broker.host_port + "\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What is compared: cases, who takes part in each, and what is to be reached."""
+"""The cases to compare: their contestants and their targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CASES", "Case", "Contestant", "Target"]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to do a case: the module that does it, its job and options, and what differs."""
+    """A contestant of a case: its module, job and options, and its differences from the others."""
 
     name: str
     module: str
@@ -20,30 +20,30 @@ class Contestant:
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     root: Path | None = None
-    """The tree that it runs in, if it is not this one."""
+    """The tree to run in, if it is not this one."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this library."""
+        """Whether the contestant is this library."""
         return self.module == "ours"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Ours is to be `factor` times as fast as another, by processor time."""
+    """A target: ours should be `factor` times as fast as another, by processor time."""
 
     over: str
     embedded: float
     kafka: float
 
     def factor(self, bed: str) -> float:
-        """What is to be reached on a bed."""
+        """Return the target factor on a bed."""
         return self.embedded if bed == "embedded" else self.kafka
 
 
 @dataclass(frozen=True)
 class Case:
-    """Contestants that do the same; the first is ours, the second the control."""
+    """Contestants with the same work; the first is ours, the second the control."""
 
     name: str
     title: str
@@ -53,7 +53,7 @@ class Case:
 
     @property
     def consumes(self) -> bool:
-        """Whether a topic is to be filled before."""
+        """Whether the topic must be filled first."""
         return self.contestants[0].job.startswith("consume")
 
 
@@ -62,7 +62,7 @@ COLLECTOR = [5000, 20, 20]
 
 
 def _publish(name: str, title: str, targets: tuple[Target, ...], **options: Any) -> Case:
-    """Ours beside the control, which never validates."""
+    """Return ours and the control, which never validates."""
     shared = {key: value for key, value in options.items() if key not in ("validate", "layers")}
     ours = Contestant("kafkaesk", "ours", "publish", options)
     return Case(name, title, (ours, Contestant(RAW, "raw", "publish", shared)), targets)

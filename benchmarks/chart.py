@@ -1,4 +1,4 @@
-"""The pictures of the report."""
+"""Draws the pictures of the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Curves", "draw", "draw_curves"]
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines to be drawn: by their names, the values along and up."""
+    """Lines to draw: the x and y values by name."""
 
     name: str
     along: str
@@ -32,9 +32,9 @@ class Curves:
 
 
 def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
-    """Throughput and processor time of all cases, with the smallest and largest as error bars.
+    """Draw the throughput and processor time of all cases, with minima and maxima as error bars.
 
-    The medians stand beside the bars, whose scale is logarithmic.
+    The medians are shown beside the bars, whose scale is logarithmic.
     """
     rows = sum(len(case.contestants) + 1 for case, _ in cases)
     figure, both = pyplot.subplots(
@@ -48,7 +48,7 @@ def draw(cases: Sequence[tuple[Case, Measured]], path: Path) -> None:
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
-    """Draw them over one another, from zero."""
+    """Draw the curves in one picture, from zero."""
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
     for name, (along, up) in curves.lines.items():
         axes.plot(along, up, label=name)

@@ -1,9 +1,9 @@
-"""`uv run bench clients`: how fast a service consumes while hostile clients ask its probes.
+"""`uv run bench clients`: how fast a service consumes while hostile clients use its probes.
 
-Each round consumes the same records twice, in shuffled order: beside nobody, and beside a process
-that opens 500 connections and sends nothing, or a line without an end, or a head of a megabyte,
-and does so again as soon as a second has passed. Everything is on this machine, so the processor
-time of the service's thread tells more than its rate does.
+Each round consumes the same records twice, in shuffled order: alone, and beside a hostile process.
+That process opens 500 connections and sends nothing, an endless line, or a head of a megabyte, and
+repeats this every second. Everything runs on this machine, so the processor time of the service's
+thread is more meaningful than its rate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOPIC = "orders"
 
 
 class Pace(NamedTuple):
-    """How fast a run was, what a record cost, and what the last probe answered."""
+    """The rate of a run, the cost of a record, and the answer of the last probe."""
 
     rate: float
     microseconds: float
@@ -62,7 +62,7 @@ async def _consume(servers: list[str], count: int, *, is_attacked: bool) -> Pace
 
 
 async def _ask(port: int) -> bytes:
-    """What /live answers within ten seconds."""
+    """Return the answer of /live within ten seconds."""
     for _ in range(20):
         with suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -88,7 +88,7 @@ def _attacked(port: int) -> Iterator[None]:
 
 
 async def _attack(port: int) -> None:
-    """Be hostile for a limited time."""
+    """Attack the probes for a limited time."""
 
     async def connect(number: int) -> None:
         with suppress(OSError):

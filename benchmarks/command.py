@@ -1,9 +1,9 @@
 """`uv run bench`: measures this library and its peers in one run, and writes the report.
 
-`bench clients`, `logging`, `plugins` and `profile` measure more, each with options of its own.
+`bench clients`, `logging`, `plugins` and `profile` measure more, each with its own options.
 
-Each contestant runs in a process of its own, in shuffled order within each round; a ratio compares
-two of the same round.
+Each contestant runs in its own process, in shuffled order within each round; a ratio compares two
+results of the same round.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print and write."""
+    """Measure, print the results, and write the report."""
     given = sys.argv[1:] if argv is None else list(argv)
     if given and given[0] in SUBCOMMANDS:
         import_module(f"benchmarks.{given[0]}").main(given[1:])
@@ -141,7 +141,7 @@ def _is_chosen(case: Case, arguments: argparse.Namespace) -> bool:
 
 
 def _without_peers(case: Case) -> Case:
-    """Ours and the control, and the targets over that."""
+    """Return the case with only ours and the control, and the targets against the control."""
     both = case.contestants[:2]
     targets = tuple(target for target in case.targets if target.over == both[1].name)
     return Case(case.name, case.title, both, targets)
@@ -193,7 +193,7 @@ def _as_json(measured: dict[str, Results], extras: dict[str, Section]) -> dict[s
 
 
 def _about() -> dict[str, str]:
-    """Versions, machine, date and command."""
+    """Return the versions, the machine, the date and the command."""
     about = {name: version(name) for name in PACKAGES}
     for peer, package in PEER_PACKAGES.items():
         code = f"from importlib.metadata import version; print(version({package!r}))"

@@ -1,4 +1,4 @@
-"""What is measured beside the cases: limits, latency, memory, scale, sizes, start-up."""
+"""Additional measurements: limits, latency, memory, scale, sizes, start-up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHERE = {"ack": "acknowledgement", "handler": "handler"}
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report, and its pictures."""
+    """A part of the report, with its pictures."""
 
     text: str
     pictures: Sequence[Curves] = field(default_factory=tuple)
@@ -50,7 +50,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Extra:
-    """A measurement that writes its own part of the report, and the beds that it is made on."""
+    """A measurement that writes its own part of the report, with its beds."""
 
     beds: tuple[str, ...]
     run: Callable[[str], Section]
@@ -72,7 +72,7 @@ def _verdict(told: str, is_reached: bool) -> str:
 
 
 def limits(_: str) -> Section:
-    """What a message costs in pydantic alone: no library that validates takes less."""
+    """Measure a message's cost in pydantic alone, the minimum for a library that validates."""
     message = order()
     content = Order.__pydantic_serializer__.to_json(message)
     envelope = b'{"schema":"Order:1","data":' + content + b"}"
@@ -95,7 +95,7 @@ def limits(_: str) -> Section:
 
 
 def latency(servers: str) -> Section:
-    """Publish to acknowledgement and to handler, at 1,000 messages per second."""
+    """Measure publish to acknowledgement and to handler, at 1,000 messages per second."""
     found: dict[str, list[Result]] = {"ours_live": [], "raw_latency": []}
     for _ in range(ROUNDS):
         for module, results in found.items():
@@ -126,7 +126,7 @@ def latency(servers: str) -> Section:
 
 
 def memory(servers: str) -> Section:
-    """Memory while a handler is ten times slower than what is published."""
+    """Measure the memory while a handler is ten times slower than the publisher."""
     topic = _new(servers, "memory")
     options = {"seconds": 30, "group": topic, "kafka_settings": SESSION}
     result = measure("ours_live", Task("memory", servers, topic, 0, 0, options))
@@ -142,7 +142,7 @@ def memory(servers: str) -> Section:
 
 
 def scale(servers: str) -> Section:
-    """One, two and four processes of one group, over few and many partitions."""
+    """Measure one, two and four processes of a group, over few and many partitions."""
     rows, times = [], {}
     for partitions in (1, 4, 16):
         topic = _new(servers, "scale", partitions)
@@ -165,7 +165,7 @@ def scale(servers: str) -> Section:
 
 
 def _shared(servers: str, topic: str, processes: int) -> float:
-    """Thousand messages per second of so many members of a group, together."""
+    """Return the thousand messages per second of this many members of a group together."""
     group = f"scale-{uuid.uuid4().hex[:8]}"
     options = {"begin": time.time() + 8, "group": group, "kafka_settings": SESSION}
     task = Task("share", servers, topic, 0, 0, options)
@@ -175,7 +175,7 @@ def _shared(servers: str, topic: str, processes: int) -> float:
 
 
 def waiting(servers: str) -> Section:
-    """Handlers that wait 1 ms, 1,000 at once."""
+    """Measure handlers that wait 1 ms, 1,000 at once."""
     topic = _new(servers, "waiting")
     measure("raw", Task("publish", servers, topic, 22_000, 1, {}))
     rows = []
@@ -199,7 +199,7 @@ def waiting(servers: str) -> Section:
 
 
 def _offsets_cost(in_flight: int) -> float:
-    """Opening and closing an offset, in microseconds."""
+    """Return the cost of opening and closing an offset, in microseconds."""
     order_of_ends = random.sample(range(in_flight), in_flight)
     tracker: OffsetTracker[str] = OffsetTracker()
     tracker.assign(["partition"])
@@ -212,7 +212,7 @@ def _offsets_cost(in_flight: int) -> float:
 
 
 def sizes(servers: str) -> Section:
-    """Messages of other sizes, and more topics."""
+    """Measure messages of other sizes, and more topics."""
     rows = []
     for name, options in (
         *((f"{size:,} bytes", {"padding": size - 200}) for size in (200, 1_000, 10_000, 100_000)),
@@ -236,7 +236,7 @@ def sizes(servers: str) -> Section:
 
 
 def _seconds(*command: str) -> float:
-    """Seconds of a process; what it imports is compiled, as that of an installed package is."""
+    """Return the seconds of a process; its imports are compiled, as in an installed package."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     values = []
     for number in range(-1, ROUNDS):
@@ -248,7 +248,7 @@ def _seconds(*command: str) -> float:
 
 
 def startup(_: str) -> Section:
-    """Imports and the command."""
+    """Measure imports and the command."""
     clients = _seconds("-c", CLIENTS)
     ours = _seconds("-c", "from kafkaesk_core import Application")
     command = _seconds("-m", "kafkaesk_core", "--help")
@@ -264,7 +264,7 @@ def startup(_: str) -> Section:
 
 
 def idle(servers: str) -> Section:
-    """Processor time and memory of groups that no record comes to."""
+    """Measure the processor time and memory of groups that receive no records."""
     modules = {"ours": "kafkaesk", "raw": "aiokafka", "faststream07": "FastStream 0.7"}
     found: dict[str, list[Result]] = {module: [] for module in modules}
     for number in range(3):

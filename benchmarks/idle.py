@@ -1,4 +1,4 @@
-"""What a service costs while no message comes: groups, each of one topic of seven partitions."""
+"""The cost of an idle service: groups, each with one topic of seven partitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SETTLE_SECONDS = 4.0
 
 
 def topics_of(task: Task) -> list[str]:
-    """The topics of the groups."""
+    """Return the topics of the groups."""
     return [f"{task.topic}-{number}" for number in range(GROUPS)]
 
 
@@ -28,6 +28,6 @@ async def rest(task: Task, meter: Meter) -> None:
 
 
 def memory_mib() -> float:
-    """What this process has, in MiB."""
+    """Return the memory of this process, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))

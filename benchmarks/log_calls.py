@@ -1,4 +1,4 @@
-"""Log calls as services make them: some at once, then the event loop goes on."""
+"""Log calls as services make them: a few at once, then the event loop continues."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ Log = Callable[[int], object]
 async def in_bursts(
     count: int, log: Log, settle: Callable[[], Awaitable[object]]
 ) -> tuple[float, float]:
-    """Return the calls' seconds by the clock and of their thread; each burst is then settled."""
+    """Return the calls' wall-clock and thread seconds; each burst is then settled."""
     seconds = used = 0.0
     for first in range(0, count, BURST):
         numbers = range(first, min(first + BURST, count))
@@ -29,7 +29,7 @@ async def in_bursts(
 
 
 async def fed(count: int, log: Log, backlog: Callable[[], int]) -> None:
-    """Make the calls, as fast as lines leave the queue."""
+    """Make the calls as fast as lines leave the queue."""
     for number in range(count):
         log(number)
         if number % BURST == 0:

@@ -1,9 +1,9 @@
 """`uv run bench logging`: the cost of a log line, compared with other handlers.
 
-Medians of rounds in shuffled order, each measurement in a process of its own. A call logs three
-fields, as a model where there are models. Targets are compared by processor time where the clock
-also counts the waiting for a processor that others use. The embedded broker takes what the
-handlers ship; lines per second are those to Apache Kafka.
+The figures are medians of rounds in shuffled order, with each measurement in its own process. A
+call logs three fields, as a model if the handler supports models. Targets are compared by processor
+time if the wall clock would include the wait for a shared processor. The embedded broker receives
+the shipped lines; lines per second are measured with Apache Kafka.
 """
 
 from __future__ import annotations
@@ -72,49 +72,49 @@ def say(text: str) -> None:
 
 
 def middle(results: Sequence[Result], value: Callable[[Result], float]) -> str:
-    """The median, and the least and the most."""
+    """Return the median with the minimum and the maximum."""
     values = [value(result) for result in results]
     return f"{median(values):,.1f} ({min(values):,.1f} - {max(values):,.1f})"
 
 
 def ratio(found: Found, one: str, other: str, value: Callable[[Result], float]) -> float:
-    """The median of one's value over another's of the same round."""
+    """Return the median of the ratios of two contestants in the same round."""
     return median(value(a) / value(b) for a, b in zip(found[one], found[other], strict=True))
 
 
 def waited(result: Result) -> float:
-    """Microseconds that a call takes by the clock."""
+    """Return the wall-clock microseconds of a call."""
     return float(result.details["caller"][0]) / result.count * 1e6
 
 
 def caller(result: Result) -> float:
-    """Microseconds of the processor that a call takes of its thread, whatever else runs."""
+    """Return the processor microseconds of a call in its thread, whatever else runs."""
     return float(result.details["caller"][1]) / result.count * 1e6
 
 
 def cpu(result: Result) -> float:
-    """Microseconds of the processor per line, all threads and the shipping included."""
+    """Return the processor microseconds per line, including all threads and the shipping."""
     return result.cpu / result.count * 1e6
 
 
 def speed(result: Result) -> float:
-    """Lines per second."""
+    """Return the lines per second."""
     return result.count / result.seconds
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def verdict(text: str, value: float, *, is_reached: bool) -> str:
-    """One line on a target."""
+    """Return one line about a target."""
     return f"- {text}: {value:.2f}, {'reached' if is_reached else 'not reached'}"
 
 
 def calls(servers: str, arguments: argparse.Namespace) -> str:
-    """The cost of `logger.info`."""
+    """Measure the cost of `logger.info`."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(CALLS, servers, arguments.lines, arguments.rounds, chosen)
     rows = [
@@ -138,7 +138,7 @@ def calls(servers: str, arguments: argparse.Namespace) -> str:
 
 
 def full(arguments: argparse.Namespace) -> str:
-    """The cost of a call while nothing can be delivered."""
+    """Measure the cost of a call while nothing can be delivered."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(FULL, "", arguments.lines, arguments.rounds, chosen)
     rows = [
@@ -167,7 +167,7 @@ def full(arguments: argparse.Namespace) -> str:
 
 
 def sustained(servers: str, arguments: argparse.Namespace) -> str:
-    """Lines per second to a broker."""
+    """Measure the lines per second to a broker."""
     chosen = random.Random(arguments.seed)
     found = rounds_of(SUSTAINED, servers, arguments.lines * 2, arguments.rounds, chosen)
     rows = [[name, middle(results, speed), middle(results, cpu)] for name, results in found.items()]

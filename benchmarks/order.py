@@ -1,4 +1,4 @@
-"""The message that everybody publishes and consumes: about 200 bytes in its envelope."""
+"""The message of all contestants: about 200 bytes in its envelope."""
 
 import warnings
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ class Item(BaseModel):
 
 
 class Order(BaseModel):
-    """Five fields, of which one is a time and one a list of two models."""
+    """Five fields, one of them a time, and one a list of two models."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # BaseModel's own `schema` is deprecated
 
     class Envelope(BaseModel):
-        """What is on the wire, for those who have to name it themselves."""
+        """The envelope on the wire, for contestants without schemas."""
 
         model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
@@ -40,7 +40,7 @@ with warnings.catch_warnings():
 
 
 def order(id: int = 1, *, padding: int = 0) -> Order:  # noqa: A002 (the field's name)
-    """Make one; `padding` is the length of its note, in bytes."""
+    """Return an order; `padding` is the length of its note, in bytes."""
     return Order(
         id=id,
         customer="Ada Lovelace, 12 St James's Square",

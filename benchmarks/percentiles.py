@@ -7,11 +7,11 @@ __all__ = ["curve", "percentiles"]
 
 
 def curve(values: Sequence[float]) -> list[float]:
-    """The 1st to the 99th percentile."""
+    """Return the 1st to the 99th percentile."""
     return quantiles(values, n=100)
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
-    """The 50th and the 99th percentile."""
+    """Return the 50th and the 99th percentile."""
     cuts = curve(values)
     return [cuts[49], cuts[98]]

@@ -1,9 +1,9 @@
 """`uv run bench plugins`: microseconds of the client's CPU that each plugin adds to a message.
 
-Every round runs all cases in another order, each with an application and a topic of its own on the
-embedded broker. It measures the CPU time of the event loop's thread, without the broker
-and other processes. For each case it shows the median over the rounds, and by how much the case
-costs more than "none" (or its own control) in the same round: median, least and most.
+Every round runs all cases in a different order, each with its own application and topic on the
+embedded broker. It measures the CPU time of the event loop's thread, without the broker and other
+processes. For each case it shows the median over the rounds, and the additional cost over "none"
+(or the case's own control) in the same round: median, minimum and maximum.
 """
 
 from __future__ import annotations
@@ -71,19 +71,19 @@ ORDER = Order(
 
 
 class Discarding(SpanExporter):
-    """Takes spans as an exporter does, and sends them nowhere."""
+    """A span exporter that sends nothing."""
 
     def export(self, spans: Sequence[object]) -> SpanExportResult:
-        """Discard them."""
+        """Discard the spans."""
         return SpanExportResult.SUCCESS
 
 
 @dataclass
 class Case:
-    """What is measured: plugins, the headers of the records, and who publishes.
+    """A case: the plugins, the headers of the records, and the way of publishing.
 
-    `control` is the case that it is compared with. With `in_trace` the messages are published in
-    the context of the records' trace, with `on_behalf` for records with these headers.
+    `control` is the case to compare with. With `in_trace`, the messages are published in the
+    context of the records' trace; with `on_behalf`, for records with these headers.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Case:
 
 
 def otel(*, ratio: float, metrics: bool) -> OTelPlugin:
-    """A plugin with an SDK of its own that samples so many traces."""
+    """Return a plugin with its own SDK that samples this share of traces."""
     tracers = TracerProvider(sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(Discarding()))
     return OTelPlugin(
@@ -110,7 +110,7 @@ def otel(*, ratio: float, metrics: bool) -> OTelPlugin:
 
 
 def cases() -> list[Case]:
-    """All of them; controls first."""
+    """Return all cases, controls first."""
     return [
         Case("none"),
         Case("none, a trace header", headers=(TRACE,)),
@@ -151,7 +151,7 @@ def cases() -> list[Case]:
 
 
 def chosen(start: str) -> list[Case]:
-    """The cases whose names begin so, with those that they are compared with."""
+    """Return the cases whose names have this prefix, with their controls."""
     found = [case for case in cases() if case.name.startswith(start)]
     controls = {case.control for case in found}
     return [case for case in cases() if case.name in controls] + [
@@ -187,7 +187,7 @@ class Run:
             self._ended = time.thread_time()
 
     async def measure(self) -> None:
-        """Publish, then consume, and note what each cost per message."""
+        """Publish, then consume, and note the cost of both per message."""
         case, count = self._case, self._count
         async with self._app as app:
             await app.publish_and_wait(self._topic, ORDER, headers=self._own_headers())
@@ -200,7 +200,7 @@ class Run:
         case.consumed.append((self._ended - self._began) / (count - 1) * 1e6)
 
     def _own_headers(self) -> list[Header]:
-        """What the caller sets itself: nothing where a plugin is to add it."""
+        """Return the caller's own headers; none if a plugin should add them."""
         is_added = self._case.in_trace or (self._case.on_behalf and self._case.plugins())
         return [] if is_added else list(self._case.headers)
 
@@ -225,13 +225,13 @@ class Run:
         return get_global_textmap().extract(carrier, context.Context())
 
     def _origins(self) -> list[IncomingMessage]:
-        """As many consumed messages: each publish of a handler is the first of its record."""
+        """Return this many consumed messages, so that each publish is the first of its record."""
         record = ConsumerRecord("in", 0, 0, 0, 0, None, b"", None, 0, 0, self._case.headers)
         return [IncomingMessage(record, "in") for _ in range(self._count)]
 
 
 def table(found: Sequence[Case], kind: str, values: Callable[[Case], list[float]]) -> str:
-    """One table: the median of each case, and what it costs more than its control."""
+    """Return a table: the median of each case, and its additional cost over its control."""
     by_name = {case.name: values(case) for case in found}
     lines = [f"{kind:34}{'us':>8}{'more':>9}{'least':>8}{'most':>8}   than"]
     for case in found:

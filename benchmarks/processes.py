@@ -1,4 +1,4 @@
-"""Processes that measure: one for each contestant, kept for all rounds, or new ones at once."""
+"""Processes that measure: one per contestant for all rounds, or several new ones at once."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TIMEOUT_SECONDS = 120
 
 
 class Processes:
-    """One process for each contestant, started when it is first asked, and ended together.
+    """One process per contestant, started at its first measurement; all are ended together.
 
-    A process that goes on has imported, compiled and warmed up what every round needs.
+    A kept process has already imported, compiled and warmed up everything for the next round.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Processes:
 
 
 def measure(module: str, task: Task, root: Path = ROOT) -> Result:
-    """Measure in a new process, in this tree or another one.
+    """Measure in a new process, in this tree or another tree.
 
     Raises:
         RuntimeError: it failed, or did not answer in time.
@@ -71,7 +71,7 @@ def measure(module: str, task: Task, root: Path = ROOT) -> Result:
 
 
 def measure_together(module: str, tasks: Sequence[Task], root: Path = ROOT) -> list[Result]:
-    """Measure in one new process for each task, all at once.
+    """Measure in one new process per task, all at once.
 
     Raises:
         RuntimeError: one failed, or did not answer in time.

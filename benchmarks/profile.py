@@ -1,9 +1,9 @@
-"""`uv run bench profile`: where the time of a message goes, beside aiokafka.
+"""`uv run bench profile`: the functions that take a message's time, compared with aiokafka.
 
-The contestants run in this process, and the broker in another one. A timer of processor time
-interrupts them each millisecond. A sample counts for the innermost Python function, with the C
-code that it calls (pydantic, aiokafka's parser). Its microseconds are its share of what the
-process measured per message.
+The contestants run in this process, and the broker runs in another one. A timer of processor time
+interrupts them every millisecond. A sample counts for the innermost Python function, including the
+C code that it calls (pydantic, aiokafka's parser). A function's microseconds are its share of the
+measured time per message.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PROFILES = {
 
 
 class Samples:
-    """Samples by innermost function, of those within the event loop and not of a start."""
+    """Samples by innermost function, only from the event loop and not from a start."""
 
     def __init__(self) -> None:
         self.found: Counter[str] = Counter()
@@ -71,7 +71,7 @@ class Samples:
 
 
 def _name(frame: FrameType) -> str:
-    """A function and its file, as "`Publisher.offer`, publisher.py"."""
+    """Return a function and its file, as "`Publisher.offer`, publisher.py"."""
     code: Any = frame.f_code  # co_qualname is Python's from 3.11 on
     return f"`{code.co_qualname}`, {Path(code.co_filename).name}"
 
@@ -95,7 +95,7 @@ def profiled(module: str, job: str, options: dict[str, Any], servers: str) -> tu
 
 
 def table(titles: Sequence[str], columns: Sequence[tuple[float, Samples]]) -> str:
-    """Markdown: functions by what they take of a message, those of each contestant."""
+    """Return Markdown: the functions of each contestant by their share of a message."""
     rows = [
         f"**{title}: {each:.1f} us of the processor per message**\n\n| function | share | us |\n"
         f"|---|---|---|\n{_rows(each, samples)}"

@@ -15,16 +15,16 @@ from .task import Result, Task
 __all__ = ["SESSION", "Bench", "Results"]
 
 FILLED, KEYED = "bench-filled", "bench-keyed"
-"""What all consume: records without keys, and with one of a hundred keys each."""
+"""The consumed records: without keys, and with one of a hundred keys each."""
 SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
-"""So that a group of one is had at once, also after another member was killed."""
+"""Settings with which a single member joins quickly, even after another member was killed."""
 
 Results = dict[str, dict[str, list[Result]]]
 
 
 @dataclass
 class Bench:
-    """Measures on one bed; `count` messages each, after a tenth of that as warm-up."""
+    """Measures on one bed, with `count` messages each after a tenth of that as warm-up."""
 
     bed: str
     servers: str
@@ -32,7 +32,7 @@ class Bench:
     say: Callable[[str], None]
 
     def run(self, cases: Sequence[Case], rounds: int, seed: int) -> Results:
-        """Measure all contestants of all cases in each round; results by case and contestant."""
+        """Measure all contestants of all cases in each round; return results by both."""
         chosen = random.Random(seed)
         results: Results = {case.name: {c.name: [] for c in case.contestants} for case in cases}
         self._make_topics(cases)
@@ -65,7 +65,7 @@ class Bench:
         return Task(job, self.servers, topic, self.count, self.count // 10, options)
 
     def _make_topics(self, cases: Sequence[Case]) -> None:
-        """Make what is published to, and what all read, which is filled."""
+        """Create the topics to publish to, and a filled topic for all readers."""
         for case in cases:
             if not case.consumes:
                 make_topic(self.servers, f"bench-{case.name}")

@@ -14,23 +14,23 @@ Measured = Mapping[str, Sequence[Result]]
 
 
 def cost(result: Result) -> float:
-    """Processor time per message, in microseconds."""
+    """Return the processor time per message, in microseconds."""
     return result.cpu / result.count * 1e6
 
 
 def speed(result: Result) -> float:
-    """Thousand messages per second."""
+    """Return the thousand messages per second."""
     return result.count / result.seconds / 1000
 
 
 def ratios(measured: Measured, name: str, over: str) -> list[float]:
-    """How many times less processor time one takes than another, round by round."""
+    """Return, by round, how many times less processor time one contestant takes than another."""
     pairs = zip(measured[name], measured[over], strict=True)
     return [cost(other) / cost(one) for one, other in pairs]
 
 
 def table(case: Case, measured: Measured, bed: str) -> str:
-    """All contestants of a case, and whether ours reaches what it should."""
+    """Return the table of a case's contestants, and whether ours reaches its targets."""
     control = case.contestants[1].name
     lines = [
         f"**{case.title}** (`{case.name}`)",
@@ -51,18 +51,18 @@ def table(case: Case, measured: Measured, bed: str) -> str:
 
 
 def _between(values: Sequence[float], digits: int) -> str:
-    """The first and the third quartile."""
+    """Return the first and the third quartile."""
     first, _, third = quartiles(values)
     return f"{first:.{digits}f} - {third:.{digits}f}"
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """The three quartiles; of one value, itself."""
+    """Return the three quartiles; of a single value, the value itself."""
     return quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
 
 
 def verdicts(case: Case, measured: Measured, bed: str) -> list[str]:
-    """One line per target: what was to be reached, and what was."""
+    """Return one line per target: the target and the result."""
     lines = []
     for target in case.targets:
         reached = ratios(measured, case.contestants[0].name, target.over)

@@ -1,4 +1,4 @@
-"""What a process is asked to measure, and what it answers: a line of JSON each."""
+"""The tasks of measuring processes, and their results, each as a line of JSON."""
 
 import gc
 import json
@@ -16,7 +16,7 @@ __all__ = ["Meter", "Result", "Task", "answer"]
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: `count` messages after `warm_up` others, on a topic that exists."""
+    """One measurement: `count` messages after `warm_up` others, on an existing topic."""
 
     job: str
     servers: str
@@ -34,13 +34,13 @@ class Task:
         return self.options.get(name, default)
 
     def key(self, number: int) -> bytes | None:
-        """Return the key of a message: one of a hundred, or none."""
+        """Return the key of a message: one of a hundred keys, or None."""
         return b"customer-%d" % (number % 100) if self.option("keyed", False) else None
 
 
 @dataclass
 class Result:
-    """Seconds by the clock and of the processor (all threads), for `count` messages."""
+    """The wall-clock and processor seconds (all threads) for `count` messages."""
 
     count: int
     seconds: float
@@ -54,9 +54,9 @@ class Result:
 
 
 def answer(measure: Callable[[Task], Result]) -> None:
-    """Measure what the lines of the standard input ask for; answer each with a line.
+    """Read tasks as lines from standard input; answer each with a line.
 
-    What a measurement prints goes to the standard error.
+    The output of a measurement goes to standard error.
     """
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
@@ -75,7 +75,7 @@ class Meter:
         self._start = (0.0, 0.0)
 
     def start(self) -> None:
-        """Begin; what the warm-up left behind is collected before."""
+        """Begin, after collecting the garbage of the warm-up."""
         gc.collect()
         self._start = (time.perf_counter(), time.process_time())
 
@@ -86,13 +86,13 @@ class Meter:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Measure what is done inside."""
+        """Measure the block."""
         self.start()
         yield
         self.stop()
 
     def saw(self, messages: int = 1) -> bool:
-        """Count consumed messages; return whether they were the last ones."""
+        """Count consumed messages; return whether all have arrived."""
         before, self.seen = self.seen, self.seen + messages
         if before < self.task.warm_up <= self.seen:
             self.start()
@@ -105,7 +105,7 @@ class Meter:
         """Return the result.
 
         Raises:
-            RuntimeError: there is none: the messages did not come.
+            RuntimeError: there is no result, because the messages did not arrive.
         """
         if self.result is None:
             raise RuntimeError(f"{self.task} was not finished: {self.seen} messages were seen")

@@ -1,1 +1,1 @@
-"""Faults against real brokers and processes, and what each costs; README.md says how."""
+"""Injects faults into real brokers and processes, and measures the cost; see README.md."""

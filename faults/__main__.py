@@ -1,4 +1,4 @@
-"""`python -m faults`, which `uv run faults` calls."""
+"""The entry point `python -m faults`; `uv run faults` calls it."""
 
 from .command import main
 

@@ -1,4 +1,4 @@
-"""Answers of brokers, changed on their way; layouts: https://kafka.apache.org/protocol.html."""
+"""Changes brokers' answers on their way; layouts: https://kafka.apache.org/protocol.html."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRODUCE, FETCH, COMMIT, JOIN, HEARTBEAT = 0, 1, 8, 11, 12
 
 
 def commit_codes(code: int) -> Callable[[bytes], bytes]:
-    """Make every partition of an OffsetCommit answer (version 3) say this error code.
+    """Return an OffsetCommit answer (version 3) with this error code for every partition.
 
     throttle_time int32, topics: [name string, partitions: [partition int32, error int16]]
     """

@@ -1,4 +1,4 @@
-"""Faults of brokers: killed, frozen, restarted, too few of them."""
+"""Faults of brokers: killed, frozen, restarted, or too few of them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Role = Literal["any", "coordinator", "leader"]
 
 @dataclass(frozen=True, slots=True)
 class KillBroker:
-    """SIGKILL to a broker, and its start some seconds later.
+    """Kills a broker with SIGKILL, and starts it some seconds later.
 
-    The coordinator is that of the first workload's group, the leader that of its partition 0.
+    The target is the coordinator of the first workload's group, or the leader of its partition 0.
     """
 
     role: Role = "any"
@@ -48,7 +48,7 @@ class KillBroker:
 
 @dataclass(frozen=True, slots=True)
 class FreezeBroker:
-    """SIGSTOP to a broker, then SIGCONT."""
+    """Freezes a broker with SIGSTOP, then thaws it with SIGCONT."""
 
     seconds: float
     role: Role = "any"
@@ -66,10 +66,10 @@ class FreezeBroker:
 
 @dataclass(frozen=True, slots=True)
 class RestartBrokers:
-    """SIGTERM to each broker in turn, and its start: a rolling restart."""
+    """Restarts the brokers one by one with SIGTERM: a rolling restart."""
 
     async def strike(self, stage: Stage) -> None:
-        """The next one when all replicas are in sync."""
+        """Restart each broker once all replicas are in sync."""
         for node in stage.cluster.nodes:
             strike = stage.struck("broker restarted", node.id)
             await asyncio.to_thread(node.terminate)
@@ -78,10 +78,10 @@ class RestartBrokers:
 
 @dataclass(frozen=True, slots=True)
 class MoveLeaders:
-    """The leader of partition 0 is stopped in order and started again: leaders move twice."""
+    """Stops the leader of partition 0 gracefully and restarts it, so that leaders move twice."""
 
     async def strike(self, stage: Stage) -> None:
-        """Stop and start it."""
+        """Stop and start the leader."""
         node = await _find(stage, "leader")
         strike = stage.struck("leaders moved", node.id)
         await asyncio.to_thread(node.terminate)
@@ -90,7 +90,7 @@ class MoveLeaders:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """All brokers are killed, and started again some seconds later."""
+    """Kills all brokers, and restarts them some seconds later."""
 
     seconds: float
 
@@ -105,7 +105,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class LoseMajority:
-    """All brokers but one are killed for some seconds: what is written is not replicated enough."""
+    """Kills all brokers but one for some seconds, so that writes lack in-sync replicas."""
 
     seconds: float
 
@@ -122,10 +122,10 @@ class LoseMajority:
 
 @dataclass(frozen=True, slots=True)
 class StopInOutage:
-    """Everybody is stopped while all brokers are away, and started again when they are back.
+    """Stops all processes while all brokers are away, and restarts them once brokers are back.
 
-    Away: killed or frozen. With `sleeping` each workload has a handler that sleeps for so many
-    seconds then.
+    The brokers are killed or frozen. With `sleeping`, a handler of each workload sleeps for this
+    many seconds meanwhile.
     """
 
     limit: float
@@ -133,7 +133,7 @@ class StopInOutage:
     sleeping: float = 0.0
 
     async def strike(self, stage: Stage) -> None:
-        """Stop everybody within the limit; publishers tell what they did not deliver."""
+        """Stop all processes within the limit; publishers report their undelivered messages."""
         if self.sleeping:
             await asyncio.gather(*(self._let_sleep(crew) for crew in stage.crews))
         strike = stage.struck(f"all brokers {self.are}", "all")

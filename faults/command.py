@@ -1,7 +1,7 @@
-"""`uv run faults`: injects every fault of the list and writes the report.
+"""`uv run faults`: injects every fault in the list, and writes the report.
 
 Every run is seeded: the same seed picks the same targets in the same order. The figures of each row
-are kept in the report's folder; `--resume` continues where an earlier call stopped.
+are stored in the report's folder; `--resume` continues where an earlier call stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .soak import SOAK, Soak
 __all__ = ["main"]
 
 FLAT = {"memory": 60.0, "descriptors": 60.0, "tasks": 60.0}
-"""What a soak may grow per hour: MiB, descriptors, tasks."""
+"""The allowed growth per hour in a soak: MiB, descriptors, tasks."""
 
 
 def say(text: str) -> None:
@@ -79,7 +79,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Play, report, and exit with 1 if something did not hold."""
+    """Play the scenarios and write the report; exit with 1 after a violation."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("faults: terminated"))
     arguments = _arguments(argv)
     rows = arguments.only or list(ROWS)
@@ -143,7 +143,7 @@ def _play(scenario: Scenario, arguments: argparse.Namespace, kept: Path) -> list
 
 
 def _keep(outcome: Outcome, folder: Path, kept: Path) -> None:
-    """Keep what the processes of a run wrote, if something did not hold."""
+    """Keep the journals of a run's processes after a violation."""
     if outcome.problems and outcome.scenario.workloads[0].library == "kafkaesk":
         to = kept / "failed" / f"{outcome.scenario.row}-{outcome.seed}"
         shutil.copytree(folder, to, dirs_exist_ok=True)

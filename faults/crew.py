@@ -1,4 +1,4 @@
-"""A workload with its processes: who publishes, who handles, and how far they are."""
+"""A workload with its publishers and members, and their progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STALL_LIMIT, DRAIN_LIMIT, COMMIT_LIMIT = 120.0, 900.0, 30.0
 
 
 class Crew:
-    """Runs one workload; every process it ever had is kept for the judge."""
+    """Runs one workload; keeps all of its processes for the judge."""
 
     def __init__(
         self, workload: Workload, servers: Sequence[str], folder: Path, *, topic: str, seed: int
@@ -65,7 +65,7 @@ class Crew:
 
     @property
     def topics(self) -> list[str]:
-        """All topics that are published to."""
+        """All topics that the publishers write to."""
         return sorted(self._topics)
 
     # --- processes
@@ -90,7 +90,7 @@ class Crew:
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[Sender]:
-        """Publish single orders from here, which say what is to be done with them."""
+        """Publish single orders from here; each order says how to handle it."""
         number = len(self.published)
         task = self._task(f"{self.topic}-sender{number}", self.topic, number)
         self.published.append(Path(task.journal))
@@ -100,9 +100,9 @@ class Crew:
             self._heard(None, event)
 
     async def transact(self, count: int, *, is_aborted: bool) -> None:
-        """Write so many orders to each partition in one transaction, which leaves a marker there.
+        """Write a number of orders to each partition in a transaction, which leaves a marker.
 
-        The orders of one that is aborted are no orders, in case somebody reads them all the same.
+        An aborted transaction's records are not orders, in case a consumer reads them anyway.
         """
         number, kind = len(self.published), "aborted" if is_aborted else "committed"
         name = f"{self.topic}-{kind}{number}"
@@ -144,16 +144,16 @@ class Crew:
 
     @property
     def present(self) -> list[Process]:
-        """The members that run."""
+        """The running members."""
         return [member for member in self.members if member.is_running]
 
     def pick(self) -> Process:
-        """One of the members that run and have joined, by the seed."""
+        """Pick one of the running members that have joined, by the seed."""
         joined = [member for member in self.present if member.has_joined()]
         return self.random.choice([member for member in joined if member not in self.spared])
 
     async def settled(self, count: int) -> None:
-        """Wait until so many members have joined."""
+        """Wait until this many members have joined."""
         await self._until(
             lambda: sum(member.has_joined() for member in self.present) >= count,
             JOIN_LIMIT,
@@ -161,7 +161,7 @@ class Crew:
         )
 
     async def started(self) -> None:
-        """Wait until the group has a commit of each partition: nothing is before its beginning."""
+        """Wait until the group has committed each partition: no record is before its start."""
         await self._until(
             lambda: len(self.committed) == self.workload.partitions,
             JOIN_LIMIT,
@@ -169,7 +169,7 @@ class Crew:
         )
 
     async def joined(self, *processes: Process) -> None:
-        """Wait until these have partitions."""
+        """Wait until these members have partitions."""
         waiting = processes or tuple(self.present)
         await self._until(
             lambda: all(process.has_joined() for process in waiting),
@@ -193,40 +193,40 @@ class Crew:
             self._begun.setdefault(int(event.words[0]), []).append(process)
 
     def look(self) -> None:
-        """Take in what has happened since the last look."""
+        """Read the events since the last call."""
         for process in (*self.members, *self.publishers):
             process.look()
 
     def begun(self, order: int) -> list[Process]:
-        """The members that have begun an order of `sending`, in their order."""
+        """Return the members that have begun an order of `sending`, in order."""
         self.look()
         return self._begun.get(order, [])
 
     def ask_for(self, point: str) -> None:
-        """Let the next member that comes by stand still at a point."""
+        """Let the next member that reaches a point stop there."""
         self._reached.pop(point, None)
         point_file(self.folder, self.topic, point).touch()
 
     def reached(self, point: str) -> Process | None:
-        """The member that stands still there."""
+        """Return the member that has stopped at the point."""
         self.look()
         return self._reached.get(point)
 
     def handled_by_partition(self) -> Counter[str]:
-        """How many records of each partition were handled."""
+        """The number of handled records of each partition."""
         self.look()
         return Counter(partition for partition, _ in self.handled)
 
     def handled_of(self, place: str) -> int:
-        """How many records of a topic, or of a partition, were handled."""
+        """Return the number of handled records of a topic or a partition."""
         counts = self.handled_by_partition()
         return sum(counts[p] for p in counts if place in (p, p.rpartition(":")[0]))
 
     async def progress(self, records: int, within: float = PROGRESS_LIMIT) -> None:
-        """Wait until so many more records were handled.
+        """Wait until this many more records were handled.
 
         Raises:
-            NoProgressError: they were not, or a process ended by itself.
+            NoProgressError: too few records were handled, or a process ended by itself.
         """
         self.look()
         goal = len(self.handled) + records
@@ -238,13 +238,13 @@ class Crew:
         await asyncio.gather(*(publisher.end(signal.SIGTERM) for publisher in running))
 
     async def finish(self, ends: Mapping[str, int]) -> None:
-        """Wait until all that is in the log was handled; `ends` are next-to-read offsets.
+        """Wait until every record in the log was handled; `ends` are next-to-read offsets.
 
-        Many faults leave much behind: that takes what it takes, while more and more is handled.
-        What nobody is given at the end of the log has to be passed over and committed, too.
+        Many faults leave many records, so the wait lasts as long as there is progress. Offsets at
+        the end of the log without records must also be passed and committed.
 
         Raises:
-            NoProgressError: nothing more was handled, or it took far too long.
+            NoProgressError: no more records were handled, or it took far too long.
         """
         deadline = time.monotonic() + DRAIN_LIMIT
         while not self._has_reached(ends):
@@ -261,15 +261,15 @@ class Crew:
             )
 
     def _has_handled(self, count: int) -> bool:
-        """Whether so many records were handled."""
+        """Whether this many records were handled."""
         return len(self.handled) >= count
 
     def _has_reached(self, ends: Mapping[str, int]) -> bool:
-        """Whether there are as many handled records as offsets, but for those known not to be."""
+        """Whether there are as many handled records as offsets, except known gaps."""
         return len(self.handled) + self.poisoned + self.gaps >= sum(ends.values())
 
     async def leave(self) -> None:
-        """End all members, in order."""
+        """End all members gracefully."""
         await asyncio.gather(*(member.end(signal.SIGTERM) for member in self.present))
 
     def kill(self) -> None:
@@ -303,7 +303,7 @@ class Crew:
                 )
 
     def _start_again(self, member: Process) -> None:
-        """What an orchestrator does with a member of another library that has ended."""
+        """Restart an ended member of another library, as an orchestrator does."""
         member.ended_at, member.ended_by = now(), Signals.SIGTERM
         self.ended += 1
         self.join()

@@ -1,4 +1,4 @@
-"""The journals of one workload, in the order of time."""
+"""The journals of one workload, in chronological order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEVER = 2**62
 
 @dataclass(slots=True, eq=False)
 class Handled:
-    """One handling of one record by one member; `over` is 0 if it ended with its member."""
+    """One handling of a record by a member; `over` is 0 if the member ended first."""
 
     order: int
     place: Place
@@ -32,7 +32,7 @@ class Handled:
 
     @property
     def until(self) -> int:
-        """When it ran no more."""
+        """When the handling ended."""
         return self.over or self.member.ended_at
 
 
@@ -48,7 +48,7 @@ class Commit:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """What one process has written down."""
+    """The journal of one process."""
 
     process: Process
     events: list[Event]
@@ -59,33 +59,33 @@ class Member:
 
     @property
     def ended_at(self) -> int:
-        """When it ended."""
+        """When the process ended."""
         return self.process.ended_at
 
     @property
     def was_killed(self) -> bool:
-        """Whether it had no chance to hand anything over."""
+        """Whether the process had no chance of a handover."""
         return self.process.ended_by is signal.SIGKILL
 
     def is_silent(self, at: int) -> bool:
-        """Whether it was frozen then, or has not joined again since."""
+        """Whether the member was frozen then, or has not rejoined since."""
         return any(since <= at < back for since, back in self.silent)
 
     def owns(self, partition: str, since: int, until: int | None = None) -> bool:
-        """Whether it had this partition then (all the time), as far as it knew, and not frozen."""
+        """Whether the member, not frozen, believed that it had this partition all the time."""
         until = since if until is None else until
         spans = self.owned.get(partition, ())
         return any(a <= since and until < b for a, b in spans) and not self.is_silent(until)
 
     def has_lost(self, since: int) -> bool:
-        """Whether the next rebalance after that took its partitions away without a handover."""
+        """Whether the next rebalance took the member's partitions without a handover."""
         for event in self.events:
             if event.at >= since and event.kind in ("lost", "revoked"):
                 return event.kind == "lost"
         return False
 
     def last_status(self) -> tuple[int, int] | None:
-        """When the engine last announced what a kill would cost, and the number of records."""
+        """When the engine last announced the cost of a kill, and the number of records."""
         for event in reversed(self.events):
             if event.kind == "status":
                 return event.at, sum(event.numbers)
@@ -93,7 +93,7 @@ class Member:
 
 
 class Evidence:
-    """Everything that the processes of a crew have written down."""
+    """The journals of all processes of a crew."""
 
     def __init__(self, crew: Crew) -> None:
         self.workload = crew.workload
@@ -117,23 +117,23 @@ class Evidence:
 
     @property
     def handlings(self) -> list[Handled]:
-        """All, by when they began."""
+        """All handlings, by their begin."""
         found = [one for member in self.members for one in member.handled]
         return sorted(found, key=lambda one: one.began)
 
     def counts(self) -> Counter[str]:
-        """How often each kind of event occurred."""
+        """The number of events of each kind."""
         return Counter(event.kind for member in self.members for event in member.events)
 
     def generations(self) -> set[int]:
-        """The group's generations in which some member had an assignment."""
+        """The group's generations in which any member had an assignment."""
         told = (event for member in self.members for event in member.events)
         return {int(event.words[0]) for event in told if event.kind == "generation"}
 
     def by_place(self) -> dict[Place, list[Handled]]:
-        """The handlings of each record, by when they began; those that failed are left out.
+        """The handlings of each record by their begin, without failed ones.
 
-        The last one of a record that has died is done: its dead letter was acknowledged.
+        The last handling of a dead record counts as done: its dead letter was acknowledged.
         """
         found: dict[Place, list[Handled]] = defaultdict(list)
         for one in self.handlings:

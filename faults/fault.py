@@ -1,4 +1,4 @@
-"""What a fault is, and waiting for it to show."""
+"""The interface of a fault, and the wait for its effect."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["Fault", "until"]
 
 
 class Fault(Protocol):
-    """Something that goes wrong, as data."""
+    """A fault, as data."""
 
     async def strike(self, stage: Stage) -> None:
-        """Do it; note each time that it fired with `stage.struck`; return when it is over.
+        """Inject the fault, note each injection with `stage.struck`, and return when it is over.
 
         Raises:
-            AssertionError: it could not be done, or what had to follow did not.
+            AssertionError: the fault could not be injected, or its expected effect did not follow.
         """
 
 
 async def until(condition: Callable[[], object], what: str, *, within: float = 30.0) -> float:
-    """Wait for a condition; returns how many seconds that took.
+    """Wait for a condition; return the seconds that it took.
 
     Raises:
-        NoProgressError: it did not come true within so many seconds.
+        NoProgressError: the condition did not become true within this many seconds.
     """
     began = time.monotonic()
     while not condition():

@@ -1,4 +1,4 @@
-"""Outcomes of scenarios as plain values: kept in a file each, read back, added up."""
+"""Outcomes of scenarios as plain values: saved to one file each, read back, and summed."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Figures:
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
+        """The unique name of the run."""
         return f"{self.row} {self.title} ({self.bed})"
 
     @property
     def sums(self) -> Counter[str]:
-        """The counts of all its workloads."""
+        """The sums over all workloads."""
         return Counter({name: sum(w[name] for w in self.workloads.values()) for name in SUMMED})
 
     @property
     def redelivered_by(self) -> Counter[str]:
-        """Why records were handled again."""
+        """The reasons why records were handled again."""
         found: Counter[str] = Counter()
         for workload in self.workloads.values():
             found.update(workload["redelivered_by"])
@@ -57,12 +57,12 @@ class Figures:
 
     @property
     def repeated(self) -> int:
-        """Records handled again although their partition was handed over."""
+        """The number of records handled again although their partition was handed over."""
         return self.redelivered_by["handover"]
 
     @property
     def kill_costs(self) -> list[tuple[int, int]]:
-        """What each kill cost, and what the engine had said that it could."""
+        """The cost of each kill, and the maximum that the engine had announced."""
         return [
             (cost, bound)
             for workload in self.workloads.values()
@@ -71,13 +71,13 @@ class Figures:
 
     @property
     def stops(self) -> list[float]:
-        """How long members took to stop in order."""
+        """The seconds that members took to stop gracefully."""
         kinds = ("member stopped", "member left", "stopped with brokers")
         return [(s["until"] - s["at"]) / 1e6 for s in self.strikes if s["kind"].startswith(kinds)]
 
 
 def figures_of(outcome: Outcome) -> Figures:
-    """The figures of an outcome."""
+    """Return the figures of an outcome."""
     scenario = outcome.scenario
     return Figures(
         row=scenario.row,
@@ -99,7 +99,7 @@ def figures_of(outcome: Outcome) -> Figures:
 
 
 def save_figures(outcome: Outcome, folder: Path) -> Figures:
-    """Keep them in a file of their own."""
+    """Save the figures to a file."""
     figures = figures_of(outcome)
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{figures.name} {figures.library}")
@@ -108,13 +108,13 @@ def save_figures(outcome: Outcome, folder: Path) -> Figures:
 
 
 def read_figures(folder: Path) -> list[Figures]:
-    """All that were kept, by row."""
+    """Return all saved figures, by row."""
     found = [Figures(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
     return sorted(found, key=lambda figures: (int(figures.row[1:]), figures.title))
 
 
 def totals(runs: Iterable[Figures]) -> Counter[str]:
-    """Counts of several runs, and of the faults that fired in them."""
+    """Return the counts of several runs and of their faults."""
     total: Counter[str] = Counter()
     for run in runs:
         total.update(run.sums)

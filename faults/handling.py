@@ -1,4 +1,4 @@
-"""What a handler does with a record, whatever library calls it."""
+"""Handles a record, for every library."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Handling", "OrderFailedError", "RetryRequestedError"]
 
 
 class OrderFailedError(Exception):
-    """The record says that its handling fails."""
+    """The record requests a failure of its handling."""
 
 
 class RetryRequestedError(Exception):
-    """The record is to be tried once more."""
+    """The record requests another attempt."""
 
 
 class Handling:
-    """Does what records say, and writes down when it begins and ends."""
+    """Handles records as they request, and logs begin and end in the journal."""
 
     def __init__(self, task: Task, journal: Journal) -> None:
         self._journal = journal
@@ -36,8 +36,9 @@ class Handling:
         """Handle one record.
 
         Raises:
-            OrderFailedError: as the record says.
-            RetryRequestedError: as it says, or by chance; never at the second attempt.
+            OrderFailedError: the record requests it.
+            RetryRequestedError: the record requests it, or chance does; never at the second
+                attempt.
         """
         order = Order.decode(value)
         self._journal.write("begin", order.id, partition, offset)
@@ -67,7 +68,7 @@ class Handling:
             raise RetryRequestedError
 
     def _is_first(self, order: Order) -> bool:
-        """Whether no member has begun it before: who blocks for ever has no group to be in."""
+        """Whether no member has begun the record before: a repeated block breaks the group."""
         try:
             Path(f"{self._begun}-{order.id}.begun").touch(exist_ok=False)
         except FileExistsError:

@@ -1,8 +1,8 @@
-"""What processes write down while they run, so that a killed one has told what it did.
+"""Journals that processes write while they run, so that a killed process leaves its events.
 
-One line per event, one file per process, appended with a single write each. The first word is the
-kind, the second one the time: microseconds of the machine's monotonic clock, which all processes
-share.
+Each process has one file, with one line per event, appended in a single write. The first word is
+the kind, the second word is the time: microseconds of the machine's monotonic clock, which all
+processes share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Event", "Journal", "Tail", "events", "now"]
 
 
 def now() -> int:
-    """Microseconds on the clock of all journals."""
+    """Return the microseconds on the clock of all journals."""
     return time.monotonic_ns() // 1000
 
 
@@ -30,7 +30,7 @@ class Event(NamedTuple):
     assigned, revoked, lost: the partitions
     generation: the number of the group's generation, with each assignment
     committed: reason, then partition and offset in turn
-    status: uncommitted running (what the engine says would come again after a kill)
+    status: uncommitted running (the records that the engine would redeliver after a kill)
     vitals: tasks, then the engine's reasons why it is degraded, in one word each
     left: tasks and sockets after the end
     sent: id key seq
@@ -44,7 +44,7 @@ class Event(NamedTuple):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """What follows, where it is numbers."""
+        """The words after the time, as numbers."""
         return tuple(map(int, self.words))
 
     @property
@@ -60,24 +60,24 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def write(self, kind: str, *words: object) -> None:
-        """Note what happens now."""
+        """Append an event with the current time."""
         line = " ".join((kind, str(now()), *map(str, words)))
         os.write(self._file, line.encode() + b"\n")
 
     def close(self) -> None:
-        """No more."""
+        """Close the file."""
         os.close(self._file)
 
 
 class Tail:
-    """Reads what has been added to a journal since the last time."""
+    """Reads the lines added to a journal since the last call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0
 
     def read(self) -> Iterator[Event]:
-        """The new events; a line that is still being written is left for the next time."""
+        """Return the new events; an incomplete line is left for the next call."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -91,5 +91,5 @@ class Tail:
 
 
 def events(path: Path) -> list[Event]:
-    """All events of one journal."""
+    """Return all events of one journal."""
     return list(Tail(path).read())

@@ -1,8 +1,8 @@
-"""The verdict on one workload: what was lost, doubled, reordered, committed too early.
+"""The verdict on one workload: records lost, doubled, reordered, or committed too early.
 
-It looks at what publishers, handlers and commits have written down, and at what a plain client
-finds in the brokers; never at what the engine says of itself, but for the one promise that the
-engine makes in numbers: what a kill may cost.
+The judge uses the journals of publishers, handlers and commits, and the state of the brokers as a
+plain client sees it. It does not trust the engine's own statements, and uses only one of them: the
+announced cost of a kill, which it checks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ByPlace = Mapping[Place, list[Handled]]
 
 
 def judged(evidence: Evidence, log: Log) -> Verdict:
-    """Compare what was published, what was handled, and what the brokers hold."""
+    """Compare the published orders, the handled records, and the content of the brokers."""
     by_place = evidence.by_place()
     done = {place: first for place, ones in by_place.items() if (first := _first_done(ones))}
     counts = evidence.counts()
@@ -52,7 +52,7 @@ def _first_done(ones: Iterable[Handled]) -> Handled | None:
 
 
 def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
-    """Each order has an outcome and is in the log at most once, in the order of its key's calls."""
+    """Check that each order has an outcome and is in the log at most once, in its key's order."""
     verdict.sent, verdict.acked = len(evidence.sent), len(evidence.acked)
     verdict.failed, verdict.unknown = len(evidence.failed), len(evidence.unknown)
     verdict.unresolved = verdict.sent - verdict.acked - verdict.failed - verdict.unknown
@@ -70,10 +70,10 @@ def _judge_publishing(verdict: Verdict, evidence: Evidence, log: Log) -> None:
 def _judge_losses(
     verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
 ) -> None:
-    """Acknowledged and never handled; the log tells whether the broker or the consumer lost it.
+    """Find acknowledged orders that were never handled; the log shows which side lost them.
 
-    What no attempt can handle has a dead letter in the log, whatever a member says of it; a second
-    one is possible where the member died between the acknowledgement and the commit.
+    A record that no attempt can handle must have a dead letter in the log. A second letter is
+    possible if the member died between the acknowledgement and the commit.
     """
     in_log = {order.id for order in log.orders.values()}
     dying = {order.id for order in log.orders.values() if order.do == "die"}
@@ -94,7 +94,7 @@ def _judge_losses(
 
 
 def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> None:
-    """Records handled again, and why; what each kill has cost."""
+    """Find the records handled again, with the reasons, and the cost of each kill."""
     causes: Counter[str] = Counter()
     costs: Counter[Member] = Counter()
     for ones in by_place.values():
@@ -112,7 +112,7 @@ def _judge_repeats(verdict: Verdict, evidence: Evidence, by_place: ByPlace) -> N
 
 
 def _cause(before: Handled, after: Handled) -> str:
-    """Why a record was handled again.
+    """Return why a record was handled again.
 
     kill: the first member owned the partition until it was killed, and the record was not handled
     again before. orphaned: the second member had lost the partition and did not know yet. drain:
@@ -132,7 +132,7 @@ def _cause(before: Handled, after: Handled) -> str:
 
 
 def _bound(member: Member) -> int | None:
-    """What the engine said that a kill would cost, and what has begun since it said so."""
+    """Return the announced cost of a kill, plus the handlings begun since then."""
     status = member.last_status()
     if status is None:
         return None
@@ -141,7 +141,7 @@ def _bound(member: Member) -> int | None:
 
 
 def _disordered(evidence: Evidence, by_place: ByPlace) -> Iterator[int]:
-    """How many first handlings of each lane began before one of an earlier record had begun."""
+    """Count first handlings that began before an earlier record of their lane had begun."""
     workload = evidence.workload
     if not workload.has_order:
         return
@@ -156,7 +156,7 @@ def _disordered(evidence: Evidence, by_place: ByPlace) -> Iterator[int]:
 
 
 def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
-    """Two handlings of one record at once by members neither of which had lost the partition."""
+    """Find concurrent handlings of a record by members that had not lost the partition."""
     for before, after in pairwise(ones):
         partition = before.place[0]
         is_owner = before.member.owns(partition, before.began, after.began)
@@ -170,7 +170,7 @@ def _overlaps(ones: list[Handled]) -> Iterator[tuple[Handled, Handled]]:
 def _judge_commits(
     verdict: Verdict, evidence: Evidence, log: Log, done: Mapping[Place, Handled]
 ) -> None:
-    """No commit before all below it was handled, by a member that did not own it, or back."""
+    """Find commits above unhandled records, by a member without the partition, or backwards."""
     steps = _handled_by(log, done)
     highest: dict[str, int] = {}
     for commit in evidence.commits():
@@ -189,7 +189,7 @@ def _judge_commits(
 
 
 def _handled_by(log: Log, done: Mapping[Place, Handled]) -> dict[str, list[tuple[int, int]]]:
-    """For each partition its offsets, and when the last record up to there was handled."""
+    """Return, by partition, each offset with the time when all up to it was handled."""
     steps: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for place in sorted(log.orders):
         partition, offset = place
@@ -200,13 +200,13 @@ def _handled_by(log: Log, done: Mapping[Place, Handled]) -> dict[str, list[tuple
 
 
 def _needed(steps: list[tuple[int, int]], offset: int) -> int:
-    """When the last record below an offset was handled."""
+    """Return when the last record below an offset was handled."""
     index = bisect_left(steps, (offset, 0))
     return steps[index - 1][1] if index else 0
 
 
 def _judge_ends(verdict: Verdict, evidence: Evidence) -> None:
-    """What members that ended in order have left behind."""
+    """Check the remains of members that ended gracefully."""
     for member in evidence.members:
         for event in member.events:
             if event.kind == "left":

@@ -1,4 +1,4 @@
-"""Starting processes: ours from one that has imported everything, others by their command."""
+"""Starts processes: ours by forking a preloaded server, others by their command."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Running(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its id."""
+        """The process's id."""
 
     def poll(self) -> int | None:
-        """Its exit code, minus the signal's number if one ended it, None while it runs."""
+        """Return the exit code, or minus the signal's number; None while the process runs."""
 
 
 class _Forked:
-    """A child of the fork server: it starts in milliseconds, where an import takes a second."""
+    """A child of the fork server; it starts in milliseconds, while an import takes a second."""
 
     def __init__(self, module: str, task: Path, output: Path) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -52,7 +52,7 @@ def launch(module: str, task: Path, output: Path) -> Running:
 
 
 def launch_command(command: list[str], output: Path) -> Running:
-    """Run anything."""
+    """Run a command."""
     with output.open("ab") as file:
         return subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file

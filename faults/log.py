@@ -1,4 +1,4 @@
-"""What a plain client finds afterwards: the topic's records, and what the group has committed."""
+"""The final state as a plain client sees it: the topics' records and the group's commits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Log", "read_ends", "read_log"]
 
 @dataclass(slots=True)
 class Log:
-    """`orders` by partition and offset; `ends` and `committed` are next-to-read offsets.
+    """The orders by partition and offset; `ends` and `committed` are next-to-read offsets.
 
     `letters` counts the dead letters of each order, by its id.
     """

@@ -1,4 +1,4 @@
-"""What a process uses, as the system tells it."""
+"""The resources that a process uses, from the operating system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["descriptors", "memory"]
 
 
 def memory(pid: int) -> float:
-    """The memory that a process has, in MiB."""
+    """Return the memory of a process, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -16,5 +16,5 @@ def memory(pid: int) -> float:
 
 
 def descriptors(pid: int) -> int:
-    """How many files and connections a process has open."""
+    """Return the number of open files and connections of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

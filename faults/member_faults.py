@@ -1,4 +1,4 @@
-"""Faults of members: killed, stopped, joined, frozen."""
+"""Faults of members: killed, stopped, joined or frozen."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class KillMember:
-    """SIGKILL to a member of each workload; another one is started in its place.
+    """Kills a member of each workload with SIGKILL, and starts another one in its place.
 
-    At any time, also in the middle of a rebalance; but one that has joined is left to take over.
+    The kill may happen at any time, even during a rebalance; at least one joined member is left.
     """
 
     async def strike(self, stage: Stage) -> None:
@@ -46,15 +46,15 @@ class KillMember:
 
 @dataclass(frozen=True, slots=True)
 class KillAt:
-    """SIGKILL to a member of each workload at a point between a failure and its commit.
+    """Kills a member of each workload at a point between a failure and its commit.
 
-    See `points.py`; another member is started in its place.
+    See `points.py`. Another member is started in its place.
     """
 
     point: str
 
     async def strike(self, stage: Stage) -> None:
-        """Wait until one stands there, and kill it."""
+        """Wait until a member stops at the point, and kill it."""
         await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
 
     async def _strike(self, stage: Stage, crew: Crew) -> None:
@@ -74,12 +74,12 @@ class KillAt:
 
 @dataclass(frozen=True, slots=True)
 class StopMember:
-    """SIGTERM to a member of each workload; another one is started when it has ended."""
+    """Stops a member of each workload with SIGTERM, and then starts another one."""
 
     limit: float = 30.0
 
     async def strike(self, stage: Stage) -> None:
-        """Stop in order: exit code 0."""
+        """Stop the member gracefully, with exit code 0."""
         await asyncio.gather(*(self._stop(stage, crew) for crew in stage.crews))
 
     async def _stop(self, stage: Stage, crew: Crew) -> None:
@@ -87,7 +87,7 @@ class StopMember:
         crew.join()
 
     async def leave(self, stage: Stage, crew: Crew) -> None:
-        """Stop a member of one workload, and start no other."""
+        """Stop a member of one workload without a replacement."""
         victim = crew.pick()
         strike = stage.struck("member stopped", victim.name, crew.topic)
         await ended(victim, self.limit)
@@ -96,17 +96,17 @@ class StopMember:
 
 @dataclass(frozen=True, slots=True)
 class StopWhileJoining:
-    """SIGTERM to a member whose JoinGroup is parked: another one still handles a record.
+    """Stops a member whose JoinGroup is parked while another member handles a record.
 
-    The group goes on `limit` seconds after that record at the latest; had the member not left, it
-    would wait for the end of its session.
+    The group continues at most `limit` seconds after that record. If the member had not left, the
+    group would wait for the end of its session.
     """
 
     handling: float = 12.0
     limit: float = 5.0
 
     async def strike(self, stage: Stage) -> None:
-        """Begin a long record, let a member join, stop it, see the others go on."""
+        """Begin a long record, let a member join, stop it, and check that the others continue."""
         await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
 
     async def _strike(self, stage: Stage, crew: Crew) -> None:
@@ -133,10 +133,10 @@ class StopWhileJoining:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """One more member in each workload."""
+    """Starts one more member in each workload."""
 
     async def strike(self, stage: Stage) -> None:
-        """Return when it has joined."""
+        """Return when the member has joined."""
         for crew in stage.crews:
             member = crew.join()
             stage.struck("member joined", member.name, crew.topic)
@@ -145,12 +145,12 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class LeaveAndJoin:
-    """A member joins each workload, then one leaves in order, after random pauses."""
+    """Lets a member join each workload and one leave gracefully, after random pauses."""
 
     pause: tuple[float, float] = (0.2, 1.0)
 
     async def strike(self, stage: Stage) -> None:
-        """Do both."""
+        """Let one member join and one leave."""
         await Join().strike(stage)
         await asyncio.sleep(stage.random.uniform(*self.pause))
         for crew in stage.crews:
@@ -163,7 +163,7 @@ class LeaveAndJoin:
 
 @dataclass(frozen=True, slots=True)
 class FreezeMember:
-    """SIGSTOP to a member of each workload for longer than its session, then SIGCONT."""
+    """Freezes a member of each workload for longer than its session, then thaws it."""
 
     seconds: float
 
@@ -180,15 +180,15 @@ class FreezeMember:
 
 @dataclass(frozen=True, slots=True)
 class FreezeOwner:
-    """All members but one stop while that one is frozen past its session; then it is thawed.
+    """Freezes one member past its session, stops all others meanwhile, and thaws it.
 
-    What it committed late would be taken by a group without members, and move it back (K16).
+    A group without members would accept a late commit of that member, and move back (K16).
     """
 
     seconds: float
 
     async def strike(self, stage: Stage) -> None:
-        """Freeze, let others take over and leave, thaw."""
+        """Freeze the member, let others take over and leave, and thaw it."""
         await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
 
     async def _strike(self, stage: Stage, crew: Crew) -> None:
@@ -210,12 +210,12 @@ class FreezeOwner:
 
 @dataclass(frozen=True, slots=True)
 class KillOwner:
-    """The members that own partitions are killed, after a while in which others had none."""
+    """Kills the members that own partitions, after others have had none for a while."""
 
     after: float
 
     async def strike(self, stage: Stage) -> None:
-        """Wait, kill, and expect those that stood by to take over."""
+        """Wait, kill the owners, and expect the idle members to take over."""
         for crew in stage.crews:
             await crew.joined()
             await asyncio.sleep(self.after)
@@ -228,10 +228,10 @@ class KillOwner:
 
 
 async def ended(member: Process, limit: float = 30.0) -> None:
-    """Stop a member in order.
+    """Stop a member gracefully.
 
     Raises:
-        AssertionError: it took longer, or did not exit with 0.
+        AssertionError: the stop took longer than the limit, or the exit code is not 0.
     """
     seconds = await member.end(signal.SIGTERM)
     assert member.exit_code == 0, f"{member.name}: {member.exit_code}: {member.last_words()}"
@@ -242,11 +242,11 @@ BLOCKED = "event loop was blocked"
 OVERAGED = "longer than max_record_age"
 SILENT = "have not answered"
 REASONS = (BLOCKED, OVERAGED, SILENT)
-"""Parts of what the health of a service says, as a scenario waits for them."""
+"""Parts of a service's health reasons, for which scenarios wait."""
 
 
 async def until_told(crew: Crew, reason: str, *, within: float) -> float:
-    """Wait until the health of a member names a reason; returns how many seconds it took."""
+    """Wait until the health of a member names a reason; return the seconds that it took."""
     word = reason.replace(" ", "_")  # as in its journal
     return await until(
         lambda: any(member.has_told(word) for member in crew.present),

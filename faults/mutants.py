@@ -1,7 +1,7 @@
 """A sample of small changes to the engine, each tried on the fast tests of its part.
 
-cosmic-ray makes the changes: a comparison turned around, a number one higher, a statement left
-out. The seed chooses the places, so the same command tries the same changes to the same code.
+cosmic-ray makes the changes: a reversed comparison, a number increased by one, a removed statement.
+The seed chooses the places, so the same command tries the same changes on the same code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMIT = 90.0
 """Seconds for the tests of one part; a change that lets them hang is caught."""
 
 JOBS = 3
-"""Copies of the project that are tried at once: most of the time tests wait for timers."""
+"""Copies of the project that are tried at once, because tests mostly wait for timers."""
 
 TESTS = Path(__file__).parents[1] / "tests"
 FAMILIES = (
@@ -43,12 +43,12 @@ FAMILIES = (
     "ZeroIterationForLoop",
     "NumberReplacer",
 )
-"""The operators that are used; `|` is left alone, because it stands in annotations."""
+"""The operators in use; `|` is left out, because annotations use it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some modules of the core, and the test files that must catch what is wrong in them."""
+    """Some modules of the core, and the test files that must catch defects in them."""
 
     name: str
     modules: tuple[str, ...]
@@ -56,12 +56,12 @@ class Part:
 
     @property
     def paths(self) -> list[str]:
-        """The files of its tests."""
+        """The test files."""
         found = {path.stem.removeprefix("test_"): path for path in TESTS.rglob("test_*.py")}
         return [str(found[name].relative_to(TESTS.parent)) for name in self.tests]
 
     def files(self, root: Path) -> list[Path]:
-        """The modules; a folder stands for all in it."""
+        """The modules; a folder stands for all modules in it."""
         core = root / "kafkaesk_core"
         folders = (core / name for name in self.modules)
         found = ([path] if path.is_file() else path.glob("*.py") for path in folders)
@@ -114,7 +114,7 @@ PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: where it is, what kind it is of, and the changed source."""
+    """One change: its place, its kind, and the changed source."""
 
     part: Part
     module: str
@@ -130,7 +130,7 @@ class Change:
 
 
 def sample(count: int, seed: int, say: Callable[[str], None]) -> None:
-    """Try so many changes, one at each of so many places, and say which nothing catches."""
+    """Try changes at a number of places, and report the changes that no test catches."""
     changes = _chosen(count, seed)
     survived: list[Change] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
@@ -183,7 +183,7 @@ def _chosen(count: int, seed: int) -> list[Change]:
 
 
 def _changes(part: Part, path: Path) -> Iterator[tuple[tuple[int, int], Callable[[], Change]]]:
-    """All changes of a module by where they are; each is made when it is called."""
+    """Return all changes of a module by place; a change is made when called."""
     from cosmic_ray.ast import ast_nodes, get_ast
 
     source = path.read_text()
@@ -216,7 +216,7 @@ def _operators() -> Iterable[tuple[str, Any]]:
 
 
 class _LeaveOut:
-    """Leaves one statement of a function out; what only logs progress may go."""
+    """Removes one statement of a function, except statements that only log."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
         if node.type != "simple_stmt" or not _is_in_function(node):

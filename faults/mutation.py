@@ -1,4 +1,4 @@
-"""A defect, addressed by the function and the statement that it replaces, wherever they stand."""
+"""A defect, addressed by the function and the statement that it replaces, in any module."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class DoesNotFitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """In `place`, `right` is replaced by `wrong`, which is empty to leave it out.
+    """Replaces `right` by `wrong` in `place`; an empty `wrong` removes it.
 
     `place` is a function (`Class.method` or `function`) or a variable of a module. `right` is a
-    statement or an expression in it, compared by its meaning: blanks and line breaks do not
-    count, nor in which module it stands. `tests` are those that must catch it.
+    statement or an expression in it, compared by its syntax tree: blanks, line breaks and the
+    module do not count. `tests` are the tests that must catch the defect.
     """
 
     defect: str
@@ -34,10 +34,10 @@ class Mutation:
     tests: tuple[str, ...]
 
     def file_in(self, root: Path) -> Path:
-        """The module that has the place, and in it what is right.
+        """Return the module that has the place and the right code.
 
         Raises:
-            DoesNotFitError: none has it, or several.
+            DoesNotFitError: no module has it, or several have it.
         """
         found = [
             path
@@ -49,10 +49,10 @@ class Mutation:
         return found[0]
 
     def apply(self, source: str) -> str:
-        """The module's source with the defect.
+        """Return the module's source with the defect.
 
         Raises:
-            DoesNotFitError: the place does not have what is right exactly once.
+            DoesNotFitError: the place does not have the right code exactly once.
         """
         found = self._found_in(source)
         if len(found) != 1:
@@ -62,7 +62,7 @@ class Mutation:
         return _replace(source, found[0], textwrap.dedent(self.wrong).strip())
 
     def _found_in(self, source: str) -> list[ast.stmt | ast.expr]:
-        """What is right, wherever the place has it."""
+        """Return all occurrences of the right code in the place."""
         wanted = ast.dump(_parse(self.right))
         return [
             node
@@ -73,7 +73,7 @@ class Mutation:
 
 
 def _parse(text: str) -> ast.stmt | ast.expr:
-    """A statement, or an expression that is none by itself."""
+    """Parse a statement, or an expression that is not a statement by itself."""
     (statement,) = ast.parse(textwrap.dedent(text).strip()).body
     is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call | ast.Await)
     if isinstance(statement, ast.Expr) and not is_call:
@@ -82,7 +82,7 @@ def _parse(text: str) -> ast.stmt | ast.expr:
 
 
 def _places(tree: ast.AST, name: str) -> Iterator[ast.AST]:
-    """The functions, or the variables of the module, that have a name."""
+    """Return the module's functions or variables with a name."""
     owner, _, own = name.rpartition(".")
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef) and node.name == owner:

@@ -1,4 +1,4 @@
-"""Known defects, put back one at a time into a copy of the project: the suite must fail on each."""
+"""Known defects, inserted one at a time into a copy of the project; the suite must fail on each."""
 
 from __future__ import annotations
 
@@ -263,9 +263,9 @@ MUTATIONS = (
 
 
 def mutate(say: Callable[[str], None]) -> bool:
-    """Put each defect back and run the tests that must catch it; returns whether all were caught.
+    """Insert each defect, and run the tests that must catch it; return whether all were caught.
 
-    A test that fails is run again without the defect: there it must pass.
+    A failing test is run again without the defect, where it must pass.
     """
     caught = 0
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
@@ -289,9 +289,9 @@ def mutate(say: Callable[[str], None]) -> bool:
 
 
 def run_tests(copy: Path, *tests: str, limit: float) -> str | None:
-    """The first of these tests that fails in a copy of the project; None if all pass.
+    """Return the first of these tests that fails in a copy of the project; None if all pass.
 
-    Tests that hang for `limit` seconds have failed, and so has a file that cannot be imported.
+    Tests that hang for `limit` seconds count as failed, as does a file that cannot be imported.
     """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider"]
     try:

@@ -1,4 +1,4 @@
-"""Faults of connections: cut, slow, silent, and requests that are held up or lost."""
+"""Faults of connections: cut, slow or silent, and delayed or lost requests."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def _proxy(stage: Stage) -> Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """All connections to one broker, or to all, are closed."""
+    """Closes all connections to one broker, or to all brokers."""
 
     everywhere: bool = False
 
     async def strike(self, stage: Stage) -> None:
-        """At once."""
+        """Cut the connections at once."""
         proxy = _proxy(stage)
         # None to a broker that was down, and has led nothing since.
         await until(lambda: proxy.connected, "somebody is connected")
@@ -49,12 +49,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class CutAtBytes:
-    """The connection to a broker on which the next bytes flow is closed in the middle of them."""
+    """Closes the next active connection to a broker in the middle of the transferred bytes."""
 
     most: int = 20_000
 
     async def strike(self, stage: Stage) -> None:
-        """Wait for it to happen."""
+        """Wait until the connection is cut."""
         proxy = _proxy(stage)
         broker, before = stage.random.randrange(len(proxy.lines)), proxy.cuts
         proxy.set(broker, cut_after_bytes=stage.random.randrange(1, self.most))
@@ -64,16 +64,16 @@ class CutAtBytes:
 
 @dataclass(frozen=True, slots=True)
 class Blackhole:
-    """One broker receives nothing and says nothing, without an error, for some seconds.
+    """One broker receives nothing and sends nothing, without an error, for some seconds.
 
-    It leads some partition of each workload: within `told` seconds its members say so.
+    The broker leads a partition of each workload; members report it within `told` seconds.
     """
 
     seconds: float
     told: float
 
     async def strike(self, stage: Stage) -> None:
-        """Begin, look at what is told, end."""
+        """Begin, check the members' reports, end."""
         proxy = _proxy(stage)
         broker = stage.random.randrange(len(proxy.lines))
         proxy.set(broker, "stall")
@@ -86,7 +86,7 @@ class Blackhole:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Every connection is slow for some seconds; `latency` in seconds each way."""
+    """Slows down every connection for some seconds; `latency` is in seconds each way."""
 
     seconds: float
     latency: float = 0.25
@@ -106,13 +106,13 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Every connection is refused while a member starts; it joins when they are not."""
+    """Refuses every connection while a member starts; it joins once connections work again."""
 
     seconds: float
     state: Literal["refuse", "blackhole"] = "refuse"
 
     async def strike(self, stage: Stage) -> None:
-        """Cut, refuse, let a member start, go on."""
+        """Cut and refuse connections, let a member start, and allow connections again."""
         proxy = _proxy(stage)
         for broker in range(len(proxy.lines)):
             proxy.set(broker, self.state)
@@ -135,13 +135,13 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class HoldCommits:
-    """Commits are not answered for some seconds, while a member joins and another one stops."""
+    """Delays the answers to commits for some seconds, while one member joins and another stops."""
 
     action: Literal["drop", "delay"] = "drop"
     seconds: float = 8.0
 
     async def strike(self, stage: Stage) -> None:
-        """Hold, join and stop, let go."""
+        """Hold the commits, let members join and stop, and release the commits."""
         proxy = _proxy(stage)
         rule = proxy.rule(Rule(self.action, COMMIT, seconds=self.seconds))
         await until(lambda: rule.fired, "a commit is held up")
@@ -154,7 +154,7 @@ class HoldCommits:
 
 @dataclass(frozen=True, slots=True)
 class HoldJoins:
-    """The answers to JoinGroup come late: nothing may be committed meanwhile."""
+    """Delays the answers to JoinGroup; nothing may be committed meanwhile."""
 
     seconds: float
 
@@ -170,16 +170,16 @@ class HoldJoins:
 
 @dataclass(frozen=True, slots=True)
 class RefuseCommits:
-    """The next commits are answered with an error code, though they were stored.
+    """Answers the next commits with an error code, although they were stored.
 
-    With one that says that the membership is over (22, 25) a rebalance may follow.
+    A code for a lost membership (22, 25) may cause a rebalance.
     """
 
     code: int
     times: int = 3
 
     async def strike(self, stage: Stage) -> None:
-        """Rewrite."""
+        """Rewrite the answers."""
         proxy = _proxy(stage)
         rule = proxy.rule(Rule("rewrite", COMMIT, self.times, change=commit_codes(self.code)))
         await until(lambda: rule.fired == self.times, f"{self.times} commits are refused")
@@ -191,12 +191,12 @@ class RefuseCommits:
 
 @dataclass(frozen=True, slots=True)
 class LoseAnswers:
-    """Batches are written, and the connection is cut before the broker's answer arrives."""
+    """Cuts the connection after a batch is written, before the broker's answer arrives."""
 
     times: int = 3
 
     async def strike(self, stage: Stage) -> None:
-        """Cut so many times."""
+        """Cut the connection this many times."""
         proxy = _proxy(stage)
         rule = proxy.rule(Rule("cut after", PRODUCE, self.times))
         await until(lambda: rule.fired == self.times, f"{self.times} answers are lost")

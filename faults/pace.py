@@ -1,4 +1,4 @@
-"""How long faults held a workload up: the time to the next handled record of each partition."""
+"""The pauses that faults caused: the time to the next handled record of each partition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pauses = list[tuple[Strike, float]]
 
 
 def handling_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
-    """Each strike, and the longest time in seconds until a partition's next record was handled."""
+    """Return each strike, with the longest seconds until a partition's next record was handled."""
     moments: dict[str, list[int]] = defaultdict(list)
     for one in evidence.handlings:
         if one.is_done:
@@ -25,12 +25,12 @@ def handling_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
 
 
 def commit_pauses(evidence: Evidence, strikes: Sequence[Strike]) -> Pauses:
-    """Each strike, and the longest time in seconds until the next commit was acknowledged."""
+    """Return each strike, with the longest seconds until the next commit was acknowledged."""
     return _pauses([[commit.at for commit in evidence.commits()]], strikes)
 
 
 def _pauses(series: Sequence[list[int]], strikes: Sequence[Strike]) -> Pauses:
-    """A pause is put down to the last strike before its end, and counts from that one on."""
+    """A pause is attributed to the last strike before its end, and counts from that strike on."""
     struck = sorted(strikes, key=lambda strike: strike.at)
     times = [strike.at for strike in struck]
     longest = [0] * len(struck)

@@ -1,4 +1,4 @@
-"""A member with FastStream, set up as its documentation does for delivery at least once."""
+"""A member with FastStream, set up for at-least-once delivery as in its documentation."""
 
 import asyncio  # no postponed annotations: the library reads them as they stand
 import sys

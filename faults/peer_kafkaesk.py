@@ -1,4 +1,4 @@
-"""A member with kafkaesk 0.8, set up as its documentation does: it commits what was handled."""
+"""A member with kafkaesk 0.8, set up as in its documentation to commit handled records."""
 
 import asyncio  # no postponed annotations: the library reads them as they stand
 import sys

@@ -1,4 +1,4 @@
-"""The faults that other libraries are measured with too."""
+"""The faults that are also used to measure other libraries."""
 
 from __future__ import annotations
 

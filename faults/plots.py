@@ -1,4 +1,4 @@
-"""The pictures of the report."""
+"""Draws the pictures of the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REBALANCES = ("member joined", "member left", "member stopped", "topic made", "p
 
 
 def draw(runs: Sequence[Figures], soak: Mapping[str, Any] | None, folder: Path) -> None:
-    """Draw all pictures for which there are figures."""
+    """Draw all pictures that have figures."""
     ours = [run for run in runs if run.library == "kafkaesk"]
     pauses = _pauses(ours)
     faults = {kind: values for kind, values in pauses.items() if kind not in REBALANCES}

@@ -1,7 +1,7 @@
-"""Points between a record's failure and its commit, at which its member can be made to stand still.
+"""Points between a record's failure and its commit, at which its member can be stopped.
 
-A fault asks for a point by a file; the first member that comes by takes the file away, writes
-down that it is there, and stops its own clockwork, so that it is killed exactly there.
+A fault requests a point by a file. The first member that reaches the point removes the file, logs
+the point, and stops its own process, so that it is killed exactly there.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SHORTLY = {"waiting": 0.01, "writing": 0.001}
 
 
 def point_file(folder: Path, topic: str, point: str) -> Path:
-    """The file that asks for a point."""
+    """Return the file that requests a point."""
     return folder / f"{topic}-{point}.point"
 
 
 class Points:
-    """Where the members of one workload stand still."""
+    """The points at which the members of one workload stop."""
 
     def __init__(self, task: Task, journal: Journal) -> None:
         self._folder = Path(task.journal).parent
@@ -49,7 +49,7 @@ class Points:
         self._journal = journal
 
     def reach(self, point: str) -> None:
-        """Stand still if this point is asked for."""
+        """Stop the process if this point is requested."""
         try:
             point_file(self._folder, self._topic, point).unlink()
         except FileNotFoundError:
@@ -58,12 +58,12 @@ class Points:
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def reach_shortly(self, point: str) -> None:
-        """The same, once what comes next has begun."""
+        """Do the same once the next step has begun."""
         asyncio.get_running_loop().call_later(SHORTLY[point], self.reach, point)
 
 
 class Failures:
-    """Inside of the retries: sees a failure before anybody decides on it."""
+    """A layer inside the retries; it sees a failure before any decision on it."""
 
     stage = "transform"
 
@@ -72,7 +72,7 @@ class Failures:
 
     @hookimpl
     async def wrap_consume(self, message: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Come by where a record fails."""
+        """Reach the point where a record fails."""
         try:
             return await call_next(message)
         except Exception:
@@ -85,7 +85,7 @@ class Failures:
 
 
 class DeadLetters:
-    """Around the retries: writes down which records have died, and comes by where they do."""
+    """A layer around the retries; it logs dead letters, and reaches the points about them."""
 
     stage = "observe"
 
@@ -96,7 +96,7 @@ class DeadLetters:
 
     @hookimpl
     def published(self, message: Any, metadata: Any) -> None:
-        """Note the dead letters that are acknowledged."""
+        """Note acknowledged dead letters."""
         if metadata is None or not message.stream.startswith("dlq."):
             return
         told = {name: value.decode() for name, value in message.headers if name.startswith("__dlq")}
@@ -110,7 +110,7 @@ class DeadLetters:
 
     @hookimpl
     async def wrap_consume(self, message: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Come by where it is decided what becomes of a record."""
+        """Reach the points around the decision on a record."""
         try:
             result = await call_next(message)
         except Retry:
@@ -123,7 +123,7 @@ class DeadLetters:
 
     @hookimpl
     async def wrap_commit(self, offsets: Any, call_next: Callable[[Any], Awaitable[None]]) -> None:
-        """Come by where the commit passes over a record that has died."""
+        """Reach the point where a commit passes a dead record."""
         ends = {f"{place.topic}:{place.partition}": offset for place, offset in offsets.items()}
         passed = {one for one in self._has_died if one[1] < ends.get(one[0], 0)}
         if passed:

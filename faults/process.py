@@ -1,4 +1,4 @@
-"""A process of a workload: started, signalled, and asked how it ended."""
+"""A process of a workload: starts it, signals it, and reads its outcome."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ END_LIMIT = 60.0
 
 
 class NoProgressError(AssertionError):
-    """What should have happened by now has not."""
+    """An expected event did not happen in time."""
 
 
 class Process:
     """One worker or publisher. `ended_by` is the signal that ended it, None if it ended itself.
 
-    `silenced` are the times, from and until, in which it was frozen or blocked. `heard` is told of
-    each event that it has written down.
+    `silenced` has the intervals in which it was frozen or blocked. `heard` is called with each
+    event in its journal.
     """
 
     def __init__(self, name: str, task: Task, folder: Path, *, runs: str) -> None:
@@ -55,7 +55,7 @@ class Process:
         self.silenced: list[tuple[int, int]] = []
 
     def start(self) -> None:
-        """Start it; it runs until it is signalled."""
+        """Start the process; it runs until it is signalled."""
         file = self._folder / f"{self.name}.json"
         self.task.save(file)
         if self._runs in MODULES:
@@ -74,26 +74,26 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._running is not None and self._running.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, None while it runs."""
+        """The exit code; None while the process runs."""
         return None if self._running is None else self._running.poll()
 
     def signal(self, number: Signals) -> None:
         """Send a signal.
 
         Raises:
-            NoProgressError: it has ended by itself.
+            NoProgressError: the process has ended by itself.
         """
         if not self.is_running:
             raise NoProgressError(f"{self.name} has ended by itself: {self.last_words()}")
         os.kill(self.pid, number)
 
     async def end(self, number: Signals) -> float:
-        """Signal it and wait for its end; returns how many seconds that took."""
+        """Signal the process and wait for its end; return the seconds that it took."""
         began = time.monotonic()
         self.signal(number)
         if number is signal.SIGKILL:
@@ -103,10 +103,10 @@ class Process:
         return time.monotonic() - began
 
     async def wait(self, within: float = END_LIMIT) -> None:
-        """Wait for its end.
+        """Wait for the end of the process.
 
         Raises:
-            NoProgressError: it has not ended within so many seconds; it is killed.
+            NoProgressError: the process has not ended within this many seconds; it is killed.
         """
         deadline = time.monotonic() + within
         while self.is_running:
@@ -119,17 +119,17 @@ class Process:
         self.ended_at = self.ended_at or now()
 
     def freeze(self) -> None:
-        """Stop its clockwork."""
+        """Freeze the process."""
         self.signal(signal.SIGSTOP)
         self.silenced.append((now(), 0))
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the process."""
         self.silenced[-1] = (self.silenced[-1][0], now())
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it now, if it runs."""
+        """Kill the process if it runs."""
         if self.is_running:
             self.ended_at = now()
             self.ended_by = signal.SIGKILL
@@ -138,7 +138,7 @@ class Process:
     # --- what it has written down
 
     def look(self) -> None:
-        """Take in what it has written down since the last look."""
+        """Read the events since the last call."""
         for event in self._tail.read():
             if event.kind in ("assigned", "revoked", "lost"):
                 self._partitions = event.words if event.kind == "assigned" else ()
@@ -147,22 +147,22 @@ class Process:
             self.heard(event)
 
     def has_joined(self) -> bool:
-        """Whether the group has given it partitions, possibly none."""
+        """Whether the group has given it an assignment, possibly empty."""
         self.look()
         return self._partitions is not None
 
     def partitions(self) -> tuple[str, ...]:
-        """The partitions it has now."""
+        """Its current partitions."""
         self.look()
         return self._partitions or ()
 
     def has_told(self, word: str) -> bool:
-        """Whether its health names something now."""
+        """Whether its health currently names a reason."""
         self.look()
         return any(word in reason for reason in self._told)
 
     def last_words(self) -> str:
-        """The end of what it has written to its output."""
+        """Return the end of its output."""
         if not self.output.exists():
             return "nothing written"
         return self.output.read_text(errors="replace")[-1500:]

@@ -25,7 +25,7 @@ CHUNK = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """What happens to the next `times` requests (None: all) of one kind, or of any kind.
+    """The treatment of the next `times` requests (None: all) of one kind or any kind.
 
     delay: the answer comes `seconds` late. drop: the request is not passed on, and never answered.
     cut before: the connection is closed instead. cut after: the broker does what is asked, its
@@ -40,7 +40,7 @@ class Rule:
     fired: int = 0
 
     def takes(self, api: int) -> bool:
-        """Whether it applies to this request; counts if so."""
+        """Whether the rule applies to this request; if so, count the request."""
         if (self.api is not None and self.api != api) or self.fired == self.times:
             return False
         self.fired += 1
@@ -49,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that passed; `at` as in journals."""
+    """A request that passed the proxy; `at` is a time as in journals."""
 
     at: int
     broker: int
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(slots=True)
 class Line:
-    """The state of the way to one broker.
+    """The state of the connections to one broker.
 
     stall: nothing is read. blackhole: what is read is thrown away. refuse: closed at once.
     `latency` is in seconds for each direction, `bytes_per_second` None for no limit.
@@ -87,7 +87,7 @@ class Proxy:
 
     @property
     def servers(self) -> list[str]:
-        """Where clients connect to."""
+        """The addresses for clients."""
         return [f"127.0.0.1:{port}" for port in self._ports]
 
     async def start(self) -> None:
@@ -110,7 +110,7 @@ class Proxy:
         return rule
 
     def clear(self) -> None:
-        """Forget all rules, and let everything pass."""
+        """Remove all rules, and let everything pass."""
         self.rules.clear()
         for broker in range(len(self.lines)):
             self.set(broker)
@@ -124,7 +124,7 @@ class Proxy:
         bytes_per_second: float | None = None,
         cut_after_bytes: int | None = None,
     ) -> None:
-        """Change the way to one broker, for connections that exist too."""
+        """Change the state of connections to one broker, including existing ones."""
         line = self.lines[broker]
         line.state, line.latency = state, latency
         line.bytes_per_second, line.cut_after_bytes = bytes_per_second, cut_after_bytes
@@ -132,7 +132,7 @@ class Proxy:
         line.changed = asyncio.Event()
 
     def cut(self, broker: int | None = None) -> int:
-        """Close the connections to one broker, or all; how many there were."""
+        """Close the connections to one broker, or all connections; return their number."""
         found = [task for task, to in self._open.items() if broker in (None, to)]
         for task in found:
             task.cancel()
@@ -141,7 +141,7 @@ class Proxy:
 
     @property
     def connected(self) -> list[int]:
-        """The brokers that somebody is connected to."""
+        """The brokers with connections."""
         return sorted(set(self._open.values()))
 
     # --- one connection
@@ -179,7 +179,7 @@ class Proxy:
 
 
 class _CutError(ConnectionError):
-    """A rule says so."""
+    """A rule cuts the connection."""
 
 
 class _Connection:
@@ -245,7 +245,7 @@ class _Connection:
                 await self._send(self._to_client, struct.pack(">i", len(body)) + body)
 
     async def _passes(self) -> bool:
-        """Wait while the line is stalled; whether what was read goes on."""
+        """Wait while the line is stalled; return whether to pass on the data."""
         while self._line.state == "stall":
             await self._line.changed.wait()
         return self._line.state != "blackhole"

@@ -1,4 +1,4 @@
-"""What publishes: as a process of its own, `python -m faults.publisher TASK.json`."""
+"""The publisher, as a separate process: `python -m faults.publisher TASK.json`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["IDS", "KEYS", "Sender", "new_application"]
 
 TICK = 0.01
 IDS, KEYS = 10**9, 10**6
-"""How many ids and keys each publisher has for its own."""
+"""The number of ids and keys reserved for each publisher."""
 
 
 class Sender:
-    """Publishes orders through an application, and writes down what became of each."""
+    """Publishes orders through an application, and logs each outcome in the journal."""
 
     def __init__(self, app: Application, task: Task, journal: Journal) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class Sender:
         return number
 
     async def poison(self, value: bytes, *, partition: int) -> None:
-        """Publish what is no order, and wait for its acknowledgement."""
+        """Publish a value that is not an order, and wait for its acknowledgement."""
         delivery = await self._app.raw_publish(self._topic, value, partition=partition)
         await delivery
 
@@ -78,7 +78,7 @@ class Sender:
 
 
 def new_application(task: Task) -> Application:
-    """The publishing application, not started."""
+    """Return the publishing application, not started."""
     workload: Workload = task.workload
     return Application(
         list(task.servers),
@@ -90,7 +90,7 @@ def new_application(task: Task) -> Application:
 
 
 async def publish(task: Task, is_over: Callable[[], bool]) -> None:
-    """Publish at the workload's rate until it is over, then deliver what is buffered."""
+    """Publish at the workload's rate until its end, then deliver the buffered messages."""
     journal = Journal(task.journal)
     per_tick = task.workload.rate * TICK
     chance = random.Random(task.seed)

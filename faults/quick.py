@@ -1,7 +1,7 @@
-"""`uv run faults --quick`: every rule of the engine in some minutes, on one set of brokers.
+"""`uv run faults --quick`: checks every rule of the engine in some minutes, on shared brokers.
 
-For use after each step of a larger change: scenarios with few rounds and one workload each, and
-the tests that cite a rule which no scenario can show.
+Use it after each step of a larger change. It plays scenarios with few rounds and one workload each,
+and runs the tests of rules that no scenario can show.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .stage import brokers_of, entered, proxy_of
 __all__ = ["STEPS", "Step", "play_quickly", "timed_loosely"]
 
 LIMIT = 600.0
-"""Seconds for all of it."""
+"""Seconds for the whole run."""
 
 BUSY = 4
-"""A machine that runs other tests, or others' work, may pause so many times longer."""
+"""The factor for pauses on a machine that also runs other work."""
 
 RATE = 200
-"""Records per second at most: what a busy machine handles without falling behind."""
+"""The maximum of records per second, which a busy machine can handle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A scenario by its row and title, with one of its workloads, and the rules that it touches."""
+    """A scenario by row and title, with one of its workloads, and the rules that it checks."""
 
     row: str
     title: str
@@ -48,7 +48,7 @@ class Step:
 
     @property
     def scenario(self) -> Scenario:
-        """What is played."""
+        """The scenario to play."""
         (found,) = (one for one in SCENARIOS if (one.row, one.title) == (self.row, self.title))
         workload = found.workloads[self.workload]
         workload = replace(workload, rate=min(workload.rate, RATE))
@@ -79,7 +79,7 @@ STEPS = (
 
 
 def timed_loosely(scenario: Scenario) -> Scenario:
-    """The scenario where others use the machine too."""
+    """Return the scenario with looser time limits, for a shared machine."""
     limits = scenario.limits
     pause = None if limits.pause is None else BUSY * limits.pause
     commit_pause = None if limits.commit_pause is None else BUSY * limits.commit_pause
@@ -87,7 +87,7 @@ def timed_loosely(scenario: Scenario) -> Scenario:
 
 
 def play_quickly(seed: int, say: Callable[[str], None]) -> list[str]:
-    """Play the steps, run the tests, tell rule by rule what touched it; returns what is wrong."""
+    """Play the steps, run the tests, report the checks of each rule; return the violations."""
     began = time.monotonic()
     touched: dict[int, list[str]] = {rule: [] for rule in rules()}
     cluster, ports = brokers_of("proxy")
@@ -128,7 +128,7 @@ def _run_tests(
     servers: Sequence[str],
     say: Callable[[str], None],
 ) -> list[str]:
-    """Run the tests of all these rules at once; a rule is touched when all of its own passed."""
+    """Run the tests of all these rules at once; a rule is checked if all of its tests pass."""
     names = sorted({name for named in tests.values() for name in named})
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.xml"
@@ -146,7 +146,7 @@ def _run_tests(
 
 
 def _results(file: Path) -> tuple[set[str], set[str]]:
-    """The names of the tests that passed, and of those that did not; skipped ones are in none."""
+    """Return the names of passed tests and of failed tests, without skipped ones."""
     passed: set[str] = set()
     failed: set[str] = set()
     for case in ElementTree.parse(file).iter("testcase"):

@@ -1,4 +1,4 @@
-"""Faults of records: handlers that take long, block, or fail."""
+"""Faults of records: handlers that are slow, block, or fail."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """A record is handled for longer than a handover waits, while another member joins.
+    """Handles a record for longer than a handover waits, while another member joins.
 
-    With `ignores` its handler does not heed its cancellation.
+    With `ignores`, the handler ignores its cancellation.
     """
 
     seconds: float
@@ -36,7 +36,7 @@ class Overrun:
     ignores: bool = False
 
     async def strike(self, stage: Stage) -> None:
-        """Begin it, let a member join, see that the group does not wait for it."""
+        """Begin the record, let a member join, and check that the group does not wait for it."""
         await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
 
     async def _strike(self, stage: Stage, crew: Crew) -> None:
@@ -54,12 +54,12 @@ class Overrun:
 
 @dataclass(frozen=True, slots=True)
 class FailedWhileJoining:
-    """A handler fails while its partition is being handed over and waits for it."""
+    """Lets a handler fail while its partition is being handed over and waits for it."""
 
     seconds: float
 
     async def strike(self, stage: Stage) -> None:
-        """Begin it, let a member join, see that it is begun again."""
+        """Begin the record, let a member join, and check that the record is begun again."""
         await asyncio.gather(*(self._strike(stage, crew) for crew in stage.crews))
 
     async def _strike(self, stage: Stage, crew: Crew) -> None:
@@ -74,12 +74,12 @@ class FailedWhileJoining:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A handler keeps the event loop for itself, longer than the session lasts."""
+    """Lets a handler block the event loop for longer than the session."""
 
     seconds: float
 
     async def strike(self, stage: Stage) -> None:
-        """Block, and expect the engine to tell."""
+        """Block the loop, and expect the engine to report it."""
         for crew in stage.crews:
             await crew.joined()
             async with crew.sending() as sender:
@@ -93,12 +93,12 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Poisoned:
-    """Records that no handler can read arrive in partition 0, among good ones; they are skipped."""
+    """Publishes unreadable records to partition 0, among good records; they are skipped."""
 
     values: tuple[bytes, ...] = (b"not JSON", b"{}", b"")
 
     async def strike(self, stage: Stage) -> None:
-        """Publish them, and see that their partition goes on."""
+        """Publish the records, and check that their partition continues."""
         for crew in stage.crews:
             partition = f"{crew.topic}:0"
             async with crew.sending() as sender:
@@ -118,12 +118,12 @@ def _goes_on(crew: Crew, partition: str, count: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SlowPartition:
-    """One record holds its partition up; the others keep their pace and their commits."""
+    """Lets one record block its partition; the other partitions keep their pace and commits."""
 
     seconds: float
 
     async def strike(self, stage: Stage) -> None:
-        """Hold one partition, and look at the others."""
+        """Block one partition, and check the others."""
         for crew in stage.crews:
             await self._strike(stage, crew)
 
@@ -147,12 +147,12 @@ class SlowPartition:
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """Transactions are committed and aborted, in between what is published: gaps in the log."""
+    """Commits and aborts transactions between the published records: gaps in the log."""
 
     records: int = 5
 
     async def strike(self, stage: Stage) -> None:
-        """Write them to every partition."""
+        """Write the transactions to every partition."""
         for crew in stage.crews:
             for is_aborted in (False, True, True, False, True):
                 await crew.transact(self.records, is_aborted=is_aborted)
@@ -161,13 +161,13 @@ class Transactions:
 
 @dataclass(frozen=True, slots=True)
 class EndInMarkers:
-    """The last thing in each partition is a transaction's marker, behind an aborted record.
+    """Ends each partition with an aborted record and the marker of its transaction.
 
-    Members are stopped and started there: a restart finds nothing left.
+    Members are stopped and started at this point; a restart finds no remaining records.
     """
 
     async def strike(self, stage: Stage) -> None:
-        """Stop publishing, abort, and let a member go and come."""
+        """Stop publishing, abort transactions, and restart a member."""
         for crew in stage.crews:
             await crew.fall_silent()
             await crew.transact(1, is_aborted=True)

@@ -1,4 +1,4 @@
-"""The report: what was measured, as Markdown that is made from the kept figures alone."""
+"""The report, as Markdown generated only from the saved figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOAL = {"acked": 1_000_000, "worker kills": 200, "broker kills": 30, "network fa
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """The tests of one row: how many ran, in how many rounds, and what failed."""
+    """The tests of one row: their number, the rounds, and the failures."""
 
     row: str
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class TestRun:
 
 
 def report(runs: Sequence[Figures], tests: Sequence[TestRun], folder: Path, **about: str) -> str:
-    """The whole report; the pictures are in the folder. `about` is seed, date and command."""
+    """Return the report; the pictures are in the folder. `about` is seed, date and command."""
     ours = [run for run in runs if run.library == "kafkaesk"]
     peers = [run for run in runs if run.library != "kafkaesk"]
     parts = [
@@ -62,7 +62,7 @@ def _fired(total: Counter[str], kinds: Iterable[str]) -> int:
 
 
 def headline(runs: Sequence[Figures]) -> str:
-    """The result in one sentence."""
+    """Return the result in one sentence."""
     total = totals(runs)
     costs = [cost for run in runs for cost, _ in run.kill_costs]
     kills, brokers = _fired(total, WORKER_KILLS), _killed_brokers(total)
@@ -84,7 +84,7 @@ def _killed_brokers(total: Counter[str]) -> int:
 
 
 def _twice(runs: Iterable[Figures]) -> int:
-    """Handled again after a handover, in the rows that have no reason for it."""
+    """Count records handled again after a handover, in rows without a reason for it."""
     return sum(run.repeated for run in runs if not run.repeats)
 
 
@@ -228,7 +228,7 @@ def _summary(runs: Sequence[Figures]) -> str:
 
 
 def _repeats(runs: Sequence[Figures]) -> str:
-    """What was handled again after a handover: row by row with the reason, and without one."""
+    """Return the records handled again after a handover, by row, with and without a reason."""
     by_reason: Counter[tuple[str, str]] = Counter()
     for run in runs:
         if run.repeats:

@@ -1,4 +1,4 @@
-"""The list of faults, and where each is played: as a scenario, as tests, or as both."""
+"""The list of faults, and the form of each: scenarios, tests, or both."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ ROWS = {
 
 
 def scenarios_of(row: str) -> list[Scenario]:
-    """The scenarios of a row."""
+    """Return the scenarios of a row."""
     return [scenario for scenario in SCENARIOS if scenario.row == row]
 
 
 def tests_of(row: str) -> list[str]:
-    """The tests that are marked with a row, as "path::name"; their parameters are not listed."""
+    """Return the tests marked with a row, as "path::name", without parameters."""
     return [test.name for test in marked_tests().get(row.lower(), ())]

@@ -20,26 +20,26 @@ BROKERS = {"broker", "kafka", "kafka_cluster", "kafka_jars", "kafkaesk_app", "se
 
 
 def rules() -> dict[int, str]:
-    """What docs/rules.md says of each rule; several may share a text."""
+    """Return the text of each rule in docs/rules.md; several rules may share a text."""
     section = DOCUMENT.read_text().partition(HEADING)[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (\d[\d, -]*) \| (.+) \|$", section, re.MULTILINE)
     return {number: text for numbers, text in rows for number in _numbers(numbers)}
 
 
 def _numbers(told: str) -> Iterator[int]:
-    """Those of "13-16", or of "21, 22"."""
+    """Return the numbers in "13-16" or "21, 22"."""
     for part in told.split(","):
         first, _, last = part.strip().partition("-")
         yield from range(int(first), int(last or first) + 1)
 
 
 def citing_tests(rule: int) -> list[str]:
-    """The tests of a rule, as "path::name"; their parameters are not listed."""
+    """Return the tests of a rule, as "path::name", without parameters."""
     return [test.name for test in marked_tests().get(f"rule_{rule}", ())]
 
 
 def fast_tests(rule: int) -> list[str]:
-    """The tests of a rule that need no broker; where there are none, all of them."""
+    """Return the tests of a rule that need no broker; if there are none, return all."""
     tests = marked_tests().get(f"rule_{rule}", ())
     return [test.name for test in tests if not test.needs_broker] or citing_tests(rule)
 
@@ -54,7 +54,7 @@ class MarkedTest:
 
 @cache
 def marked_tests() -> dict[str, list[MarkedTest]]:
-    """The tests by marker: `rule_18`, `f12`."""
+    """Return the tests by marker: `rule_18`, `f12`."""
     found: dict[str, list[MarkedTest]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         text = path.read_text()

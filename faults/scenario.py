@@ -1,4 +1,4 @@
-"""A fault on a bed with its workloads, as data; and playing it."""
+"""A scenario: faults on a bed with workloads, as data; plays it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Drive = Callable[[Stage, "Scenario", int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run must keep besides what every run must; seconds; None: only reported.
+    """Additional limits of a run, in seconds; with None, the value is only reported.
 
-    `repeats` says why records may be handled again after a handover; empty: none may.
+    `repeats` says why records may be handled again after a handover; "" allows no repeats.
     """
 
     pause: float | None = None
@@ -40,10 +40,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`faults` strike one after the other, `rounds` times, with progress in between.
+    """The `faults` strike one after the other, `rounds` times, with progress in between.
 
-    `quick` is the number of rounds in the suite of every change; 0: it is not in there.
-    `records` is how many more are handled between two faults.
+    `quick` is the number of rounds in the suite that every change runs; 0 leaves the scenario out.
+    `records` is the number of records handled between two faults.
     """
 
     row: str
@@ -58,13 +58,13 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """The row, with the bed where a row is played on several."""
+        """The row, with the bed if the row is played on several beds."""
         return f"{self.row} {self.bed}"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one run of a scenario."""
+    """The outcome of one run of a scenario."""
 
     scenario: Scenario
     seed: int
@@ -80,7 +80,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether everything was kept."""
+        """Whether there are no violations."""
         return not self.problems
 
 
@@ -88,7 +88,7 @@ async def strike_in_turn(stage: Stage, scenario: Scenario, rounds: int) -> None:
     """Let every fault strike, one after the other, with progress in between.
 
     Raises:
-        AssertionError: a fault did not fire, or what had to follow did not.
+        AssertionError: a fault did not strike, or its expected effect did not follow.
     """
     for _ in range(rounds):
         for fault in scenario.faults:
@@ -101,7 +101,7 @@ async def strike_in_turn(stage: Stage, scenario: Scenario, rounds: int) -> None:
 async def play(
     scenario: Scenario, folder: Path, *, seed: int, rounds: int, drive: Drive = strike_in_turn
 ) -> Outcome:
-    """Run a scenario on brokers of its own, and judge it."""
+    """Run a scenario on its own brokers, and judge it."""
     began = time.monotonic()
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with opened(scenario.bed, folder, seed) as stage:
@@ -113,7 +113,7 @@ async def play(
 async def play_on(
     stage: Stage, scenario: Scenario, *, seed: int, rounds: int, drive: Drive = strike_in_turn
 ) -> Outcome:
-    """Run a scenario and judge it; what does not hold is in the outcome, not raised."""
+    """Run a scenario and judge it; violations are in the outcome, and not raised."""
     outcome = Outcome(scenario, seed, rounds)
     try:
         await asyncio.gather(*(stage.enter(workload) for workload in scenario.workloads))
@@ -126,7 +126,7 @@ async def play_on(
 
 
 async def _end(stage: Stage, outcome: Outcome) -> None:
-    """Let everything run, handle what is left, and end the members in order."""
+    """Let everything run, handle the remaining records, and end the members gracefully."""
     try:
         await stage.heal()
         await asyncio.gather(*(stage.finish(crew) for crew in stage.crews))
@@ -181,7 +181,7 @@ def _note_pauses(outcome: Outcome, evidence: Evidence, topic: str) -> None:
 
 
 def _unexpected(stage: Stage) -> int:
-    """Assignments since the first strike, where no member came or went."""
+    """Count assignments since the first strike, if no member joined or left."""
     if not stage.strikes or any(strike.moves_partitions for strike in stage.strikes):
         return 0
     since = stage.strikes[0].at

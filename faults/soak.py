@@ -1,4 +1,4 @@
-"""Everything at random for a long time, while members that are spared are measured."""
+"""Injects random faults for a long time, and measures the members that are spared."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["SOAK", "Soak", "slope"]
 
 SAMPLE_SECONDS = 5.0
 RATE = 400
-"""Records per second: what piles up in an outage is handled before the next one, so that memory
-that grows is not that of what waits."""
+"""Records per second; the backlog of an outage is handled before the next one, so that growing
+memory is not caused by waiting records."""
 
 SOAK = Scenario(
     "F44",
@@ -46,7 +46,7 @@ SOAK = Scenario(
 
 @dataclass(slots=True)
 class Soak:
-    """Drives a stage for so many seconds; `samples` have a value per spared process.
+    """Runs a stage for this many seconds; `samples` have a value per spared process.
 
     One member and the publisher of each workload are spared: they live from start to end.
     """
@@ -88,7 +88,7 @@ class Soak:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def slopes(self) -> dict[str, list[float]]:
-        """Growth per hour of each figure and process, over the second half."""
+        """Return the growth per hour of each figure and process in the second half."""
         later = self.samples[len(self.samples) // 2 :]
         times = [sample["at"] / 3600 for sample in later]
         return {
@@ -101,7 +101,7 @@ class Soak:
 
 
 def slope(times: list[float], values: list[float]) -> float:
-    """The slope of the straight line through points, by least squares."""
+    """Return the slope of the line through points, by least squares."""
     mean_t, mean_v = sum(times) / len(times), sum(values) / len(values)
     spread = sum((t - mean_t) ** 2 for t in times)
     if not spread:

@@ -1,4 +1,4 @@
-"""Brokers, a proxy where one is asked for, and the workloads that run on them."""
+"""The brokers, an optional proxy, and the workloads that run on them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ EXTERNAL = "EXTERNAL"
 
 @dataclass(slots=True)
 class Strike:
-    """One fault that was injected: when, into what, and what it may bring about.
+    """One injected fault: its time, its target, and its possible effects.
 
-    `until` is when it was over; 0 for one that is over at once. `kind` names the figure that it
-    belongs to. `topic` is that of the workload that it concerns, empty for all. A fault of members
-    moves partitions; one of brokers or connections should not.
+    `until` is the time of its end, or 0 for an instant fault. `kind` names its figure. `topic` is
+    the topic of the affected workload, or empty for all. A fault of members moves partitions; a
+    fault of brokers or connections should not.
     """
 
     kind: str
@@ -46,13 +46,13 @@ class Strike:
 
     @property
     def moves_partitions(self) -> bool:
-        """Whether a rebalance is to be expected of it."""
+        """Whether a rebalance is expected."""
         return bool(self.topic)
 
 
 @dataclass(slots=True)
 class Stage:
-    """What faults act on."""
+    """The target of faults: brokers, proxy and workloads."""
 
     cluster: KafkaCluster
     proxy: Proxy | None
@@ -63,7 +63,7 @@ class Stage:
 
     @property
     def servers(self) -> list[str]:
-        """What clients connect to."""
+        """The addresses for clients."""
         return self.proxy.servers if self.proxy is not None else self.cluster.servers
 
     def struck(self, kind: str, target: object, topic: str = "") -> Strike:
@@ -96,14 +96,14 @@ class Stage:
         assert answer.topic_errors[0][1] == 0, answer
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has."""
+        """Return the number of partitions of a topic."""
         async with self.admin() as admin:
             (told,) = await admin.describe_topics([topic])
         return len(told["partitions"])
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[Any]:
-        """An admin client of the bare client library, past the proxy."""
+        """Return an admin client of the bare client library, without the proxy."""
         client = AIOKafkaAdminClient(bootstrap_servers=self.cluster.servers)
         await client.start()
         try:
@@ -112,11 +112,11 @@ class Stage:
             await client.close()
 
     async def progress(self, records: int) -> None:
-        """Wait until every workload has handled so many more records."""
+        """Wait until every workload has handled this many more records."""
         await asyncio.gather(*(crew.progress(records) for crew in self.crews))
 
     async def finish(self, crew: Crew) -> None:
-        """Stop publishing to a workload, and wait until all that is in its log was handled."""
+        """Stop publishing to a workload, and wait until every record in its log was handled."""
         await crew.fall_silent()
         await crew.finish(await read_ends(self.cluster.servers, crew.topics))
 
@@ -128,20 +128,20 @@ class Stage:
 
 
 def brokers_of(bed: Bed) -> tuple[KafkaCluster, list[int]]:
-    """Brokers of a bed, not yet started, and the ports where a proxy in front of them listens."""
+    """Return the brokers of a bed, not started, and the ports of a proxy in front of them."""
     ports = free_ports(NODES) if bed == "proxy" else []
     listeners = [Listener(EXTERNAL, advertised_ports=ports)] if ports else []
     return KafkaCluster(NODES, listeners=listeners, fast_failover=bed != "stock"), ports
 
 
 def proxy_of(cluster: KafkaCluster, ports: list[int]) -> Proxy:
-    """The proxy in front of brokers that have started."""
+    """Return the proxy in front of started brokers."""
     return Proxy(ports, cluster.servers_of(EXTERNAL))
 
 
 @asynccontextmanager
 async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
-    """Brokers of a bed; everything is ended at the end."""
+    """Run the brokers of a bed; end everything at the end."""
     cluster, ports = brokers_of(bed)
     await asyncio.to_thread(cluster.start)
     proxy = proxy_of(cluster, ports) if ports else None
@@ -156,7 +156,7 @@ async def opened(bed: Bed, folder: Path, seed: int) -> AsyncIterator[Stage]:
 async def entered(
     cluster: KafkaCluster, folder: Path, seed: int, proxy: Proxy | None = None
 ) -> AsyncIterator[Stage]:
-    """Brokers that run already; the processes of all workloads are ended at the end."""
+    """Use running brokers; end the processes of all workloads at the end."""
     stage = Stage(cluster, proxy, folder, random.Random(seed))
     try:
         if proxy is not None:

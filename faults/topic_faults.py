@@ -1,4 +1,4 @@
-"""Faults of topics: more of them, more partitions, and members that cannot keep up."""
+"""Faults of topics: new topics, new partitions, and members that cannot keep up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HALF = 0.5
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
-    """A topic that a pattern matches is made and published to, under load.
+    """Creates a topic that a pattern matches, and publishes to it, under load.
 
-    Its records are to be handled `limit` seconds after it was made. With `joins` a member joins
-    while the others notice it, and one leaves when it is read.
+    Its records must be handled within `limit` seconds after its creation. With `joins`, a member
+    joins while the others discover the topic, and one leaves once it is read.
     """
 
     limit: float
@@ -31,7 +31,7 @@ class NewTopic:
     joins: bool = False
 
     async def strike(self, stage: Stage) -> None:
-        """Make it."""
+        """Create the topic."""
         for crew in stage.crews:
             topic = f"{crew.topic}-{len(crew.topics)}"
             await stage.create_topic(topic, self.partitions)
@@ -48,12 +48,12 @@ class NewTopic:
 
 @dataclass(frozen=True, slots=True)
 class AddPartitions:
-    """A topic gets more partitions, under load."""
+    """Adds partitions to a topic, under load."""
 
     count: int = 3
 
     async def strike(self, stage: Stage) -> None:
-        """Add them, and wait until each was read from."""
+        """Add the partitions, and wait until each was read."""
         for crew in stage.crews:
             old = await stage.partitions(crew.topic)
             async with stage.admin() as admin:
@@ -66,16 +66,16 @@ class AddPartitions:
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """More is published than is handled, for some seconds; memory stays bounded.
+    """Publishes more than is handled, for some seconds; memory stays bounded.
 
-    `most` is how much a member may grow in the second half, in MiB.
+    `most` is the allowed growth of a member in the second half, in MiB.
     """
 
     seconds: float
     most: float
 
     async def strike(self, stage: Stage) -> None:
-        """Let it run, and look at the members' memory."""
+        """Let it run, and check the members' memory."""
         members = [member for crew in stage.crews for member in crew.present]
         stage.struck("flooded", len(members))
         await asyncio.sleep(self.seconds * HALF)

@@ -1,4 +1,4 @@
-"""The figures of one workload in one run, and which of them must be zero."""
+"""The figures of one workload in one run, and the violations in them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["Verdict"]
 
 @dataclass(slots=True)
 class Verdict:
-    """What was found; see `violations` for what each must be.
+    """The figures found; `violations` has the conditions.
 
-    `lost_by` says who lost each lost record, `redelivered_by` why records were handled again.
-    `kill_costs` are the records that each kill made others handle again, `kill_bounds` what the
-    engine had said that it could be. `dead` are the records with a dead letter, `dead_twice` their
-    further ones. `gaps_at_end` are markers, aborted records and the like that
-    lie between the committed offsets and the ends: a lag that stays for ever.
+    `lost_by` says which side lost each lost record, `redelivered_by` why records were handled
+    again. `kill_costs` are the records that were handled again because of each kill, `kill_bounds`
+    the maxima that the engine had announced. `dead` counts records with a dead letter, `dead_twice`
+    their additional letters. `gaps_at_end` are markers, aborted records and similar offsets between
+    the committed offsets and the ends, which would be a permanent lag.
     """
 
     sent: int = 0
@@ -54,12 +54,12 @@ class Verdict:
 
     @property
     def kills_over_bound(self) -> int:
-        """Kills that cost more than the engine had said (rule 10)."""
+        """The number of kills that cost more than the engine had announced (rule 10)."""
         pairs = zip(self.kill_costs, self.kill_bounds, strict=True)
         return sum(cost > bound for cost, bound in pairs)
 
     def violations(self, *, may_repeat: bool = False) -> list[str]:
-        """What must not be, in words; `may_repeat` allows records that a handover repeats."""
+        """Return the violations as texts; `may_repeat` allows records that a handover repeats."""
         zeroes = {
             "lost": self.lost,
             "out of order": self.disordered,

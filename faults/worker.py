@@ -1,4 +1,4 @@
-"""One member of a group as a process of its own: `python -m faults.worker TASK.json`."""
+"""One member of a group, as a separate process: `python -m faults.worker TASK.json`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Offsets = Mapping[TopicPartition, int]
 
 
 class Recorder:
-    """Writes down commits that were acknowledged, and the partitions that come and go."""
+    """Logs acknowledged commits, and assigned and revoked partitions, in the journal."""
 
     stage = "observe"
 
@@ -42,26 +42,26 @@ class Recorder:
     async def wrap_commit(
         self, offsets: Offsets, call_next: Callable[[Offsets], Awaitable[None]], reason: str
     ) -> None:
-        """Note what was stored."""
+        """Note the stored offsets."""
         await call_next(offsets)
         words = [word for tp, offset in offsets.items() for word in (told(tp), offset)]
         self._journal.write("committed", reason, *words)
 
     @hookimpl
     def partitions_assigned(self, event: Any, app: Any) -> None:
-        """Note them, and the group's generation."""
+        """Note the partitions and the group's generation."""
         self._journal.write("assigned", *sorted(map(told, event.partitions)))
         (group,) = app.status().groups
         self._journal.write("generation", group.generation)
 
     @hookimpl
     def partitions_revoked(self, event: Any) -> None:
-        """Note them, and whether they were taken away."""
+        """Note the partitions, and whether they were lost."""
         self._journal.write(event.kind, *sorted(map(told, event.partitions)))
 
 
 def new_application(task: Task, journal: Journal) -> Application:
-    """The member, not started."""
+    """Return the member's application, not started."""
     workload = task.workload
     start = {"auto_offset_reset": "latest"} if workload.starts_at_end else {}
     app = Application(
@@ -106,7 +106,7 @@ def new_application(task: Task, journal: Journal) -> Application:
 
 
 def dying(task: Task, journal: Journal) -> list[object]:
-    """What makes dead letters of records, and lets their members stand still meanwhile."""
+    """Return the plugins for dead letters, and for points at which their member stops."""
     if not task.workload.dying:
         return []
     letters = DeadLetters(task, journal)
@@ -115,12 +115,12 @@ def dying(task: Task, journal: Journal) -> list[object]:
 
 
 def told(place: Any) -> str:
-    """The partition of a record, or of aiokafka's TopicPartition, as in journals."""
+    """Return the partition of a record or a TopicPartition, as in journals."""
     return f"{place.topic}:{place.partition}"
 
 
 def on_error(error: BaseException, message: Any) -> Retry | Skip | Stop:
-    """Pass over what cannot be read, end with a failed commit; try again whatever else fails."""
+    """Skip unreadable records, stop after a failed commit, and retry after any other failure."""
     if isinstance(error, CommitError):
         return Stop(str(error))
     if isinstance(error, (ValueError, KeyError, TypeError)):
@@ -129,7 +129,7 @@ def on_error(error: BaseException, message: Any) -> Retry | Skip | Stop:
 
 
 async def report(app: Application, journal: Journal) -> None:
-    """Write down what the engine says of itself, many times a second."""
+    """Log the engine's status and health in the journal, many times a second."""
     last: tuple[str, ...] = ()
     while True:
         for group in app.status().groups:
@@ -142,7 +142,7 @@ async def report(app: Application, journal: Journal) -> None:
 
 
 async def serve(app: Application, journal: Journal) -> None:
-    """Consume until SIGTERM, and write down what is left then."""
+    """Consume until SIGTERM, and log the remaining tasks and sockets."""
     reporting = asyncio.create_task(report(app, journal))
     try:
         await run_app(app)
@@ -154,7 +154,7 @@ async def serve(app: Application, journal: Journal) -> None:
 
 
 def sockets() -> int:
-    """How many TCP connections this process has."""
+    """Return the number of TCP connections of this process."""
     inodes = {line.split()[9] for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]}
     links = []
     for file in Path("/proc/self/fd").iterdir():
@@ -164,7 +164,7 @@ def sockets() -> int:
 
 
 def step_clock() -> None:
-    """Let the wall clock jump forth and back by an hour, each second."""
+    """Let the wall clock jump forward and back by an hour, each second."""
     real = time.time
 
     def stepped() -> float:

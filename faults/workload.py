@@ -1,4 +1,4 @@
-"""What runs while faults strike: records, and the processes that publish and handle them."""
+"""A workload: the records, and the processes that publish and handle them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, Literal, Self
 __all__ = ["ATTEMPTS", "Order", "Task", "Workload"]
 
 ATTEMPTS = 3
-"""Of a record that no attempt can handle, until it is a dead letter."""
+"""The attempts of a record that no attempt can handle, until it is a dead letter."""
 
 Library = Literal["kafkaesk", "kafkaesk-0.8", "faststream"]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One topic, one group, the processes on both sides; times in seconds.
+    """One topic, one group, and the processes on both sides; times in seconds.
 
-    Each record is handled for a time between the two of `handling`, equally likely. `retried` is
-    the share of records that ask to be tried once more, `dying` of those that no attempt can handle
-    and that kafkaesk-retry makes dead letters of. With `is_pattern` members subscribe to all topics
-    that begin with the topic's name; with `steps_clock` their wall clock jumps by an hour.
-    With `commits_by_hand` a handler commits its record; with `answers` it publishes a message.
-    With `starts_at_end` a group without a commit starts at the end of its topics.
-    `kafka_settings` go to the members, `tuning` to their Application; `publisher_settings` and
-    `publishing` are the publisher's.
+    Each record is handled for a random time between the two values of `handling`. `retried` is the
+    share of records that request another attempt. `dying` is the share of records that no attempt
+    can handle; kafkaesk-retry makes them dead letters. With `is_pattern`, members subscribe to all
+    topics that begin with the topic's name; with `steps_clock`, their wall clock jumps by an hour.
+    With `commits_by_hand`, a handler commits its record; with `answers`, it publishes a message.
+    With `starts_at_end`, a group without a commit starts at the end of its topics. `kafka_settings`
+    are for the members and `tuning` for their Application; `publisher_settings` and `publishing`
+    are for the publisher.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Workload:
 
     @property
     def has_order(self) -> bool:
-        """Whether something must be handled in order."""
+        """Whether records must be handled in order."""
         return self.ordering != "unordered"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one process is told on its start, in a file of JSON; `number` counts its kind."""
+    """The task of one process, in a JSON file; `number` counts the processes of its kind."""
 
     workload: Workload
     servers: tuple[str, ...]
@@ -70,12 +70,12 @@ class Task:
     number: int = 0
 
     def save(self, path: Path) -> None:
-        """Write it."""
+        """Write the file."""
         path.write_text(json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: str) -> Self:
-        """Read it."""
+        """Read the file."""
         values = json.loads(Path(path).read_text())
         workload = values.pop("workload")
         workload["handling"] = tuple(workload["handling"])
@@ -90,7 +90,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One record: its place among all and among those of its key, and what is to be done with it.
+    """One record: its number among all and among its key's records, and how to handle it.
 
     `do` is empty, or one of: "sleep:SECONDS"; "stubborn:SECONDS", cancelled or not;
     "block:SECONDS", of the event loop, once; "fail:SECONDS", after so long, once; "retry";
@@ -103,11 +103,11 @@ class Order:
     do: str = ""
 
     def encode(self) -> bytes:
-        """The value on the wire: the envelope of the schema Order:1."""
+        """Return the value on the wire: the envelope of the schema Order:1."""
         data = f'{{"id":{self.id},"key":{self.key},"seq":{self.seq},"do":"{self.do}"}}'
         return f'{{"schema":"Order:1","data":{data}}}'.encode()
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
-        """Read it back."""
+        """Read an order from the value."""
         return cls(**json.loads(value)["data"])

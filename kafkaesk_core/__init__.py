@@ -1,7 +1,7 @@
 """Publish and subscribe to events with Python and Kafka.
 
-The public names stand in `__init__.pyi`. Each is imported at its first use, so that the command
-line starts quickly.
+`__init__.pyi` lists the public names. Each one is imported at its first use, so the command line
+starts quickly.
 """
 
 from lazy_loader import attach_stub

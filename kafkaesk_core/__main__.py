@@ -1,4 +1,4 @@
-"""`python -m kafkaesk_core` is the command `kafkaesk`."""
+"""Run the command `kafkaesk` with `python -m kafkaesk_core`."""
 
 from .cli import main
 

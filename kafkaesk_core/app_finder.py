@@ -28,10 +28,10 @@ _MACHINERY = frozenset(
 
 
 class ApplicationImportError(ConfigurationError):
-    """The service's own code raised while it was imported; its error is `__cause__`.
+    """The service's code raised an error while it was imported; that error is the `__cause__`.
 
     An error of kafkaesk itself, such as a wrong option of `subscribe`, needs no traceback: its text
-    names the line. All other errors keep the part of the traceback that is the service's.
+    names the line. Every other error keeps the service's part of the traceback.
     """
 
     def __init__(self, attempted: str, error: BaseException) -> None:
@@ -46,8 +46,9 @@ def find_application(name: str) -> Application:
     """Find an application by "module:attribute" or by its name in the entry points.
 
     Raises:
-        ConfigurationError: there is none, or the object found is not an application.
-        ApplicationImportError: its module, or the function that makes it, raised.
+        ConfigurationError: the application was not found, or the object found is not an
+            application.
+        ApplicationImportError: its module, or the function that creates it, raised an error.
     """
     target = name
     if ":" not in name:
@@ -99,7 +100,7 @@ def _exists(module: str) -> bool:
 
 
 def _module_name(path: str) -> str:
-    """Turn the path of a file, "./shop/main.py", into the name of its module, "shop.main"."""
+    """Convert a file's path, "./shop/main.py", to the name of its module, "shop.main"."""
     parts = PurePath(re.sub(r"\.py$", "", path)).parts
     if PurePath(path).is_absolute() or ".." in parts:
         parts = parts[-1:]
@@ -164,12 +165,12 @@ def _is_machinery(trace: TracebackType) -> bool:
 
 
 def own_traceback(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the service's first line on; None if it has none."""
+    """Return the traceback from the service's first frame on; None if it has no such frame."""
     return next((found for found in _frames(trace) if not _is_machinery(found)), None)
 
 
 def _place(trace: TracebackType | None, error: BaseException) -> str:
-    """The last line of the service's code, as " at shop.py:7"."""
+    """Return the last line of the service's code in the traceback, as " at shop.py:7"."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {PurePath(error.filename).name}:{error.lineno}"
     own = [found for found in _frames(trace) if not _is_machinery(found)]

@@ -22,9 +22,9 @@ __all__ = ["App"]
 
 
 class App(Protocol):
-    """The application that hooks get: all of `Application`, except what declares and runs it.
+    """The application as hooks get it: `Application` without the methods that declare and run it.
 
-    See `Application` for what each of these does and raises.
+    `Application` documents each method and the errors that it raises.
     """
 
     # --- state
@@ -35,7 +35,7 @@ class App(Protocol):
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """What was subscribed, by the service and by plugins, in order."""
+        """The subscriptions of the service and of plugins, in the order of their declaration."""
 
     @property
     def schemas(self) -> Mapping[str, SchemaRegistration]:
@@ -52,7 +52,7 @@ class App(Protocol):
         replication_factor: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Callable[[type[BaseModel]], type[BaseModel]]:
-        """Register a model of the plugin as a schema; its `retention` is in seconds."""
+        """Register a model of the plugin as a schema; `retention` is in seconds."""
 
     @property
     def claimed_headers(self) -> frozenset[str]:
@@ -60,24 +60,24 @@ class App(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that it runs on; None while it is not running."""
+        """The application's event loop; None while the application is not running."""
 
     @property
     def servers(self) -> Sequence[str]:
-        """The brokers to connect to first, as "host:port"; empty while it is not running."""
+        """The bootstrap servers, as "host:port"; empty while the application is not running."""
 
     @property
     def is_consuming(self) -> bool:
-        """Whether consumers run, or are being started or stopped."""
+        """Whether consumers are running, starting or stopping."""
 
     def describe(self) -> Description:
-        """Return its streams, handlers, schemas and plugins, as plain data."""
+        """Return the application's streams, handlers, schemas and plugins as plain data."""
 
     def status(self) -> Status:
-        """Return a snapshot of the groups, their partitions and the published messages."""
+        """Return a snapshot of the groups, their partitions, and the message counts."""
 
     def health(self) -> Health:
-        """Return whether it makes progress and is ready, and what hinders it."""
+        """Return whether the application is live, ready or degraded, and why."""
 
     # --- publish
 
@@ -119,7 +119,7 @@ class App(Protocol):
         *,
         schema: str | None = None,
     ) -> int:
-        """Publish several messages, and wait for all of them."""
+        """Publish several messages, and wait until the brokers have acknowledged all of them."""
 
     async def raw_publish(
         self,
@@ -145,7 +145,7 @@ class App(Protocol):
         headers: Iterable[Header] | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Publish a whole envelope of the plugin itself, without layers and observers."""
+        """Publish one of the plugin's own envelopes; no layer and no observer sees it."""
 
     async def forward(
         self,
@@ -157,7 +157,7 @@ class App(Protocol):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Write a record as it is to a topic, past the layers of all plugins."""
+        """Write a record unchanged to a topic, without the layers of any plugin."""
 
     async def ensure_topic(
         self,
@@ -169,7 +169,7 @@ class App(Protocol):
         """Create a topic unless it exists; return how many partitions it has."""
 
     async def flush(self) -> None:
-        """Wait until everything buffered was acknowledged or has failed."""
+        """Wait until every buffered message is acknowledged or has failed."""
 
     # --- consume
 
@@ -187,7 +187,7 @@ class App(Protocol):
         timestamp_ms: int | None = None,
         attempt: int = 1,
     ) -> HandlerResult:
-        """Handle one message without Kafka: layers, decoding, the handler, its result."""
+        """Handle one message without Kafka, with all layers, and return the result."""
 
     async def pause(
         self,
@@ -195,7 +195,7 @@ class App(Protocol):
         streams: Sequence[str] | str | None = None,
         reason: str = "",
     ) -> None:
-        """Start no more handlers: of a group, of streams, or at all."""
+        """Stop starting handlers: for a group, for some streams, or for everything."""
 
     async def resume(
         self, group: str | None = None, streams: Sequence[str] | str | None = None
@@ -203,4 +203,4 @@ class App(Protocol):
         """End a pause."""
 
     async def stop(self) -> None:
-        """Stop consuming; in a handler, only ask for it."""
+        """Stop consuming; inside a handler, only request the stop."""

@@ -1,4 +1,4 @@
-"""The application: what a service declares, configures, publishes with, and runs."""
+"""The application: a service declares, configures and runs it, and publishes with it."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ __all__ = ["Application"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CHUNK = 200
-"""Messages that `publish_many` takes before it lets others run."""
+"""The number of messages that `publish_many` takes before it lets other tasks run."""
 
 
 class Application(Router):
-    """Publishes and consumes; declare on it, then `async with app`, or the command `kafkaesk`.
+    """Publishes and consumes: declare handlers on it, then use `async with app` or run `kafkaesk`.
 
-    `plugins` are added to the installed plugins, which `entry_points=False` leaves out;
-    `plugin_settings` has a mapping for each plugin's name. The other arguments, their defaults and
-    their environment variables are those of `Settings`.
+    `plugins` are registered in addition to the installed plugins; `entry_points=False` leaves the
+    installed ones out. `plugin_settings` maps a plugin's name to its settings. `Settings` documents
+    all other arguments, with their defaults and environment variables.
 
     Raises:
         ConfigurationError: a name, a type or a value is wrong.
@@ -146,10 +146,10 @@ class Application(Router):
         auto_commit_interval_ms: int | None = None,
         **tuning: Unpack[Tuning],
     ) -> None:
-        """Change settings; those that are left out, or None, keep their values.
+        """Change settings; a setting that is omitted or None keeps its value.
 
-        `kafka_servers` is one "host:port" or several; `kafka_settings` are merged into those given
-        before.
+        `kafka_servers` is one "host:port" or several. `kafka_settings` are merged into the earlier
+        ones.
 
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
@@ -172,7 +172,7 @@ class Application(Router):
         self._configured = merged
 
     def override(self, **settings: Any) -> None:
-        """Change settings as the command line does: above the environment too.
+        """Change settings as the command line does: these values also override the environment.
 
         Raises:
             ConfigurationError: a name, a type or a value is wrong.
@@ -192,15 +192,15 @@ class Application(Router):
         return self.plugins.claimed_headers
 
     def hook(self, func: F) -> F:
-        """Register one function of the service as a hook; its name is the hook's."""
+        """Register one function of the service as a hook; the function has the hook's name."""
         self.plugins.register(function_plugin(func))
         return func
 
     def load_plugins(self) -> None:
-        """Load the installed plugins, as a start does.
+        """Load the installed plugins, as the start does.
 
         Raises:
-            PluginError: one cannot be loaded; the error says how to continue without it.
+            PluginError: a plugin cannot be loaded; the error says how to start without it.
         """
         choice = read_plugin_choice()
         if choice.debug_hooks:
@@ -214,14 +214,15 @@ class Application(Router):
         warn_of_unread(list_variables(), self.plugins, os.environ)
 
     def describe(self) -> Description:
-        """Return what the application is made of, as plain data that can be shown as JSON.
+        """Return the application's streams, handlers, schemas and plugins as JSON-able data.
 
-        Its streams, handlers, schemas and plugins; no settings, which may hold secrets. Needs no
-        broker. Loads the installed plugins and lets them declare, unless the application runs.
+        Settings are left out, because they may hold secrets. No broker is needed. Unless the
+        application is running, this loads the installed plugins and calls their `declare` hooks.
 
         Raises:
-            ConfigurationError: handlers or schemas cannot work.
-            SchemaError: a schema that it says it publishes is not registered, or another one.
+            ConfigurationError: a handler or a schema is invalid.
+            SchemaError: a schema named by `publishes()` is not registered, or conflicts with
+                another one.
             PluginError: a plugin cannot be loaded.
         """
         if self._runtime is None and not self._is_declaring:
@@ -229,7 +230,7 @@ class Application(Router):
         return describe(self, self._schemas, self.plugins, self.settings.topic_prefix)
 
     def chains(self) -> dict[str, list[str]]:
-        """The layers of publishing, and of each subscription, outermost first."""
+        """The layers around publishing and around each subscription, outermost first."""
         late = self.plugins.of_stage("deliver")
         layers = self.plugins.layers("wrap_publish")
         before, behind = (
@@ -275,41 +276,41 @@ class Application(Router):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that the application runs on, None while it is not running."""
+        """The application's event loop; None while the application is not running."""
         return None if self._runtime is None else self._runtime.loop
 
     @property
     def servers(self) -> Sequence[str]:
-        """The brokers to connect to first, as "host:port"; empty while it is not running."""
+        """The bootstrap servers, as "host:port"; empty while the application is not running."""
         return () if self._runtime is None else self._runtime.servers
 
     @property
     def is_consuming(self) -> bool:
-        """Whether consumers run, or are being started or stopped."""
+        """Whether consumers are running, starting or stopping."""
         return self._runtime is not None and self._runtime.consumption is not None
 
     @property
     def shutdown(self) -> Shutdown | None:
-        """The time that a stop may take; None while the application is not running."""
+        """The time limit of a stop; None while the application is not running."""
         return None if self._runtime is None else self._runtime.shutdown
 
     def status(self) -> Status:
-        """Return a snapshot, which another thread may read and which can be shown as JSON."""
+        """Return a snapshot as plain values, which other threads may read."""
         runtime = self._runtime
         return Status("stopped") if runtime is None else runtime.status()
 
     def health(self) -> Health:
-        """Return whether the application makes progress and is ready, and what hinders it."""
+        """Return whether the application is live, ready or degraded, and why."""
         runtime = self._runtime
         if runtime is None:
             return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
         return runtime.health(consumes=self._consumes, failed=self._consuming_failed)
 
     async def health_check(self) -> None:
-        """Raise if the application should be restarted; a temporary hindrance is not a reason.
+        """Raise if the application should be restarted; a temporary problem does not raise.
 
         Raises:
-            UnhealthyError: the application makes no progress; the error has the reasons.
+            UnhealthyError: the application makes no progress; the error lists the reasons.
         """
         health = self.health()
         if not health.is_live:
@@ -332,14 +333,15 @@ class Application(Router):
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
 
-        Returns once the message is buffered; await the delivery for the broker's
+        Returns once the message is buffered; await the returned delivery to wait for the broker's
         acknowledgement. `headers` are pairs of a name and bytes or None; a name may repeat.
-        `schema` ("Content:1") may be left out for models, and where the stream already carries
-        one. `timestamp_ms` is by default now. `origins` are the messages that are being handled,
-        for plugins that connect them with this one. Plugins find `meta` in the message's `meta`.
+        `schema` ("Content:1") may be omitted for models, and for a stream that already carries a
+        schema. `timestamp_ms` defaults to now. `origins` are the consumed messages that caused this
+        one; plugins use them, for example, to propagate headers. `meta` is passed to plugins in the
+        message's `meta`.
 
         Raises:
-            SchemaError: the data satisfies no schema, or not the one that the stream carries.
+            SchemaError: no schema fits the data, or the stream carries a different one.
             MessageTooLargeError: the message is larger than the producer may send.
             DeliveryFailedError: the buffer had no room within `delivery_timeout`.
             TopicError: the topic cannot be created.
@@ -395,7 +397,7 @@ class Application(Router):
 
         Raises:
             DeliveryFailedError: the message was certainly not written.
-            DeliveryUnknownError: it may or may not have been written.
+            DeliveryUnknownError: the message may or may not have been written.
             SchemaError: as with `publish`.
         """
         delivery = await self.publish(
@@ -419,17 +421,17 @@ class Application(Router):
         *,
         schema: str | None = None,
     ) -> int:
-        """Publish models, or JSON-able data, one after the other, and wait for all of them.
+        """Publish models, or JSON-able data, in order, and wait until all of them are acknowledged.
 
-        `key` returns the key of each. Messages are taken from `data` as the send buffer has room,
-        so it may be endless: a list of 10,000 and a generator use the same memory. All of them
-        have the same `headers`, as with `publish`. Returns how many were acknowledged.
+        `key` returns the key of a message. Messages are taken from `data` as the send buffer has
+        room, so `data` may be an endless generator, and memory stays bounded. Every message gets
+        the same `headers`, as with `publish`. Returns the number of acknowledged messages.
 
         Raises:
-            DeliveryFailedError: a message was certainly not written; later ones may be.
+            DeliveryFailedError: a message was certainly not written; later ones may have been.
             DeliveryUnknownError: a message may or may not have been written.
-            SchemaError: as with `publish`; the messages before it are published.
-            InvalidMessageError: `data` is one message, not several.
+            SchemaError: as with `publish`; the messages before the invalid one are published.
+            InvalidMessageError: `data` is a single message.
         """
         check_address(stream_id, None, None, None)
         check_many(stream_id, data, key, schema)
@@ -513,12 +515,12 @@ class Application(Router):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Write a record as it is, past the layers of all plugins; observers see it.
+        """Write a record unchanged, without the layers of any plugin; observers see it.
 
-        For dead letters, replays, relays and mirrors: the record is written as it was read, without
-        further headers. `topic` is the whole name, with its prefix; the topic is created on first
-        use. None is a tombstone. `headers` are written as with `publish`. Call it on the
-        application's event loop; it never starts the application.
+        For dead letters, replays, relays and mirrors: the record is written as it was read, and no
+        header is added. `topic` is the full name, including the prefix; the topic is created on
+        first use. A `value` of None is a tombstone. `headers` are written as with `publish`. Call
+        it on the application's event loop; it never starts the application.
 
         Raises:
             NotRunningError: the application is not running.
@@ -549,16 +551,16 @@ class Application(Router):
         partitions: int | None = None,
         configs: Mapping[str, str] | None = None,
     ) -> int | None:
-        """Create a topic unless it exists; return how many partitions it has.
+        """Create a topic unless it exists; return its number of partitions.
 
-        `topic` is the whole name, with its prefix; `configs` are Kafka's, as
-        `{"cleanup.policy": "compact"}`. An existing topic is never altered. None: the brokers
-        create topics only on their first use, as `embedded://` does.
+        `topic` is the full name, including the prefix; `configs` are Kafka's topic settings, such
+        as `{"cleanup.policy": "compact"}`. An existing topic is never altered. Returns None if the
+        brokers create topics only on first use, as `embedded://` does.
 
         Raises:
             NotRunningError: the application is not running.
-            TopicError: the topic cannot be created, or must not be (`create_topics=False`).
-            AuthorizationError: the application may neither see nor create it.
+            TopicError: the topic cannot be created, or `create_topics=False` forbids it.
+            AuthorizationError: the application may neither describe nor create the topic.
             BrokerUnreachableError: no broker answered within `start_timeout`.
         """
         runtime = self._runtime
@@ -570,7 +572,7 @@ class Application(Router):
         return None if facts is None else facts.partitions
 
     async def _ensure_publishing(self) -> Runtime:
-        """Return the runtime, open and with a running publisher."""
+        """Return the open runtime; start its publisher if needed."""
         runtime = await self._ensure_running()
         runtime.note_thread()
         if not runtime.can_publish:
@@ -590,16 +592,16 @@ class Application(Router):
         headers: Iterable[Header] | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Publish on a plugin's own account: no layer and no observer of any plugin sees it.
+        """Publish a plugin's own message; no layer and no observer of any plugin sees it.
 
-        For a plugin's own messages, such as log lines: no spans, no inherited headers, no second
-        validation. `data` is a whole envelope of `schema` ("Content:1"), which is registered.
-        Call it on the application's event loop; it never starts the application.
+        For messages such as log lines: they get no spans, no inherited headers and no validation.
+        `data` is a complete envelope of `schema` ("Content:1"), which must be registered. Call it
+        on the application's event loop; it never starts the application.
 
         Raises:
             NotRunningError: the application is not running.
             UnknownSchemaError: the schema is not registered.
-            SchemaConflictError: the stream carries another one.
+            SchemaConflictError: the stream carries another schema.
             KafkaeskError: as with `publish`.
         """
         runtime = self._runtime
@@ -619,7 +621,7 @@ class Application(Router):
         return await runtime.publisher.send(message)  # the chain without layers
 
     async def flush(self) -> None:
-        """Wait until everything buffered was acknowledged or has failed."""
+        """Wait until every buffered message is acknowledged or has failed."""
         check_loop(self.loop, "flush()")
         if self._runtime is not None:
             await self._runtime.publisher.flush()
@@ -627,14 +629,14 @@ class Application(Router):
     # --- lifecycle
 
     async def initialize(self) -> None:
-        """Load plugins, check everything, connect, create topics; a failed start is undone.
+        """Load plugins, check the configuration, connect, create topics; undo a failed start.
 
         Idempotent, and safe to call from several tasks at once.
 
         Raises:
-            ConfigurationError: settings, handlers or schemas cannot work.
+            ConfigurationError: a setting, a handler or a schema is invalid.
             PluginError: a plugin cannot be loaded.
-            BrokerError: no broker could be reached within `start_timeout`, or it refused the
+            BrokerError: no broker could be reached within `start_timeout`, or a broker refused the
                 connection.
         """
         check_loop(self.loop, "initialize()")
@@ -665,13 +667,13 @@ class Application(Router):
             raise
 
     def _prepare(self, settings: Settings | None = None) -> None:
-        """Load plugins, let them declare, and bind what is declared."""
+        """Load plugins, call their `declare` hooks, and bind all handlers."""
         self.load_plugins()
         self._let_plugins_declare()
         self._bind(settings or self.settings)
 
     def _let_plugins_declare(self) -> None:
-        """Mount a router for each plugin that declares, in place of those of the last start."""
+        """Mount one router for each plugin that declares; they replace those of the last start."""
         while self._plugin_routers:
             self._unmount(self._plugin_routers.pop())
 
@@ -688,7 +690,7 @@ class Application(Router):
             self._is_declaring = False
 
     def _bind(self, settings: Settings) -> None:
-        """Bind the handlers that are declared now."""
+        """Bind the handlers declared so far."""
         from .consumption import Groups  # with the engine, as above
 
         self._groups = Groups(
@@ -701,7 +703,7 @@ class Application(Router):
         )
 
     async def _publish_of_handler(self, *arguments: Any, **options: Any) -> Delivery:
-        """Publish for a handler; one that outlived its run must not start the application again."""
+        """Publish for a handler; one that outlived its run must not restart the application."""
         if self._runtime is None:
             raise NotRunningError(
                 "the application has stopped, so this handler can no longer publish"
@@ -714,7 +716,7 @@ class Application(Router):
         Idempotent. Waits for a start in progress, and undoes it.
 
         Raises:
-            NotRunningError: the task that starts the application, or a handler, called this; it
+            NotRunningError: a handler, or the task that starts the application, called this; it
                 would wait for itself.
         """
         check_loop(self.loop, "finalize()")
@@ -735,7 +737,7 @@ class Application(Router):
                     self._consumes, self._consuming_failed = False, None
 
     def _check_not_starting(self, attempted: str) -> None:
-        """Refuse what would make the task that starts the application wait for itself."""
+        """Refuse a call that would make the starting task wait for itself."""
         if self._starter is not None and self._starter is asyncio.current_task():
             raise NotRunningError(
                 f"the application is starting, so what starts it cannot {attempted}; "
@@ -771,8 +773,8 @@ class Application(Router):
     ) -> Coroutine[Any, Any, int]:
         """Consume until `num_messages` are handled or skipped, or `seconds` have passed.
 
-        Returns the number; handlers that run at the same time may make it larger than asked for.
-        A `stop()` after this call takes effect even before the coroutine is awaited.
+        Returns the number of messages; it may exceed `num_messages`, because handlers run
+        concurrently. A `stop()` after this call takes effect even before the coroutine is awaited.
 
         Raises:
             HandlerError: a handler failed, and its `on_error` stops the application.
@@ -801,11 +803,11 @@ class Application(Router):
         return consumed
 
     def consume_forever(self) -> Coroutine[Any, Any, None]:
-        """Consume until `stop()`, which takes effect even before the coroutine is awaited.
+        """Consume until `stop()`; a stop takes effect even before the coroutine is awaited.
 
         Raises:
             HandlerError: a handler failed, and its `on_error` stops the application.
-            BrokerError: a group cannot be joined, or its membership cannot be kept.
+            BrokerError: the application cannot join a group, or cannot keep its membership.
         """
         self._consumes, self._consuming_failed = True, None
         return self._consume_forever(self._stop_requests)
@@ -837,9 +839,9 @@ class Application(Router):
     async def stop(self) -> None:
         """Stop consuming: fetch no more, finish running handlers, commit, leave the groups.
 
-        Idempotent, and safe to call at any time and from several tasks; `consume_forever` returns,
-        also while the application is still starting. In a handler that runs, and in a task that it
-        has started, this only requests the stop and returns at once: the stop waits for the
+        Idempotent, and safe to call at any time and from several tasks. `consume_forever` returns,
+        even if the application is still starting. In a running handler, and in a task that it has
+        started, the call only requests the stop and returns at once, because the stop waits for the
         handler, which may wait for its task.
         """
         self._stop_requests += 1
@@ -867,18 +869,18 @@ class Application(Router):
         timestamp_ms: int | None = None,
         attempt: int = 1,
     ) -> HandlerResult:
-        """Handle one message without Kafka: layers, decoding, the handler, its result.
+        """Handle one message without Kafka, with all layers, and return the result.
 
         For tests of handlers, and to handle a record again. `data` is encoded as `publish` does;
-        bytes are the record's value as it is, None is a tombstone. `headers` are those of the
-        record, pairs of a name and bytes or None. `group` is needed where
-        several take the stream. Nothing is fetched, retried or committed: the result says what
-        would become of the record, and its `error` why. A handler that publishes needs a running
-        application, and so do plugins that work in their `lifespan`; others need not run.
+        bytes are used as the record's value, and None is a tombstone. `headers` are pairs of a name
+        and bytes or None. `group` is required if several groups take the stream. Nothing is
+        fetched, retried or committed: the result says whether the record would be done, skipped or
+        retried, and its `error` says why. The application must be running if the handler publishes
+        or if a plugin depends on its `lifespan`.
 
         Raises:
-            ConfigurationError: an argument cannot be that of a record.
-            SubscriptionError: no handler takes the stream, or several do.
+            ConfigurationError: an argument is not valid for a record.
+            SubscriptionError: no handler takes the stream, or several handlers do.
             SchemaError: the data satisfies no schema.
         """
         check_loop(self.loop, "handle()")
@@ -906,12 +908,13 @@ class Application(Router):
         streams: Sequence[str] | str | None = None,
         reason: str = "",
     ) -> None:
-        """Start no more handlers: of a group, of streams (names or fnmatch patterns), or at all.
+        """Stop starting handlers: for a group, for streams (names or fnmatch patterns), or for all.
 
-        Returns at once; what runs goes on to its end. Polling and committing go on, so that the
-        group keeps its partitions. `health()` says what is paused, and why: the application is
-        degraded, but live and ready. A pause may begin before consuming does, and lasts until
-        `resume()`. A stop or a rebalance gives up what a pause holds back; it is redelivered.
+        Returns at once; running handlers finish. Polling and committing continue, so the group
+        keeps its partitions. `health()` lists the paused streams and the reasons: the application
+        is degraded, but live and ready. A pause may begin before the application consumes, and
+        lasts until `resume()`. At a stop or a rebalance, the records that the pause holds back are
+        released and redelivered.
 
         Raises:
             ConfigurationError: nothing is subscribed in this group, or an argument is wrong.
@@ -924,10 +927,10 @@ class Application(Router):
     async def resume(
         self, group: str | None = None, streams: Sequence[str] | str | None = None
     ) -> None:
-        """End a pause: of a group, of streams (names or fnmatch patterns), or all of them.
+        """End a pause: of a group, of streams (names or fnmatch patterns), or every pause.
 
-        The last call that names a stream decides: after `pause()`, `resume("billing")` lets only
-        the group "billing" go on.
+        The last call that covers a stream decides: after `pause()`, `resume("billing")` resumes
+        only the group "billing".
 
         Raises:
             ConfigurationError: nothing is subscribed in this group, or an argument is wrong.
@@ -952,7 +955,7 @@ class Application(Router):
 
 
 async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:
-    """Yield as many messages as can be taken without waiting."""
+    """Yield lists of the messages that can be taken without waiting."""
     if isinstance(data, AsyncIterable):
         async for one in data:
             yield (one,)

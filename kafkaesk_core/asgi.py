@@ -1,4 +1,4 @@
-"""An application inside of a web server: a lifespan for Starlette, FastAPI, Litestar and others."""
+"""An application inside a web server: a lifespan for Starlette, FastAPI, Litestar and others."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger("kafkaesk.app")
 def lifespan(
     app: Application, *, consume: bool = True
 ) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """Make a lifespan: the application runs, and consumes, while the web server does.
+    """Make a lifespan: the application runs and consumes while the web server runs.
 
-    Write `FastAPI(lifespan=kafkaesk_core.asgi.lifespan(app))`. The server's stop finishes running
-    handlers and commits. Where consuming fails, the server is asked to end, as by SIGTERM, and its
-    shutdown fails with the error: a supervisor then restarts it. A server that has no handler for
-    SIGTERM goes on, and the error is logged and raised when it ends.
+    Write `FastAPI(lifespan=kafkaesk_core.asgi.lifespan(app))`. When the server stops, running
+    handlers finish and offsets are committed. If consuming fails, the server is asked to stop, as
+    by SIGTERM, and its shutdown fails with the error, so that a supervisor restarts it. A server
+    without a handler for SIGTERM continues; the error is logged, and raised when the server stops.
     """
 
     @asynccontextmanager
@@ -47,7 +47,7 @@ def lifespan(
 
 
 async def _end_server_after(consuming: asyncio.Task[None], app: Application) -> None:
-    """Ask the server to end if consuming fails: it would go on without it."""
+    """Ask the server to stop if consuming fails; otherwise it would keep running without it."""
     await asyncio.wait([consuming])
     error = None if consuming.cancelled() else consuming.exception()
     if error is None:

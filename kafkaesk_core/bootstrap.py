@@ -1,4 +1,4 @@
-"""The addresses of the brokers: given ones, or those behind a URL such as `embedded://`."""
+"""The brokers' addresses: as configured, or those that a URL such as `embedded://` stands for."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .settings import Settings
 __all__ = ["Bootstrap", "open_bootstrap"]
 
 KNOWN = {"embedded": "kafkaesk-testing"}
-"""Schemes and the packages that are known to provide them."""
+"""Schemes, with the packages known to provide them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Addresses of brokers, and whether the cluster allows topics to be created.
+    """The brokers' addresses, and whether the cluster lets clients create topics.
 
-    `servers` are "host:port". `kafka_settings` are defaults for this cluster; the settings of the
-    service take precedence.
+    `servers` are "host:port". `kafka_settings` are this cluster's defaults; the service's settings
+    take precedence.
     """
 
     servers: tuple[str, ...]
@@ -35,7 +35,7 @@ Factory = Callable[[str, Settings], AbstractAsyncContextManager[Bootstrap]]
 
 @asynccontextmanager
 async def open_bootstrap(settings: Settings) -> AsyncIterator[Bootstrap]:
-    """Provide the brokers of checked settings; for a URL, the entry point of its scheme does.
+    """Provide the brokers of checked settings; a URL is opened by the entry point of its scheme.
 
     Raises:
         ConfigurationError: no installed package provides the scheme.

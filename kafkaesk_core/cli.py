@@ -1,4 +1,4 @@
-"""The command `kafkaesk`: it runs an application, lists plugins, and has the plugins' commands."""
+"""The command `kafkaesk`: runs an application, lists plugins, includes their commands."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Exit codes:
 
 SETTING_OPTIONS = Path(__file__).with_name("setting_options.json")
 _TYPES: dict[str | None, click.ParamType[Any]] = {"int": click.INT, "float": click.FLOAT}
-"""What the command line checks itself; the settings check all others."""
+"""The types that the command line checks itself; the settings check all other values."""
 
 # --- the help
 
@@ -55,7 +55,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class GroupedOption(click.Option):
-    """An option with the heading it is listed under."""
+    """An option, with the heading under which the help lists it."""
 
     def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:  # click's own arguments
         super().__init__(*args, **kwargs)
@@ -63,7 +63,7 @@ class GroupedOption(click.Option):
 
 
 class RunCommand(click.Command):
-    """Lists its options under their headings."""
+    """A command whose help lists the options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section per heading."""
@@ -73,7 +73,7 @@ class RunCommand(click.Command):
 def write_sections(
     parameters: Iterable[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter
 ) -> None:
-    """Write options in one section per heading."""
+    """Write the options to the help, one section per heading."""
     sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in parameters:
         row = parameter.get_help_record(ctx)
@@ -86,10 +86,10 @@ def write_sections(
 
 
 class CommandGroup(click.Group):
-    """Runs an application unless the first word is a command."""
+    """A group of commands that inserts `run` unless the first word is a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert `run` where no command is named."""
+        """Insert `run` if no command is named."""
         own = ("--help", "-h", "--version")
         if args and args[0] not in own and self.get_command(ctx, args[0]) is None:
             self._refuse_command_of_missing_package(args[0])
@@ -105,7 +105,7 @@ class CommandGroup(click.Group):
             )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the core's commands and those of installed packages, which are not imported."""
+        """List the core's commands and those of installed packages, without importing any."""
         return self._names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -122,7 +122,7 @@ class CommandGroup(click.Group):
         return None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete commands, and applications: `run` needs no name."""
+        """Complete commands and applications: the word `run` may be omitted."""
         application = self.commands["run"].params[0]
         return [
             *super().shell_complete(ctx, incomplete),
@@ -130,7 +130,7 @@ class CommandGroup(click.Group):
         ]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the options of `run`, which needs no name, those of the group, and the commands."""
+        """Show the options of `run`, the options of the group, and the commands."""
         unnamed = self.commands["run"]
         with click.Context(unnamed, info_name="run", parent=ctx) as run_ctx:
             write_sections(unnamed.params, run_ctx, formatter)  # without a --help of its own
@@ -177,8 +177,8 @@ def option(
 def setting_options(func: F) -> F:
     """Give a command one option for each setting, under the setting's heading.
 
-    They are read from a file that `uv run docs` writes from the settings: for the help, and for the
-    completion of a word, importing pydantic takes longer than all the rest.
+    The options are read from a file that `uv run docs` generates from the settings, because
+    importing pydantic would take longer than all the rest of the help or of a completion.
     """
     for each in reversed(json.loads(SETTING_OPTIONS.read_bytes())):
         declare = option(
@@ -196,7 +196,7 @@ def setting_options(func: F) -> F:
 def parse_thresholds(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, int, int] | None:
-    """Parse what `gc.set_threshold` takes: three positive numbers with commas between them."""
+    """Parse the arguments of `gc.set_threshold`: three positive numbers, separated by commas."""
     if value is None:
         return None
     parts = [part.strip() for part in value.split(",")]
@@ -227,7 +227,7 @@ def cli() -> None:
 @option(
     "--log-level",
     "Logging",
-    "Lowest level that is logged.",
+    "Lowest level to log.",
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
@@ -256,7 +256,7 @@ def run(
     gc_thresholds: tuple[int, int, int] | None,
     **overrides: Any,  # of each setting's type
 ) -> None:
-    """Run an application until SIGTERM or SIGINT; then finish, commit, leave, and exit."""
+    """Run an application until SIGTERM or SIGINT; then finish, commit, and leave the groups."""
     from .app_finder import find_application
     from .process import run_until_exit
 
@@ -277,7 +277,7 @@ def run(
 @click.option("--chain", is_flag=True, help="Also print the layers around each handler.")
 @click.option("--price", is_flag=True, help="Also time the hooks that are called per message.")
 def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
-    """List the installed plugins, and those of APP: active, disabled or failed, and why."""
+    """List the installed plugins and those of APP, with their states and the reasons."""
     from .app_finder import find_application
     from .application import Application
     from .errors import KafkaeskError
@@ -335,7 +335,7 @@ def _price_table(prices: Sequence[Price]) -> Iterator[str]:
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lay rows out in columns as wide as their widest entry."""
+    """Align rows in columns; each column is as wide as its widest entry."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]

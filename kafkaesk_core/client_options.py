@@ -1,7 +1,7 @@
 """`kafka_settings`: which option belongs to which aiokafka client, checked before any connects.
 
-The table is made from the signatures of aiokafka's clients, so every option that they have is
-accepted, and an unknown one is an error that names the closest known one.
+The table is built from the signatures of aiokafka's clients. Every option of a client is accepted;
+an unknown option is an error that names the closest known one.
 """
 
 from __future__ import annotations
@@ -77,10 +77,11 @@ def _parameters(client: type) -> Mapping[str, inspect.Parameter]:
 
 
 class ClientOptions:
-    """The user's `kafka_settings`; wrong names, types and choices are refused here.
+    """The user's `kafka_settings`; unknown names, wrong types and invalid choices are refused.
 
     Raises:
-        ConfigurationError: names the option, its value (never a secret) and the remedy.
+        ConfigurationError: an option is invalid; the error names the option, its value (never a
+            secret) and the remedy.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -93,16 +94,16 @@ class ClientOptions:
         return f"ClientOptions({self.masked()})"
 
     def masked(self) -> dict[str, Any]:
-        """The options as they may be shown."""
+        """The options with secrets masked."""
         return {k: "***" if k in SECRETS and v else v for k, v in self._given.items()}
 
     @property
     def auto_offset_reset(self) -> str:
-        """Where a group without a committed offset starts: "earliest" unless set."""
+        """Where a group without a committed offset starts; "earliest" by default."""
         return str(self._given.get("auto_offset_reset", "earliest"))
 
     def number(self, name: str, *, producer: bool = False) -> float:
-        """The value of a numeric option for the consumer, or the producer."""
+        """The value of a numeric option of the consumer or the producer."""
         client = AIOKafkaProducer if producer else AIOKafkaConsumer
         value = self._for(client, PRODUCER_DEFAULTS if producer else DEFAULTS).get(name)
         return float(_parameters(client)[name].default if value is None else value)
@@ -134,7 +135,7 @@ class ClientOptions:
         return "SSL" in self._protocol
 
     def check(self) -> None:
-        """Check the relations between options.
+        """Check that the options do not contradict each other.
 
         Raises:
             ConfigurationError: two options contradict each other; both values are named.
@@ -156,7 +157,7 @@ class ClientOptions:
             )
 
     def _check_libraries(self) -> None:
-        """Optional libraries: without one, the first batch or the first connection would fail."""
+        """Check optional libraries: without one, the first batch or connection would fail."""
         compression = str(self._given.get("compression_type"))
         if compression in _OPTIONAL_CODECS and not _OPTIONAL_CODECS[compression]():
             raise ConfigurationError(

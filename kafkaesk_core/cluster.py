@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ClusterTopic:
-    """A topic: how many partitions it has, with how many replicas each."""
+    """A topic, with its number of partitions and the number of replicas of each."""
 
     name: str
     partitions: int
@@ -40,7 +40,7 @@ class ClusterTopic:
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """A member of a group. `partitions` is empty if it has none, or its assignment is unknown."""
+    """A member of a group; `partitions` is empty if none are assigned or they are unknown."""
 
     member_id: str
     client_id: str
@@ -50,9 +50,9 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True)
 class ClusterGroup:
-    """A consumer group. `state` is Kafka's: "Stable", "Empty", ..., and "Dead" if it is unknown.
+    """A consumer group. `state` is Kafka's: "Stable", "Empty", ...; "Dead" if the group is unknown.
 
-    `members` has one for each process, or more precisely for each consumer.
+    `members` has one entry per consumer, so usually one per process.
     """
 
     name: str
@@ -61,13 +61,13 @@ class ClusterGroup:
 
     @property
     def exists(self) -> bool:
-        """Whether its coordinator knows it; an empty group that never committed is forgotten."""
+        """Whether the coordinator knows the group; it forgets an empty group without commits."""
         return self.state != "Dead"
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
-    """The next offset that a group will read, and the text that it stored beside it."""
+    """A group's committed offset (the next one to read), and the metadata stored with it."""
 
     offset: int
     metadata: str = ""
@@ -75,7 +75,7 @@ class CommittedOffset:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """How far a group is in a partition; None where it is not known.
+    """The progress of a group in one partition; None stands for an unknown value.
 
     `committed` is None before the first commit, `end` while the partition has no leader. `lag`
     counts offsets, as Kafka's own tools do: markers and compacted records too.
@@ -89,18 +89,18 @@ class PartitionLag:
 
     @property
     def lag(self) -> int | None:
-        """The offsets from the committed one to the end."""
+        """The number of offsets from the committed one to the end."""
         if self.committed is None or self.end is None:
             return None
         return max(0, self.end - self.committed)
 
 
 class Cluster:
-    """Asks a cluster, and changes nothing: it creates no topic, joins no group, commits nothing.
+    """Reads from a cluster and changes nothing: creates no topic, joins no group, commits nothing.
 
-    Use it with `async with Cluster(app.settings) as cluster`. Each question gets at most `timeout`
-    seconds, by default `start_timeout`; what fails for now is asked again until then. Every method
-    raises a BrokerError if no broker can be asked, or it refuses.
+    Use it with `async with Cluster(app.settings) as cluster`. Each request may take `timeout`
+    seconds, `start_timeout` by default; temporary failures are retried until then. Every method
+    raises a BrokerError if no broker can be reached or if the broker refuses the request.
     """
 
     def __init__(self, settings: Settings, *, timeout: float | None = None) -> None:
@@ -109,7 +109,7 @@ class Cluster:
         self._stack = AsyncExitStack()
         self._opened: Queries | None = None
         self.servers: tuple[str, ...] = ()
-        """The brokers to connect to first, as "host:port"."""
+        """The bootstrap servers, as "host:port"."""
         self.settings = settings
         """The settings, with the defaults of this cluster once it is open."""
 
@@ -117,8 +117,8 @@ class Cluster:
         """Connect.
 
         Raises:
-            ConfigurationError: the settings cannot work, or name a broker inside a process.
-            BrokerError: no broker can be used.
+            ConfigurationError: the settings are invalid, or name a broker inside a process.
+            BrokerError: no broker can be reached.
         """
         settings = self._settings
         settings.check()
@@ -153,7 +153,7 @@ class Cluster:
     # --- topics
 
     async def topics(self) -> tuple[ClusterTopic, ...]:
-        """Return all topics that we may see, in the order of their names."""
+        """Return all topics that this client may describe, sorted by name."""
         found = await self._queries.topics(None, self._timeout)
         return tuple(
             ClusterTopic(
@@ -167,7 +167,7 @@ class Cluster:
         )
 
     async def partitions(self, topics: Iterable[str]) -> dict[str, int]:
-        """Return the numbers of partitions of those of the topics that exist."""
+        """Return the number of partitions of each of these topics that exists."""
         wanted = set(topics)
         if not wanted:
             return {}
@@ -175,28 +175,28 @@ class Cluster:
         return {one.name: len(one.partitions) for one in found if one.code == 0}
 
     async def begins(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
-        """Return the first offset of each partition of these `topics`, whole names.
+        """Return the first offset of each partition of `topics`, which are full names.
 
         Partitions without a leader are left out.
         """
         return await self._queries.offsets(topics, BEGIN, self._timeout)
 
     async def ends(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
-        """Return the offset behind the last record, also one of an open transaction.
+        """Return the offset after the last record, including records of open transactions.
 
-        `topics` are whole names. Partitions without a leader are left out.
+        `topics` are full names. Partitions without a leader are left out.
         """
         return await self._queries.offsets(topics, END, self._timeout)
 
     async def offsets_at(
         self, topics: Iterable[str], timestamp_ms: int
     ) -> dict[TopicPartition, int]:
-        """Return the first offset of this time or later; the end where there is no such record.
+        """Return the first offset at or after a time; the end offset if there is no such record.
 
-        `topics` are whole names, `timestamp_ms` are milliseconds since 1970.
+        `topics` are full names; `timestamp_ms` is in milliseconds since 1970.
 
         Raises:
-            ConfigurationError: the time lies before 1970.
+            ConfigurationError: the time is before 1970.
         """
         if timestamp_ms < 0:
             raise ConfigurationError(f"offsets_at({timestamp_ms}): give milliseconds since 1970")
@@ -206,10 +206,10 @@ class Cluster:
         return {one: end if found.get(one, -1) < 0 else found[one] for one, end in ends.items()}
 
     async def configs(self, topic: str) -> dict[str, str | None]:
-        """Return Kafka's settings of a topic, None for those that it hides.
+        """Return a topic's settings in Kafka; None for settings that Kafka hides.
 
         Raises:
-            TopicError: there is no such topic.
+            TopicError: the topic does not exist.
         """
         found = await self._queries.configs(topic, self._timeout)
         if not found:
@@ -223,12 +223,12 @@ class Cluster:
 
     @asynccontextmanager
     async def reader(self, **options: Any) -> AsyncIterator[RecordReader]:  # aiokafka's
-        """Connect a reader of records, and disconnect it in the end; it joins no group.
+        """Open a reader of records, and close it at the end; it joins no group.
 
-        `options` are those of aiokafka's consumer, above the settings.
+        `options` are options of aiokafka's consumer; they override the settings.
 
         Raises:
-            BrokerError: no broker can be used, or it refused.
+            BrokerError: no broker can be reached, or the broker refused the connection.
         """
         _ = self._queries  # raises if the cluster is not open
         above = {**self.settings.client.for_consumer(), **options}
@@ -242,7 +242,7 @@ class Cluster:
     # --- groups
 
     async def groups(self) -> tuple[str, ...]:
-        """Return the names of all groups that we may see."""
+        """Return the names of all groups that this client may describe."""
         return tuple(await self._queries.group_names(self._timeout))
 
     async def group(self, name: str) -> ClusterGroup:
@@ -256,9 +256,9 @@ class Cluster:
         return {partition: CommittedOffset(*each) for partition, each in found.items()}
 
     async def lag(self, group: str) -> tuple[PartitionLag, ...]:
-        """Return how far a group is in each partition that it has committed or that a member has.
+        """Return a group's progress in each partition that is committed or assigned.
 
-        The offsets are asked for before the ends, so that the lag is never too small.
+        The committed offsets are read before the end offsets, so the lag is never too small.
         """
         members = {
             partition: member
@@ -281,10 +281,10 @@ class Cluster:
 
 
 def refuse_own_broker(settings: Settings) -> None:
-    """Refuse a broker that would begin to run, and be empty, in the process that asks.
+    """Refuse settings that would start a new, empty broker in this process.
 
     Raises:
-        ConfigurationError: the settings name `embedded://` without the address of a running one.
+        ConfigurationError: the settings name `embedded://` without the address of a running broker.
     """
     server = settings.kafka_servers[0] if settings.kafka_servers else ""
     if server.startswith("embedded://") and not urlsplit(server).netloc:

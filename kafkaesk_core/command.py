@@ -1,6 +1,6 @@
-"""What the commands of packages share: options that say where Kafka is, and errors in one line.
+"""Shared parts of packages' commands: options that locate Kafka, and errors in one line.
 
-`kafkaesk --help` imports the modules of all commands, so this one imports little.
+`kafkaesk --help` imports the modules of all commands, so this module imports little.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def parse_json_object(
     ctx: click.Context | None, param: click.Parameter | None, text: str | None
 ) -> dict[str, Any] | None:
-    """Parse an option that is a JSON object; a callback of click's options."""
+    """Parse an option that is a JSON object; a callback for click options."""
     name = "the value" if param is None else param.opts[0]
     try:
         parsed = None if text is None else json.loads(text)
@@ -72,17 +72,17 @@ _CLUSTER = (
 
 
 def cluster_options(func: F) -> F:
-    """Give a command the options that say where Kafka is; `cluster_settings` takes them."""
+    """Give a command the options that locate Kafka; `cluster_settings` takes their values."""
     for option in reversed(_CLUSTER):
         func = option(func)
     return func
 
 
 def cluster_settings(app: Application | None, options: Mapping[str, Any]) -> Settings:
-    """Return the settings of an application, or of none, with these options above them.
+    """Return the settings of an application, if one is given, overridden by these options.
 
     Raises:
-        ConfigurationError: an option cannot work, or the broker would be an empty one in here.
+        ConfigurationError: an option is invalid, or it would start an empty broker in this process.
     """
     from .application import Application
     from .cluster import refuse_own_broker
@@ -94,13 +94,13 @@ def cluster_settings(app: Application | None, options: Mapping[str, Any]) -> Set
 
 
 _MAKES_APP = r"^(\w+)(?:\s*:[^=\n]+)?\s*=\s*(?:\w+\.)*Application\("
-"""A line of Python that makes an application, as `app = kafkaesk_core.Application(`."""
+"""A line of Python that creates an application, as `app = kafkaesk_core.Application(`."""
 
 
 def complete_app(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of an application: installed ones, and those of modules in this folder.
+    """Complete an application's name, from installed packages and modules in this folder.
 
-    For `shell_complete` of click's arguments. Nothing is imported.
+    For the `shell_complete` of a click argument. Nothing is imported.
     """
     import re
     from pathlib import Path
@@ -119,10 +119,10 @@ def complete_app(_: click.Context, __: click.Parameter, incomplete: str) -> list
 
 
 def find_described(name: str) -> Application:
-    """Find an application, load its plugins, and let them declare.
+    """Find an application, load its plugins, and call their `declare` hooks.
 
     Raises:
-        ConfigurationError: there is none, or its handlers or schemas cannot work.
+        ConfigurationError: the application was not found, or a handler or schema is invalid.
         PluginError: a plugin cannot be loaded.
     """
     from .app_finder import find_application
@@ -134,9 +134,9 @@ def find_described(name: str) -> Application:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Tell an error in one line on standard error, and exit with its code.
+    """Report an error in one line on standard error, and exit with its code.
 
-    The traceback of an application that cannot be imported is shown: it is the service's own.
+    If the application cannot be imported, the traceback of the service's code is shown.
     """
     import logging
 

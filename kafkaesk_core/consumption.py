@@ -1,4 +1,4 @@
-"""The consumer groups of an application: how they are made, started and stopped."""
+"""The consumer groups of an application: creates, starts and stops them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ logger = logging.getLogger("kafkaesk.app")
 
 
 class Groups:
-    """Binds every handler once, and makes the consumers of each run.
+    """Binds every handler once, and creates the consumers of each run.
 
     Raises:
-        ConfigurationError: settings of consumers contradict each other.
-        SubscriptionError: an annotation of a handler cannot be resolved, a parameter cannot be
-            filled, or a setting of the subscription contradicts one of the application.
+        ConfigurationError: consumer settings contradict each other.
+        SubscriptionError: a handler's annotation cannot be resolved, a parameter cannot be filled,
+            or a setting of the subscription contradicts one of the application.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Groups:
     def consumers(
         self, runtime: Runtime, on_finished: Callable[[HandlerResult], None] | None
     ) -> list[GroupConsumer]:
-        """Make one consumer per group; none is started."""
+        """Create one consumer per group, without starting them."""
         self._consumers = {
             group: GroupConsumer(
                 group,
@@ -124,7 +124,7 @@ class Groups:
         """Handle one record without Kafka, with the handler that takes the stream.
 
         Raises:
-            SubscriptionError: no handler takes it, or several do.
+            SubscriptionError: no handler takes the stream, or several handlers do.
         """
         claimed = self._plugins.claimed_streams
         found = [
@@ -155,7 +155,7 @@ class Groups:
         )
 
     def _known(self, group: str) -> ArgumentProviders:
-        """The arguments that a handler gets by a parameter's name."""
+        """Return the arguments that a handler can request by a parameter's name."""
         return ArgumentProviders(
             one={
                 "schema": lambda message: message.schema,
@@ -181,7 +181,7 @@ class Groups:
 def _decoder_for(
     subscription: Subscription, schemas: Schemas, plugins: Plugins
 ) -> Callable[[Any], Callable[[IncomingMessage], Any]]:  # of data of any type
-    """Return the function that makes the decoder of a handler's annotation."""
+    """Return the function that creates the decoder for a handler's annotation."""
     return partial(
         schemas.decoder,
         envelope=subscription.envelope,
@@ -218,7 +218,7 @@ def _check_literals(subscription: Subscription, prefix: str) -> None:
 def _check_alone(
     subscription: Subscription, others: Iterable[Subscription], claimed: Collection[str]
 ) -> None:
-    """Refuse two handlers for one stream in a group: each would get a part of its records."""
+    """Refuse two handlers for one stream in a group: each would get only a part of the records."""
     for other in others:
         stream = subscription.shared_with(other, claimed)
         if stream is not None:
@@ -230,7 +230,7 @@ def _check_alone(
 
 
 def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Settings) -> Settings:
-    """The settings of one group: of each time limit, the longest among its subscriptions."""
+    """Return the settings of one group; each time limit is the longest of its subscriptions."""
     own = [settings.with_overrides(subscription.overrides) for subscription in subscriptions]
     longest = {
         name: max(getattr(one, name) for one in own)
@@ -243,7 +243,7 @@ def _settings_of(group: str, subscriptions: Iterable[Subscription], settings: Se
 
 
 class Consumption:
-    """Starts the groups, waits, and stops them: an error that stops one stops all (D5)."""
+    """Starts the groups, waits, and stops them; an error that stops one group stops all (D5)."""
 
     def __init__(self, groups: Sequence[GroupConsumer]) -> None:
         self.groups = tuple(groups)
@@ -254,11 +254,11 @@ class Consumption:
         self._stopping: asyncio.Task[None] | None = None
 
     async def run(self, *, start_timeout: float, seconds: float | None = None) -> None:
-        """Consume until `request_stop`, a failure, or the end of `seconds`; then take no more.
+        """Consume until `request_stop`, a failure, or the end of `seconds`; then stop fetching.
 
         Raises:
             HandlerError: a handler failed, and its subscription stops the application.
-            KafkaeskError: a group could not be started, or cannot continue.
+            KafkaeskError: a group could not start, or cannot continue.
         """
         self._watch.start()
         try:
@@ -268,7 +268,7 @@ class Consumption:
             self.request_stop()
 
     async def _start(self, timeout: float) -> bool:
-        """Start all groups; False if a stop was requested meanwhile."""
+        """Start all groups; return False if a stop was requested meanwhile."""
         self._starting = asyncio.create_task(self._start_groups(timeout))
         requested = asyncio.create_task(self._requested.wait())
         try:
@@ -304,7 +304,7 @@ class Consumption:
                 group.begin_drain()
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether this task runs a handler, for which a stop waits."""
+        """Whether this task runs a handler, so that a stop waits for it."""
         return any(group.is_run_by(task) for group in self.groups)
 
     def runs_caller(self) -> bool:
@@ -326,9 +326,9 @@ class Consumption:
         self._requested.set()
 
     async def stop(self, shutdown: Shutdown) -> None:
-        """Drain, commit and leave the groups, within the time that `shutdown` leaves.
+        """Drain, commit and leave the groups, within the remaining time of `shutdown`.
 
-        Idempotent; concurrent calls wait for the same end.
+        Idempotent; concurrent calls wait for the same stop.
         """
         if self._stopping is None:
             self.request_stop()
@@ -350,7 +350,7 @@ class Consumption:
                 logger.error("group %s: stopping failed", group.group, exc_info=result)
 
     def failure(self) -> BaseException | None:
-        """The error of the first group with a failure."""
+        """The error of the first group that failed."""
         for group in self.groups:
             if group.failure.done() and not group.failure.cancelled():
                 error = group.failure.exception()

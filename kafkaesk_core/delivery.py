@@ -1,4 +1,4 @@
-"""The results of published messages: of one, of its batch, and of many."""
+"""The results of published messages: of one message, of its batch, and of many messages."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class RecordMark(Protocol):
 class Delivery:
     """An awaitable for the broker's acknowledgement of one message.
 
-    Awaiting it gives aiokafka's `RecordMetadata`, or raises DeliveryFailedError (certainly not
-    written) or DeliveryUnknownError (may have been written). It may be awaited any number of
-    times and by several tasks; each gets an error object of its own. Cancelling a waiting task
-    ends its wait, not the delivery. A delivery may be passed to `asyncio.wait`, `gather`,
-    `wait_for` and `shield`. It need not be awaited: a failure that nobody looks at is logged and
-    counted. `batch` is the result of the whole batch, for callers that wait for many deliveries.
+    Awaiting it returns aiokafka's `RecordMetadata`, or raises DeliveryFailedError (certainly not
+    written) or DeliveryUnknownError (may have been written). It may be awaited any number of times
+    and by several tasks; each of them gets its own error object. Cancelling a waiting task ends the
+    wait, not the delivery. A delivery may be passed to `asyncio.wait`, `gather`, `wait_for` and
+    `shield`. It need not be awaited: an unobserved failure is logged and counted. `batch` is the
+    result of the whole batch, for callers that wait for many deliveries.
     """
 
     __slots__ = ("__weakref__", "_record", "batch")
@@ -60,7 +60,7 @@ class Delivery:
 
     @classmethod
     def settled(cls, metadata: RecordMetadata) -> Delivery:
-        """Return a delivery that is acknowledged, for a layer that has published itself."""
+        """Return an acknowledged delivery, for a layer that has published the message itself."""
         batch = BatchResult(metadata.topic_partition)
         batch.acknowledge(metadata_of_batch(metadata), 1)
         return cls(batch, _Mark(0, metadata.timestamp or 0))
@@ -69,10 +69,10 @@ class Delivery:
     def deferred(
         cls, future: asyncio.Future[RecordMetadata], topic: str = "", partition: int = -1
     ) -> Delivery:
-        """Return a delivery that ends as a future does, for a layer that publishes later.
+        """Return a delivery that follows a future, for a layer that publishes later.
 
-        `topic` and `partition` are where the message will be written, as far as that is known.
-        A future that is cancelled ends in DeliveryUnknownError.
+        `topic` and `partition` say where the message will be written, as far as known. A cancelled
+        future results in a DeliveryUnknownError.
         """
         batch, mark = BatchResult(TopicPartition(topic, partition)), _LateMark()
         future.add_done_callback(partial(_settle_as, batch, mark))
@@ -83,15 +83,15 @@ class Delivery:
         return self.batch.find(self._record.offset)[0].is_settled
 
     def cancelled(self) -> bool:
-        """Return False: a buffered message is published, and cannot be taken back."""
+        """Return False: a buffered message will be published and cannot be withdrawn."""
         return False
 
     def result(self) -> RecordMetadata:
         """Return topic, partition, offset and timestamp of the message.
 
         Raises:
-            DeliveryFailedError: it was certainly not written.
-            DeliveryUnknownError: it may or may not have been written.
+            DeliveryFailedError: the message was certainly not written.
+            DeliveryUnknownError: the message may or may not have been written.
             asyncio.InvalidStateError: the delivery is not done.
         """
         batch, index = self._settled()
@@ -115,8 +115,8 @@ class Delivery:
     def peek(self) -> tuple[RecordMetadata | None, BaseException | None] | None:
         """Return the metadata or the error; None while the delivery is not done.
 
-        For observers: unlike with `exception`, a failure still counts as not looked at. The error
-        is shared, so it must not be raised.
+        For observers: unlike `exception`, this does not mark a failure as observed. The error is
+        shared, so it must not be raised.
         """
         batch, index = self.batch.find(self._record.offset)
         if not batch.is_settled:
@@ -142,9 +142,10 @@ class Delivery:
 
     @property
     def offset(self) -> int | None:
-        """The message's offset once it is acknowledged, else None.
+        """The message's offset once it is acknowledged; None before.
 
-        Also None if the broker did not report it (acks=0, or it had the batch already).
+        It is also None if the broker did not report it (acks=0, or the broker already had the
+        batch).
         """
         batch, index = self.batch.find(self._record.offset)
         if not batch.is_settled or batch.error is not None:
@@ -166,7 +167,7 @@ class Delivery:
             batch.add_callback(self, index, (callback, context, loop))
 
     def remove_done_callback(self, callback: Callable[[Delivery], object]) -> int:
-        """Forget this callback; return how many times it had been added."""
+        """Remove this callback; return how many times it had been added."""
         return self.batch.find(self._record.offset)[0].remove_callback(self, callback)
 
     def __await__(self) -> Generator[Any, None, RecordMetadata]:
@@ -209,8 +210,8 @@ class BatchResult:
     """The result of one batch, which the deliveries of its records share.
 
     It is settled once, by `acknowledge`, `fail` or `split`. If the batch failed and some of its
-    deliveries were never looked at, `on_unobserved` is called with their number, once: when the
-    last delivery is garbage, as asyncio does with futures, or when `report` is called.
+    deliveries were never observed, `on_unobserved` is called once with their number: when the last
+    delivery is garbage-collected, as asyncio does with futures, or when `report` is called.
     """
 
     __slots__ = (
@@ -249,7 +250,7 @@ class BatchResult:
     def acknowledge(self, metadata: RecordMetadata | None, count: int) -> None:
         """Settle: the broker wrote all `count` records, the first at the offset in `metadata`.
 
-        The metadata is None if the broker was not asked for it (acks=0).
+        The metadata is None if the broker was not asked for an answer (acks=0).
         """
         self._metadata = metadata
         self._settle(count)
@@ -261,7 +262,7 @@ class BatchResult:
         self._settle(count)
 
     def split(self, counts: Sequence[int]) -> list[BatchResult]:
-        """Divide the records among new results; the first gets the first `counts[0]` of them."""
+        """Divide the records among new results; the first one gets `counts[0]` records."""
         parts, start = [], 0
         for count in counts:
             parts.append((start, BatchResult(self.topic_partition, self._on_unobserved, self.loop)))
@@ -279,7 +280,7 @@ class BatchResult:
         return [part for _, part in parts]
 
     def find(self, index: int) -> tuple[BatchResult, int]:
-        """Return the result that has the record of this index, and its index in that result."""
+        """Return the result that holds the record at this index, and its index in that result."""
         batch = self
         while batch._parts:
             start, batch = next(p for p in reversed(batch._parts) if p[0] <= index)
@@ -310,13 +311,13 @@ class BatchResult:
         return RecordMetadata(*tp, tp, offset, timestamp, kind, base.log_start_offset)
 
     def observe(self, index: int) -> None:
-        """Note that the failure of this record was looked at."""
+        """Note that a caller has observed the failure of this record."""
         if self._observed is None:
             self._observed = set()
         self._observed.add(index)
 
     def report(self) -> None:
-        """Call `on_unobserved`, once, if this failed and some deliveries were not looked at."""
+        """Call `on_unobserved` once if this batch failed and some deliveries were not observed."""
         notify, self._on_unobserved = self._on_unobserved, None
         if notify is None or self.error is None:
             return
@@ -328,24 +329,24 @@ class BatchResult:
         self.report()
 
     def add_waiter(self, waiter: asyncio.Future[None], index: int) -> None:
-        """Resolve this future when the record of this index is settled."""
+        """Resolve this future when the record at this index is settled."""
         if self._waiters is None:
             self._waiters = {}
         self._waiters[waiter] = index
 
     def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
-        """Forget a future that no task waits for any more."""
+        """Forget a future that no task awaits any more."""
         if self._waiters is not None:
             self._waiters.pop(waiter, None)
 
     def add_callback(self, delivery: Delivery, index: int, callback: Callback) -> None:
-        """Call the function with the delivery soon after the record of this index is settled."""
+        """Call the function with the delivery soon after the record at this index is settled."""
         if self._callbacks is None:
             self._callbacks = {}
         self._callbacks.setdefault(delivery, _Callbacks(index)).entries.append(callback)
 
     def remove_callback(self, delivery: Delivery, function: Function) -> int:
-        """Forget a callback of this delivery; return how many times it had been added."""
+        """Remove a callback of this delivery; return how many times it had been added."""
         added = (self._callbacks or {}).get(delivery)
         if added is None:
             return 0
@@ -368,13 +369,13 @@ class BatchResult:
 
 
 def metadata_of_batch(metadata: RecordMetadata) -> RecordMetadata:
-    """Return metadata as brokers answer for a batch: -1 where each record has its own timestamp."""
+    """Return a batch's metadata as brokers send it: -1 if each record has its own timestamp."""
     is_of_append = metadata.timestamp_type == _APPEND_TIME
     return metadata if is_of_append else metadata._replace(timestamp=-1)
 
 
 class _LateMark:
-    """A record whose timestamp is known when it is written."""
+    """A record whose timestamp is set when the batch is written."""
 
     __slots__ = ("offset", "timestamp")
 
@@ -383,7 +384,7 @@ class _LateMark:
 
 
 def _settle_as(batch: BatchResult, mark: _LateMark, future: asyncio.Future[RecordMetadata]) -> None:
-    """Settle a batch of one record as a future that is done."""
+    """Settle a batch of one record with the outcome of a finished future."""
     topic = batch.topic_partition.topic
     if future.cancelled():
         text = f"the delivery to {topic or 'its topic'} was cancelled by what publishes it later"
@@ -397,7 +398,7 @@ def _settle_as(batch: BatchResult, mark: _LateMark, future: asyncio.Future[Recor
 
 
 class _Mark(NamedTuple):
-    """A record of which only the index is known."""
+    """A record with only its index known."""
 
     offset: int
     timestamp: int = -1
@@ -406,7 +407,7 @@ class _Mark(NamedTuple):
 class PendingDeliveries:
     """Counts acknowledgements, and keeps only the deliveries that are not done.
 
-    They are kept as ranges of indexes by batch: all records of a batch are done at the same time.
+    They are kept as ranges of indexes per batch, because all records of a batch are done at once.
     """
 
     def __init__(self) -> None:
@@ -417,7 +418,7 @@ class PendingDeliveries:
         self._last: tuple[BatchResult | None, list[int]] = (None, [])
 
     def add(self, batch: BatchResult, index: int) -> None:
-        """Add the delivery of the record that has this index in a batch."""
+        """Add the delivery of the record at this index of a batch."""
         last, found = self._last
         if last is batch and found[1] == index:
             found[1] = index + 1
@@ -432,16 +433,16 @@ class PendingDeliveries:
         """Count the deliveries of batches that are done, and forget them.
 
         Raises:
-            DeliveryError: one was not acknowledged.
+            DeliveryError: a message was not acknowledged.
         """
         for batch in [batch for batch in self._pending if batch.is_done]:
             self._take(batch)
 
     async def wait(self) -> int:
-        """Wait for all; return how many were acknowledged.
+        """Wait for all deliveries; return the number of acknowledged messages.
 
         Raises:
-            DeliveryError: one was not.
+            DeliveryError: a message was not acknowledged.
         """
         while self._pending:
             batch, ranges = next(iter(self._pending.items()))
@@ -469,7 +470,7 @@ def copy_exception(error: Error) -> Error:
     """Return a copy of an error without its traceback, to be raised in its place.
 
     An error that several tasks share is never raised itself. Each raise would add frames to its
-    traceback, and they would keep the tasks' local variables alive, and so the error itself.
+    traceback; the frames would keep the tasks' local variables alive, and these the error.
     """
     copied = type(error).__new__(type(error), *error.args)
     copied.args = error.args

@@ -1,4 +1,4 @@
-"""What an application is made of, as plain data: for commands, documents and plugins."""
+"""The description of an application as plain data, for commands, documents and plugins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Description", "HandlerDescription", "SchemaDescription", "StreamDesc
 
 
 class StreamDescription(TypedDict):
-    """A stream that the application names: where it is published, subscribed or created.
+    """A stream that the application publishes, subscribes to or creates.
 
-    `schemas` is what it carries ("Order:1"), empty if only its readers are known here; `published`
-    are those of them that `app.publishes()` names. `groups` take its messages.
+    `schemas` are the schemas that it carries ("Order:1"); empty if the application only reads it.
+    `published` are the schemas that `app.publishes()` names. `groups` consume its messages.
     """
 
     stream: str
@@ -22,10 +22,10 @@ class StreamDescription(TypedDict):
 
 
 class HandlerDescription(TypedDict):
-    """A subscription. `takes` is the type of one message's data, `schemas` are those of its models.
+    """A subscription. `takes` is the type of a message's data; `schemas` are those of its models.
 
-    `streams` are names, or one fnmatch pattern if `is_pattern`. `settings` has what differs from
-    the application's, and `options` those of plugins, as JSON.
+    `streams` are names, or one fnmatch pattern if `is_pattern`. `settings` has only the values that
+    differ from the application's. `options` are the plugins' options, as JSON.
     """
 
     handler: str
@@ -44,9 +44,9 @@ class HandlerDescription(TypedDict):
 
 
 class SchemaDescription(TypedDict):
-    """A schema. `document` is its JSON Schema, None where a model has none; `retention` seconds.
+    """A schema. `document` is its JSON Schema, or None; `retention` is in seconds.
 
-    `envelope` False: its messages are plain JSON.
+    With `envelope` False its messages are plain JSON.
     """
 
     schema: str

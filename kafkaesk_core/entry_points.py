@@ -1,4 +1,4 @@
-"""What installed packages provide, by entry-point group; `load()` imports it."""
+"""The entry points of installed packages; `load()` imports one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ PLUGINS = "kafkaesk.plugins"
 
 
 def find_entry_points(group: str, name: str | None = None) -> list[EntryPoint]:
-    """Return the entry points of a group, or those of one name, by their names."""
+    """Return the entry points of a group, or only those with one name, sorted by name."""
     found = entry_points(group=group) if name is None else entry_points(group=group, name=name)
     return sorted(found, key=lambda entry_point: entry_point.name)

@@ -1,6 +1,7 @@
-"""Environment variables: the one reader, for the settings of the core and of every plugin.
+"""The reader of environment variables, for the settings of the core and of every plugin.
 
-Imported only when an application is configured, because importing pydantic-settings takes time.
+It is imported only when an application is configured, because importing pydantic-settings takes
+time.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ def read_environment(
 ) -> dict[str, Any]:
     """Return the values of the variables "<prefix><FIELD>" that are set, by field name.
 
-    Values are not validated: most are text, which pydantic converts. Lists are JSON, or text with
-    commas between the items; objects are JSON. `environ` is by default that of the process.
+    Values are not validated here: most are text, which pydantic converts later. A list is JSON, or
+    text separated by commas; an object is JSON. `environ` defaults to that of the process.
 
     Raises:
-        ValueError: a variable is not valid JSON; the error names it, and not its value.
+        ValueError: a variable is not valid JSON; the error names the variable, but not its value.
     """
     types: dict[str, Any] = {
         name: (Annotated[field.annotation, _Reader(field, f"{prefix}{name.upper()}")], Field(None))
@@ -82,7 +83,7 @@ class _Reader:
 
 
 class _Source(EnvSettingsSource):
-    """Finds the variables, in upper or lower case; the reader of each field reads its text."""
+    """Finds the variables, in upper or lower case; a field's reader parses its text."""
 
     def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
         self._environ = environ

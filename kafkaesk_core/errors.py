@@ -1,4 +1,4 @@
-"""Everything that kafkaesk raises, and the dispositions a handler may raise.
+"""The errors that kafkaesk raises, and the dispositions that a handler may raise.
 
 Exception
 └── KafkaeskError
@@ -84,7 +84,7 @@ class KafkaeskError(Exception):
     """The root of every error of kafkaesk."""
 
     exit_code: int = 1
-    """Of the command `kafkaesk`: 1 handler, 2 usage, 3 broker, 4 plugin, 5 still running."""
+    """Exit code of the command: 1 handler, 2 usage, 3 broker, 4 plugin, 5 still running."""
 
 
 class ConfigurationError(KafkaeskError):
@@ -113,7 +113,7 @@ class PluginError(KafkaeskError):
 
 
 class SchemaError(KafkaeskError):
-    """An error about a schema; `schema` and `topic` name them, where they are known."""
+    """An error about a schema; `schema` and `topic` are its names, if known."""
 
     def __init__(
         self, message: str, *, schema: str | None = None, topic: str | None = None
@@ -169,7 +169,7 @@ class _RecordError(KafkaeskError):
 
 
 class HandlerError(_RecordError):
-    """A handler failed and the application stopped for it; the cause is `__cause__`."""
+    """A handler failed and the application stopped; `__cause__` is the handler's error."""
 
 
 class HandlerTimeoutError(_RecordError):
@@ -179,9 +179,9 @@ class HandlerTimeoutError(_RecordError):
 class BatchFailure(KafkaeskError):
     """Some messages of a batch failed; the others are done.
 
-    `errors` says what each failed of: an exception, on which the subscription's `on_error`
-    decides, or a disposition. A handler names messages by their index in the list it was given; a
-    layer around it names the messages themselves.
+    `errors` maps each failed message to an exception, on which the subscription's `on_error`
+    decides, or to a disposition. A handler names a message by its index in the list that it was
+    given; a layer names the message itself.
     """
 
     def __init__(self, errors: Mapping[Any, BaseException]) -> None:
@@ -203,7 +203,7 @@ class DeliveryError(KafkaeskError):
 
 
 class DeliveryFailedError(DeliveryError):
-    """The message was certainly not written: publishing it again cannot double it."""
+    """The message was certainly not written; publishing it again cannot create a duplicate."""
 
 
 class MessageTooLargeError(DeliveryFailedError):
@@ -211,11 +211,11 @@ class MessageTooLargeError(DeliveryFailedError):
 
 
 class DeliveryUnknownError(DeliveryError):
-    """The broker did not say: the message may or may not have been written."""
+    """The broker's answer is missing: the message may or may not have been written."""
 
 
 class BrokerError(KafkaeskError):
-    """A broker, or the way to it; `retryable` says whether the same call may succeed later."""
+    """A broker, or the connection to it, failed; `retryable`: the same call may succeed later."""
 
     exit_code = 3
     retryable: ClassVar[bool] = False
@@ -232,11 +232,11 @@ class BrokerUnreachableError(BrokerError):
 
 
 class AuthenticationError(BrokerError):
-    """The broker refused our credentials, or we refused its certificate."""
+    """The broker refused the client's credentials, or the client refused its certificate."""
 
 
 class AuthorizationError(BrokerError):
-    """The broker knows our identity, but the request is not authorized."""
+    """The broker has authenticated the client, but the request is not authorized."""
 
 
 class TopicError(BrokerError):
@@ -280,7 +280,7 @@ class ShutdownIncompleteError(KafkaeskError):
 
 
 class Disposition(BaseException):
-    """A decision on a message, which its handler or a layer around it raises.
+    """A decision on a message, raised by its handler or by a layer around it.
 
     It derives from BaseException, as CancelledError does, so that `except Exception` does not catch
     it.
@@ -290,7 +290,8 @@ class Disposition(BaseException):
 class Retry(Disposition):
     """Handle this message again after `delay` seconds.
 
-    Its lane (partition, key or record, by the subscription's ordering) waits; others continue.
+    The message's lane (partition, key or record, by the subscription's ordering) waits; other lanes
+    continue.
     """
 
     def __init__(self, reason: str = "", *, delay: float = 1.0) -> None:
@@ -303,11 +304,11 @@ class Retry(Disposition):
 
 
 class Defer(Disposition):
-    """Handle this message at a later time: it is too early, which is not a failure.
+    """Handle this message later: it came too early, which is not a failure.
 
-    `until` is a datetime with a time zone, or a number of seconds from now. Its lane (partition,
-    key or record, by the subscription's ordering) waits until then; others continue. The attempt
-    does not count, and nothing is logged.
+    `until` is a datetime with a time zone, or a number of seconds from now. The message's lane
+    (partition, key or record, by the subscription's ordering) waits until then; other lanes
+    continue. The attempt does not count, and nothing is logged.
     """
 
     def __init__(self, until: datetime | float, reason: str = "") -> None:
@@ -334,7 +335,7 @@ class Defer(Disposition):
 
 
 class Skip(Disposition):
-    """Count this message as done without handling it; logged and counted."""
+    """Treat this message as done without handling it; the skip is logged and counted."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""How a handler is called: the binding of its parameters, and the `subscriber` that it may use."""
+"""The call of a handler: the binding of its parameters, and the `subscriber` that it may use."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ T = TypeVar("T")
 Messages = Sequence[IncomingMessage]
 
 Argument = Callable[[IncomingMessage], Any]
-"""Makes one argument from the message."""
+"""Provides one argument from the message."""
 
 BatchArgument = Callable[[Messages], Any]
-"""Makes one argument from the messages of a batch."""
+"""Provides one argument from the messages of a batch."""
 
 Call = Callable[[IncomingMessage], Awaitable[Any]]
 """Decodes a message and calls the handler with it."""
@@ -50,19 +50,19 @@ Call = Callable[[IncomingMessage], Awaitable[Any]]
 Claim = Callable[[Parameter, Subscription], Argument | None]
 
 Func = Callable[..., Awaitable[Any]]
-"""The handler, or what calls it in a thread."""
+"""The handler, or a wrapper that calls it in a thread."""
 
 
 Read = Callable[[bytes | None], Any]
-"""Returns the data of a usual value, and None of any other."""
+"""Returns the data of a usual value; None for any other value."""
 
 ReadAll = Callable[[Iterable[bytes | None]], list[Any] | None]
-"""Returns the data of usual values; None if one of them is not."""
+"""Returns the data of usual values; None if any value is unusual."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArgumentProviders:
-    """What fills parameters by their names: for one message, and for a batch."""
+    """The providers of arguments by parameter name, for one message and for a batch."""
 
     one: Mapping[str, Argument]
     batch: Mapping[str, BatchArgument]
@@ -72,8 +72,8 @@ class ArgumentProviders:
 class Binding:
     """A handler of one message at a time.
 
-    `quick` are what reads a usual value and the function that takes its data, if nothing else of
-    the message is asked for.
+    `quick` is a pair: a function that reads a usual value, and a function that takes its data. It
+    is used if no parameter needs anything else of the message.
     """
 
     call: Call
@@ -82,7 +82,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class BatchBinding:
-    """A handler of batches; `call` takes the decoded data of the messages, and the messages.
+    """A handler of batches; `call` takes the decoded data and the messages.
 
     `quick` is as in `Binding`, for the values and the data of a whole batch.
     """
@@ -104,8 +104,8 @@ def bind(
 
     The annotation of the first parameter chooses the decoder (Parameter.empty: no annotation);
     `list[...]` takes batches. The other parameters are filled by name from `known`, or by a plugin
-    that claims them; one with a default may stay unfilled. For a batch a plugin fills its parameter
-    from the first message. A `def` handler is called in one of the threads.
+    that claims them; a parameter with a default may stay unfilled. For a batch, a plugin fills its
+    parameter from the first message. A `def` handler is called in a thread.
 
     Raises:
         SubscriptionError: an annotation cannot be resolved, or a parameter cannot be filled; the
@@ -132,7 +132,7 @@ def bind(
 
 
 def _reader(decode: Argument, arguments: Arguments[Any]) -> Reader | None:
-    """What reads without a message, if no argument needs one."""
+    """Return the reader of values without messages; None if an argument needs the message."""
     return None if arguments.values or arguments.contexts else reader_of(decode)
 
 
@@ -142,14 +142,14 @@ def takes_batches(subscription: Subscription) -> bool:
 
 
 def data_of(subscription: Subscription) -> tuple[Any, bool]:
-    """The annotation of the data of one message, and whether the handler takes batches of it."""
+    """Return the annotation of one message's data, and whether the handler takes batches."""
     first, *_ = _resolve_parameters(subscription)
     item = _item_of(first.annotation)
     return (first.annotation, False) if item is None else (item, True)
 
 
 def _item_of(annotation: Any) -> Any:
-    """The item type of a batch handler's list; None if the annotation is not a list."""
+    """Return the item type of a batch handler's list; None if the annotation is not a list."""
     try:
         kind, metadata = unwrap_annotation(annotation)
     except (NameError, RecursionError):
@@ -184,9 +184,10 @@ def _check_batch_ordering(subscription: Subscription) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Arguments(Generic[T]):
-    """What fills a handler's parameters, by their names.
+    """The argument providers of a handler, by parameter name.
 
-    Those of `contexts` make async context managers around the call, which give the arguments.
+    The providers in `contexts` return async context managers around the call, which yield the
+    arguments.
     """
 
     values: dict[str, T] = field(default_factory=dict)
@@ -200,7 +201,7 @@ def _arguments(
     claimed: Callable[[Argument], T],
     claim: Claim,
 ) -> Arguments[T]:
-    """The argument provider of each parameter, by name; `claimed` adapts those of plugins."""
+    """Return each parameter's argument provider, by name; `claimed` adapts those of plugins."""
     arguments: Arguments[T] = Arguments()
     for parameter in parameters:
         if parameter.name in known:
@@ -218,9 +219,9 @@ def _arguments(
 
 
 def _makes_context(argument: Argument) -> bool:
-    """Whether it is decorated with `@asynccontextmanager`.
+    """Whether the provider is decorated with `@asynccontextmanager`.
 
-    Other objects that are context managers may be shared, such as clients: they are not entered.
+    Other context managers, such as clients, may be shared objects, so they are not entered.
     """
     inner: Any = argument
     while isinstance(inner, functools.partial):
@@ -242,7 +243,7 @@ def _must_be_filled(parameter: Parameter) -> bool:
 
 
 def _call(func: Func, decode: Argument, arguments: Arguments[Argument]) -> Call:
-    """Make the call in one of four shapes, so that usual handlers need no dictionary."""
+    """Return the call in one of four shapes, so that usual handlers need no dictionary."""
     values = arguments.values
     if arguments.contexts:
         inside = _call_inside(func, arguments)
@@ -274,7 +275,7 @@ def _call(func: Func, decode: Argument, arguments: Arguments[Argument]) -> Call:
 def _call_inside(
     func: Func, arguments: Arguments[Callable[[T], Any]]
 ) -> Callable[[Any, T], Awaitable[Any]]:
-    """Make a call inside of context managers; they are left with the handler's exception."""
+    """Return a call inside context managers, which are left with the handler's exception."""
 
     async def call(data: Any, subject: T) -> Any:
         given = {name: argument(subject) for name, argument in arguments.values.items()}
@@ -301,7 +302,7 @@ def _batch_call(
 
 
 def _resolve_parameters(subscription: Subscription) -> list[Parameter]:
-    """The handler's parameters with their annotations resolved, quoted ones too."""
+    """Return the handler's parameters with resolved annotations, including quoted ones."""
     func = function_of(subscription.func)
     try:
         hints = typing.get_type_hints(func, include_extras=True)
@@ -315,7 +316,7 @@ def _resolve_parameters(subscription: Subscription) -> list[Parameter]:
 
 
 def function_of(func: Any) -> Any:
-    """The function that carries the annotations of a partial or of an object with __call__."""
+    """Return the function that carries the annotations of a partial or of a callable object."""
     while isinstance(func, functools.partial):
         func = func.func
     return func if inspect.isroutine(func) else func.__call__
@@ -334,7 +335,7 @@ def _describe_unresolved(func: Any, error: Exception) -> str:
 
 
 class Publish(Protocol):
-    """`Application.publish`, which notes the messages that caused it."""
+    """The signature of `Application.publish`, with the messages that caused the publish."""
 
     def __call__(
         self,
@@ -353,7 +354,7 @@ class Publish(Protocol):
 
 
 class ConsumerFacade:
-    """The part of a consumer that a handler may use: `commit` its own progress."""
+    """The part of a consumer that a handler may use: it commits the handler's own progress."""
 
     __slots__ = ("_commit", "_messages", "raw")
 
@@ -366,25 +367,24 @@ class ConsumerFacade:
         self._messages = messages
         self._commit = commit
         self.raw = raw
-        """aiokafka's consumer. Committing, seeking or polling with it can lose records.
-
-        Its records are those of its parser: they have no topic and no partition.
-        """
+        """aiokafka's consumer. Committing, seeking or polling with it can lose records. It returns
+        its parser's records, which have no topic and no partition."""
 
     async def commit(self) -> None:
         """Mark the handler's messages as done, and commit up to the first unfinished record.
 
         Raises:
-            CommitError: the broker refused, did not answer, or the partition is no longer ours.
+            CommitError: the broker refused the commit or did not answer, or the partition is no
+                longer ours.
         """
         await self._commit(self._messages)
 
 
 class Subscriber:
-    """A handler's way to publish further messages and to commit.
+    """Lets a handler publish further messages and commit.
 
-    `messages` are those of the handler: one message, or a batch. Messages published here have them
-    as their `origins`, so that plugins can propagate headers.
+    `messages` are the messages being handled: one message, or a batch. They become the `origins` of
+    the messages published here, so that plugins can propagate headers.
     """
 
     __slots__ = ("_publish", "consumer", "group", "messages")
@@ -399,7 +399,7 @@ class Subscriber:
 
     @property
     def message(self) -> IncomingMessage:
-        """The message that the handler was called for; the first one of a batch."""
+        """The message being handled; of a batch, the first message."""
         return self.messages[0]
 
     async def publish(
@@ -414,7 +414,7 @@ class Subscriber:
         timestamp_ms: int | None = None,
         meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
-        """Publish as `Application.publish` does, on behalf of these messages."""
+        """Publish as `Application.publish` does, with these messages as origins."""
         return await self._publish(
             stream_id,
             data,

@@ -1,28 +1,28 @@
 """All hooks of the core: hook API 1.
 
-There are three kinds, which the name shows:
+A hook's name shows which of three kinds it is:
 
-  wrap_*      async, (subject, call_next, ...): around an operation. Compiled once, at start.
+  wrap_*      async, (subject, call_next, ...): a layer around an operation, compiled at the start.
   past tense  plain def: called after an event. It cannot change the event; its errors are logged.
-  lifespan    returns an async context manager, which is open while the application runs.
+  lifespan    returns an async context manager that is open while the application runs.
 
-An implementation takes the first two arguments of a `wrap_*` hook in their order, and any subset of
-the others, by name. An argument with a default is passed if this core has it. `call_next` may run a
-second time (a retry), so a layer must be repeatable.
+An implementation of a `wrap_*` hook takes the first two arguments in this order, and any of the
+others by name. An argument with a default is passed if this core has it. A layer must be
+repeatable, because a layer around it may call `call_next` a second time (a retry).
 
-The core reads these attributes of a plugin, all of them optional:
+The core reads these attributes of a plugin; all are optional:
 
   stage            the place of its layers: "observe" (outermost), "recover", "transform", or
-                   "deliver", whose `wrap_publish` runs after the encoding: it has the final bytes
-                   in `message.encoded`, and may replace them. The default is "transform", and
-                   innermost for a service's own hooks.
-  hook_api         the hook API that it was written for; only HOOK_API is accepted.
+                   "deliver". In the stage "deliver", `wrap_publish` runs after the encoding:
+                   `message.encoded` has the final bytes, and the layer may replace them. The
+                   default is "transform"; a service's own hooks without a stage are innermost.
+  hook_api         the hook API that the plugin was written for; only HOOK_API is accepted.
   claimed_headers  the names of headers that it owns; nothing else copies or overwrites them.
-  claimed_streams  fnmatch patterns of the streams that it owns. A subscription by pattern does not
-                   take them, a subscription by their literal names does.
+  claimed_streams  fnmatch patterns of the streams that it owns. Subscriptions by pattern do not
+                   take these streams; subscriptions by literal names do.
   claimed_options  the names of the `options` of `subscribe` and `schema` that it reads.
   starts_early     its `lifespan` is entered before the brokers are reached, and left after they are
-                   disconnected: for what must answer while a start waits.
+                   disconnected. It is meant for plugins that must respond while a start waits.
   name             its name, if it is registered without one.
 """
 
@@ -78,15 +78,15 @@ class Hooks:
         call_next: PublishCall,
         app: App,
     ) -> Delivery:
-        """Around one publish, up to the producer's buffer (`published` reports the rest).
+        """Wrap one publish, up to the producer's buffer; `published` reports the outcome.
 
         Runs in the publisher's task, outermost stage first, before the data is encoded and
-        validated. May change the message in place, or hand another one to `call_next` with
-        `meta` carried over. Returns what `call_next` returned; await that delivery only if every
-        publish shall wait for the broker. A layer that publishes elsewhere returns
-        `Delivery.settled(metadata)` or `Delivery.deferred(future)` in its place. An exception
-        refuses the message: the caller of `publish` gets it. A span opened here covers buffering
-        only: carry it in `message.meta` to `published`.
+        validated. It may change the message in place, or pass another message with the same `meta`
+        to `call_next`. It returns the delivery that `call_next` returned; await that delivery only
+        if every publish should wait for the broker. A layer that publishes elsewhere returns
+        `Delivery.settled(metadata)` or `Delivery.deferred(future)` instead. An exception refuses
+        the message and is raised to the caller of `publish`. A span opened here covers only
+        buffering: pass it on to `published` in `message.meta`.
         """
 
     @hookspec
@@ -97,18 +97,18 @@ class Hooks:
         subscription: Subscription,
         app: App,
     ) -> Any:
-        """Around decoding and handling one message, in the task and context of the handler.
+        """Wrap the decoding and handling of one message, in the handler's task and context.
 
-        Runs outermost stage first. `message.value` is the raw bytes; decoding is inside
-        `call_next`, so that undecodable messages pass here too. Returning means processed: the
-        offset may be committed, whether or not `call_next` was called. An exception means not
-        processed: the subscription's `on_error` decides, a disposition decides itself. Calling
-        `call_next` again handles the message again. Catch Exception, never BaseException. A layer
-        that answers a failure itself (in-place retry, dead letter) appends the exception to the
-        list `message.meta["handled_errors"]`, so that layers further out can report it. One that
-        has written the record elsewhere with `app.forward` appends to the list
-        `message.meta["forwarded"]` a tuple: the metadata, and when it began and ended, in
-        nanoseconds since 1970.
+        Runs outermost stage first. `message.value` is the raw bytes; decoding happens inside
+        `call_next`, so undecodable messages also pass through here. If the layer returns, the
+        message is processed and its offset may be committed, whether or not `call_next` was called.
+        If it raises, the message is not processed: a disposition decides by itself, and the
+        subscription's `on_error` decides on any other exception. Another call of `call_next`
+        handles the message again. Catch Exception, never BaseException. A layer that handles a
+        failure itself (in-place retry, dead letter) appends the exception to the list
+        `message.meta["handled_errors"]`, so that outer layers can report it. A layer that has
+        written the record elsewhere with `app.forward` appends a tuple to the list
+        `message.meta["forwarded"]`: the metadata, and the start and end in nanoseconds since 1970.
         """
 
     @hookspec
@@ -119,13 +119,13 @@ class Hooks:
         subscription: Subscription,
         app: App,
     ) -> Any:
-        """Instead of `wrap_consume`, for a handler that takes `list[...]`: around one batch.
+        """Wrap one batch; called instead of `wrap_consume` for a handler that takes `list[...]`.
 
-        Runs outermost stage first; the messages are of one partition, in their order. Returning
-        means processed; messages that were not passed to `call_next` count as skipped. An exception
-        means that the whole batch is not processed. A `BatchFailure`, from the handler or a layer,
-        means that only the messages that it names are not processed. A message that cannot be
-        decoded fails as a `BatchFailure` of its own, with no other message of its batch tried.
+        Runs outermost stage first; the messages come from one partition, in order. If the layer
+        returns, the batch is processed; messages that were not passed to `call_next` count as
+        skipped. After an exception the whole batch is not processed; a `BatchFailure`, from the
+        handler or a layer, fails only the messages that it names. A message that cannot be decoded
+        fails in a `BatchFailure` of its own; no other message of its batch is tried then.
         """
 
     @hookspec
@@ -137,15 +137,16 @@ class Hooks:
         subscription: Subscription,
         app: App,
     ) -> None:
-        """Around one offset commit, outermost stage first; `offsets` are next-to-read positions.
+        """Wrap one offset commit; `offsets` are next-to-read positions.
 
-        `reason` is "interval", "manual", "revoke" or "stop". The innermost call lowers offsets to
-        those that are done and owned, and only offsets that the broker acknowledges count.
-        Not calling `call_next` postpones the commit. An exception leaves the offsets uncommitted;
-        they are tried again at the next tick. `commit_timeout` covers the whole chain.
+        Runs outermost stage first; `reason` is "interval", "manual", "revoke" or "stop". The
+        innermost call lowers each offset to the first unfinished record and drops partitions that
+        are not owned; only offsets that the broker acknowledges count. A layer that does not call
+        `call_next` postpones the commit. After an exception the offsets stay uncommitted, and the
+        next tick retries them. `commit_timeout` covers the whole chain.
 
-        An offset says nothing of the records above it. So a layer of another stage than "observe"
-        keeps `commit_notes` from saying that any of them is done.
+        An offset says nothing about the records above it. So if a layer has a stage other than
+        "observe", `commit_notes` does not list finished records above the offset.
         """
 
     @hookspec
@@ -155,19 +156,20 @@ class Hooks:
         call_next: SchemaCall,
         app: App,
     ) -> None:
-        """Around activating one schema (its topics are created), at start, outermost stage first.
+        """Wrap the activation of one schema, which creates its topics.
 
-        The place to register it elsewhere or to check compatibility. It may hand a changed
-        registration to `call_next`. An exception stops the start.
+        Runs at the start, outermost stage first. Register the schema elsewhere here, or check its
+        compatibility. The layer may pass a changed registration to `call_next`. An exception stops
+        the start.
         """
 
     @hookspec
     def schema_registered(self, schema: SchemaRegistration, app: App) -> None:
-        """A schema was declared, by decorator or mounted router; replayed to later plugins.
+        """A schema was declared, by a decorator or a mounted router; replayed to later plugins.
 
-        Runs at import time outside any event loop, and inside `register()`: use only what
-        `__init__` set up. Cannot change the schema. Errors are logged and counted; refuse in
-        `wrap_schema`.
+        Runs at import time outside any event loop, and inside `register()`, so it may use only what
+        `__init__` has set up. It cannot change the schema. Errors are logged and counted; to refuse
+        a schema, use `wrap_schema`.
         """
 
     @hookspec
@@ -178,20 +180,20 @@ class Hooks:
         error: BaseException | None,
         app: App,
     ) -> None:
-        """The broker acknowledged the message (`metadata`), or it finally failed (`error`).
+        """The broker acknowledged the message (`metadata`), or it failed for good (`error`).
 
-        Runs once per message in the event loop, outermost stage first; must not block. Cannot
-        change anything; errors are logged and counted. Costs about a microsecond per message
-        once anyone implements it.
+        Runs once per message in the event loop, outermost stage first; it must not block. It cannot
+        change anything; errors are logged and counted. It costs about a microsecond per message
+        once a plugin implements it.
         """
 
     @hookspec
     def partitions_assigned(
         self, event: RebalanceEvent, subscription: Subscription, app: App
     ) -> None:
-        """Partitions were assigned; no record of them has been handled yet. Must not block.
+        """Partitions were assigned; none of their records has been handled yet. Must not block.
 
-        Runs after the core's own reaction, once per subscription, outermost stage first. Cannot
+        Runs after the core's own reaction, once per subscription, outermost stage first. It cannot
         change anything; errors are logged and counted.
         """
 
@@ -199,58 +201,59 @@ class Hooks:
     def partitions_revoked(
         self, event: RebalanceEvent, subscription: Subscription, app: App
     ) -> None:
-        """Partitions are gone. Must not block.
+        """Partitions were revoked or lost. Must not block.
 
-        `event.kind` is "revoked" (finished and committed before) or "lost" (taken away). Runs
-        after the core's own reaction, once per subscription, outermost stage first. Cannot
-        change anything; errors are logged and counted.
+        `event.kind` is "revoked" (running records were finished and committed first) or "lost" (the
+        group gave them to others). Runs after the core's own reaction, once per subscription,
+        outermost stage first. It cannot change anything; errors are logged and counted.
         """
 
     @hookspec
     def lifespan(self, app: App) -> AbstractAsyncContextManager[None]:
-        """Entered before the first message moves, left after the last one.
+        """Return a context manager, entered before the first message and left after the last one.
 
-        Entered outermost stage first and left in reverse, also if the start fails later. An
-        exception while entering stops the start; one while leaving is logged.
+        Called at each start. The context managers are entered outermost stage first and left in
+        reverse, even if the start fails later. An exception on entering stops the start; an
+        exception on leaving is logged.
         """
 
     @hookspec
     def declare(self, router: Router, app: App) -> None:
         """Subscribe handlers and register schemas of the plugin, on a router mounted for it.
 
-        Called at each start, outermost stage first, before the handlers are bound: what the
-        service has declared is in `app.subscriptions`. The subscriptions of an earlier start are
-        gone by then. A plugin registered later is called at the next start. An exception stops
-        the start, and names the plugin.
+        Called at each start, outermost stage first, before the handlers are bound:
+        `app.subscriptions` has the service's own subscriptions, and the plugin's subscriptions of
+        an earlier start are removed. A plugin that is registered later is called at the next start.
+        An exception stops the start; the error names the plugin.
         """
 
     @hookspec
     def check_subscription(self, subscription: Subscription) -> None:
-        """Check the plugin's options of one subscription; also of one that has none of them.
+        """Check the plugin's options of one subscription; also called if it has none of them.
 
-        Called once per subscription when the application initialises, unless that skips the
-        plugin; outermost stage first.
-        A ValueError or ConfigurationError says what is wrong: it stops the start as an error of
-        the handler, which is named; a SubscriptionError as it is. Any other exception stops it as
-        a failure of the plugin.
+        Called once per subscription when the application initializes, outermost stage first, unless
+        the subscription skips the plugin. Raise a ValueError or ConfigurationError for a wrong
+        option: it stops the start with a SubscriptionError that names the handler. A
+        SubscriptionError is raised unchanged. Any other exception stops the start as a failure of
+        the plugin.
         """
 
     @hookspec
     def health(self, app: App) -> Iterable[str]:
-        """Say what hinders the plugin for now; nothing if it works.
+        """Return the plugin's current problems, one text each; nothing if it works.
 
-        Called by each `app.health()`, outermost stage first, while the application runs; must not
-        block. Each text degrades the application, and none makes it not live or not ready. An
-        exception is logged and counted, and degrades it too.
+        Called by each `app.health()`, outermost stage first, while the application runs; it must
+        not block. Each text makes the application degraded, but it stays live and ready. An
+        exception is logged and counted, and also makes the application degraded.
         """
 
     @hookspec
     def report(self, app: App) -> Mapping[str, Any]:
-        """Report numbers and states of the plugin, as JSON-able data.
+        """Return counts and states of the plugin as JSON-able data.
 
-        Called by each `app.status()`, outermost stage first, while the application runs; must not
-        block, nor call `app.status()` itself. `status().plugins` has a copy under the plugin's
-        name. An exception is logged and counted, and stands there in its place.
+        Called by each `app.status()`, outermost stage first, while the application runs; it must
+        not block or call `app.status()`. `status().plugins` has a copy of the data under the
+        plugin's name. An exception is logged and counted; its text takes the place of the data.
         """
 
     @hookspec
@@ -259,34 +262,34 @@ class Hooks:
     ) -> Callable[[IncomingMessage], Any] | None:
         """Claim a handler's parameter that the core does not know.
 
-        Called once per such parameter when the application initialises; `parameter.annotation`
-        is resolved. Return a function from the message (of a batch: its first one) to the
-        argument, or None to leave the parameter to others; the first answer wins. An exception
-        stops the start. A function decorated with `@asynccontextmanager` yields the argument: it
-        is entered inside the layers, once the data is decoded, and left after the handler with
-        its exception; suppressing that means processed.
+        Called once per such parameter when the application initializes; `parameter.annotation` is
+        resolved. Return a function that takes the message (of a batch, the first one) and returns
+        the argument, or None to leave the parameter to others; the first answer wins. An exception
+        stops the start. A function decorated with `@asynccontextmanager` yields the argument: it is
+        entered inside the layers, after the data is decoded, and left after the handler, with the
+        handler's exception. If it suppresses the exception, the message is processed.
         """
 
     @hookspec
     def upcasters(
         self, schema: SchemaRegistration, subscription: Subscription
     ) -> Mapping[str, Callable[[Any], Any]] | None:
-        """Bring data of older versions of a schema up to date, before a handler's model reads it.
+        """Upgrade the data of older schema versions before a handler's model reads it.
 
-        Called once per subscription and schema of its models when the application initialises.
-        Return functions by the names that records have ("Order:1"): each takes the data, as JSON
-        has it, and returns that of `schema`. None or nothing leaves records as they are. The
-        outermost answer for a version counts. A record of `schema` itself costs no call. What a
-        function raises is the record's failure; an exception of the hook stops the start.
+        Called once per subscription and schema of its models when the application initializes.
+        Return functions by the schema names in records ("Order:1"): each takes the data as
+        JSON-able values and returns the data of `schema`. None or an empty mapping leaves records
+        unchanged. The outermost answer for a version counts. A record of `schema` itself costs no
+        call. An exception in a function fails the record; an exception in the hook stops the start.
         """
 
     @hookspec
     def codec(self, stream: str, schema: SchemaRegistration | None) -> Codec | None:
-        """Write and read another form than the envelope; see `kafkaesk_core.plugin.Codec`.
+        """Return a codec for a format other than the envelope; see `kafkaesk_core.plugin.Codec`.
 
-        Called once per stream and schema, when the first message is published or read there; for
-        a record, `schema` is that of its handler's model, if it has one. The outermost answer
-        counts, None is the envelope. Handlers of `bytes` and `ConsumerRecord`, and schemas and
-        subscriptions with `envelope=False`, ask no codec. A plugin that is registered later is
-        asked from the next start on. An exception is the message's failure.
+        Called once per stream and schema, for the first message published or read there. When
+        reading, `schema` is the schema of the handler's model, if it has one. The outermost answer
+        counts; None means the envelope. Handlers of `bytes` and `ConsumerRecord`, and schemas and
+        subscriptions with `envelope=False`, use no codec. A plugin that is registered later is
+        asked from the next start on. An exception fails the message.
         """

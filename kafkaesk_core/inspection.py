@@ -1,4 +1,4 @@
-"""How `app.describe()` reads what was declared and loaded."""
+"""Describes an application for `app.describe()`: its declarations and its plugins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["describe"]
 
 
 def describe(router: Router, schemas: Schemas, plugins: Plugins, topic_prefix: str) -> Description:
-    """Describe what was declared and loaded; what it consists of has been checked before."""
+    """Describe the declarations and the plugins, which were checked before."""
     schemas.complete()
     claimed = plugins.claimed_streams
     return {
@@ -116,7 +116,7 @@ def _schema(registration: SchemaRegistration) -> SchemaDescription:
 
 
 def _document(registration: SchemaRegistration) -> dict[str, Any] | None:
-    """The JSON Schema of what is on the wire; a model with types of its own may have none."""
+    """Return the JSON Schema of the data on the wire; None for a model that has none."""
     if registration.model is None:
         document: dict[str, Any] = _plain(registration.document)
         return document
@@ -134,13 +134,13 @@ def _summary_of_schema(registration: SchemaRegistration) -> str:
 
 
 def _summary(described: object) -> str:
-    """The first line of its own docstring."""
+    """Return the first line of the object's own docstring."""
     own = getattr(described, "__doc__", None)
     return inspect.cleandoc(own).partition("\n")[0] if isinstance(own, str) else ""
 
 
 def _name(described: Any) -> str:
-    """A type as its annotation says it; a class or a function as "module.qualified_name"."""
+    """Return a type as its annotation, a class or function as "module.qualified_name"."""
     if described is inspect.Parameter.empty:
         return "envelope"
     qualified = getattr(described, "__qualname__", None)
@@ -151,7 +151,7 @@ def _name(described: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The same as JSON has it; what JSON cannot say becomes a text."""
+    """Convert a value to JSON-able data; values that JSON does not have become text."""
     return from_json(to_json(value, fallback=_fallback, inf_nan_mode="strings"))
 
 

@@ -1,4 +1,4 @@
-"""A watch over the event loop: it names the handler that blocks it."""
+"""Watches the event loop, and names the handler that blocks it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TICK = 0.25
 
 LIMIT = 1.0
 QUIET = 60.0
-"""Seconds in which one culprit is reported once: it may block the loop for each message."""
+"""Seconds in which one culprit is reported once, because it may block the loop for each message."""
 
 _NOT_CULPRITS = ("asyncio", "kafkaesk_core", "contextlib")
 
@@ -38,7 +38,7 @@ class _Block:
 class LoopWatch:
     """Watches the event loop from a thread while handlers run, at no cost per message.
 
-    `handlers` has the names of the handlers by their code objects.
+    `handlers` maps code objects to the names of handlers.
     """
 
     def __init__(self, handlers: Mapping[CodeType, str]) -> None:
@@ -59,7 +59,7 @@ class LoopWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; do nothing if it was not started."""
+        """Stop watching; do nothing if watching was not started."""
         self._ended.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -67,7 +67,7 @@ class LoopWatch:
             self._thread.join(timeout=1.0)
 
     def _live(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Note that the loop runs, and report a block that has ended."""
+        """Note that the loop is running, and report a block that has ended."""
         now = monotonic()
         self._beat = now
         block, self._block = self._block, None
@@ -109,7 +109,7 @@ class LoopWatch:
             )
 
     def _culprit(self, frame: FrameType | None) -> str | None:
-        """The innermost handler on the stack, else the innermost function of the service."""
+        """Return the innermost handler on the stack, else the innermost function of the service."""
         frames = list(_outwards(frame))
         for found in frames:
             if found.f_code in self._handlers:
@@ -122,7 +122,7 @@ class LoopWatch:
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    """The frames that the loop runs now, the innermost first; none while it waits for events."""
+    """Yield the frames that the loop runs now, innermost first; none while it waits for events."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module == "selectors" or (module.startswith("asyncio.") and _is_of_loop(frame)):

@@ -1,4 +1,4 @@
-"""Outgoing and incoming messages: their fields, their records, the checks of their arguments."""
+"""Outgoing and incoming messages: their fields, their records, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 Header = tuple[str, bytes | None]
 Headers = list[Header]
 Data = BaseModel | Mapping[str, Any] | Sequence[Any] | bytes | str | int | float | bool | None
-"""What may be published: a model, JSON-able data, or (raw) bytes."""
+"""Data to publish: a model, JSON-able data, or (raw) bytes."""
 
 RAW_TYPES = (bytes, bytearray, memoryview)
 """Data for `raw_publish`, not for `publish`."""
@@ -49,10 +49,10 @@ _read_schema = SchemaValidator(_ENVELOPE).validate_json
 class OutgoingMessage:
     """One message to publish; layers of `wrap_publish` may change every field but `origins`.
 
-    `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded only after
-    the last layer. `headers` is this message's own list. `timestamp_ms` None means now.
-    `origins` are the consumed messages whose `subscriber` published this one: one, those of a
-    batch, or none. `is_internal` means that observers are not called for it.
+    `data` is a model, JSON-able data, or the raw bytes of `raw_publish`; it is encoded after the
+    last layer. `headers` is this message's own list. `timestamp_ms` None means now. `origins` are
+    the consumed messages whose `subscriber` published this one: one message, those of a batch, or
+    none. If `is_internal`, observers are not called for the message.
     """
 
     __slots__ = (
@@ -97,14 +97,14 @@ class OutgoingMessage:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Data of plugins, and of the caller for plugins; made when it is first read."""
+        """Data of plugins, and the caller's data for plugins; created on first access."""
         if self._meta is None:
             self._meta = {}
         return self._meta
 
     @property
     def encoded(self) -> bytes | None:
-        """The record's value, for layers of the stage "deliver", which may replace it."""
+        """The encoded value of the record; layers of the stage "deliver" may replace it."""
         return getattr(self, "_encoded", None)
 
     @encoded.setter
@@ -113,12 +113,12 @@ class OutgoingMessage:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether the data was encoded, so that `encoded` is what will be written."""
+        """Whether the data was encoded, so that `encoded` will be written."""
         return hasattr(self, "_encoded")
 
     @property
     def origin(self) -> IncomingMessage | None:
-        """The consumed message on whose behalf this one is published, if it is exactly one."""
+        """The consumed message that caused this one; None unless there is exactly one."""
         return self.origins[0] if len(self.origins) == 1 else None
 
     def __repr__(self) -> str:
@@ -129,10 +129,11 @@ class IncomingMessage:
     """One consumed record on its way to a handler; not yet decoded.
 
     `value` is the raw bytes (None: a tombstone); a layer of `wrap_consume` may replace it, for
-    example to decrypt it. `attempt` starts at 1 and counts retries, also over restarts. `epoch` is
-    the period of owning its partition in which it was delivered. `is_closed` says that the handler
-    committed it before it returned. `known_schema` is the schema that decoding found, or None.
-    `turn` says, in a batch, whether the handler got the message, or it waits for the next batch.
+    example to decrypt it. `attempt` starts at 1 and counts retries, across restarts too. `epoch` is
+    the period of partition ownership in which the message was delivered. `is_closed` says that the
+    handler committed the message before it returned. `known_schema` is the schema that decoding
+    found, or None. In a batch, `turn` says whether the handler got the message or it waits for the
+    next batch.
     """
 
     __slots__ = (
@@ -162,7 +163,7 @@ class IncomingMessage:
 
     @property
     def crashes(self) -> int:
-        """How many of its attempts ended with the process, if `count_crashes` is on."""
+        """How many attempts ended in a crash of the process; counted if `count_crashes` is on."""
         return 0
 
     @property
@@ -197,13 +198,13 @@ class IncomingMessage:
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970, of creation or of append, as the topic says; -1 for none."""
+        """Milliseconds since 1970, of creation or append by the topic's setting; -1 for none."""
         timestamp = self._record.timestamp
         return -1 if timestamp is None else timestamp
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Data of plugins; made when it is first read."""
+        """Data of plugins; created on first access."""
         if self._meta is None:
             self._meta = {}
         return self._meta
@@ -239,7 +240,7 @@ class IncomingMessage:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceEvent:
-    """Partitions were assigned or revoked; "lost" ones were taken without a chance to commit."""
+    """Partitions were assigned, revoked or lost; "lost" leaves no chance to commit."""
 
     kind: Literal["assigned", "revoked", "lost"]
     partitions: frozenset[TopicPartition]
@@ -248,16 +249,16 @@ class RebalanceEvent:
 
 # --- records
 #
-# The client's parser has records of its own. aiokafka's ConsumerRecord, a frozen dataclass with
-# eleven fields, is made only when it is read: making one takes as long as parsing the record.
+# The client's parser has its own records. aiokafka's ConsumerRecord, a frozen dataclass with eleven
+# fields, is created only on access, because that takes as long as parsing the record.
 
 
 class ParsedRecord(Protocol):
-    """The fields that ConsumerRecord and the parser's records of all formats have in common."""
+    """The fields shared by ConsumerRecord and the parser's records of all formats."""
 
     @property
     def offset(self) -> int:
-        """The offset in the partition, which is not in the record."""
+        """The offset in the partition."""
 
     @property
     def timestamp(self) -> int | None:
@@ -265,7 +266,7 @@ class ParsedRecord(Protocol):
 
     @property
     def timestamp_type(self) -> int | None:
-        """0 for the time of creation, 1 for that of the append."""
+        """0 if the timestamp is the time of creation, 1 if it is that of the append."""
 
     @property
     def key(self) -> bytes | None:
@@ -281,14 +282,14 @@ class ParsedRecord(Protocol):
 
     @property
     def checksum(self) -> int | None:
-        """Only in the two older formats."""
+        """The record's checksum, in the two older formats only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """Stands for a record, or a whole batch, that cannot be read.
 
-    Its handling fails with `error`; the other fields have the parts that could be read.
+    Its handling fails with `error`; the other fields hold the parts that could be read.
     """
 
     topic: str
@@ -304,7 +305,7 @@ class Unreadable:
 
 
 class PartlyUnreadable(list[ParsedRecord]):
-    """Records that include unreadable ones; other lists need not be searched for them."""
+    """A list that includes unreadable records; other lists need not be searched for them."""
 
 
 def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:
@@ -333,10 +334,10 @@ _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
 
 def check_address(stream: object, key: object, partition: object, timestamp_ms: object) -> None:
-    """Check where a message is sent.
+    """Check a message's stream, key, partition and timestamp.
 
     Raises:
-        TypeError: one of them has the wrong type; it is named.
+        TypeError: an argument has the wrong type; the error names it.
         ValueError: the stream has no name, or a number is negative.
     """
     if type(stream) is str and stream and key is partition is timestamp_ms is None:
@@ -355,7 +356,7 @@ def check_options(schema: object, origins: object, meta: object) -> None:
     """Check the other arguments of a message.
 
     Raises:
-        TypeError: one of them has the wrong type; it is named.
+        TypeError: an argument has the wrong type; the error names it.
     """
     if schema is not None and not isinstance(schema, str):
         raise TypeError(f'schema is of type {type(schema).__name__}, not str; give "Content:1"')
@@ -366,11 +367,11 @@ def check_options(schema: object, origins: object, meta: object) -> None:
 
 
 def check_many(stream: str, data: object, key: object, schema: str | None) -> None:
-    """Check that `data` has many messages, and that `key` can make their keys.
+    """Check that `data` is an iterable of messages, and that `key` is a function.
 
     Raises:
         InvalidMessageError: `data` is one message.
-        TypeError: one of them has the wrong type; it is named.
+        TypeError: an argument has the wrong type; the error names it.
     """
     if isinstance(data, (BaseModel, Mapping, str, *RAW_TYPES)):  # iterable, and one message
         raise InvalidMessageError(
@@ -391,7 +392,7 @@ def check_many(stream: str, data: object, key: object, schema: str | None) -> No
 
 
 def raw_data_error(stream: str, data: Data, schema: str | None) -> InvalidMessageError:
-    """Make the error for bytes or None where a model or JSON-able data is expected."""
+    """Return the error for bytes or None where a model or JSON-able data is expected."""
     return InvalidMessageError(
         f"publish to {stream} got {type(data).__name__}; publish a model or JSON-able data, "
         "or use raw_publish() for bytes and tombstones",
@@ -412,7 +413,7 @@ def _check_number(name: str, number: object, largest: int) -> None:
 
 
 def copy_headers(headers: Iterable[Header] | None) -> Headers:
-    """Copy headers into a list of their own.
+    """Copy headers into a new list.
 
     Raises:
         TypeError: an entry is not a pair of str and bytes (or None).

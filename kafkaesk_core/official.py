@@ -1,4 +1,4 @@
-"""The packages that are released together with this one, and the commands that each brings."""
+"""The packages that are released together with this one, and the commands of each."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COMMANDS_OF: Mapping[str, tuple[str, ...]] = {
     "kafkaesk_schemas": ("asyncapi", "schemas"),
     "kafkaesk_testing": (),
 }
-"""By the name that is imported."""
+"""The packages by import name."""
 
 
 def package_of_command(name: str) -> str | None:
-    """Return the name of the package to install for a command; None if none of these has it."""
+    """Return the package to install for a command; None if no official package has it."""
     for package, commands in COMMANDS_OF.items():
         if name in commands:
             return package.replace("_", "-")

@@ -1,9 +1,9 @@
-"""The result of each record, and which offsets may be committed. Pure: no Kafka, no asyncio.
+"""The results of records, and the offsets that may be committed. Pure: no Kafka, no asyncio.
 
-Terms. An *epoch* is one uninterrupted time of following one partition: assign, revoke, seek and
-reset start another one. An offset is *open* from `register` until `finish`. The *watermark* is the
-lowest open offset, or the position if nothing is open. Only delivered offsets count: nothing waits
-for gaps (compaction, aborted transactions, transaction markers).
+Terms. An *epoch* is one uninterrupted period of following one partition: assign, revoke, seek and
+reset start a new one. An offset is *open* from `register` until `finish`. The *watermark* is the
+lowest open offset, or the position if nothing is open. Only delivered offsets count: gaps
+(compaction, aborted transactions, transaction markers) block nothing.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _PartitionTracker:
         self.position = max(self.position, position)
 
     def finish(self, offset: int) -> bool:
-        """Mark one offset as done; False if it was not open."""
+        """Mark one offset as done; return False if it was not open."""
         waiting, done = self.open, self.done
         if not waiting:
             return False
@@ -112,7 +112,7 @@ class _PartitionTracker:
         return True
 
     def finish_lowest(self, offsets: Sequence[int]) -> bool:
-        """Mark offsets as done; False, without effect, if they are not the lowest open ones."""
+        """Mark the lowest open offsets as done; return False, without effect, if they are not."""
         waiting, count = self.open, len(offsets)
         if self.done or len(waiting) < count:
             return False
@@ -124,19 +124,19 @@ class _PartitionTracker:
 
     @property
     def closed(self) -> int:
-        """How many offsets were finished below the watermark."""
+        """The number of finished offsets below the watermark."""
         return self.taken - len(self.open)
 
     @property
     def has_only_gaps(self) -> bool:
-        """Whether every record below the watermark is committed already.
+        """Whether every record below the watermark is already committed.
 
-        While records are open, that matters only for a first position that is to be committed.
+        While records are open, this matters only for a first position that must be committed.
         """
         return self.closed == self.covered and (not self.open or self.committed is None)
 
     def _prune(self) -> None:
-        """Forget the times of registrations that have no open offset."""
+        """Forget the times of registrations without an open offset."""
         low, marks = self.watermark, self.marks
         while marks and low is not None and marks[0][0] < low:
             marks.popleft()
@@ -172,14 +172,14 @@ class OffsetTracker(Generic[P]):
         return iter(self._trackers)
 
     def assign(self, partitions: Iterable[P]) -> None:
-        """Start following partitions, each in a new epoch that has nothing to commit."""
+        """Start following partitions, each in a new epoch with nothing to commit."""
         for partition in partitions:
             self._end(partition)
             self._last_epoch += 1
             self._trackers[partition] = _PartitionTracker(self._last_epoch)
 
     def revoke(self, partitions: Iterable[P]) -> None:
-        """Stop following partitions: completions that arrive later do not count."""
+        """Stop following partitions; later completions do not count."""
         for partition in partitions:
             self._end(partition)
 
@@ -191,8 +191,8 @@ class OffsetTracker(Generic[P]):
     def start_at(self, partition: P, position: int, *, commit: bool = False) -> None:
         """Follow a partition from another position, in a new epoch (seek, reset, truncation).
 
-        With `commit` the position itself is committed. A group that starts at the end of a topic
-        needs that: a restart before its first commit would skip records (rule 9).
+        With `commit`, the position itself is committed. A group that starts at the end of a topic
+        needs this: otherwise a restart before its first commit would skip records (rule 9).
         """
         self.assign([partition])
         tracker = self._trackers[partition]
@@ -200,17 +200,17 @@ class OffsetTracker(Generic[P]):
         tracker.committed = None if commit else position
 
     def epoch(self, partition: P) -> int | None:
-        """The current epoch of a partition, None if it is not followed."""
+        """Return the current epoch of a partition; None if it is not followed."""
         tracker = self._trackers.get(partition)
         return tracker.epoch if tracker else None
 
     def is_behind(self, partition: P, offset: int) -> bool:
-        """Whether this offset is below the position, in the current epoch."""
+        """Whether this offset is below the position of the current epoch."""
         position = self._trackers[partition].position
         return position is not None and offset < position
 
     def register(self, partition: P, offsets: Sequence[int], now: float) -> int:
-        """Open delivered offsets, ascending; return the epoch that their completions carry.
+        """Open delivered offsets, in ascending order; return the epoch for their completions.
 
         Raises:
             KeyError: the partition is not followed.
@@ -223,13 +223,13 @@ class OffsetTracker(Generic[P]):
     def advance(self, partition: P, start: int, position: int) -> None:
         """Note that everything from `start` up to `position` was delivered.
 
-        Offsets behind the last delivered one are gaps: the watermark passes over them once no
-        offset is open.
+        Offsets after the last delivered one are gaps: the watermark passes them once no offset is
+        open.
         """
         self._trackers[partition].advance(start, position)
 
     def finish(self, partition: P, epoch: int, offset: int) -> bool:
-        """Close one offset; False, counted and without effect, if its epoch is over (rule 3)."""
+        """Close one offset; return False, and only count it, if its epoch is over (rule 3)."""
         tracker = self._trackers.get(partition)
         if tracker is not None and tracker.epoch == epoch and tracker.finish(offset):
             return True
@@ -237,10 +237,10 @@ class OffsetTracker(Generic[P]):
         return False
 
     def finish_lowest(self, partition: P, epoch: int, offsets: Sequence[int]) -> bool:
-        """Close offsets that were registered in this epoch, ascending, in one step.
+        """Close ascending offsets that were registered in this epoch, in one step.
 
-        Returns False, without effect, if that takes a `finish` for each: they are not the lowest
-        open ones, or others above them are done, or their epoch is over.
+        Returns False, without effect, if each needs its own `finish`: they are not the lowest open
+        offsets, offsets above them are done, or their epoch is over.
         """
         tracker = self._trackers.get(partition)
         return tracker is not None and tracker.epoch == epoch and tracker.finish_lowest(offsets)
@@ -248,25 +248,25 @@ class OffsetTracker(Generic[P]):
     def finisher(self, partition: P) -> Callable[[int], bool]:
         """Return a faster `finish` for one partition and its current epoch.
 
-        It returns False and has no effect once the epoch is over. Call `finish` with such an
-        offset, so that it is counted.
+        It returns False, without effect, once the epoch is over. Call `finish` with such an offset,
+        so that it is counted.
         """
         return self._trackers[partition].finish
 
     def watermark(self, partition: P) -> int | None:
-        """The lowest open offset, or the position; None if nothing was delivered yet."""
+        """Return the lowest open offset, or the position; None if nothing was delivered yet."""
         return self._trackers[partition].watermark
 
     def position(self, partition: P) -> int | None:
-        """The offset behind the last delivered one; None if nothing was delivered yet."""
+        """Return the offset after the last delivered one; None if nothing was delivered yet."""
         return self._trackers[partition].position
 
     def done_above(self, partition: P) -> set[int]:
-        """The offsets above the watermark that are finished."""
+        """Return the finished offsets above the watermark."""
         return self._trackers[partition].done
 
     def done_ranges(self, partition: P, most: int) -> list[range]:
-        """The finished offsets above the watermark, among the `most` lowest offsets there."""
+        """Return the finished offsets among the `most` lowest offsets above the watermark."""
         tracker = self._trackers[partition]
         done, found = tracker.done, list[range]()
         start = stop = -1
@@ -283,21 +283,21 @@ class OffsetTracker(Generic[P]):
         return found
 
     def open_below(self, partition: P, offset: int) -> list[int]:
-        """The offsets below this one that were delivered and are not finished, ascending."""
+        """Return the delivered, unfinished offsets below this one, in ascending order."""
         tracker = self._trackers[partition]
         return [one for one in tracker.open if one < offset and one not in tracker.done]
 
     def open_count(self, partition: P) -> int:
-        """How many records lie between the watermark and the position, finished ones included."""
+        """Return the number of records from the watermark to the position, finished or not."""
         return len(self._trackers[partition].open)
 
     def propose(
         self, partitions: Iterable[P] | None = None, *, only_gaps: bool = False
     ) -> dict[P, int]:
-        """Return the watermarks that differ from the acknowledged commit, or are uncertain.
+        """Return the watermarks that differ from the acknowledged commit or are uncertain.
 
-        None stands for all partitions. With `only_gaps`, only those that commit no further record:
-        gaps, and first positions.
+        None stands for all partitions. With `only_gaps`, only watermarks that commit no further
+        record are returned: gaps and first positions.
         """
         proposal: dict[P, int] = {}
         for partition in self._trackers if partitions is None else partitions:
@@ -311,10 +311,11 @@ class OffsetTracker(Generic[P]):
         return proposal
 
     def clamp(self, offsets: Mapping[P, int]) -> dict[P, int]:
-        """Lower offsets to the watermark (rule 1).
+        """Lower offsets to the watermark, so that no unfinished record is committed (rule 1).
 
-        Left out are partitions that are not followed (rule 4), and offsets below the acknowledged
-        commit (rule 2).
+        Partitions that are not followed are left out, because they may belong to another member
+        (rule 4). So are offsets below the acknowledged commit, because a group never moves back
+        (rule 2).
         """
         clamped = {}
         for partition, offset in offsets.items():
@@ -350,7 +351,7 @@ class OffsetTracker(Generic[P]):
                 tracker.is_uncertain = True
 
     def state(self, partition: P) -> PartitionOffsets:
-        """A snapshot of one partition."""
+        """Return a snapshot of one partition."""
         return self._trackers[partition].state()
 
 
@@ -361,9 +362,9 @@ class OffsetTracker(Generic[P]):
 class HandlerResult:
     """Done, skipped, to be handled again after `delay` seconds, or the reason to stop.
 
-    "retry" is the next attempt; "defer" is not one: the message was handled too early.
-    "released" means that the partition is being handed over, and that its next owner handles the
-    record. `kept` lists the items of a batch, by index, that are not finished.
+    "retry" leads to the next attempt; "defer" does not count as an attempt, because the message
+    came too early. "released" means that the partition is being handed over and its next owner
+    handles the record. `kept` lists the unfinished items of a batch, by index.
     """
 
     kind: Literal["done", "skip", "retry", "defer", "stop", "released"]
@@ -389,10 +390,10 @@ RELEASED = HandlerResult("released")
 def decide_result(
     error: BaseException, on_error: OnError, message: IncomingMessage
 ) -> HandlerResult:
-    """Turn the exception of a handler, or of a layer around it, into a result.
+    """Convert the exception of a handler, or of a layer around it, to a result.
 
-    A disposition is its own decision. `on_error` decides on all other exceptions; an `on_error`
-    callable that raises, or does not return a disposition, stops the application.
+    A disposition decides by itself. `on_error` decides on all other exceptions. If an `on_error`
+    function raises, or does not return a disposition, the application stops.
     """
     error = unwrap_group(error)
     if isinstance(error, Disposition):
@@ -414,7 +415,7 @@ def decide_result(
 
 
 def flatten_group(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in a group and in its inner groups; or the error itself."""
+    """Yield the errors of a group and its inner groups, or the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from flatten_group(inner)
@@ -423,10 +424,10 @@ def flatten_group(error: BaseException) -> Iterator[BaseException]:
 
 
 def unwrap_group(error: BaseException) -> BaseException:
-    """Return the disposition that a group of errors, as of a TaskGroup, stands for.
+    """Return the disposition that a group of errors, as from a TaskGroup, stands for.
 
-    One Stop is enough. If all are Skip, all are Retry, or all are Defer, they agree; the longest
-    delay counts. Everything else is ambiguous: the error itself is returned.
+    One Stop decides. If all errors are Skip, all Retry, or all Defer, they agree, and the longest
+    delay counts. Any other group is ambiguous: the group itself is returned.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

@@ -1,4 +1,4 @@
-"""Which streams of which groups are paused, and why. Pure: no Kafka, no asyncio."""
+"""The paused streams of each group, and the reasons. Pure: no Kafka, no asyncio."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class _Rule(NamedTuple):
 
 
 class Pauses:
-    """The calls of `pause` and `resume`; of those that name a stream the last one decides."""
+    """The calls of `pause` and `resume`; the last call that covers a stream decides."""
 
     def __init__(self) -> None:
         self._rules: list[_Rule] = []
 
     def pause(self, group: str | None, streams: Sequence[str] | str | None, reason: str) -> None:
-        """Pause these streams, fnmatch patterns, of this group.
+        """Pause these streams (fnmatch patterns) of this group.
 
         Raises:
-            ConfigurationError: an argument is of another type.
+            ConfigurationError: an argument has the wrong type.
         """
         if not isinstance(reason, str):
             raise ConfigurationError(f"pause(reason={reason!r}): give a text")
         self._add(_Rule(*_check("pause", group, streams), reason))
 
     def resume(self, group: str | None, streams: Sequence[str] | str | None) -> None:
-        """End the pause of these streams, fnmatch patterns, of this group.
+        """End the pause of these streams (fnmatch patterns) of this group.
 
         Raises:
-            ConfigurationError: an argument is of another type.
+            ConfigurationError: an argument has the wrong type.
         """
         self._add(_Rule(*_check("resume", group, streams), None))
 
@@ -66,12 +66,12 @@ class Pauses:
             self._rules.clear()
 
     def reason(self, group: str, stream: str) -> str | None:
-        """Why a stream of a group is paused, maybe ""; None if it is not."""
+        """Return why a stream of a group is paused (possibly ""); None if it is not paused."""
         rules = (rule for rule in reversed(self._rules) if rule.takes(group, stream))
         return next((rule.reason for rule in rules), None)
 
     def texts(self, group: str) -> list[str]:
-        """What is paused of a group, and why."""
+        """Return the paused streams of a group, with the reasons."""
         return [
             str(rule)
             for rule in self._rules

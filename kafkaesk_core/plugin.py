@@ -1,7 +1,7 @@
-"""What authors of plugins need beside the hooks: all of it is public, and stays compatible.
+"""The tools for plugin authors beside the hooks; all of them are public and stay compatible.
 
-The hooks, the messages and the errors are exported by `kafkaesk_core` itself. A plugin imports from
-there and from here, and from no other module of the core.
+`kafkaesk_core` itself exports the hooks, the messages and the errors. A plugin imports from there
+and from here, and from no other module of the core.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class HandledMessages(NamedTuple):
-    """What a handler was called for: one message, or those of a batch in their order."""
+    """The messages that a handler was called for: one message, or a batch in order."""
 
     messages: Sequence[IncomingMessage]
     group: str
@@ -50,17 +50,17 @@ _HANDLED: ContextVar[HandledMessages | None] = ContextVar("kafkaesk_handled", de
 
 
 def handled_messages() -> HandledMessages | None:
-    """Return the messages that are being handled here; None outside a handler.
+    """Return the messages being handled in this context; None outside a handler.
 
-    It is noted only while a plugin that derives from `NoteHandledMessages` is active.
+    They are noted only while a plugin that derives from `NoteHandledMessages` is active.
     """
     return _HANDLED.get()
 
 
 class NoteHandledMessages:
-    """Layers that note the handled messages, for `handled_messages`; a plugin derives from it.
+    """Layers that note the handled messages for `handled_messages`; a plugin derives from this.
 
-    A plugin with layers of its own around handlers overrides these and calls them.
+    A plugin with its own layers around handlers overrides these methods and calls them.
     """
 
     stage: Stage = "observe"
@@ -92,16 +92,16 @@ class NoteHandledMessages:
 
 
 class _OnlyRecord(NamedTuple):
-    """Where a record is that is alone in its batch."""
+    """The position of a record that is alone in its batch."""
 
     offset: int
     timestamp: int
 
 
 class PendingDelivery:
-    """A delivery that its maker settles, for a layer of `wrap_publish` that publishes elsewhere.
+    """A delivery that its creator settles, for a layer of `wrap_publish` that publishes elsewhere.
 
-    `timestamp_ms` is the record's, unless the broker reports the time of its append.
+    `timestamp_ms` is the record's timestamp, unless the broker reports the append time.
     """
 
     def __init__(self, topic_partition: TopicPartition, timestamp_ms: int = 0) -> None:
@@ -109,17 +109,17 @@ class PendingDelivery:
         self.delivery = Delivery(self._result, _OnlyRecord(0, timestamp_ms))
 
     def acknowledge(self, metadata: RecordMetadata | None) -> None:
-        """Settle the delivery: the record was written; None if its offset is not known."""
+        """Settle the delivery: the record was written; pass None if its offset is unknown."""
         self._result.acknowledge(None if metadata is None else metadata_of_batch(metadata), 1)
 
     def fail(self, error: BaseException) -> None:
-        """Settle the delivery: the record was not written, or may have been, for this reason."""
+        """Settle the delivery with the reason why the record was, or may be, not written."""
         self._result.fail(error, 1)
 
 
 def acknowledged_delivery(metadata: RecordMetadata) -> Delivery:
-    """Return a delivery that is acknowledged, for a layer of `wrap_publish` that publishes itself.
+    """Return an acknowledged delivery, for a layer of `wrap_publish` that publishes itself.
 
-    Also for tests of layers.
+    It is also useful in tests of layers.
     """
     return Delivery.settled(metadata)

@@ -1,4 +1,4 @@
-"""`kafkaesk plugins --price`: the time that each plugin's hooks take per call."""
+"""Measures the time that each plugin's hooks take per call, for `kafkaesk plugins --price`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Price", "price_plugins"]
 
 CALLS = 500
 ROUNDS = 9
-"""The quickest round counts: whatever else the machine does only adds to it."""
+"""The number of rounds; the fastest counts, because other load only adds time."""
 PARTITION = TopicPartition("price", 0)
 VALUE = b'{"schema":"Price:1","data":{}}'
 METADATA = RecordMetadata("price", 0, PARTITION, 0, 0, 0, 0)
@@ -29,7 +29,7 @@ Call = Callable[[Any], Awaitable[Any]]
 
 
 class Price(NamedTuple):
-    """The time of one call of a plugin's hook; `problem` says why it could not be measured."""
+    """The time of one call of a plugin's hook; `problem` says why there is no measurement."""
 
     hook: str
     plugin: str
@@ -40,11 +40,11 @@ class Price(NamedTuple):
 async def price_plugins(
     plugins: Plugins, subscriptions: Sequence[Subscription], app: App
 ) -> list[Price]:
-    """Time each plugin's layers and observers one by one, less the empty operation alone.
+    """Time each plugin's layers and observers separately, minus the empty operation.
 
-    The application is not started: no lifespan is entered and no broker is reached. The hooks of
-    consuming are called for the first subscription. A layer that fails in these circumstances
-    has a problem in place of a price.
+    The application is not started: no lifespan is entered and no broker is reached. The consuming
+    hooks are called for the first subscription. If a layer fails under these conditions, it gets a
+    problem instead of a price.
     """
     delivery = acknowledged_delivery(METADATA)
     given: list[tuple[str, Callable[[], Any], Delivery | None, dict[str, Any]]] = [
@@ -97,7 +97,7 @@ async def _price(
 
 
 async def _time(subject: Callable[[], Any], call: Call) -> float:
-    """Microseconds per call, each with a subject of its own."""
+    """Return the microseconds per call; each call gets a new subject."""
     rounds = []
     for _ in range(ROUNDS):
         subjects = [subject() for _ in range(CALLS)]

@@ -1,4 +1,4 @@
-"""Running an application as a process: signals, and an end within a time limit.
+"""Runs an application as a process: handles signals, and ends within a time limit.
 
 The package exports the function `run`. No module has that name, because importing the module would
 replace the function.
@@ -39,26 +39,26 @@ __all__ = [
 logger = logging.getLogger("kafkaesk.app")
 
 ECHO = 0.3
-"""Seconds in which further signals count as the same one. A supervisor signals the whole process
-group, and the program that started us (`uv run`, a shell, an init) passes its own signal on."""
+"""Seconds in which further signals count as the same signal. A supervisor signals the whole process
+group, and the parent program (`uv run`, a shell, an init) passes its own signal on."""
 
 EXIT_SECONDS = 2.0
-"""For the exit functions of the process, if the stop has used up `shutdown_timeout`."""
+"""Seconds for the exit functions of the process, if the stop has used up `shutdown_timeout`."""
 CANCEL_SECONDS = 0.5
-"""For tasks that remain when the application has stopped and cancelled its own."""
+"""Seconds for tasks that remain after the application has stopped and cancelled its own tasks."""
 
 
 def run(app: Application) -> None:
     """Start an application, consume until SIGINT or SIGTERM, and stop it.
 
     A stop drains: handlers finish, offsets are committed, buffered messages are delivered. It takes
-    `shutdown_timeout` at most, also if a handler ignores its cancellation or waits for a thread.
-    After a signal the process ends one second later at the latest, even if the event loop is
-    blocked. A second signal, more than 0.3 s after the first one, ends it at once.
+    at most `shutdown_timeout`, even if a handler ignores its cancellation or waits for a thread.
+    After a signal the process ends at the latest one second after that limit, even if the event
+    loop is blocked. A second signal, more than 0.3 s after the first one, ends the process at once.
 
     Raises:
-        KafkaeskError: why it could not start, or had to stop.
-        ShutdownIncompleteError: it stopped, but tasks or threads still run.
+        KafkaeskError: the application could not start, or had to stop; the error says why.
+        ShutdownIncompleteError: the application stopped, but tasks or threads still run.
     """
     watchdog = Watchdog()
     try:
@@ -68,11 +68,11 @@ def run(app: Application) -> None:
 
 
 def run_until_exit(app: Application) -> None:
-    """Do the same as `run` in a process that does nothing else: its exit has the same time limit.
+    """Like `run`, for a process that does nothing else: the exit is part of the time limit.
 
     Raises:
-        KafkaeskError: why it could not start, or had to stop.
-        ShutdownIncompleteError: it stopped, but tasks or threads still run.
+        KafkaeskError: the application could not start, or had to stop; the error says why.
+        ShutdownIncompleteError: the application stopped, but tasks or threads still run.
     """
     watchdog = Watchdog()
     signals = _Signals(app, watchdog)
@@ -104,9 +104,9 @@ def _run(app: Application, signals: _Signals) -> None:
 def _close(
     loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor, seconds: float
 ) -> list[str]:
-    """End the remaining tasks and threads; return those that did not end within `seconds`.
+    """End the remaining tasks and threads; return those that still run after `seconds`.
 
-    This is what `asyncio.run` does, but its waits have no limit.
+    `asyncio.run` does the same, but its waits have no limit.
     """
     still_running = []
     tasks = asyncio.all_tasks(loop)
@@ -140,7 +140,7 @@ def _has_ended(thread: Thread, timeout: float) -> bool:
 
 
 def run_app(app: Application) -> Coroutine[Any, Any, None]:
-    """Do the same as `run` in your own event loop; never end the process by force."""
+    """Like `run`, in your own event loop; the process is never ended by force."""
     return _run_app(app, app.consume_forever(), _Signals(app))
 
 
@@ -170,7 +170,7 @@ async def _serve(app: Application, consuming: Coroutine[Any, Any, None], signals
 
 
 class _Signals:
-    """The first signal stops the application, or its start; the second one ends the process."""
+    """Lets the first signal stop the application or its start, and the second end the process."""
 
     def __init__(self, app: Application, watchdog: Watchdog | None = None) -> None:
         self._app = app
@@ -193,7 +193,7 @@ class _Signals:
                 signal.signal(number, self._arm_watchdog)
 
     def ignore(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handle signals no longer."""
+        """Stop handling SIGINT and SIGTERM."""
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -219,36 +219,36 @@ class _Signals:
             self.work.cancel()
 
     def _ends_by_itself(self) -> bool:
-        """Whether nothing is left to stop: consuming has ended, or a failed start is undone."""
+        """Whether nothing is left to stop: consuming has ended, or a failed start was undone."""
         shutdown = self._app.shutdown
         return self.is_ending or (shutdown is not None and shutdown.is_running)
 
     def seconds_left(self) -> float:
-        """The seconds left of `shutdown_timeout`."""
+        """Return the seconds left of `shutdown_timeout`."""
         return self._timeout if self.shutdown is None else self.shutdown.left("disconnect")
 
 
 # --- the end of a process that does not end by itself
 
 FLUSH_SECONDS = 2.0
-"""For log handlers and exit functions, which may hang, too."""
+"""Seconds for log handlers and exit functions, which may also hang."""
 
 
 RUNS_THREADS = ("/threading.py", "/concurrent/futures/thread.py")
 
 
 class Watchdog:
-    """Ends the process after some time, unless it is disarmed; once armed it has its own thread."""
+    """Ends the process after a time, unless disarmed; it gets its own thread when armed."""
 
     def __init__(self) -> None:
         self.exit_code = 5
-        """The exit code; that of the application's end once it is known."""
+        """The exit code; the application's own once it is known."""
         self._changed = threading.Condition()
         self._deadline: float | None = None
         self._is_disarmed = False
 
     def arm(self, seconds: float) -> None:
-        """End the process in `seconds`, or earlier if it was armed with an earlier time."""
+        """End the process in `seconds`, or earlier if it is already armed for an earlier time."""
         with self._changed:
             is_first = self._deadline is None
             self._deadline = min(self._deadline or inf, monotonic() + seconds)
@@ -257,7 +257,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="kafkaesk-watchdog", daemon=True).start()
 
     def disarm(self) -> None:
-        """Let the process live, for good."""
+        """Never end the process."""
         with self._changed:
             self._is_disarmed = True
             self._changed.notify()
@@ -278,7 +278,7 @@ class Watchdog:
 
 def exit_now(code: int, report: Callable[[], object] = lambda: None) -> None:
     """End the process, whatever still runs; reports and exit functions get 2 seconds each."""
-    # Each in a thread of its own: it may wait for a lock that the hanging code holds.
+    # Each runs in its own thread, because it may wait for a lock that the hanging code holds.
     for work in (report, atexit._run_exitfuncs, logging.shutdown):  # noqa: SLF001
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -287,12 +287,12 @@ def exit_now(code: int, report: Callable[[], object] = lambda: None) -> None:
 
 
 def threads_named(prefix: str) -> list[threading.Thread]:
-    """The running threads whose names start with this."""
+    """Return the running threads with this prefix in their names."""
     return [thread for thread in threading.enumerate() if thread.name.startswith(prefix)]
 
 
 def describe_thread(thread: threading.Thread) -> str:
-    """Describe where a thread is: the innermost Python function, its file and line."""
+    """Return where a thread is: the innermost Python function, its file and line."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
     stack = [] if frame is None else traceback.extract_stack(frame)
     own = [place for place in stack if not place.filename.endswith(RUNS_THREADS)]
@@ -306,12 +306,12 @@ def describe_thread(thread: threading.Thread) -> str:
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:
-    """Describe where a suspended task waits: the innermost function that it awaits."""
+    """Return where a suspended task waits: the innermost function that it awaits."""
     awaiting: Any = task.get_coro()
     place = ""
     while (frame := getattr(awaiting, "cr_frame", None)) is not None:
         code = frame.f_code
-        # A line inside asyncio, such as a sleep, says less than the line that called it.
+        # A line inside asyncio, such as a sleep, is less informative than the line that called it.
         if not place or "/asyncio/" not in code.co_filename:
             place = f" {code.co_qualname}(), at {code.co_filename}:{frame.f_lineno}"
         awaiting = awaiting.cr_await

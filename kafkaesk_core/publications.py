@@ -1,4 +1,4 @@
-"""What a service says that it publishes: a schema for a stream."""
+"""The declarations of `publishes()`: a schema for each stream."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Publication", "resolve_publications"]
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A stream, and the model or the key of the schema ("Content:1") that is published to it.
+    """A stream, and the model or schema ("Content:1") that the service publishes to it.
 
     Raises:
-        ConfigurationError: the stream cannot be a topic, or the schema is none.
+        ConfigurationError: the stream is not a valid topic name, or the schema is not a schema.
     """
 
     stream: str
@@ -45,11 +45,11 @@ class Publication:
 def resolve_publications(
     publications: Iterable[Publication], schemas: Schemas
 ) -> dict[str, SchemaRegistration]:
-    """Return the schema of each stream that the service says it publishes, its latest version.
+    """Return the latest version of the schema that the service publishes to each stream.
 
     Raises:
         UnknownSchemaError: the model or the schema is not registered.
-        SchemaConflictError: a stream is said to carry two schemas.
+        SchemaConflictError: a stream is declared with two schemas.
     """
     resolved: dict[str, SchemaRegistration] = {}
     carried = {stream: each for each in schemas for stream in each.streams}

@@ -1,4 +1,4 @@
-"""What a service declares before it runs: subscriptions, schemas and event handlers."""
+"""The declarations of a service: subscriptions, schemas and event handlers."""
 
 from __future__ import annotations
 
@@ -59,30 +59,30 @@ OnError = Literal["stop", "skip"] | Callable[[BaseException, IncomingMessage], D
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """A handler, its consumer group, and the streams it takes.
+    """A handler, its consumer group, and its streams.
 
-    Either `pattern`, an fnmatch pattern over stream names, or `topics`, literal stream names.
+    Give either `pattern`, an fnmatch pattern over stream names, or `topics`, literal stream names.
     `timeout_seconds` None means no limit. `concurrency` None means one handler per assigned
-    partition with `ordering="partition"`, 100 otherwise. `on_error` decides on exceptions that
-    are not dispositions: "stop", "skip", or a function that takes the error and the message and
-    returns a disposition. Layers of the plugins named in `skip_plugins` are left out. `options`
-    are those of plugins, by the names that they claim; where a decorator of a plugin sets the
-    same option on the handler, the one given here holds. `envelope=False` reads plain JSON; None
-    does so where the handler's model is registered with `envelope=False`.
+    partition with `ordering="partition"`, 100 otherwise. `on_error` decides on exceptions that are
+    not dispositions: "stop", "skip", or a function that takes the error and the message and returns
+    a disposition. `skip_plugins` names plugins whose layers are left out. `options` are the
+    plugins' options, by the names that they claim; an option given here overrides one that a
+    plugin's decorator sets on the handler. `envelope=False` reads plain JSON; None reads it only if
+    the handler's model is registered with `envelope=False`.
 
-    A handler whose first parameter is annotated with `list[...]` gets the messages of one
-    partition in batches: up to `batch_size` (None: 500) at a time, none of them waiting longer
-    than `batch_timeout` seconds (None: 0.1) for others. The limits then apply to the batch.
+    A handler whose first parameter is annotated with `list[...]` gets the messages of one partition
+    in batches of up to `batch_size` (None: 500). A message waits at most `batch_timeout` seconds
+    (None: 0.1) for others. The limits then apply to the batch.
 
-    A `def` handler is called in a thread, with the context's variables. A timeout cannot end its
-    thread: it counts as stuck if it does not end.
+    A `def` handler is called in a thread, with a copy of the context. A timeout cannot end the
+    thread; the handler counts as stuck until its thread ends.
 
-    `drain_timeout`, `cancel_grace`, `commit_timeout`, `max_uncommitted` and `max_record_age` are
-    those of the application unless they are given here. A group is handed over as a whole, so
-    the longest of its subscriptions' times applies.
+    `drain_timeout`, `cancel_grace`, `commit_timeout`, `max_uncommitted` and `max_record_age`
+    default to the application's. A group is handed over as a whole, so the longest time of its
+    subscriptions applies.
 
     Raises:
-        SubscriptionError: a value cannot work; the handler and the remedy are named.
+        SubscriptionError: a value is invalid; the error names the handler and the remedy.
     """
 
     consumer_id: str
@@ -113,7 +113,7 @@ class Subscription:
         object.__setattr__(self, "options", options)
 
     def _problems(self) -> Iterator[str]:
-        """Yield what cannot work; the first problem is reported."""
+        """Yield the problems; only the first one is reported."""
         yield from _problems_of_handler(self.func)
         yield from self._problems_of_streams()
         if not _is_name(self.group):
@@ -167,7 +167,7 @@ class Subscription:
 
     @property
     def handler_name(self) -> str:
-        """The handler as "module.qualified_name"."""
+        """The handler's name as "module.qualified_name"."""
         func = self.func
         name = getattr(func, "__qualname__", None) or repr(func)
         return f"{getattr(func, '__module__', '?')}.{name}"
@@ -178,9 +178,9 @@ class Subscription:
         return self.regex_without(())
 
     def regex_without(self, claimed: Collection[str]) -> str:
-        """The same, without the streams that match `claimed`, fnmatch patterns of plugins.
+        """Return `stream_regex` without streams that match `claimed`, fnmatch patterns of plugins.
 
-        Streams that the subscription names are matched all the same.
+        Streams that the subscription names literally still match.
         """
         if self.topics is not None:
             return f"(?:{'|'.join(re.escape(topic) for topic in self.topics)})\\Z"
@@ -191,21 +191,21 @@ class Subscription:
 
     @property
     def literal_streams(self) -> Sequence[str]:
-        """The streams that it names; empty for a pattern with wildcards."""
+        """The streams that the subscription names; empty for a pattern with wildcards."""
         if self.topics is not None:
             return self.topics
         return (self.pattern,) if self.pattern and _is_literal(self.pattern) else ()
 
     @property
     def streams(self) -> Sequence[str]:
-        """The names, or the one pattern, that it is subscribed to."""
+        """The subscribed names, or the one pattern."""
         return (self.pattern or "",) if self.topics is None else self.topics
 
     def shared_with(self, other: Subscription, claimed: Collection[str] = ()) -> str | None:
         """Return a stream or pattern that another subscription also takes; None if none is known.
 
-        Two patterns may share streams that do not exist yet. They are found only where one
-        pattern matches everything that the other matches.
+        Two patterns may share streams that do not exist yet. This is found only if one pattern
+        matches everything that the other one matches.
         """
         for one, two in ((self, other), (other, self)):
             for stream in one.streams:
@@ -215,18 +215,18 @@ class Subscription:
         return None
 
     def matches(self, stream: str, claimed: Collection[str] = ()) -> bool:
-        """Whether this subscription takes the messages of a stream; `claimed` are of plugins."""
+        """Whether this subscription takes a stream; `claimed` are the patterns of plugins."""
         return re.match(self.regex_without(claimed), stream) is not None
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The settings that this subscription overrides."""
+        """The application's settings that this subscription overrides."""
         given = {name: getattr(self, name) for name in OVERRIDABLE}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
     def batch_limits(self) -> tuple[int, float]:
-        """The largest number of messages in a batch, and the seconds to wait for them."""
+        """The maximum number of messages in a batch, and the seconds to wait for them."""
         size = BATCH_SIZE if self.batch_size is None else self.batch_size
         timeout = BATCH_TIMEOUT if self.batch_timeout is None else self.batch_timeout
         return size, timeout
@@ -237,7 +237,7 @@ class Subscription:
 
 
 def is_async(func: object) -> bool:
-    """Whether it is an `async def` function, or an object whose `__call__` is one."""
+    """Whether the handler is an `async def` function, or an object whose `__call__` is one."""
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(
         getattr(func, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
@@ -303,7 +303,7 @@ def _is_names(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite int or float, not a bool."""
+    """Whether the value is a finite int or float, not a bool."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value) if isinstance(value, (int, float)) else False
 
@@ -313,7 +313,7 @@ def _is_name(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Whether it is an int of 1 or more, not a bool."""
+    """Whether the value is an int of 1 or more, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
@@ -323,13 +323,14 @@ _OPTIONS = "__kafkaesk_options__"
 
 
 def set_option(func: H, name: str, value: object) -> H:
-    """Set an option of a plugin on a handler, as a decorator that the plugin ships does.
+    """Set a plugin's option on a handler; for decorators that a plugin provides.
 
-    It stands in the `options` of every subscription of this handler, whether the decorator is
-    written above or below `@app.subscribe`; `options=` there is stronger. Returns the handler.
+    The option is part of the `options` of every subscription of this handler, whether the decorator
+    is above or below `@app.subscribe`; `options=` of the subscription overrides it. Returns the
+    handler.
 
     Raises:
-        TypeError: the handler is an object that takes no attributes, such as a bound method.
+        TypeError: the handler accepts no attributes, such as a bound method.
     """
     (own, *_) = _options_of(func)
     own[name] = value
@@ -342,7 +343,7 @@ def set_option(func: H, name: str, value: object) -> H:
 
 
 def _options_of(func: Any) -> list[dict[str, Any]]:
-    """The options set on a handler, and on the function that it is a partial of."""
+    """Return the options set on a handler, and on the function inside a partial."""
     found = getattr(func, _OPTIONS, None)
     if found is None:
         found = {}
@@ -358,23 +359,23 @@ _WILDCARD = re.compile(r"[*?]|\[!?\]?[^\]]*\]")
 
 
 def _is_literal(pattern: str) -> bool:
-    """Whether an fnmatch pattern has no wildcards, so that it matches its own text alone."""
+    """Whether an fnmatch pattern has no wildcards, so that it matches only itself."""
     return not _WILDCARD.search(pattern)
 
 
 def _impossible_part(pattern: str) -> str | None:
-    """Return the first character of an fnmatch pattern that no topic name can have, or None.
+    """Return a pattern's first character that no topic name can have, or None.
 
-    "orders/*" can match no topic because of its "/".
+    "orders/*" cannot match a topic because of its "/".
     """
     return invalid_character(_WILDCARD.sub("", pattern))
 
 
 def _sample_of(pattern: str) -> str:
-    """Return a text that stands for all that a pattern matches.
+    """Return a sample text that stands for all matches of a pattern.
 
-    The sample has characters in place of wildcards that only wildcards match. Another pattern that
-    matches the sample therefore matches every possible topic that this pattern matches.
+    In the sample, each wildcard is replaced by a character that only a wildcard matches. If another
+    pattern matches the sample, it therefore matches every topic that this pattern matches.
     """
     return _WILDCARD.sub(lambda found: "\0" * (LONGEST if found.group() == "*" else 1), pattern)
 
@@ -411,8 +412,8 @@ class SubscriptionOptions(TypedDict, total=False):
 class Router:
     """Schemas, subscriptions and event handlers of one part of a service.
 
-    Mounted into an application with `app.mount(router)`; an application is a router itself. What
-    is declared on a router after it was mounted reaches the application too.
+    Mount it into an application with `app.mount(router)`; an application is itself a router.
+    Declarations on a mounted router reach the application, even if they are made later.
     """
 
     def __init__(self) -> None:
@@ -425,22 +426,22 @@ class Router:
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """What was subscribed, in order."""
+        """The subscriptions, in the order of their declaration."""
         return tuple(self._subscriptions)
 
     @property
     def schemas(self) -> Mapping[str, SchemaRegistration]:
-        """What was registered, by name: "Content:1"."""
+        """The registered schemas, by name: "Content:1"."""
         return {registration.key: registration for registration in self._schemas}
 
     @property
     def mounted(self) -> tuple[Router, ...]:
-        """The routers that are mounted in it, however deep."""
+        """All routers mounted in this one, at any depth."""
         return tuple(self._all_mounted())[1:]
 
     @property
     def publications(self) -> tuple[Publication, ...]:
-        """What `publishes()` declared, in order."""
+        """The declarations of `publishes()`, in order."""
         return tuple(self._publications)
 
     @overload
@@ -455,7 +456,7 @@ class Router:
         Without a handler it is a decorator: `@app.on("initialize")`.
 
         Raises:
-            ConfigurationError: there is no event of this name, or the handler cannot be called.
+            ConfigurationError: no event has this name, or the handler is not callable.
         """
         if callable(name):
             raise ConfigurationError(
@@ -481,15 +482,15 @@ class Router:
     ) -> Callable[[H], H]:
         """Subscribe the decorated handler to the streams that match an fnmatch pattern.
 
-        `group` is the consumer group, by default the handler's function name. For the options
-        see `Subscription`, here and in the two other ways to subscribe.
+        `group` is the consumer group; it defaults to the handler's function name. `Subscription`
+        documents the options of all three ways to subscribe.
         """
         return self._subscribe("subscribe", group, options, pattern=stream_id)
 
     def subscribe_to_pattern(
         self, pattern: str, group: str | None = None, **options: Unpack[SubscriptionOptions]
     ) -> Callable[[H], H]:
-        """The same as `subscribe`."""
+        """Do the same as `subscribe`."""
         return self._subscribe("subscribe_to_pattern", group, options, pattern=pattern)
 
     def subscribe_to_topics(
@@ -498,10 +499,10 @@ class Router:
         group: str | None = None,
         **options: Unpack[SubscriptionOptions],
     ) -> Callable[[H], H]:
-        """Subscribe the decorated handler to streams by their literal names, all in `topics`.
+        """Subscribe the decorated handler to all streams in `topics`, by their literal names.
 
         Raises:
-            SubscriptionError: a name, the group or an option cannot work.
+            SubscriptionError: a name, the group or an option is invalid.
         """
         return self._subscribe("subscribe_to_topics", group, options, topics=topics)
 
@@ -571,15 +572,15 @@ class Router:
     ) -> Any:  # see the overloads
         """Register the decorated pydantic model, or a JSON Schema document, as a schema.
 
-        `_id` is by default the class's name, and `@app.schema` without parentheses is the same as
-        `@app.schema()`; a document has no name. `retention` is in seconds.
-        The topics of `streams` are created at start, with `partitions` and `replication_factor`
-        where they differ from the application's. `options` are those of plugins, by the names
-        that they claim. `envelope=False` writes and reads plain JSON without the schema's name.
+        `_id` defaults to the class's name; a document needs one. `@app.schema` without parentheses
+        is the same as `@app.schema()`. `retention` is in seconds. The topics of `streams` are
+        created at start; `partitions` and `replication_factor` override the application's.
+        `options` are the plugins' options, by the names that they claim. `envelope=False` writes
+        and reads plain JSON without the schema's name.
 
         Raises:
-            InvalidSchemaError: an argument, or the model, cannot work.
-            SchemaConflictError: the id and version are taken by another model or document.
+            InvalidSchemaError: an argument or the model is invalid.
+            SchemaConflictError: another model or document has this id and version.
         """
         name = _id if isinstance(_id, str) else ""
         if not (_id is None or name or isinstance(_id, (str, type))):
@@ -612,11 +613,12 @@ class Router:
     def publishes(self, stream_id: str, schema: type[BaseModel] | str) -> None:
         """Declare that the service publishes this model, or schema ("Content:1"), to a stream.
 
-        It stands in `describe()`. From the start on the stream carries this schema: publishing
-        another one to it is a SchemaConflictError. The model may be registered later.
+        The declaration appears in `describe()`. From the start on, the stream carries this schema,
+        and publishing another schema to it raises a SchemaConflictError. The model may be
+        registered later.
 
         Raises:
-            ConfigurationError: the stream cannot be a topic, or the schema is none.
+            ConfigurationError: the stream is not a valid topic name, or the schema is not a schema.
         """
         self._add_publication(Publication(stream_id, schema))
 
@@ -626,12 +628,12 @@ class Router:
         self._publications.append(publication)
 
     def mount(self, router: Router) -> None:
-        """Add what another router declares, now and later; nothing is replaced.
+        """Add the declarations of another router, present and later ones; replace nothing.
 
         Raises:
-            SchemaConflictError: both declare one schema differently; nothing is added.
-            ConfigurationError: it is not a router, is already mounted here, or contains this
-                router.
+            SchemaConflictError: the routers declare one schema differently; nothing is added.
+            ConfigurationError: the argument is not a router, is already mounted here, or contains
+                this router.
         """
         if not isinstance(router, Router):
             raise ConfigurationError(f"mount() takes a Router, got {type(router).__name__}")
@@ -650,7 +652,7 @@ class Router:
         router._mounted_in.add(self)
 
     def _unmount(self, router: Router) -> None:
-        """Take back what a router added, except its schemas: they may be in use already."""
+        """Remove the declarations of a router, except its schemas, which may already be in use."""
         for subscription in router._subscriptions:
             self._subscriptions.remove(subscription)
         for publication in router._publications:
@@ -662,7 +664,7 @@ class Router:
         router._mounted_in.discard(self)
 
     def _check_mount(self, router: Router) -> None:
-        """Refuse a mount that would declare a handler twice, or make a circle."""
+        """Refuse a mount that would declare a handler twice or create a cycle."""
         if router is self:
             raise ConfigurationError("mount() got the router itself; mount another router")
         added = list(router._all_mounted())
@@ -680,13 +682,13 @@ class Router:
                 )
 
     def _all_mounted(self) -> Iterator[Router]:
-        """This router and all that are mounted in it, however deep."""
+        """Yield this router and all routers mounted in it, at any depth."""
         yield self
         for router in self._mounted:
             yield from router._all_mounted()
 
     def _all_places(self) -> Iterator[Router]:
-        """This router and all that it is mounted in, however high."""
+        """Yield this router and all routers that it is mounted in, at any height."""
         yield self
         for router in self._mounted_in:
             yield from router._all_places()

@@ -1,4 +1,4 @@
-"""One run of an application: its connections, chains and topics, started and stopped in order."""
+"""One run of an application: starts and stops its connections, chains and topics in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CLOSE_TIMEOUT = 3.0
 
 
 class Runtime:
-    """One run of an application, from start to stop; a stop goes through the parts in reverse."""
+    """One run of an application, from start to stop; the stop ends the parts in reverse order."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class Runtime:
         self.can_publish = False
         self.servers: tuple[str, ...] = ()
         self.model_writers: Mapping[str, ModelWriter] = {}
-        """The short ways by stream, for messages without options while no plugin sees them."""
+        """The fast paths by stream, for messages without options while no plugin sees them."""
         self._encode: Callable[[OutgoingMessage], bytes | None]
         self.publish: Callable[[OutgoingMessage], Awaitable[Delivery]]
         self.offer: Callable[[OutgoingMessage], Delivery | None] | None
         """Publishes like `publish`, or returns None if the message would wait; None with layers."""
 
     def note_thread(self) -> None:
-        """Note in which thread the event loop runs; a loop may be moved to another one."""
+        """Note the thread of the event loop; a loop may be moved to another thread."""
         self.thread = get_ident()
 
     # --- start
@@ -91,7 +91,7 @@ class Runtime:
         """Connect, enter lifespans, activate schemas, call the "initialize" handlers.
 
         Raises:
-            KafkaeskError: a step failed; the steps before it are undone.
+            KafkaeskError: a step failed; the earlier steps were undone.
         """
         try:
             await self._start()
@@ -155,7 +155,7 @@ class Runtime:
         )
 
     async def _open(self) -> None:
-        """Enter the plugins' lifespans; from here on messages may be published."""
+        """Enter the plugins' lifespans; from now on messages may be published."""
         await self._enter_lifespans(early=False)
         self.compile()
         self.is_open = True
@@ -187,7 +187,7 @@ class Runtime:
             raise self._plugins.name_failure(error)  # noqa: B904 - it has its cause
 
     async def _connect(self, bootstrap: Bootstrap) -> Admin:
-        """Connect to a broker; try until `start_timeout` is over."""
+        """Connect to a broker; retry until `start_timeout` is over."""
         timeout = self.settings.start_timeout
         deadline = self.loop.time() + timeout
         reported = ""
@@ -218,10 +218,11 @@ class Runtime:
         self._stack.push_async_callback(leave)
 
     async def start_publisher(self) -> None:
-        """Connect a producer, for the first message: consuming alone needs no Write permission.
+        """Connect a producer for the first message; consuming alone needs no Write permission.
 
         Raises:
-            BrokerError: no broker could be reached within `start_timeout`, or it refused us.
+            BrokerError: no broker could be reached within `start_timeout`, or the broker refused
+                the connection.
         """
         await self.publisher.start(self.settings.start_timeout)
         self.can_publish = True
@@ -243,7 +244,7 @@ class Runtime:
             group.compile(plugins, app)
 
     def _deliver(self) -> Callable[[OutgoingMessage], Awaitable[Delivery]]:
-        """What comes after the layers: the encoding, the layers behind it, the sending."""
+        """Return the call after the layers: the encoding, the layers behind it, the sending."""
         send, plugins = self.publisher.send, self._plugins
         outer = frozenset(plugins.layers("wrap_publish")) - plugins.of_stage("deliver")
         deliver = plugins.chain("wrap_publish", send, skip=outer, app=self._app)
@@ -275,7 +276,7 @@ class Runtime:
     # --- consume
 
     def begin_consumption(self, make_groups: Callable[[], Sequence[GroupConsumer]]) -> Consumption:
-        """Prepare consuming with groups that are made for it.
+        """Prepare to consume with new groups, which `make_groups` returns.
 
         Raises:
             NotRunningError: the application is already consuming.
@@ -295,10 +296,10 @@ class Runtime:
         return self.consumption
 
     async def stop_consuming(self) -> None:
-        """Drain, commit and leave all groups; do nothing if there are none.
+        """Drain, commit and leave all groups; do nothing without groups.
 
-        A caller that is cancelled, however often, still waits for the end, which has a time limit:
-        handlers may publish until then.
+        A cancelled caller still waits for the end, which has a time limit, because handlers may
+        publish until then.
         """
         consumption = self.consumption
         if consumption is not None:
@@ -311,7 +312,7 @@ class Runtime:
     async def stop(self) -> None:
         """End everything within `shutdown_timeout`: consumers, finalize, lifespans, producer.
 
-        The time that `stop_consuming` has taken counts.
+        The time of `stop_consuming` counts towards this limit.
         """
         self.is_stopping = True
         with self.shutdown:
@@ -336,12 +337,13 @@ class Runtime:
         )
 
     def health(self, *, consumes: bool, failed: Exception | None) -> Health:
-        """Live unless progress has stopped; ready while every group has its partitions.
+        """Return the health: live unless progress has stopped, ready while all groups are joined.
 
-        It is not ready before the start has ended, nor from the moment a stop begins, when its
-        partitions go to others. `consumes` says that it was asked to consume: then it is not ready
-        either before that begins or once it has ended. Who only publishes is ready after the start.
-        Where consuming has `failed`, and the process goes on, it should be restarted.
+        The application is not ready before the end of its start, nor from the beginning of a stop,
+        when its partitions go to other members. With `consumes`, it was asked to consume, and is
+        ready only while it does. An application that only publishes is ready after the start. If
+        consuming has `failed` and the process is still running, the application is not live and
+        should be restarted.
         """
         if not self.is_started:
             awaited = f": {self._awaited}" if self._awaited else ""
@@ -389,7 +391,7 @@ class Runtime:
             logger.error("topic %s: %d messages may or may not have been delivered", topic, count)
 
     async def _bounded(self, what: str, phase: Phase, work: Awaitable[Any]) -> None:
-        """Wait for one part of a stop, within its time, and log its failure."""
+        """Wait for one part of a stop within its time limit, and log its failure."""
         seconds = self.shutdown.left(phase)
         try:
             async with asyncio.timeout(seconds):
@@ -410,7 +412,7 @@ _runtimes: WeakSet[Runtime] = WeakSet()
 
 
 def _forget_threads() -> None:
-    """In a forked process: its copy of the thread's number and of the loop says that it runs."""
+    """In a forked process, forget the thread and the loop, which do not run there."""
     for runtime in _runtimes:
         runtime.thread = 0
 

@@ -1,10 +1,9 @@
-"""Scheduling of handlers: which items may run at the same time, and in which order. No Kafka.
+"""Schedules handlers: which items may run concurrently, and in which order. No Kafka.
 
-A *group* is a set of items that are added and discarded together: those of a partition. A *lane*
-is a sequence of items inside a group that run in order: all of the group, those of one key, or a
-single item. A lane runs one item at a time. Items in no order wait in a pool, and each gets a lane
-when its turn comes. Workers are tasks that take turns on the lanes that are ready. No lane waits
-for another one.
+A *group* is a set of items that are added and discarded together: the items of a partition. A
+*lane* is a sequence of a group's items that run in order, one at a time: all items, those of one
+key, or a single item. Unordered items wait in a pool, and each gets a lane when its turn comes.
+Workers are tasks that take turns on the ready lanes. No lane waits for another lane.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ T = TypeVar("T", bound="tuple[Any, ...]")
 logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
-"""Seconds that a worker may run without a suspension before it lets other tasks run."""
+"""Seconds that a worker may run without suspending before it lets other tasks run."""
 
 LANE_SLICE = 0.0005
-"""Seconds that a worker may stay in a lane while others are ready: each move costs as much as half
-of the other work on a record."""
+"""Seconds that a worker may stay in a lane while others are ready: a move costs half as much as the
+other work on a record."""
 
 _TURN = contextvars.ContextVar[object | None]("kafkaesk_turn", default=None)
 """Stands for what a worker handles in one go; tasks that are started there inherit it."""
 
 UNORDERED: Any = object()
-"""The key of items that are in no order: any of them may run beside any other."""
+"""The key of unordered items, which may run concurrently."""
 
 
 class Lanes(Generic[T]):
-    """Runs items lane by lane, at most `concurrency` of them at once (None: one per lane).
+    """Runs items in lanes, at most `concurrency` at once (None: one per lane).
 
-    `run` handles items of one lane in turn: it asks for the next when it has finished with one,
-    and returns the result of the first item that it has not finished with, else DONE. It may be
-    cancelled; anything else that it raises is a defect and goes to `report_failure`. An item that
-    waits for its retry stays at the head of its lane, and the lane holds no slot meanwhile. While
-    others are ready, a worker stays in a lane for `lane_slice` seconds, or for one item.
+    `run` handles items of one lane in turn: it requests the next item when one is finished, and
+    returns the result of the first unfinished item, else DONE. It may be cancelled; any other
+    exception is a defect and goes to `report_failure`. An item that waits for its retry stays at
+    the head of its lane, and the lane holds no slot meanwhile. While other lanes are ready, a
+    worker stays in a lane for `lane_slice` seconds, or for one item.
     """
 
     def __init__(
@@ -78,11 +77,11 @@ class Lanes(Generic[T]):
 
     @property
     def running(self) -> int:
-        """How many items are being handled, those of discarded groups included."""
+        """The number of running items, including those of discarded groups."""
         return sum(worker.lane is not None for worker in self._workers)
 
     def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether this task handles items."""
+        """Whether this task runs items."""
         return any(worker.task is task for worker in self._workers)
 
     def runs_caller(self) -> bool:
@@ -91,38 +90,38 @@ class Lanes(Generic[T]):
         return turn is not None and any(worker.turn is turn for worker in self._workers)
 
     def restart_clock(self, task: asyncio.Task[Any] | None) -> None:
-        """Count the time of the item that this task handles from now on."""
+        """Restart the clock of the item that this task runs."""
         for worker in self._workers:
             if worker.task is task:
                 worker.since = monotonic()
 
     @property
     def stuck(self) -> int:
-        """How many items run without a slot: they ignored their cancellation."""
+        """The number of items that run without a slot because they ignored their cancellation."""
         return sum(not worker.has_slot for worker in self._workers)
 
     @property
     def running_items(self) -> list[T]:
-        """The items that are being handled; of a batch, the first one."""
+        """The running items; of a batch, the first item."""
         lanes = [worker.lane for worker in self._workers if worker.lane is not None]
         return [lane.queue[0] for lane in lanes if lane.queue]
 
     def size(self, group: Hashable) -> int:
-        """How many items of a group are waiting or running."""
+        """Return the number of waiting and running items of a group."""
         return self._groups[group].size if group in self._groups else 0
 
     def parked(self, group: Hashable) -> int:
-        """How many items of a group wait for a retry, or behind an item that does."""
+        """Return the number of a group's items that wait for a retry, or behind such an item."""
         return self._groups[group].parked if group in self._groups else 0
 
     def next_retry(self, group: Hashable) -> float | None:
-        """The seconds until the next retry of a group; None if no item waits for one."""
+        """Return the seconds until the next retry of a group; None if no item waits for a retry."""
         lanes = self._groups[group].lanes.values() if group in self._groups else ()
         due = [lane.timer.when() for lane in lanes if lane.state == "parked" and lane.timer]
         return max(min(due) - self._loop.time(), 0.0) if due else None
 
     def ages(self) -> dict[Hashable, float]:
-        """How long the longest running item of each group has run, in seconds."""
+        """Return, by group, the seconds for which the longest-running item has run."""
         now, ages = monotonic(), dict[Hashable, float]()
         for worker in self._workers:
             if worker.lane is not None and worker.lane.group.phase != "discarded":
@@ -138,7 +137,7 @@ class Lanes(Generic[T]):
         key: Hashable,
         items: Sequence[T],
     ) -> None:
-        """Queue items in one lane; positions ascend within a lane."""
+        """Queue items in one lane; positions are ascending within a lane."""
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = LaneGroup(group)
@@ -160,7 +159,7 @@ class Lanes(Generic[T]):
             self._dispatch()
 
     def _arrived(self, lane: Lane[T]) -> None:
-        """Schedule a lane that received items and runs none."""
+        """Schedule an idle lane that received items."""
         self._make_ready(lane)
 
     def _make_ready(self, lane: Lane[T]) -> None:
@@ -178,8 +177,8 @@ class Lanes(Generic[T]):
     def _dispatch(self, more: int = 0) -> None:
         """Start workers for the lanes that are ready, and for `more` items in a pool.
 
-        No more start at once than are at work. Each lets others start when it begins: handlers
-        that wait for nothing have ended by then, and need no second worker.
+        At most as many workers start at once as are already working. Each worker lets others start
+        when it begins: by then, handlers that never wait have ended, and need no second worker.
         """
         busy = len(self._workers) - self._starting
         count = min(len(self._ready) + more, max(busy, 1)) - self._starting
@@ -200,7 +199,7 @@ class Lanes(Generic[T]):
         task.add_done_callback(partial(self._leave, worker))
 
     def _next_lane(self) -> Lane[T] | None:
-        """The lane whose turn it is, or the pool."""
+        """Return the next lane in turn, or the pool."""
         while self._ready:
             lane = self._ready.popleft()
             if lane.queue and lane.state == "ready":
@@ -233,7 +232,7 @@ class Lanes(Generic[T]):
                 worker.slice_end = monotonic() + SLICE
 
     def _take(self, lane: Lane[T], worker: Worker[T]) -> Lane[T]:
-        """Give a worker a lane, or one for the first item of a pool."""
+        """Give a worker a lane, or a new lane for the first item of a pool."""
         if isinstance(lane, Pool):
             pool, lane = lane, lane.first(worker.lane)
             if pool.queue:
@@ -245,11 +244,11 @@ class Lanes(Generic[T]):
         return lane
 
     def _serve(self, worker: Worker[T]) -> Awaitable[HandlerResult]:
-        """Run the head of the worker's lane, and what may run behind it in the same turn."""
+        """Run the head of the worker's lane, and items behind it in the same turn."""
         return self._run(self._turn(worker))
 
     def _turn(self, worker: Worker[T]) -> Iterator[T]:
-        """Yield items of the worker's lane and of others that are ready, as their turns come.
+        """Yield items of the worker's lane and of other ready lanes, as their turns come.
 
         The last item stays at the head of the last lane.
         """
@@ -280,7 +279,7 @@ class Lanes(Generic[T]):
             lane_end = now + self._lane_slice
 
     def _move_on(self, lane: Lane[T], worker: Worker[T]) -> Lane[T] | None:
-        """Leave a lane whose head is finished for the next one; None if there is no other."""
+        """Leave a lane whose head is finished; return the next lane, or None."""
         found = self._next_lane()
         if found is None:
             if len(lane.queue) == 1:
@@ -323,7 +322,7 @@ class Lanes(Generic[T]):
         self._make_ready(lane)
 
     def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
-        """Clean up after the task of a worker; an item that it was running is given up."""
+        """Clean up after a worker's task; drop the item that it was running."""
         self._workers.discard(worker)
         self._starting -= not worker.has_begun
         lane, worker.lane = worker.lane, None
@@ -359,13 +358,13 @@ class Lanes(Generic[T]):
     # --- pauses
 
     def is_paused(self, group: Hashable) -> bool:
-        """Whether nothing of a group starts."""
+        """Whether a group is paused."""
         return self._pause is not None and self._pause(group)
 
     def pause(self, is_paused: Callable[[Hashable], bool] | None) -> None:
-        """Start nothing in the groups of which this is true, now and later; None: in no group.
+        """Pause the present and later groups for which this is true; None pauses no group.
 
-        What runs there goes on to its end. A drain gives up what a pause holds back.
+        Running items finish. A drain drops the items that a pause holds back.
         """
         self._pause = is_paused
         for group in self._groups.values():
@@ -385,9 +384,8 @@ class Lanes(Generic[T]):
     def drain(self, groups: Collection[Hashable]) -> None:
         """Start nothing above the highest started position of each group.
 
-        Items below that position still run, so that no finished item lies above the watermark.
-        Items that wait for a retry, or for the end of a pause, are given up, and so are the items
-        behind them.
+        Items below that position still run, so that no finished item is above the watermark. Items
+        that wait for a retry, or for the end of a pause, are dropped with the items behind them.
         """
         for group in self._found(groups):
             is_paused = group.phase == "paused"
@@ -413,9 +411,9 @@ class Lanes(Generic[T]):
         self._wake_waiters()
 
     def discard(self, groups: Collection[Hashable]) -> int:
-        """Forget these groups; return how many of their items still run: these are orphaned.
+        """Forget these groups; return the number of their items that still run as orphans.
 
-        Until they end, or are abandoned, nothing starts in groups of the same names.
+        Until the orphans end or are abandoned, nothing starts in groups of the same names.
         """
         orphans = 0
         for group in self._found(groups):
@@ -445,7 +443,7 @@ class Lanes(Generic[T]):
         return abandoned
 
     def overdue(self, seconds: float) -> list[T]:
-        """Return items that have run longer than this, each once; their workers lose the slot."""
+        """Return each item that has run for longer than this, once; its worker loses its slot."""
         limit = monotonic() - seconds
         late = [w for w in self._workers if w.lane and w.has_slot and w.since < limit]
         items = [worker.lane.queue[0] for worker in late if worker.lane and worker.lane.queue]
@@ -454,7 +452,7 @@ class Lanes(Generic[T]):
         return items
 
     async def wait_idle(self, groups: Collection[Hashable], timeout: float) -> bool:
-        """Wait until no item of these groups waits or runs; False if that takes too long."""
+        """Wait until no item of these groups waits or runs; return False if that takes too long."""
         if self._is_idle(groups):
             return True
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -479,7 +477,7 @@ class Lanes(Generic[T]):
         return [self._groups[key] for key in groups if key in self._groups]
 
     async def stop(self, grace: float) -> int:
-        """Cancel everything and wait up to `grace` seconds; return how many tasks remain."""
+        """Cancel everything; wait up to `grace` seconds; return the number of remaining tasks."""
         self.discard(list(self._groups))
         for worker in self._workers:
             worker.cancel()
@@ -491,11 +489,11 @@ class Lanes(Generic[T]):
 
 
 class BatchLanes(Lanes[T]):
-    """Runs the items that a lane has gathered, up to `size` at a time.
+    """Runs the items gathered in a lane, up to `size` at a time.
 
-    An idle lane waits for `size` items, but at most `timeout` seconds. A lane that was busy
-    continues at once with the items that arrived meanwhile, so batches grow with the load. The
-    items of a batch that are not finished stay at the head of the lane.
+    An idle lane waits for `size` items, but at most `timeout` seconds. A busy lane continues at
+    once with the items that arrived meanwhile, so batches grow with the load. The unfinished items
+    of a batch stay at the head of the lane.
     """
 
     def __init__(
@@ -536,7 +534,7 @@ class BatchLanes(Lanes[T]):
 
     @staticmethod
     def _drop_finished(lane: Lane[T], result: HandlerResult) -> None:
-        """Leave the unfinished items at the head; if all are finished, one that stands for them."""
+        """Keep the unfinished items at the head; if all are finished, keep one in their place."""
         taken = [lane.queue.popleft() for _ in range(lane.taken)]
         kept = taken[-1:] if result.is_terminal else [taken[index] for index in result.kept]
         lane.queue.extendleft(reversed(kept))
@@ -567,7 +565,7 @@ class Lane(Generic[T]):
             self.group.lanes.pop(self.key, None)
 
     def drop(self, *, above: int = -1) -> None:
-        """Forget the items at positions above `above`, except a running head."""
+        """Drop the items at positions above `above`, except a running head."""
         keep = self.taken if self.state == "running" else 0
         before = len(self.queue)
         while len(self.queue) > keep and self.queue[-1][0] > above:
@@ -590,7 +588,7 @@ class Lane(Generic[T]):
             self.group.parked -= len(self.queue)
 
     def give_up(self) -> None:
-        """Hold the lane after its head has ended without being finished."""
+        """Hold the lane after its head has ended unfinished."""
         self.state = "idle"
         self.hold()
 
@@ -604,12 +602,12 @@ class Lane(Generic[T]):
 
 
 class Pool(Lane[T]):
-    """Items in no order; each leaves the pool for a lane of its own when its turn comes."""
+    """Unordered items; each moves to its own lane when its turn comes."""
 
     __slots__ = ()
 
     def first(self, used: Lane[T] | None) -> Lane[T]:
-        """Take the first item out, in a lane that held one and is at rest, or in a new one."""
+        """Move the first item to a lane: an idle lane from earlier, or a new one."""
         lane = used
         if not isinstance(lane, Single) or lane.state != "idle" or lane.group is not self.group:
             lane = Single(self.group, object())
@@ -619,14 +617,14 @@ class Pool(Lane[T]):
 
 
 class Single(Lane[T]):
-    """The lane of an item that was in a pool."""
+    """The lane of one item from a pool."""
 
     __slots__ = ()
 
     def refill(self) -> bool:
-        """Go on with the pool's next item in place of a finished one; False if there is none.
+        """Replace a finished item with the pool's next item; return False if there is none.
 
-        A pool that is empty then stays where it waits for its turn, and rests when that comes.
+        A pool that becomes empty stays in the queue of ready lanes until its turn comes.
         """
         pool = self.group.lanes.get(UNORDERED)
         if pool is None or not pool.queue:
@@ -638,9 +636,9 @@ class Single(Lane[T]):
 class LaneGroup(Generic[T]):
     """The lanes of one partition.
 
-    `size` counts the items that wait or run, `parked` those of them that wait for a retry or behind
-    one that does. `top` is the highest position that was started. `waiting` are the lanes that are
-    ready while the group is paused.
+    `size` counts the waiting and running items; `parked` counts the items that wait for a retry,
+    and the items behind them. `top` is the highest started position. `waiting` has the lanes that
+    are ready while the group is paused.
     """
 
     __slots__ = ("key", "lanes", "parked", "phase", "size", "top", "waiting")
@@ -656,7 +654,7 @@ class LaneGroup(Generic[T]):
 
 
 class Worker(Generic[T]):
-    """One task, on one lane at a time."""
+    """One task that serves one lane at a time."""
 
     __slots__ = (
         "has_begun",
@@ -682,13 +680,13 @@ class Worker(Generic[T]):
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """Cancel the running item; start no other."""
+        """Cancel the running item, and start no other."""
         self.is_cancelled = True
         if self.task is not None:
             self.task.cancel()
 
     def failure_of(self, task: asyncio.Task[None], *, is_amid: bool) -> BaseException | None:
-        """The error of its task; a cancellation by us, or between two items, is not an error."""
+        """Return the error of the task; our own cancellation, or one between items, is no error."""
         if not task.cancelled():
             return task.exception()
         if self.is_cancelled or not is_amid:

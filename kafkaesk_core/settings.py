@@ -1,7 +1,7 @@
-"""Typed settings: their sources, and the relations that must hold between them.
+"""Typed settings: their sources, and the checks of the relations between them.
 
-Precedence: command line > environment (`KAFKAESK_*`) > `configure` > constructor > default.
-Relations between values are checked once, at start, on the merged result.
+Precedence: command line > environment (`KAFKAESK_*`) > `configure` > constructor > default. The
+relations between values are checked once, at the start, on the merged result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LIFTED = {
     "auto_commit_interval_ms": "auto_commit_interval_ms",
     "api_version": "kafka_api_version",
 }
-"""Options of aiokafka that are settings of ours, with the same meaning (D26)."""
+"""Options of aiokafka that are also our settings, with the same meaning (D26)."""
 
 
 def _no_bool(value: object) -> object:
@@ -55,7 +55,7 @@ def _no_bool(value: object) -> object:
 
 
 def _split_addresses(value: object) -> object:
-    """Split addresses at commas; a URL, whose options may have commas, stays whole."""
+    """Split addresses at commas; keep a URL whole, because its options may have commas."""
     if isinstance(value, str):
         value = _parse_list(value) or [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
@@ -114,7 +114,7 @@ class Tuning(TypedDict, total=False):
 class Settings(BaseModel):
     """All settings of an application; times in seconds unless the name ends in `_ms`.
 
-    Each is declared here, once: the option of the command, its default and its help, the
+    Each setting is declared once, here. The command's option with its default and help, the
     environment variable, and the README's table come from these fields.
     """
 
@@ -166,7 +166,7 @@ class Settings(BaseModel):
     )
     commit_notes: bool = Field(
         True,
-        description="Store attempts, and what is done, beside the offsets, for after a restart.",
+        description="Store attempts and finished records with offsets, so they survive a restart.",
         **_CONSUMING,
     )
     count_crashes: bool = Field(
@@ -227,7 +227,7 @@ class Settings(BaseModel):
         return ClientOptions(self.kafka_settings)
 
     def over(self, kafka_settings: Mapping[str, Any]) -> Settings:
-        """Return these settings with further defaults for `kafka_settings`, checked."""
+        """Return these settings, checked, with additional defaults for `kafka_settings`."""
         if not kafka_settings:
             return self
         merged = {**kafka_settings, **self.kafka_settings}
@@ -236,7 +236,7 @@ class Settings(BaseModel):
         return settings
 
     def with_overrides(self, values: Mapping[str, Any]) -> Settings:
-        """Return these settings with some values replaced, checked.
+        """Return these settings, checked, with some values replaced.
 
         Raises:
             ConfigurationError: a value has the wrong type, or contradicts another.
@@ -249,12 +249,12 @@ class Settings(BaseModel):
         return settings
 
     def check(self) -> None:
-        """Check the relations between settings that also matter without consumers.
+        """Check the servers and the relations between settings that matter without consumers.
 
         Raises:
             NotConfiguredError: there are no servers.
             ConfigurationError: an address is not "host:port", or two settings contradict each
-                other; both values are named.
+                other; the error names both values.
         """
         if not self.kafka_servers:
             raise NotConfiguredError(
@@ -266,7 +266,7 @@ class Settings(BaseModel):
         self.check_relations()
 
     def check_relations(self) -> None:
-        """The same, without the servers.
+        """Do the same without checking the servers.
 
         Raises:
             ConfigurationError: two settings contradict each other; both values are named.
@@ -283,7 +283,7 @@ class Settings(BaseModel):
         _check(self._handover_relations())
 
     def _handover_relations(self) -> Iterator[tuple[bool, str]]:
-        """Partitions must be handed over before the group stops waiting for this member."""
+        """Yield the checks that a handover ends before the group stops waiting for us."""
         client = self.client
         phases = self.drain_timeout + self.cancel_grace + self.commit_timeout
         heartbeat = client.number("heartbeat_interval_ms") / 1000
@@ -356,10 +356,10 @@ def _check(relations: Iterator[tuple[bool, str]]) -> None:
 
 
 def lift_settings(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a layer of settings with the settings that kafkaesk 0.8 had in `kafka_settings`.
+    """Return a layer of settings, with those that kafkaesk 0.8 had in `kafka_settings` moved out.
 
     Raises:
-        ConfigurationError: a setting is given in both places, with different values.
+        ConfigurationError: a setting has different values in the two places.
     """
     given = layer.get("kafka_settings")
     if not isinstance(given, Mapping):
@@ -382,10 +382,10 @@ def lift_settings(layer: Mapping[str, Any]) -> dict[str, Any]:
 def merge_settings(
     *layers: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Merge layers of settings: later ones win, then the environment, then the overrides.
+    """Merge layers of settings; later layers win, then the environment, then the overrides.
 
     Raises:
-        ConfigurationError: a name is unknown or a value has the wrong type; it is named.
+        ConfigurationError: a name is unknown or a value has the wrong type; the error names it.
     """
     environment = _read(Settings)
     merged: dict[str, Any] = {}
@@ -395,7 +395,7 @@ def merge_settings(
 
 
 class PluginChoice(BaseModel):
-    """The environment's choice of installed plugins, and of their order."""
+    """The choice of installed plugins, and their order, from the environment."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -412,10 +412,10 @@ class PluginChoice(BaseModel):
 
 
 def read_plugin_choice() -> PluginChoice:
-    """Read from the environment which plugins to load.
+    """Read the choice of plugins from the environment.
 
     Raises:
-        ConfigurationError: a variable is not a list of names; it is named.
+        ConfigurationError: a variable is not a list of names; the error names it.
     """
     return PluginChoice(**_read(PluginChoice))
 
@@ -438,7 +438,7 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
     """Check names and types of the settings, and of the options in `kafka_settings`.
 
     Raises:
-        ConfigurationError: it names the setting and the problem.
+        ConfigurationError: a setting is wrong; the error names the setting and the problem.
     """
     try:
         settings = Settings(**values)
@@ -449,7 +449,7 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
 
 
 def list_variables() -> set[str]:
-    """The names of all environment variables that the core reads."""
+    """Return the names of all environment variables that the core reads."""
     names = (
         *Settings.model_fields,
         *PluginChoice.model_fields,
@@ -461,7 +461,7 @@ def list_variables() -> set[str]:
 
 
 def describe_default(name: str) -> str:
-    """The default of a setting, as the help and the README show it; "" if it has none."""
+    """Return a setting's default as the help and the README show it; "" if it has none."""
     field = Settings.model_fields[name]
     default = (field.json_schema_extra or {}).get("default", field.default)  # type: ignore[union-attr]
     if isinstance(default, bool):
@@ -472,7 +472,7 @@ def describe_default(name: str) -> str:
 
 
 def _describe(error: ValidationError, prefix: str) -> str:
-    """Describe the wrong settings; environment variables by their names."""
+    """Return a description of the wrong settings; those from the environment by variable name."""
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])

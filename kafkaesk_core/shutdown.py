@@ -1,4 +1,4 @@
-"""The deadline of a stop, and the time that each of its phases may take."""
+"""The deadline of a stop, and the time limit of each of its phases."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _RESERVED: dict[Phase, float] = {
 
 
 class Shutdown:
-    """The time limit of a stop, however many calls it consists of.
+    """The time limit of a stop, however many calls make up the stop.
 
-    The clock runs while the object is entered, by one task or by several: the time between
-    `stop()` and `finalize()` does not count. A phase may use the remaining time except the seconds
-    that are reserved for later phases. So a phase that hangs takes no time from the last one, the
-    delivery of published messages.
+    The clock runs while one or more tasks have entered the object, so the time between `stop()` and
+    `finalize()` does not count. A phase may use the remaining time, except the seconds that are
+    reserved for later phases. So a phase that hangs takes no time from the last phase, the delivery
+    of published messages.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -46,7 +46,7 @@ class Shutdown:
         self._reserved_after["drain"] = reserved
 
     def reset(self) -> None:
-        """Restore the whole time, for the next stop."""
+        """Restore the full time for the next stop."""
         if not self._users:
             self._spent = 0.0
 
@@ -67,6 +67,6 @@ class Shutdown:
         return self._users > 0
 
     def left(self, phase: Phase) -> float:
-        """The seconds that this phase may still take, 0 or more."""
+        """Return the seconds that this phase may still take, 0 or more."""
         running = self._loop.time() - self._resumed_at if self._users else 0.0
         return max(self.timeout - self._spent - running - self._reserved_after[phase], 0.0)

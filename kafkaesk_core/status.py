@@ -1,4 +1,4 @@
-"""Snapshots of a running application: plain values that another thread may read as JSON."""
+"""Snapshots of a running application, as plain values that other threads may read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
 class PartitionStatus:
     """One assigned partition; offsets are next-to-read positions, ages are in seconds.
 
-    `committed` is None until the group has committed an offset. `end` is the end of the log as the
-    last fetch saw it, half a second ago; `lag` is its distance from the committed offset or, before
-    the first commit, from the offset at which the group began. `oldest_open_age` is how long the
-    oldest record has been handled, or has waited. `parked` counts the records that wait for a retry
-    and those behind them; `next_due` is the number of seconds until the first retry. Where
-    `is_paused`, nothing new is started.
+    `committed` is None until the group has committed an offset. `end` is the end of the log as of
+    the last fetch, about half a second ago. `lag` is the distance from the committed offset to
+    `end`; before the first commit, it is the distance from the offset at which the group began.
+    `oldest_open_age` is the time for which the oldest record has been handled or has waited.
+    `parked` counts the records that wait for a retry and the records behind them; `next_due` is the
+    number of seconds until the first retry. While `is_paused`, no handler is started.
     """
 
     topic: str
@@ -42,7 +42,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class LastError:
-    """The last failure of a handler: the text, the record, and when, in seconds since 1970."""
+    """The last failure of a handler: the text, the record, and the time in seconds since 1970."""
 
     error: str
     topic: str
@@ -57,8 +57,9 @@ class SubscriptionStatus:
     """One subscription of this process.
 
     `streams` are names, or one pattern. `results` are totals since the start, by kind: "done",
-    "skip", "retry", "deferred", "stop", "given_up". `running` and `parked` count records: those
-    being handled, and those that wait for a retry or for their time, with those behind them.
+    "skip", "retry", "deferred", "stop", "given_up". `running` counts the records being handled.
+    `parked` counts the records that wait for a retry or their due time, and the records behind
+    them.
     """
 
     handler: str
@@ -73,11 +74,11 @@ class SubscriptionStatus:
 class GroupStatus:
     """One consumer group of this process.
 
-    `subscriptions` has one for each handler, `partitions` one for each that is assigned.
-    `counts` are totals since the start: results of handlers, commits, rebalances and the records
-    that they redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
-    `generation` is the broker's number of the assignment, None while no partitions are assigned.
-    `paused` says what `app.pause()` holds back, and why.
+    `subscriptions` has one entry per handler, and `partitions` one per assigned partition. `counts`
+    are totals since the start: handler results, commits, rebalances, and the records that
+    rebalances redeliver. After a crash at most `uncommitted` + `running` records are redelivered.
+    `generation` is the group's generation of the assignment; None while no partitions are assigned.
+    `paused` lists what `app.pause()` holds back, with the reasons.
     """
 
     group: str
@@ -97,8 +98,8 @@ class GroupStatus:
 class Status:
     """The whole application.
 
-    `groups` has one for each consumer group of this process. `published` are totals since the
-    start, by the outcome of the delivery. `plugins` has what plugins report, by their names.
+    `groups` has one entry per consumer group of this process. `published` are totals since the
+    start, by the outcome of the delivery. `plugins` has the plugins' reports, by name.
     """
 
     state: str
@@ -107,13 +108,13 @@ class Status:
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)  # any JSON
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as dictionaries and lists, for JSON."""
+        """Return the same as dictionaries and lists, for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the application is live (if not, restart it), ready, and degraded; with reasons."""
+    """Whether the application is live (if not, restart it) and ready; `reasons` say why not."""
 
     is_live: bool
     is_ready: bool
@@ -121,5 +122,5 @@ class Health:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether something hinders the application, even if it may recover by itself."""
+        """Whether the application has a problem, even if it may recover by itself."""
         return bool(self.reasons)

@@ -1,4 +1,4 @@
-"""aiokafka's structs, with the types that it does not tell a type checker."""
+"""The structs of aiokafka, with type annotations for type checkers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     @dataclass(frozen=True)
     class ConsumerRecord:
-        """A record as aiokafka hands it out; `timestamp` is in milliseconds since 1970."""
+        """A record as aiokafka returns it; `timestamp` is in milliseconds since 1970."""
 
         topic: str
         partition: int

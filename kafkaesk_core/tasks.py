@@ -1,4 +1,4 @@
-"""How asyncio is used here: tasks of their own, one event loop, pauses between attempts."""
+"""Helpers for asyncio: detached tasks, the check of the event loop, pauses between attempts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Result = TypeVar("Result")
 def start_detached(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
     """Start a task in an empty context, for work that outlives its caller.
 
-    With a copy of the caller's context, the context variables of one handler would stay with a
-    connection or a producer, and be seen by other users of it.
+    In a copy of the caller's context, the context variables of one handler would stay with a
+    connection or a producer, and its other users would see them.
     """
     return asyncio.get_running_loop().create_task(work, context=Context())
 
 
 async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> Result:
-    """Wait for the end of work that has its own time limit, however often the wait is cancelled.
+    """Wait for the end of work with its own time limit, however often the wait is cancelled.
 
     Raises:
-        asyncio.CancelledError: the caller was cancelled; it is raised once the work has ended.
+        asyncio.CancelledError: the caller was cancelled; raised once the work has ended.
     """
     running = asyncio.ensure_future(work)
     running.add_done_callback(retrieve_exception)
@@ -51,19 +51,19 @@ async def finish(work: Coroutine[Any, Any, Result] | asyncio.Future[Result]) -> 
 
 
 def is_cancelled() -> bool:
-    """Whether a CancelledError at hand is the cancellation of the running task.
+    """Whether a caught CancelledError is the cancellation of the running task.
 
-    Otherwise something that was awaited has been cancelled, which is a failure as any other.
+    Otherwise an awaited object was cancelled, which is a failure like any other.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def retrieve_exception(task: asyncio.Future[Any]) -> None:
-    """Keep asyncio from reporting a task's exception as never retrieved; a done callback.
+    """Stop asyncio from reporting a task's exception as never retrieved; a done callback.
 
-    For tasks whose waiters may all have been cancelled: with `asyncio.wait` no waiter has looked at
-    the exception then.
+    For tasks whose waiters may all be cancelled: with `asyncio.wait`, no waiter has then read the
+    exception.
     """
     if not task.cancelled():
         task.exception()
@@ -73,10 +73,10 @@ def retrieve_exception(task: asyncio.Future[Any]) -> None:
 
 
 def check_loop(owner: asyncio.AbstractEventLoop | None, attempted: str) -> None:
-    """Check that the running event loop is the owner's; None has no owner.
+    """Check that the running event loop is the owner's; None stands for no owner.
 
     Raises:
-        NotRunningError: it is another one; the error names both loops and the remedy.
+        NotRunningError: another loop is running; the error names both loops and the remedy.
     """
     running = asyncio.get_running_loop()
     if owner is None or owner is running:
@@ -104,11 +104,11 @@ def _name(loop: asyncio.AbstractEventLoop) -> str:
 # --- pauses
 
 _JITTER = 0.2
-"""The part of a pause by which it varies, so that many processes do not retry at once."""
+"""The random part of a pause, so that many processes do not retry at the same time."""
 
 
 class Backoff:
-    """Pauses of `first` seconds, then twice as long each time, up to `longest`."""
+    """Pauses of `first` seconds, doubled each time, up to `longest`."""
 
     __slots__ = ("_first", "_longest", "pause")
 
@@ -116,7 +116,7 @@ class Backoff:
         self._first = first
         self._longest = longest
         self.pause = first
-        """Seconds that the next pause takes, give or take a fifth."""
+        """The seconds of the next pause, plus or minus a fifth."""
 
     async def wait(self) -> None:
         """Pause."""
@@ -125,5 +125,5 @@ class Backoff:
         await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))
 
     def reset(self) -> None:
-        """Begin again with the first pause, after an attempt that succeeded."""
+        """Start with the first pause again, after a successful attempt."""
         self.pause = self._first

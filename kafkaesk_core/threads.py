@@ -1,4 +1,4 @@
-"""Threads for handlers that block: `def` handlers run in them, and the event loop goes on."""
+"""Threads for blocking handlers: `def` handlers run in them while the event loop continues."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 __all__ = ["THREADS", "HandlerThreads"]
 
 THREADS = "kafkaesk-worker"
-"""What the names of all threads begin with that handlers run in."""
+"""The prefix of the names of all threads for handlers."""
 
 _MOST = 1000
-"""A thread is started for a call only if none is idle. The slots of subscriptions limit the calls,
-and the handlers that are stuck have no slot, so this is a limit for what has gone wrong."""
+"""A thread is started for a call only if none is idle. The slots of subscriptions limit the calls.
+Stuck handlers have no slot, so this limit only bounds the stuck threads."""
 
 
 class HandlerThreads:
-    """The threads of an application's `def` handlers; started when they are needed."""
+    """The threads of an application's `def` handlers, started when needed."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -30,8 +30,8 @@ class HandlerThreads:
     def wrap(self, func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         """Return a coroutine function that calls `func` in a thread, with the context's variables.
 
-        A cancellation does not end the thread: the call lasts until it has ended, and its result
-        counts, as that of a coroutine that ignores its cancellation.
+        A cancellation does not end the thread. The call lasts until the thread's function returns,
+        and its result counts, as with a coroutine that ignores its cancellation.
         """
 
         @functools.wraps(func)
@@ -56,7 +56,7 @@ class HandlerThreads:
         return self._pool
 
     def close(self) -> None:
-        """Let idle threads end, and the others when they are done; later calls start new ones."""
+        """End idle threads now and the others when they are done; later calls start new threads."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
@@ -66,7 +66,7 @@ Outcome = tuple[Any, BaseException | None]
 
 
 def _outcome(run: Callable[[], Any]) -> Outcome:
-    """Call it: a future cannot carry every exception, StopIteration for one."""
+    """Call the function; a future cannot carry every exception, such as StopIteration."""
     try:
         return run(), None
     except BaseException as error:
@@ -74,7 +74,7 @@ def _outcome(run: Callable[[], Any]) -> Outcome:
 
 
 def _notice(running: Future[Outcome]) -> asyncio.Future[None]:
-    """Return a future of the event loop that is done when the thread is."""
+    """Return a future of the event loop that is done when the thread's call is done."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -91,7 +91,7 @@ def _notice(running: Future[Outcome]) -> asyncio.Future[None]:
 
 
 def _result(func: Callable[..., Any], outcome: Outcome) -> Any:
-    """The result of a call; an awaitable was never awaited, so nothing was handled."""
+    """Return a call's result; refuse an awaitable, which was never awaited."""
     result, error = outcome
     if error is not None:
         raise error

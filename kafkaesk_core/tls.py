@@ -1,4 +1,4 @@
-"""TLS by configuration: the options of `kafka_settings` that name files, and their context."""
+"""TLS by configuration: the options of `kafka_settings` that name files, and the SSL context."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TLS_OPTIONS: Mapping[str, tuple[type, ...]] = {
     "ssl_password": (str, type(None)),
     "ssl_check_hostname": (bool,),
 }
-"""Our options, and their types; aiokafka's clients take the context that is made of them."""
+"""Our options, with their types; aiokafka's clients get the context made from them."""
 
 _FILES = {
     "ssl_cafile": "the certificates of authorities, as PEM",
@@ -29,15 +29,15 @@ _FILES = {
 
 
 def tls_options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `kafka_settings` that say how TLS is to be; without those that are None."""
+    """Return the TLS options of `kafka_settings` that are not None."""
     return {name: settings[name] for name in TLS_OPTIONS if settings.get(name) is not None}
 
 
 def make_ssl_context(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    """Make the context of TLS; without `ssl_cafile` the system's authorities are trusted.
+    """Return the TLS context; without `ssl_cafile` the system's authorities are trusted.
 
     Raises:
-        ConfigurationError: a file cannot be read, or is something else; the option is named.
+        ConfigurationError: a file is missing or invalid; the error names the option.
     """
     options = tls_options_of(settings)
     for name in _FILES:
@@ -70,7 +70,7 @@ def _check_readable(name: str, path: str) -> None:
 
 @contextmanager
 def _naming(name: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """Say which option has a file that OpenSSL refuses."""
+    """Name the option whose file OpenSSL refuses."""
     try:
         yield
     except (ssl.SSLError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Which names Kafka accepts for topics, and which two names may be one that is misspelt."""
+"""Kafka's rule for topic names, and a guess whether one name is a misspelling of another."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ TOPIC_NAME_RULE = (
 
 
 def is_topic_name(name: str) -> bool:
-    """Whether Kafka takes this as the name of a topic."""
+    """Whether Kafka accepts this as a topic name."""
     return bool(_NAME.fullmatch(name)) and len(name) <= LONGEST and name not in (".", "..")
 
 
 def invalid_character(text: str) -> str | None:
-    """Return the first character that no topic's name has; None if all may be in one."""
+    """Return the first character that is invalid in a topic name; None if all are valid."""
     found = _INVALID.search(text)
     return found.group() if found else None
 
 
 def is_misspelling(name: str, other: str) -> bool:
-    """Whether a name may be another one, misspelt: one part differs, and not much.
+    """Whether a name may be a misspelling of another: one part differs slightly.
 
-    Parts that differ in digits alone, or hardly resemble one another, as in `orders.eu` and
-    `orders.us`, are names of their own.
+    Parts that differ only in digits, or hardly resemble each other, as in `orders.eu` and
+    `orders.us`, are different names.
     """
     parts, others = _SEPARATOR.split(name), _SEPARATOR.split(other)
     if len(parts) != len(others):

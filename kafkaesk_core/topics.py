@@ -1,4 +1,4 @@
-"""Topics: the mapping from streams, their creation, and the one schema that each carries."""
+"""Topics: their mapping to streams, their creation, and the one schema of each topic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 _INVALID_TOPIC = 17
 _CONFIGS = ("retention.ms", "max.message.bytes", "cleanup.policy")
 _CREATED, _UNKNOWN, _AUTHORIZATION, _EXISTS = 0, 3, 29, 36
-# The cluster is busy with itself, or the topic with its leaders: ask again (rule 40).
+# The cluster is changing, or the topic elects its leaders: ask again (rule 40).
 _RETRIED = frozenset({5, 6, 7, 14, 15, 16, 41})
 _MOCK_CLUSTER = "mockCluster"
 _BROKERS_FOR_REPLICAS = 3
@@ -42,7 +42,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """The facts about an existing topic; None for those that we may not see."""
+    """The facts about an existing topic; None for facts that this client may not see."""
 
     partitions: int
     was_created: bool = False
@@ -55,8 +55,8 @@ class Topics:
     """All topics of an application.
 
     With `create=False` no topic is created, and a missing topic is an error. `create_on_use` is for
-    clusters that create topics only on their first use: there `ensure` does nothing. `timeout` is
-    the limit of one `ensure`, in seconds.
+    clusters that create topics only on first use: there `ensure` does nothing. `timeout` is the
+    time limit of one `ensure`, in seconds.
     """
 
     def __init__(
@@ -91,21 +91,21 @@ class Topics:
         return self.prefix + stream
 
     def stream_of(self, topic: str) -> str | None:
-        """Return the stream that a topic carries, or None if the topic is not one of ours."""
+        """Return the stream of a topic; None if the topic lacks the application's prefix."""
         stream = topic.removeprefix(self.prefix)
         return stream if stream and self.prefix + stream == topic else None
 
     def declare(self, topic: str, schema_id: str) -> None:
-        """Claim a topic that the application names beside the schema, before anything is published.
+        """Claim a topic for a declared schema, before anything is published.
 
         Raises:
-            SchemaConflictError: it carries another one already.
+            SchemaConflictError: the topic already carries another schema.
         """
         self._declared[topic] = schema_id
         self.claim(topic, schema_id)
 
     def declared_like(self, topic: str, schema_id: str | None = None) -> str | None:
-        """Return the declared topic, of this schema, that a name may be a misspelling of."""
+        """Return the declared topic of this schema that a name may misspell."""
         known = (name for name, carried in self._declared.items() if schema_id in (carried, None))
         return next((name for name in known if is_misspelling(topic, name)), None)
 
@@ -113,7 +113,7 @@ class Topics:
         """Note that a topic carries messages of this schema, in any version.
 
         Raises:
-            SchemaConflictError: it carries another one already.
+            SchemaConflictError: the topic already carries another schema.
         """
         if topic not in self._schemas and topic not in self._declared:
             self._warn_about_misspelling(topic, schema_id)
@@ -139,7 +139,7 @@ class Topics:
         return self._facts.get(topic)
 
     def invalidate(self, topic: str) -> None:
-        """Forget that a topic exists: the broker no longer knows it."""
+        """Forget that a topic exists, because the broker no longer knows it."""
         self._facts.pop(topic, None)
 
     async def ensure(
@@ -150,17 +150,17 @@ class Topics:
         partitions: int | None = None,
         configs: Mapping[str, str] | None = None,
     ) -> None:
-        """Make sure that a topic exists, with the partitions and retention of its schema.
+        """Ensure that a topic exists, with the partitions and retention of its schema.
 
-        `partitions` and Kafka's `configs` are those of a topic that carries no schema.
+        `partitions` and Kafka's `configs` are for a topic without a schema.
 
-        The brokers are asked once per topic, however many callers wait; the answer is kept until
-        `invalidate`. An existing topic is never altered: one warning says how it differs.
+        The brokers are asked once per topic, however many callers wait, and the answer is kept
+        until `invalidate`. An existing topic is never altered; one warning says how it differs.
 
         Raises:
-            TopicError: the name is invalid; the topic cannot be created, with Kafka's reason; or it
-                does not exist and may not be created.
-            AuthorizationError: we may neither see nor create it.
+            TopicError: the name is invalid, the topic cannot be created (with Kafka's reason), or
+                it does not exist and may not be created.
+            AuthorizationError: this client may neither describe nor create the topic.
             BrokerUnreachableError: no broker gave a final answer within the timeout.
         """
         if topic in self._facts:
@@ -183,7 +183,7 @@ class Topics:
             raise copy_exception(error)
 
     async def stop(self) -> None:
-        """End the requests that still run; their callers get an error."""
+        """Cancel the running requests; their callers get an error."""
         running = list(self._running.values())
         for task in running:
             task.cancel()
@@ -233,9 +233,9 @@ class Topics:
 
 @dataclass(slots=True)
 class TopicSetup:
-    """One attempt to make sure that a topic exists, up to a deadline of the event loop's clock.
+    """One attempt to ensure that a topic exists, with a deadline on the event loop's clock.
 
-    `replication_factor` None means one replica per broker, three at most.
+    `replication_factor` None means one replica per broker, at most three.
     """
 
     admin: Admin
@@ -250,9 +250,9 @@ class TopicSetup:
         """Return the topic's facts once it exists and its metadata shows all partitions.
 
         Raises:
-            TopicError: it cannot be created, with Kafka's reason, or it does not exist and may
+            TopicError: the topic cannot be created (with Kafka's reason), or does not exist and may
                 not be created.
-            AuthorizationError: we may neither see nor create it.
+            AuthorizationError: this client may neither describe nor create the topic.
             BrokerUnreachableError: no broker gave a final answer in time.
         """
         state = await self._until(self._describe, lambda found: found.code not in _RETRIED)
@@ -272,7 +272,7 @@ class TopicSetup:
         )
 
     async def _create(self) -> bool:
-        """Create the topic; return whether we created it, and not another process."""
+        """Create the topic; return False if another process created it."""
         if not self.may_create:
             raise TopicError(
                 f"topic {self.topic} does not exist and may not be created by this application; "
@@ -299,7 +299,7 @@ class TopicSetup:
             raise
 
     async def _refuse_mock_cluster(self, timeout: float) -> None:
-        """Refuse librdkafka's mock cluster at once: it creates topics only on their first use."""
+        """Refuse librdkafka's mock cluster at once, because it creates topics only on first use."""
         if (await self.admin.cluster_id(timeout=timeout)).startswith(_MOCK_CLUSTER):
             raise TopicError(
                 f"topic {self.topic} cannot be created: the broker is the mock cluster of "
@@ -323,7 +323,7 @@ class TopicSetup:
         ask: Callable[[float], Awaitable[Result]],
         is_final: Callable[[Result], bool] = lambda _: True,
     ) -> Result:
-        """Ask again, with pauses, until the answer is final."""
+        """Repeat a request, with pauses, until the answer is final."""
         loop, is_reported = asyncio.get_running_loop(), False
         backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
@@ -390,7 +390,7 @@ def check_topic_name(topic: str) -> None:
     """Refuse a name that Kafka would refuse.
 
     Raises:
-        TopicError: the name and Kafka's rule.
+        TopicError: the name is invalid; the error has Kafka's rule.
     """
     if not is_topic_name(topic):
         raise TopicError(

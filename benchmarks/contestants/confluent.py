@@ -1,4 +1,4 @@
-"""confluent-kafka, in an environment of its own: the client in C, without asyncio."""
+"""The contestant confluent-kafka, in its own environment: the client in C, without asyncio."""
 
 import json
 
@@ -11,7 +11,7 @@ PREFIX = b'{"schema":' + json.dumps("Order:1").encode() + b',"data":'
 
 
 def publish(task: Task, meter: Meter) -> None:
-    """`produce` with a callback for each; until all are acknowledged. Validates nothing."""
+    """Call `produce` with a callback each, until all are acknowledged; validate nothing."""
     producer = Producer(
         {"bootstrap.servers": task.servers, "enable.idempotence": True, "acks": "all"}
     )
@@ -41,7 +41,7 @@ def publish(task: Task, meter: Meter) -> None:
 
 
 def consume(task: Task, meter: Meter) -> None:
-    """`consume(500)` and nothing else."""
+    """Call `consume(500)` and nothing else."""
     group = task.option("group", "confluent")
     settings = {"bootstrap.servers": task.servers, "group.id": group}
     consumer = Consumer(settings | {"auto.offset.reset": "earliest", "session.timeout.ms": 6000})
@@ -62,7 +62,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

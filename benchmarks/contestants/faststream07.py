@@ -1,4 +1,4 @@
-"""FastStream 0.7, in an environment of its own."""
+"""The contestant FastStream 0.7, in its own environment."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from benchmarks.task import Meter, Result, Task, answer
 
 
 async def publish(task: Task, meter: Meter) -> None:
-    """One call after the other, not waiting for each; until all are acknowledged."""
+    """Publish one message per call without waiting for each, until all are acknowledged."""
     broker = KafkaBroker(task.servers, acks="all", enable_idempotence=True, logger=None)
     message = Envelope(schema="Order:1", data=order())
 
@@ -36,7 +36,7 @@ async def publish(task: Task, meter: Meter) -> None:
 
 
 async def consume(task: Task, meter: Meter) -> None:
-    """An empty handler of a model, one by one or in batches."""
+    """Consume with an empty handler of a model, one by one or in batches."""
     logging.disable(logging.WARNING)
     broker = KafkaBroker(task.servers, logger=None)
     app = FastStream(broker, logger=None)
@@ -59,7 +59,7 @@ async def consume(task: Task, meter: Meter) -> None:
 
 
 async def idle(task: Task, meter: Meter) -> None:
-    """Groups without a record."""
+    """Run groups that receive no records."""
     broker = KafkaBroker(task.servers, logger=None)
 
     async def handle(message: Envelope) -> None:
@@ -81,7 +81,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

@@ -1,4 +1,4 @@
-"""kafkaesk 0.8, in an environment of its own."""
+"""The contestant kafkaesk 0.8, in its own environment."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from benchmarks.task import Meter, Result, Task, answer
 
 
 def application(task: Task) -> Any:
-    """One that knows the schema."""
+    """Return an application with the schema."""
     logging.disable(logging.WARNING)
     app = kafkaesk.Application(kafka_servers=[task.servers])
     app.configure(kafka_settings=task.option("kafka_settings", {}))
@@ -19,7 +19,7 @@ def application(task: Task) -> Any:
 
 
 async def publish(task: Task, meter: Meter) -> None:
-    """One call after the other, not waiting for each; until all are acknowledged."""
+    """Publish one message per call without waiting for each, until all are acknowledged."""
     app, message = application(task), order()
 
     async def burst(count: int) -> None:
@@ -37,7 +37,7 @@ async def publish(task: Task, meter: Meter) -> None:
 
 
 async def consume(task: Task, meter: Meter) -> None:
-    """An empty handler of a model."""
+    """Consume with an empty handler of a model."""
     app = application(task)
     options = {"concurrency": task.option("concurrency", 1)}
 
@@ -58,7 +58,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

@@ -1,4 +1,4 @@
-"""Log calls with this library's handler, and with what Python and others have, to /dev/null."""
+"""Log calls with this library's handler, and with handlers of Python and others, to /dev/null."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ QUEUE = 10_000
 
 
 class Placed(LogModel):
-    """What is logged."""
+    """The logged model."""
 
     number: int
     article: str
@@ -33,30 +33,30 @@ class Placed(LogModel):
 
 
 class Way(NamedTuple):
-    """A log call, and how to wait until what was logged is where it goes."""
+    """A log call, and the wait until the logged lines are delivered."""
 
     log: Callable[[int], object]
     settle: Callable[[], Awaitable[object]]
 
 
 def nowhere() -> TextIO:
-    """Open what swallows everything."""
+    """Open /dev/null."""
     return open(os.devnull, "w")
 
 
 async def nothing() -> None:
-    """Wait for nothing: the line was written in the call."""
+    """Do not wait: the call has written the line."""
 
 
 def logger_with(handler: logging.Handler) -> logging.Logger:
-    """A logger of its own, with one handler."""
+    """Return a new logger with one handler."""
     logger = logging.Logger("shop", logging.INFO)
     logger.addHandler(handler)
     return logger
 
 
 def with_extra(logger: logging.Logger, number: int) -> None:
-    """Log the fields as those log them who have no models."""
+    """Log the fields with `extra`, without models."""
     logger.info("order placed", extra={"number": number, "article": "a coffee", "price": 2.5})
 
 
@@ -70,13 +70,13 @@ async def stream(_: Task, formatter: logging.Formatter | None = None) -> AsyncIt
 
 
 def json_formatter() -> JsonFormatter:
-    """With the fields that everybody has."""
+    """Return a JSON formatter with the common fields."""
     return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 @asynccontextmanager
 async def structured(_: Task) -> AsyncIterator[Way]:
-    """Log with structlog, as it is set up for JSON."""
+    """Log with structlog, set up for JSON."""
     with nowhere() as output:
         structlog.configure(
             processors=[
@@ -117,7 +117,7 @@ async def queued(_: Task) -> AsyncIterator[Way]:
 
 @asynccontextmanager
 async def ours(task: Task) -> AsyncIterator[Way]:
-    """Ours, in an application that runs."""
+    """Log with our handler, in a running application."""
     app = Application([task.servers], entry_points=True)
     handler = PydanticKafkaeskHandler(app, task.topic, queue_size=QUEUE)
     logger = logger_with(handler)
@@ -146,7 +146,7 @@ WAYS: dict[str, Callable[[Task], AbstractAsyncContextManager[Way]]] = {
 
 
 async def calls(task: Task, meter: Meter) -> None:
-    """Calls in bursts; what they cost the caller, and in all until the lines are where they go."""
+    """Make calls in bursts; return the caller's cost, and the total cost until delivery."""
     async with WAYS[task.option("way", "ours")](task) as way:
         await in_bursts(task.warm_up, way.log, way.settle)
         with meter.measured():
@@ -156,7 +156,7 @@ async def calls(task: Task, meter: Meter) -> None:
 
 
 async def sustained(task: Task, meter: Meter) -> None:
-    """Lines until the broker has acknowledged them all, as fast as they go."""
+    """Log as fast as possible, until the broker has acknowledged all lines."""
     app = Application([task.servers], entry_points=True)
     handler = PydanticKafkaeskHandler(app, task.topic, queue_size=QUEUE)
     logger = logger_with(handler)
@@ -177,7 +177,7 @@ async def sustained(task: Task, meter: Meter) -> None:
 
 
 async def full(task: Task, meter: Meter) -> None:
-    """Single calls while the queue is full and the broker is gone, in microseconds."""
+    """Time single calls while the queue is full and the broker is gone, in microseconds."""
     with EmbeddedBroker() as broker:
         app = Application(broker.servers, entry_points=True, shutdown_timeout=25.0)
         handler = PydanticKafkaeskHandler(
@@ -225,7 +225,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

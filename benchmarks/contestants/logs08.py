@@ -1,4 +1,4 @@
-"""Log calls with the handler of kafkaesk 0.8, in an environment of its own."""
+"""Log calls with the handler of kafkaesk 0.8, in its own environment."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from kafkaesk.ext.logging import PydanticKafkaeskHandler
 
 
 class Placed(BaseModel):
-    """What is logged."""
+    """The logged model."""
 
     _is_log_model = True
     number: int
@@ -22,7 +22,7 @@ class Placed(BaseModel):
 
 
 async def measure(task: Task, meter: Meter) -> None:
-    """As in logs.py; a line counts as delivered when the producer has flushed."""
+    """Measure as in logs.py; a line counts as delivered when the producer has flushed."""
     app = kafkaesk.Application(kafka_servers=[task.servers])
     handler: Any = PydanticKafkaeskHandler(app, task.topic)
     logger = logging.Logger("shop", logging.INFO)
@@ -62,7 +62,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

@@ -1,4 +1,4 @@
-"""kafkaesk, in the tree that this file is in."""
+"""The contestant kafkaesk, from this file's tree."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ DEFAULT = gc.get_threshold()
 
 
 class Layer:
-    """A plugin that hands each message on."""
+    """A plugin that passes each message on."""
 
     def __init__(self, number: int) -> None:
         self.name = f"layer-{number}"
@@ -28,7 +28,7 @@ class Layer:
 
 @asynccontextmanager
 async def running(task: Task, **settings: Any) -> AsyncIterator[Application]:
-    """An application without plugins but those that are asked for."""
+    """Run an application with only the given plugins."""
     layers = [Layer(number) for number in range(task.option("layers", 0))]
     app = Application([task.servers], entry_points=False, plugins=layers, **settings)
     app.schema("Order", version=1)(Order)
@@ -37,7 +37,7 @@ async def running(task: Task, **settings: Any) -> AsyncIterator[Application]:
 
 
 async def publish(task: Task, meter: Meter) -> None:
-    """One call after the other, not waiting for each; until all are acknowledged."""
+    """Publish one message per call without waiting for each, until all are acknowledged."""
     validate = task.option("validate", True)
     ticks, topics = task.option("ticks", False), task.option("topics", 1)
     message = order(padding=task.option("padding", 0))
@@ -57,7 +57,7 @@ async def publish(task: Task, meter: Meter) -> None:
 
 
 async def publish_many(task: Task, meter: Meter) -> None:
-    """All in one call; until all are acknowledged."""
+    """Publish all messages in one call, until all are acknowledged."""
     message = order()
     async with running(task, validate_published=task.option("validate", True)) as app:
         await app.publish_many(task.topic, (message for _ in range(task.warm_up)))
@@ -68,7 +68,7 @@ async def publish_many(task: Task, meter: Meter) -> None:
 
 
 def application(task: Task) -> Application:
-    """One without plugins that consumes the topic from its beginning."""
+    """Return an application without plugins that consumes the topic from its beginning."""
     settings = task.option("kafka_settings", {})
     app = Application([task.servers], entry_points=False, kafka_settings=settings)
     app.schema("Order", version=1)(Order)
@@ -76,7 +76,7 @@ def application(task: Task) -> Application:
 
 
 def subscription(task: Task) -> dict[str, Any]:
-    """Arguments of `subscribe`."""
+    """Return the arguments of `subscribe`."""
     names = ("ordering", "concurrency")
     return {"group": task.option("group", "ours")} | {
         name: task.options[name] for name in names if name in task.options
@@ -94,7 +94,7 @@ async def serve(app: Application, ended: asyncio.Event) -> None:
 
 
 async def consume(task: Task, meter: Meter) -> None:
-    """An empty handler of a model, one by one."""
+    """Consume with an empty handler of a model, one by one."""
     app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, **subscription(task))
@@ -106,7 +106,7 @@ async def consume(task: Task, meter: Meter) -> None:
 
 
 async def consume_batch(task: Task, meter: Meter) -> None:
-    """An empty handler of a list of models."""
+    """Consume with an empty handler of a list of models."""
     app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, batch_size=500, batch_timeout=0.1, **subscription(task))
@@ -118,7 +118,7 @@ async def consume_batch(task: Task, meter: Meter) -> None:
 
 
 async def consume_waiting(task: Task, meter: Meter) -> None:
-    """A handler that waits a millisecond."""
+    """Consume with a handler that waits a millisecond."""
     app, ended = application(task), asyncio.Event()
 
     @app.subscribe(task.topic, **subscription(task))
@@ -131,7 +131,7 @@ async def consume_waiting(task: Task, meter: Meter) -> None:
 
 
 async def idle(task: Task, meter: Meter) -> None:
-    """Groups without a record."""
+    """Run groups that receive no records."""
     app = application(task)
     for topic in topics_of(task):
 
@@ -163,7 +163,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

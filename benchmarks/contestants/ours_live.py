@@ -1,4 +1,4 @@
-"""kafkaesk while something else goes on: latency, memory with a slow handler, shares of a group."""
+"""kafkaesk under other conditions: latency, memory with a slow handler, shares of a group."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from kafkaesk_core import Application
 
 
 def application(task: Task) -> Application:
-    """One without plugins."""
+    """Return an application without plugins."""
     settings = task.option("kafka_settings", {})
     app = Application([task.servers], kafka_settings=settings, entry_points=False)
     app.schema("Order", version=1)(Order)
@@ -21,7 +21,7 @@ def application(task: Task) -> Application:
 
 
 async def latency(task: Task) -> Result:
-    """Publish at a rate; from each call to its acknowledgement, and to its handler."""
+    """Publish at a rate; measure from each call to its acknowledgement and to its handler."""
     app, acks, handled = application(task), list[float](), list[float]()
 
     @app.subscribe(task.topic, group=task.option("group", "latency"))
@@ -54,7 +54,7 @@ async def latency(task: Task) -> Result:
 
 
 async def memory(task: Task) -> Result:
-    """Publish ten times as fast as a handler handles, and look at the memory."""
+    """Publish ten times as fast as a handler handles, and measure the memory."""
     app, samples, handled = application(task), list[float](), 0
 
     @app.subscribe(task.topic, group=task.option("group", "memory"), concurrency=1)
@@ -86,7 +86,7 @@ async def memory(task: Task) -> Result:
 
 
 async def share(task: Task) -> Result:
-    """One member of a group; it handles from a moment on, until nothing comes."""
+    """Run one member of a group from a given moment until no more records arrive."""
     app, begin, last, handled = application(task), task.option("begin", 0.0), 0.0, 0
 
     @app.subscribe(task.topic, group=task.option("group", "share"))
@@ -114,7 +114,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

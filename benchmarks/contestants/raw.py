@@ -1,4 +1,4 @@
-"""The control: aiokafka and pydantic, with nothing around them."""
+"""The control: aiokafka and pydantic only."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ class Typed(TypedDict):
 
 
 async def publish(task: Task, meter: Meter) -> None:
-    """`send` after `send`, not waiting for each; until all are acknowledged. Validates nothing."""
+    """Call `send` without waiting for each, until all are acknowledged; validate nothing."""
     ticks = task.option("ticks", False)
     message, to_json = (
         order(padding=task.option("padding", 0)),
@@ -57,7 +57,7 @@ async def publish(task: Task, meter: Meter) -> None:
 
 
 async def publish_batches(task: Task, meter: Meter) -> None:
-    """Batches of 64 KiB by hand, one on its way per partition: the least that aiokafka takes."""
+    """Send batches of 64 KiB by hand, one in flight per partition: the minimum with aiokafka."""
     message, to_json = order(), Order.__pydantic_serializer__.to_json
     producer = AIOKafkaProducer(
         bootstrap_servers=task.servers,
@@ -95,7 +95,7 @@ async def publish_batches(task: Task, meter: Meter) -> None:
 
 @asynccontextmanager
 async def consumer_of(task: Task) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of all partitions, from their beginning."""
+    """Return a consumer of all partitions, from their beginning."""
     consumer = AIOKafkaConsumer(bootstrap_servers=task.servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
@@ -113,7 +113,7 @@ async def consumer_of(task: Task) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def consume(task: Task, meter: Meter) -> None:
-    """`getmany`, the envelope validated into the model, an empty handler awaited."""
+    """Call `getmany`, validate each envelope into the model, and await an empty handler."""
     validate = TypeAdapter(Typed).validator.validate_json
 
     async def handle(message: Order) -> None:
@@ -128,7 +128,7 @@ async def consume(task: Task, meter: Meter) -> None:
 
 
 async def consume_batch(task: Task, meter: Meter) -> None:
-    """As `consume`, with lists of up to 500 models of a partition, gathered over several polls."""
+    """Like `consume`, with up to 500 models of a partition, gathered over several polls."""
     validate = TypeAdapter(Typed).validator.validate_json
 
     async def handle(messages: list[Order]) -> None:
@@ -147,7 +147,7 @@ async def consume_batch(task: Task, meter: Meter) -> None:
 
 
 async def consume_bytes(task: Task, meter: Meter) -> None:
-    """`getmany` and nothing else."""
+    """Call `getmany` and nothing else."""
     async with consumer_of(task) as consumer:
         while meter.result is None:
             batches = await consumer.getmany(timeout_ms=1000, max_records=500)
@@ -155,7 +155,7 @@ async def consume_bytes(task: Task, meter: Meter) -> None:
 
 
 async def idle(task: Task, meter: Meter) -> None:
-    """Groups without a record."""
+    """Run groups that receive no records."""
 
     async def group(topic: str) -> None:
         consumer = AIOKafkaConsumer(
@@ -191,7 +191,7 @@ def measured(task: Task) -> Result:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

@@ -14,7 +14,7 @@ from benchmarks.task import Result, Task, answer
 
 
 async def latency(task: Task) -> Result:
-    """Publish at a rate; from each call to its acknowledgement, and to its handler."""
+    """Publish at a rate; measure from each call to its acknowledgement and to its handler."""
     acks, handled = list[float](), list[float]()
     to_json, validate = (
         Order.__pydantic_serializer__.to_json,
@@ -63,12 +63,12 @@ async def latency(task: Task) -> Result:
 
 
 def measured(task: Task) -> Result:
-    """Do the one job that there is."""
+    """Do the only job."""
     return asyncio.run(latency(task))
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Answer the measurement tasks."""
     answer(measured)
 
 

@@ -1,4 +1,4 @@
-"""The attempts of records that are not done, and when each of them is due."""
+"""The attempts of unfinished records, and the time when each attempt is due."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["Attempt", "Attempts"]
 
 
 LONGEST_WAIT = 1e11
-"""Seconds, about 3,000 years: a longer wait is noted as one of that length."""
+"""Seconds, about 3,000 years; a longer wait is stored as this one."""
 
 
 class Attempt(NamedTuple):
-    """The attempt that a record is in, or waits for.
+    """The current attempt of a record, or the next one if the record waits.
 
-    `due_ms` says until when it waits, in milliseconds since 1970, and `delay_ms` how long the whole
-    wait is; both are 0 if it does not wait. `crashes` counts the attempts that ended with the
-    process.
+    `due_ms` is the end of the wait, in milliseconds since 1970, and `delay_ms` its full length;
+    both are 0 if the record does not wait. `crashes` counts the attempts during which the process
+    ended.
     """
 
     number: int
@@ -28,12 +28,12 @@ class Attempt(NamedTuple):
     crashes: int = 0
 
     def delay(self, now: float) -> float:
-        """The seconds until it is due; never more than the whole wait, as clocks differ."""
+        """The seconds until the attempt is due; at most the full wait, because clocks differ."""
         return min(max(self.due_ms - now * 1000, 0.0), self.delay_ms) / 1000
 
 
 class Attempts:
-    """The attempts of one partition's records, by offset; `changes` counts what was noted."""
+    """The attempts of one partition's records, by offset; `changes` counts the updates."""
 
     __slots__ = ("_clock", "by_offset", "changes")
 
@@ -43,18 +43,18 @@ class Attempts:
         self.changes = 0
 
     def crashes(self, offset: int) -> int:
-        """How many attempts of a record have ended with the process."""
+        """Return the number of a record's attempts during which the process ended."""
         attempt = self.by_offset.get(offset)
         return 0 if attempt is None else attempt.crashes
 
     def wait(self, offset: int, number: int, delay: float) -> None:
-        """Note that a record waits so many seconds for this attempt."""
+        """Note that a record waits this many seconds for this attempt."""
         milliseconds = ceil(min(delay, LONGEST_WAIT) * 1000)
         due = ceil(self._clock() * 1000) + milliseconds if milliseconds else 0
         self.put(offset, Attempt(number, due, milliseconds, self.crashes(offset)))
 
     def put(self, offset: int, attempt: Attempt) -> None:
-        """Note the attempt that a record is in."""
+        """Note a record's current attempt."""
         self.by_offset[offset] = attempt
         self.changes += 1
 

@@ -1,4 +1,4 @@
-"""The commits of one group: when they are sent, through which layers, and what answers mean."""
+"""The commits of one group: when they are sent, their layers, and the meaning of the answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOO_LONG = {
     "MessageSizeTooLargeError",
     "RecordListTooLargeError",
 }
-"""Refusals of which notes may be the reason."""
+"""Refusals that a too long note may have caused."""
 FAILED = "commit failed: "
 REASONS: tuple[Reason, ...] = ("interval", "manual", "revoke", "stop")
 Offsets = Mapping[TopicPartition, int]
@@ -42,19 +42,20 @@ Notes = Mapping[TopicPartition, str]
 Layers = Callable[[Offsets], Awaitable[None]]
 Progress = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, tuple[int, int]]]
 Send = Callable[..., Awaitable[CommitResult]]
-"""Sends offsets within so many seconds, with notes if there are any."""
+"""Sends offsets within a number of seconds, with notes if there are any."""
 
 
 class OffsetCommitter:
     """Commits watermarks, one at a time, only between an assignment and its revocation.
 
-    `send` asks the broker. `subscription_of` returns the subscription that a topic belongs to: its
-    layers are put around the commit. `lost` is called when the broker answers that the group has
-    given our partitions to others. `progress` returns what the client has passed over, before
-    offsets are chosen. `notes` are stored beside the offsets.
+    `send` sends a commit to the broker. `subscription_of` returns the subscription of a topic; its
+    layers wrap the commit. `lost` is called when the broker answers that the group has given our
+    partitions to other members. `progress` returns the client's positions and is called before
+    offsets are chosen. `notes` are stored with the offsets.
 
-    Each subscription has a commit of its own, with its own time limit: a layer of one that hangs
-    or fails keeps no other from committing. Only what is sent to the broker takes turns.
+    Each subscription commits separately, with its own time limit, so a layer that hangs or fails
+    does not block the commits of other subscriptions. Only the requests to the broker are sent one
+    after the other.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class OffsetCommitter:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last commit failed, if it did; of several subscriptions, each reason."""
+        """Why the last commit failed, or None; the reasons of several subscriptions are joined."""
         return "; ".join(dict.fromkeys(self._errors.values())) or None
 
     def compile(self, plugins: Plugins, app: App, subscriptions: Sequence[Subscription]) -> None:
@@ -108,7 +109,7 @@ class OffsetCommitter:
             for reason in REASONS
         }
         if self._notes is not None:
-            # A layer that decides what may be committed knows nothing of what lies above it.
+            # A layer that decides on offsets knows nothing about the records above them.
             free = {
                 s for s in subscriptions if plugins.only_observes("wrap_commit", s.skip_plugins)
             }
@@ -121,9 +122,9 @@ class OffsetCommitter:
         self._errors.clear()
 
     async def suspend(self) -> None:
-        """Allow no commit: partitions are being released. None is running when this returns.
+        """Allow no commits: partitions are being released. No commit is running when this returns.
 
-        A commit that is still in flight could be applied after one of the next owner, and move the
+        Otherwise a commit in flight could be applied after a commit of the next owner, and move the
         group back.
         """
         self._is_open = False
@@ -135,10 +136,10 @@ class OffsetCommitter:
     async def commit(
         self, reason: Reason, *, only_gaps: bool = False, topic: str | None = None
     ) -> None:
-        """Commit finished records that are not committed yet, within `commit_timeout` seconds.
+        """Commit the finished records that are not committed yet, within `commit_timeout` seconds.
 
-        With `only_gaps` no further record is committed: only positions behind gaps are. With
-        `topic`, only the subscription that this topic belongs to commits.
+        With `only_gaps`, no further record is committed, only positions behind gaps. With `topic`,
+        only the topic's subscription commits.
 
         Raises:
             CommitError: a broker did not acknowledge a commit, or a layer raised an error.
@@ -160,11 +161,11 @@ class OffsetCommitter:
             self._report_postponed(reason, only_gaps)
 
     def are_together(self, topic: str, other: str) -> bool:
-        """Whether two topics are committed together: they belong to one subscription."""
+        """Whether two topics belong to one subscription, and so are committed together."""
         return self._subscription_of(topic) is self._subscription_of(other)
 
     def _by_subscription(self) -> dict[Subscription, list[TopicPartition]]:
-        """Our partitions; those of topics that two handlers match were not read."""
+        """Group our partitions by subscription; topics that two handlers match were not read."""
         parts: dict[Subscription, list[TopicPartition]] = {}
         for partition in self._offsets:
             with contextlib.suppress(SubscriptionError):
@@ -179,7 +180,7 @@ class OffsetCommitter:
         *,
         only_gaps: bool,
     ) -> Exception | None:
-        """Commit the partitions of one subscription through its layers; return what failed."""
+        """Commit the partitions of one subscription through its layers; return its error."""
         failure: Exception
         lock = self._locks.setdefault(subscription, asyncio.Lock())
         limit = asyncio.timeout(self._timeout)
@@ -188,7 +189,7 @@ class OffsetCommitter:
                 owned = [partition for partition in partitions if partition in self._offsets]
                 self._catch_up(owned)
                 offsets = self._offsets.propose(owned, only_gaps=only_gaps)
-                if self._notes is not None:  # before the layers, which may take their time
+                if self._notes is not None:  # before the layers, which may be slow
                     offsets = self._notes.draft(owned, offsets, adds=not only_gaps)
                 if offsets:
                     await self._layers.get((subscription, reason), self._send_offsets)(offsets)
@@ -229,7 +230,7 @@ class OffsetCommitter:
             )
 
     def _as_one(self, errors: Sequence[Exception]) -> Exception:
-        """One error for those of several subscriptions."""
+        """Combine the errors of several subscriptions in one error."""
         if len(errors) == 1:
             return errors[0]
         reasons = "; ".join(dict.fromkeys(map(self._reason, errors)))
@@ -238,13 +239,13 @@ class OffsetCommitter:
         return error
 
     def _reason(self, error: Exception) -> str:
-        """The text of an error without the group, which the text around it names."""
+        """Return an error's text without the group; the surrounding text names the group."""
         return str(error).removeprefix(f"group {self._group}: ").removeprefix(FAILED)
 
     # --- one commit
 
     def _name_layer(self, error: Exception) -> Exception:
-        """Turn the error of a layer into that of the commit (D4)."""
+        """Convert the error of a layer to a CommitError that names the plugin (D4)."""
         named = self._name_failure(error)
         if named is error:
             return error
@@ -253,7 +254,7 @@ class OffsetCommitter:
         return commit_error
 
     async def _send_offsets(self, offsets: Offsets) -> None:
-        """Send these offsets, lowered to the watermarks, and note which were acknowledged.
+        """Send these offsets, lowered to the watermarks, and note the acknowledged ones.
 
         Raises:
             CommitError: the partitions are no longer ours, or the broker refused or did not answer.
@@ -298,7 +299,7 @@ class OffsetCommitter:
         return too_long
 
     def _answer(self, offsets: Offsets, sent: asyncio.Future[CommitResult]) -> CommitResult:
-        """Return the answer to a commit; where there is none, it may have been stored."""
+        """Return the answer to a commit; a commit without an answer may have been stored."""
         error = None if sent.cancelled() else sent.exception()
         if sent.cancelled() or error is not None:
             self._offsets.mark_uncertain(offsets)
@@ -324,11 +325,11 @@ class OffsetCommitter:
         self.counts["commits"] += 1
 
     def _note_unknown(self, result: CommitResult) -> None:
-        """Log topics that the coordinator does not know, each once, and keep following them.
+        """Log each topic that the coordinator does not know, once, and keep following it.
 
-        The partitions of a deleted topic are revoked soon. But the topic may be so new that the
-        coordinator does not know it yet, or it may exist again: if it were dropped here, no member
-        would read it before the next rebalance.
+        The partitions of a deleted topic are revoked soon. But a new topic may not be known to the
+        coordinator yet, and a deleted one may have been created again. If it were dropped here, no
+        member would read it before the next rebalance.
         """
         names = {partition.topic for partition in result.gone - self._unknown}
         self._unknown = (self._unknown - result.stored) | result.gone
@@ -344,14 +345,14 @@ class OffsetCommitter:
 
 
 def _refused_notes(result: CommitResult, notes: Notes) -> list[TopicPartition]:
-    """The partitions whose offsets may be stored without notes."""
+    """Return the partitions whose notes were refused; their offsets may be stored without notes."""
     if not any(notes.values()):
         return []
     return [partition for partition, why in result.refused.items() if why in TOO_LONG]
 
 
 class CommitLoop:
-    """Commits every `interval` seconds; with `only_gaps`, only what handlers need not commit."""
+    """Commits every `interval` seconds; with `only_gaps`, only positions behind gaps."""
 
     def __init__(
         self,
@@ -375,7 +376,7 @@ class CommitLoop:
         self._is_due.set()
 
     async def run(self) -> None:
-        """Commit until it is ended or cancelled."""
+        """Commit repeatedly, until ended or cancelled."""
         while not self.is_ended:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):

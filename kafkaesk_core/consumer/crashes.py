@@ -1,9 +1,9 @@
-"""Records that end their process, by running out of memory or in C: each such end is an attempt.
+"""Records that crash their process, as out of memory or in C code: a crash counts as an attempt.
 
-After a crash nothing says which record it was. So for a few seconds after each assignment records
-are handled one at a time, and a commit says of each that it has begun before it does. Before a
-record of another group begins, a commit takes back what the last one said. So when the process
-ends, at most one record is said to have begun: the one that ended it.
+A crashed process cannot say which record it was handling. So for a few seconds after each
+assignment, records run one at a time, and before each record starts, a commit stores that it has
+begun. Before a record of another group starts, a commit withdraws the last such statement. So when
+the process ends, at most one record is stored as begun: the one that crashed it.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = ["CrashCounter", "Turn"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 WINDOW = 5.0
-"""Seconds after an assignment: a crash that repeats does so at once."""
+"""Seconds after an assignment; a repeated crash happens at once."""
 PATIENCE = 1.0
-"""Seconds for a commit here: the records of all groups wait for it."""
+"""Seconds for a commit here, because the records of all groups wait for it."""
 
 Layers = Callable[[FetchedMessage], Awaitable[Any]]
 
 
 class Turn:
-    """Which group's record may begin; all groups share it, because a crash ends them all."""
+    """Decides which group's record may start; all groups share it: a crash ends them all."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self._last: CrashCounter | None = None
 
     async def take(self, counter: CrashCounter, topic: str) -> bool:
-        """Let a counter say that a record begins, unless an earlier one is not taken back yet.
+        """Let a counter store that a record begins, unless an earlier statement still holds.
 
-        The commit that says so takes back what is committed together with the record's topic.
+        Its commit also withdraws earlier statements about topics that are committed together.
         """
         last = self._last
         if last is not None and not await last.take_back(topic if last is counter else None):
@@ -55,10 +55,10 @@ class Turn:
 
 
 class CrashCounter:
-    """Puts a commit before each record that begins shortly after an assignment of one group.
+    """Sends a commit before each record that starts shortly after an assignment of one group.
 
-    Handlers of batches are not delayed, and their crashes are not counted. Where a commit fails, or
-    a layer of `wrap_commit` holds it up, crashes are not counted either until the next assignment.
+    Batch handlers are not delayed, and their crashes are not counted. If a commit fails, or a layer
+    of `wrap_commit` delays it, crashes are not counted until the next assignment.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class CrashCounter:
         self._stuck: set[str] = set()  # topics whose commits fail
 
     def assigned(self) -> None:
-        """Look at each record from here on, for a few seconds."""
+        """Count crashes of the records that start in the next few seconds."""
         self._end = self._loop.time() + self._window
         self._notes.begun.is_counting = True
         self._stuck.clear()
@@ -96,7 +96,7 @@ class CrashCounter:
                 handling.put_around(None)
 
     async def _around(self, layers: Layers, message: FetchedMessage) -> Any:
-        """Handle a record alone, after a commit has said that it begins."""
+        """Handle a record alone, after a commit has stored that it begins."""
         try:
             async with asyncio.timeout_at(self._end):
                 await self._turn.lock.acquire()
@@ -121,9 +121,9 @@ class CrashCounter:
             await self._commit(topic)
 
     async def take_back(self, beside: str | None) -> bool:
-        """Store that no record has begun; return whether that is stored.
+        """Store that no record has begun; return whether the broker stored it.
 
-        What is committed together with the topic `beside` is left to its commit.
+        Topics that are committed together with `beside` are left to that commit.
         """
         for topic in self._notes.begun.topics:
             if beside is not None and self._commits.are_together(topic, beside):
@@ -133,7 +133,7 @@ class CrashCounter:
         return True
 
     async def _commit(self, topic: str) -> bool:
-        """Store of a topic's subscription which record has begun, or that none has."""
+        """Store, for a topic's subscription, which record has begun, or that none has."""
         if topic in self._stuck:
             return False
         try:
@@ -147,6 +147,6 @@ class CrashCounter:
         return True
 
     def _restart_clock(self) -> None:
-        """The time that the record has waited here is not its handler's."""
+        """Restart the record's clock: its wait for the commit is not the handler's time."""
         for lanes in self._lanes:
             lanes.restart_clock(asyncio.current_task())

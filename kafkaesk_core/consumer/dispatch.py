@@ -1,4 +1,4 @@
-"""Back-pressure: which records are taken from the client, and in which lane each is handled."""
+"""Back-pressure: takes records from the client as there is room, and queues them in lanes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,18 @@ __all__ = ["Dispatcher", "HandlerPipeline"]
 
 
 QUEUE_HIGH = 2_000
-"""At so many waiting or running records of a partition no more are taken, until half are left.
-
-Records that wait for a retry, or behind one, do not count where others may overtake them.
-"""
+"""At this many waiting or running records of a partition no more are taken, until half are left.
+Records that wait for a retry, or behind one, do not count if others may overtake them."""
 
 READ_AHEAD = 100
 """With `ordering="partition"`: records that are taken while the first one waits for a retry."""
 
 RECORD_OVERHEAD = 200
-"""Bytes that a record takes in addition to its key and value, roughly."""
+"""The approximate bytes of a record in addition to its key and value."""
 
 
 class HandlerPipeline:
-    """A subscription's handling, the lanes in which its records run, and its settings."""
+    """A subscription's handling, its lanes, and its settings."""
 
     __slots__ = ("_claimed", "handling", "lanes", "ordering", "settings")
 
@@ -56,11 +54,11 @@ class HandlerPipeline:
         self._claimed = claimed  # streams of plugins, which no pattern takes
 
     def takes(self, stream: str | None) -> bool:
-        """Whether a stream is one of the subscription's."""
+        """Whether the subscription takes a stream."""
         return stream is not None and self.handling.subscription.matches(stream, self._claimed)
 
     def is_claimed(self, stream: str) -> bool:
-        """Whether a stream is one of a plugin's own."""
+        """Whether a plugin owns a stream."""
         return any(fnmatchcase(stream, pattern) for pattern in self._claimed)
 
     @property
@@ -89,7 +87,7 @@ class Dispatcher:
         self._full: set[TopicPartition] = set()
         self._clock = asyncio.get_running_loop().time
         self.notes: CommitNotes | None = None
-        """What the commits remember of records; None: nothing is remembered."""
+        """The notes that commits store about records; None if commits store none."""
         self.is_open = False
 
     @property
@@ -99,14 +97,15 @@ class Dispatcher:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of the waiting and running records, roughly."""
+        """The approximate size of the waiting and running records, in bytes."""
         return round(sum(one.size for one in self._holdings.values()))
 
     def pipeline(self, topic: str) -> tuple[HandlerPipeline, str]:
-        """The pipeline that handles a topic, and the name of its stream.
+        """Return the pipeline that handles a topic, and the name of its stream.
 
         Raises:
-            SubscriptionError: two handlers of the group match it; each would get a part of it.
+            SubscriptionError: two handlers of the group match the topic; each would get only a part
+                of its records.
         """
         found = self._by_topic.get(topic)
         if found is None:
@@ -131,8 +130,8 @@ class Dispatcher:
         """The partitions that have room for more records now."""
         if not self.is_open or not self._offsets:
             return []
-        # Half of the bytes are shared by all partitions. Of the other half each partition has a
-        # share of its own, so that a slow partition keeps no other from being read.
+        # All partitions share half of the bytes. Each partition has its own share of the other
+        # half, so a slow partition does not stop the others from being read.
         count = len(self._offsets)
         common = self._max_bytes / 2 if count > 1 else self._max_bytes
         share = common / count
@@ -169,7 +168,7 @@ class Dispatcher:
     # --- records
 
     def take(self, partition: TopicPartition, records: Sequence[ParsedRecord]) -> None:
-        """Register and queue records of one partition, without an await in between (rule 20)."""
+        """Register and queue one partition's records; no rebalance intervenes (rule 20)."""
         pipeline, stream = self.pipeline(partition.topic)
         offsets = [record.offset for record in records]
         epoch = self._offsets.register(partition, offsets, self._clock())
@@ -216,12 +215,12 @@ class Dispatcher:
         return found
 
     def stop_counting_crashes(self) -> None:
-        """Count no crash until the next assignment: handlers are about to be cancelled."""
+        """Stop counting crashes until the next assignment: handlers are about to be cancelled."""
         if self.notes is not None:
             self.notes.begun.stop_counting()
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Note that the records of these partitions are redelivered: no failure counts any more."""
+        """Note that these partitions' records are redelivered: failures no longer count."""
         for partition in partitions:
             if partition in self._holdings:
                 self._holdings[partition].is_released = True

@@ -1,4 +1,4 @@
-"""What an error of a handler means: skip, retry or stop; and how it is reported."""
+"""The reaction to a handler's error: skip, retry or stop, and the report of it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ logger = logging.getLogger("kafkaesk.handler")
 S = TypeVar("S")
 Messages = Sequence[IncomingMessage]
 FAILURES = (Exception, Disposition, asyncio.CancelledError)
-"""Exceptions that fail a message; a cancellation is one if something that the handler awaited was
+"""Exceptions that fail a message; a CancelledError does if an object that the handler awaited was
 cancelled."""
 
 
 class ErrorPolicy:
-    """Decides and reports the failures of one subscription's messages.
+    """Decides on the failures of one subscription's messages, and reports them.
 
     `report_failure` receives the errors that stop the application, `find_raiser` names the
     plugin that raised an error, and `counts` counts the decisions.
@@ -64,8 +64,8 @@ class ErrorPolicy:
         """Return the result of a message whose handling raised `error`.
 
         Raises:
-            BaseException: the error itself, if it is the cancellation of the running task, or an
-                exit of the process. Neither is a failure, and the message is not done.
+            BaseException: the error itself, if the running task was cancelled or the process exits.
+                Neither is a failure, and the message is not done.
         """
         error = unwrap_group(error)
         if _is_cancelled(error) or not all(
@@ -75,13 +75,13 @@ class ErrorPolicy:
         return decide_result(error, self._subscription.on_error, message)
 
     def release(self, error: BaseException, messages: Messages) -> HandlerResult:
-        """Return the result of messages that fail while their partition is handed over.
+        """Return the result of messages that fail while their partition is being released.
 
-        They are redelivered, so nothing is decided. Most such errors are a handler's reaction to
-        its cancellation, or a commit that was too late.
+        They are redelivered, so `on_error` is not asked. Most such errors come from a handler's
+        cancellation, or from a commit that was too late.
 
         Raises:
-            BaseException: as `decide` does.
+            BaseException: as with `decide`.
         """
         if _is_cancelled(error) or not all(
             isinstance(one, FAILURES) for one in flatten_group(error)
@@ -95,7 +95,7 @@ class ErrorPolicy:
         return RELEASED
 
     def report(self, outcome: HandlerResult, messages: Messages) -> None:
-        """Count and log one decision on these messages, or stop the application."""
+        """Count and log the decision on these messages, or stop the application."""
         if outcome.kind != "defer":
             self._note_error(outcome, messages)
         if outcome.kind == "skip":
@@ -166,14 +166,14 @@ class ErrorPolicy:
         return self._describe(error, messages)
 
     def _describe(self, error: BaseException | None, messages: Messages) -> str:
-        """Name and text of an error, without the record, which the text around it names."""
+        """Return an error's name and text without the record; the surrounding text names it."""
         first = messages[0]
         text = _describe(error).replace(f"{self._label(messages)}: ", "")
         text = text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
         return text + self._missing_annotation(error)
 
     def _missing_annotation(self, error: BaseException | None) -> str:
-        """Explain an attribute that a dict lacks, if the handler never asked for a model."""
+        """Explain a missing attribute of a dict to a handler that has no model annotation."""
         first = next(iter(signature(self._subscription.func).parameters.values()))
         if (
             not isinstance(error, AttributeError)
@@ -218,7 +218,7 @@ def _schema_of(message: IncomingMessage) -> str | None:
 
 
 def _describe(error: BaseException | None) -> str:
-    """Name and text. If the text itself raises, its record still needs a result."""
+    """Return the error's name and text, even if its `__str__` raises."""
     try:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, BaseExceptionGroup):

@@ -1,7 +1,7 @@
-"""Records on their way to a handler: what they have in common, and the message of each attempt.
+"""Records on their way to a handler: their shared data, and the message of each attempt.
 
-What waits is the record as it was fetched. A message is made of it when somebody needs one: a
-layer, an argument of the handler, a failure, a retry.
+Records wait in the form in which they were fetched. A message is created only when something needs
+it: a layer, an argument of the handler, a failure, or a retry.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = [
 class Holding:
     """The waiting and running records of one partition, for as long as this member owns it.
 
-    `size` is the number of bytes that they take, roughly. `is_released` says that they will be
-    redelivered, here or elsewhere, so that their errors no longer matter. `attempts` is what
-    commits note of them, None if they note nothing.
+    `size` is their approximate size in bytes. `is_released` says that they will be redelivered,
+    here or elsewhere, so their errors no longer matter. `attempts` are the attempts that commits
+    store; None if commits store none.
     """
 
     __slots__ = ("attempts", "is_released", "size")
@@ -45,11 +45,11 @@ class Holding:
 
 
 class FetchedBatch:
-    """The data that records fetched together have in common.
+    """The shared data of records that were fetched together.
 
     `epoch` is the epoch in which they were delivered, and `finish` closes their offsets in it.
-    `room` is the number of bytes that each of them takes of the `holding`, on average. `messages`
-    are those of attempts to come, by offset; None if all records are as they were fetched.
+    `room` is the average number of bytes that a record takes of the `holding`. `messages` has the
+    messages of later attempts, by offset; None if every record is still as it was fetched.
     """
 
     __slots__ = ("epoch", "finish", "holding", "messages", "partition", "room", "stream")
@@ -74,7 +74,7 @@ class FetchedBatch:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all of its records are as they were fetched: none of them has a message kept."""
+        """Whether every record is still as it was fetched, without a kept message."""
         return self.messages is None
 
     def message_of(self, record: ParsedRecord) -> FetchedMessage:
@@ -84,14 +84,14 @@ class FetchedBatch:
         return FetchedMessage(record, self)
 
     def keep(self, message: FetchedMessage) -> None:
-        """Keep a message that is handled when its record's turn comes."""
+        """Keep a message until its record is handled."""
         if self.messages is None:
             self.messages = {}
         self.messages[message.offset] = message
 
 
 class NotDueError(Exception):
-    """A record's turn has come before its time: it goes on waiting for so many seconds."""
+    """A record was reached before its due time; it waits for this many more seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -99,11 +99,11 @@ class NotDueError(Exception):
 
 
 class NotedBatch(FetchedBatch):
-    """Records of which the last commit says something: some of them wait for a retry or a time.
+    """Records that the note of the last commit mentions; some wait for a retry or a due time.
 
-    `due` says until when, by offset, on the monotonic clock; their messages are kept, with their
-    attempts. Each waits when it has come to the head of its lane: others may lie before it that
-    were not done, and are redelivered.
+    `due` has the end of each wait, by offset, on the monotonic clock. The messages are kept with
+    their attempts. A record waits once it is at the head of its lane, because unfinished records
+    before it are redelivered first.
     """
 
     __slots__ = ("due",)
@@ -114,7 +114,7 @@ class NotedBatch(FetchedBatch):
         """The message of a record's present attempt.
 
         Raises:
-            NotDueError: it still waits for that attempt.
+            NotDueError: the record still waits for that attempt.
         """
         due = self.due.get(record.offset)
         if due is not None:
@@ -126,13 +126,13 @@ class NotedBatch(FetchedBatch):
 
 
 FetchedRecord = tuple[int, ParsedRecord, FetchedBatch]
-"""A record that waits: its offset, itself, and the batch that it was fetched in."""
+"""A waiting record: its offset, the record, and the batch in which it was fetched."""
 
 
 class FetchedMessage(IncomingMessage):
-    """A record to be handled: the message of one attempt, and the batch that it was fetched in.
+    """A record to handle: the message of one attempt, with the batch in which it was fetched.
 
-    Layers may change the message, so each attempt has one of its own.
+    Layers may change the message, so each attempt gets a new one.
     """
 
     __slots__ = ("batch", "offset")
@@ -155,7 +155,7 @@ class FetchedMessage(IncomingMessage):
 
     @property
     def record(self) -> ConsumerRecord:
-        """The record in aiokafka's form, made when it is first read."""
+        """The record in aiokafka's form, created on first access."""
         record = self._record = consumer_record(self.batch.partition, self._record)
         return record
 
@@ -171,12 +171,12 @@ class FetchedMessage(IncomingMessage):
 
     @property
     def crashes(self) -> int:
-        """How many of its attempts ended with the process, if `count_crashes` is on."""
+        """How many attempts ended in a crash of the process; counted if `count_crashes` is on."""
         attempts = self.batch.holding.attempts
         return 0 if attempts is None else attempts.crashes(self.offset)
 
     def begin_next_attempt(self, result: HandlerResult) -> None:
-        """Make the message that is handled next; a deferred one was no attempt."""
+        """Keep the message of the next attempt; a deferral does not count as an attempt."""
         attempt = self.attempt + (result.kind != "defer")
         message = type(self)(self._record, self.batch, attempt)
         message.is_closed = self.is_closed  # by the handler itself
@@ -186,7 +186,7 @@ class FetchedMessage(IncomingMessage):
 
 
 class UnreadableMessage(FetchedMessage):
-    """Stands for a record that cannot be read: its handling fails when it is decoded."""
+    """Stands for a record that cannot be read: decoding it fails."""
 
     __slots__ = ()
 
@@ -195,15 +195,15 @@ class UnreadableMessage(FetchedMessage):
         """Always raise.
 
         Raises:
-            DecodeError: why the record cannot be read.
-            Stop: it can be read only with a library that is not installed.
+            DecodeError: the record cannot be read; the error says why. Stop: reading the record
+                requires a library that is not installed.
         """
         assert isinstance(self._record, Unreadable)
         raise self._record.error
 
     @value.setter
     def value(self, value: bytes | None) -> None:
-        """Ignore the value: nothing replaces an unreadable one."""
+        """Ignore the new value: an unreadable record cannot be given one."""
 
     @property
     def record(self) -> ConsumerRecord:
@@ -215,5 +215,5 @@ class UnreadableMessage(FetchedMessage):
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970; 0 if they cannot be read."""
+        """Milliseconds since 1970; 0 if the timestamp cannot be read."""
         return self._record.timestamp or 0

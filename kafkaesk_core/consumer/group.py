@@ -1,4 +1,4 @@
-"""One consumer group of the application: its parts, put together, started and stopped."""
+"""One consumer group of the application: assembles, starts and stops its parts."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ PATIENCE = 3
 
 
 class GroupConsumer:
-    """The application's member of one consumer group, and the handlers that share it (D18).
+    """The application's member of one consumer group; all handlers of the group share it (D18).
 
     `failure` receives the first error that stops the application. `on_finished` is called with the
-    result of each record that is done or skipped.
+    result of each done or skipped record.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class GroupConsumer:
             max_bytes=self._settings.fetch_buffer_bytes,
         )
         if self._settings.commit_notes or self._settings.count_crashes:
-            # A handler that commits by hand may hold what it has taken until it does.
+            # A handler that commits manually may hold its records until it commits.
             dispatcher.notes = CommitNotes(
                 self.group, self._offsets, says_done=self._settings.auto_commit
             )
@@ -245,7 +245,7 @@ class GroupConsumer:
     # --- plugins
 
     def compile(self, plugins: Plugins, app: App) -> None:
-        """Rebuild all chains; messages in flight finish on the old ones."""
+        """Rebuild all chains; messages in flight finish on the old chains."""
         observers: dict[str, list[Callable[[RebalanceEvent], None]]] = {}
         for pipeline in self._pipelines:
             handling, subscription = pipeline.handling, pipeline.handling.subscription
@@ -274,7 +274,8 @@ class GroupConsumer:
         """Connect and ask to join the group; partitions arrive later.
 
         Raises:
-            BrokerError: no broker answered in `timeout` seconds, or it refused us.
+            BrokerError: no broker answered within `timeout` seconds, or the broker refused the
+                connection.
         """
         await self._membership.start(self._rebalance, timeout)
         watch = HealthTicker(
@@ -289,19 +290,19 @@ class GroupConsumer:
         self._tasks = [asyncio.create_task(self._guard(work)) for work in works]
 
     def _pattern(self) -> str:
-        """One anchored regular expression over topics, also for literal names (D20)."""
+        """One anchored regular expression for all topics, including literal names (D20)."""
         streams = "|".join(f"(?:{pipeline.stream_regex})" for pipeline in self._pipelines)
         return f"^{re.escape(self._topics.prefix)}(?:{streams})"
 
     @property
     def handlers(self) -> dict[CodeType, str]:
-        """The names of the handlers by the code that they run."""
+        """The names of the handlers, by their code objects."""
         subscriptions = [pipeline.handling.subscription for pipeline in self._pipelines]
         return {code: one.handler_name for one in subscriptions for code in find_codes(one.func)}
 
     @property
     def streams(self) -> list[str]:
-        """The patterns and names that the group is subscribed to."""
+        """The patterns and names of the group's subscriptions."""
         return [
             stream
             for pipeline in self._pipelines
@@ -328,7 +329,7 @@ class GroupConsumer:
             self.report_failure(error)
 
     def report_failure(self, error: BaseException) -> None:
-        """Stop the application. Each failure is logged at once, as draining may take a while."""
+        """Stop the application. Log each failure at once, because draining may take a while."""
         self._dispatcher.is_open = False
         logger.error(
             "%s; stopping: running handlers may take up to drain_timeout %g seconds to finish",
@@ -337,16 +338,16 @@ class GroupConsumer:
         )
         if not self.failure.done():
             self.failure.set_exception(error)
-            self.failure.exception()  # the application may not look at it
+            self.failure.exception()  # the application may never read it
 
     def refresh(self, topic: str) -> None:
-        """Refresh the metadata if the group reads this topic, which this process just created."""
+        """Refresh the metadata if the group reads this topic, which was just created here."""
         stream = self._topics.stream_of(topic)
         if any(pipeline.takes(stream) for pipeline in self._pipelines):
             self._membership.member.refresh_metadata()
 
     def pause(self, pauses: Pauses) -> None:
-        """Start nothing new of the streams that are paused."""
+        """Stop starting handlers for paused streams."""
 
         def is_paused(partition: Any) -> bool:
             stream = self._topics.stream_of(partition.topic)
@@ -359,7 +360,7 @@ class GroupConsumer:
     # --- committing
 
     async def commit_through(self, messages: Sequence[IncomingMessage]) -> None:
-        """Mark a handler's own messages as done, and commit; see `subscriber.consumer.commit()`.
+        """Mark the messages of a handler as done, and commit; see `subscriber.consumer.commit()`.
 
         Raises:
             CommitError: the commit was not stored.
@@ -389,13 +390,13 @@ class GroupConsumer:
     # --- stop
 
     def begin_drain(self) -> None:
-        """Take no more records, and start only the handlers that a clean handover needs."""
+        """Take no more records; start only the handlers that a clean handover needs."""
         self._dispatcher.is_open = False
         for pipeline in self._pipelines:
             pipeline.lanes.drain(list(self._offsets))
 
     async def stop(self, shutdown: Shutdown) -> None:
-        """Drain, commit and leave the group, within the time that `shutdown` leaves."""
+        """Drain, commit and leave the group, within the remaining time of `shutdown`."""
         self.begin_drain()
         self._polling.is_ended = self._commit_loop.is_ended = True
         self._membership.begin_leaving()

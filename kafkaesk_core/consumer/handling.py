@@ -1,4 +1,4 @@
-"""How a record or a batch is handled, from the layers around the handler to the result."""
+"""The handling of a record or a batch, from the layers around the handler to the result."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ OnFinished = Callable[[HandlerResult], None]
 
 
 class Handling(Generic[S]):
-    """Runs the handler of one subscription on a subject `S`, inside the layers around it.
+    """Runs one subscription's handler on a subject `S`, inside its layers.
 
-    `innermost` decodes and calls the handler. `on_finished` is called with the result of each
-    record that is done or skipped.
+    `innermost` decodes the subject and calls the handler. `on_finished` is called with the result
+    of each done or skipped record.
     """
 
     hook: ClassVar[str]
@@ -65,14 +65,14 @@ class Handling(Generic[S]):
         self._done = 0
 
     def compile(self, wrap: Callable[[Callable[[S], Awaitable[Any]]], Any]) -> None:
-        """Rebuild the chain of `hook`: `wrap` puts layers around the innermost call."""
+        """Rebuild the chain of `hook`; `wrap` puts its layers around the innermost call."""
         self._chain = wrap(self._innermost)
         self.put_around(self._around)
 
     def put_around(
         self, around: Callable[[Callable[[S], Awaitable[Any]], Any], Awaitable[Any]] | None
     ) -> None:
-        """Call `around` with the chain and each subject, in place of the chain; None: no more."""
+        """From now on call `around(chain, subject)` instead of the chain; None ends that."""
         self._around = around
         self._layers = self._chain if around is None else partial(around, self._chain)
 
@@ -109,15 +109,15 @@ class Handling(Generic[S]):
 
 
 def _read_nothing(value: bytes | None) -> Any:
-    """Leave every value to the way that takes a message."""
+    """Read no value: every record takes the path with a message."""
 
 
 async def _call_nothing(data: Any) -> None:
-    """Never called."""
+    """Stand in for a handler; never called."""
 
 
 NEVER_QUICK = (_read_nothing, _call_nothing)
-"""Takes every record the way that makes a message of it."""
+"""Reads no value, so that a message is created for every record."""
 
 
 class MessageHandling(Handling[IncomingMessage]):
@@ -139,12 +139,12 @@ class MessageHandling(Handling[IncomingMessage]):
         self._quick = NEVER_QUICK if binding.quick is None or has_limit else binding.quick
 
     async def run(self, records: Iterable[FetchedRecord]) -> HandlerResult:
-        """Handle records, each once, and close their offsets, until one is not finished.
+        """Handle each record once and close its offset; stop at the first unfinished record.
 
-        Of a usual record no message is made if no layer and no argument asks for one.
+        No message is created for a usual record unless a layer or an argument needs one.
 
         Raises:
-            asyncio.CancelledError: the running task was cancelled; its record is not done.
+            asyncio.CancelledError: the running task was cancelled; the current record is not done.
         """
         read, call = self._quick if self._layers is self._innermost else NEVER_QUICK
         for offset, record, batch in records:
@@ -192,7 +192,7 @@ class MessageHandling(Handling[IncomingMessage]):
 
 
 BATCH_OF = itemgetter(2)
-"""The batch that a record was fetched in."""
+"""The batch in which a record was fetched."""
 
 PUT_OFF = HandlerResult("retry")
 """The message was not tried yet: the next batch begins with it."""
@@ -201,10 +201,9 @@ PUT_OFF = HandlerResult("retry")
 class BatchHandling(Handling[Messages]):
     """Runs the handler on batches of one partition.
 
-    An exception fails the whole batch. A BatchFailure fails the messages that it names, and the
-    others are done. A message that cannot be decoded fails alone: the messages before it are
-    handled as a batch of their own, and those behind it in the next one. A message that a layer
-    leaves out is skipped.
+    An exception fails the whole batch. A BatchFailure fails the messages that it names; the others
+    are done. A message that cannot be decoded fails alone: the messages before it form one batch,
+    and the messages after it the next one. A message that a layer leaves out is skipped.
     """
 
     hook = "wrap_consume_batch"
@@ -227,7 +226,7 @@ class BatchHandling(Handling[Messages]):
     async def run(self, records: Sequence[FetchedRecord]) -> HandlerResult:
         """Handle a batch once, and close the offsets of the finished records.
 
-        Of usual records no messages are made if no layer and no argument asks for them.
+        No messages are created for usual records unless a layer or an argument needs them.
 
         Raises:
             asyncio.CancelledError: the running task was cancelled; no record is done.
@@ -270,7 +269,7 @@ class BatchHandling(Handling[Messages]):
         return DONE
 
     def _close_all(self, batch: FetchedBatch, offsets: Sequence[int]) -> None:
-        """Close the offsets of records that are done, in one step if they are the lowest."""
+        """Close the offsets of done records, in one step if they are the lowest open ones."""
         if not self._offsets.finish_lowest(batch.partition, batch.epoch, offsets):
             for offset in offsets:
                 self._close(batch, offset)
@@ -285,7 +284,7 @@ class BatchHandling(Handling[Messages]):
 
     @staticmethod
     def _due(records: Sequence[FetchedRecord]) -> tuple[list[FetchedMessage], float]:
-        """The messages up to the first that is not due yet, and the seconds until it is."""
+        """Return the messages before the first one that is not due, and the seconds it waits."""
         if _are_plain(records):
             return [FetchedMessage(record, batch) for _, record, batch in records], 0.0
         try:
@@ -334,7 +333,7 @@ class BatchHandling(Handling[Messages]):
             raise _named(failure, handed) from error
 
     def _decode(self, messages: Messages) -> tuple[list[Any], Exception | None]:
-        """The data of the messages up to the first undecodable one, and its error."""
+        """Return the data of the messages before the first undecodable one, and its error."""
         decode, data = self._binding.decode, []
         for message in messages:
             try:
@@ -352,7 +351,7 @@ class BatchHandling(Handling[Messages]):
     def _decide_each(
         self, error: BaseException, messages: Sequence[FetchedMessage]
     ) -> dict[IncomingMessage, HandlerResult]:
-        """Decide on the messages that failed; each decision is reported once."""
+        """Decide on the failed messages; report each decision once."""
         errors = _errors(error, messages)
         if messages[0].batch.holding.is_released:
             return dict.fromkeys(errors, self.error_policy.release(error, list(errors)))
@@ -367,7 +366,7 @@ class BatchHandling(Handling[Messages]):
     def _with_others(
         self, outcomes: dict[IncomingMessage, HandlerResult], messages: Messages
     ) -> Mapping[IncomingMessage, HandlerResult]:
-        """Add the outcomes of the messages that did not fail."""
+        """Add the results of the messages that did not fail."""
         by_turn = {"handed": DONE, "put off": PUT_OFF}
         left_out = [m for m in messages if m not in outcomes and m.turn not in by_turn]
         if left_out:
@@ -384,7 +383,7 @@ class BatchHandling(Handling[Messages]):
         messages: Sequence[FetchedMessage],
         outcomes: Mapping[IncomingMessage, HandlerResult],
     ) -> HandlerResult:
-        """Close the finished messages; the lane keeps the others for the longest delay."""
+        """Close the finished messages; the lane keeps the others for their longest delay."""
         kept: dict[int, HandlerResult] = {}
         for index, message in enumerate(messages):
             outcome = outcomes[message]
@@ -408,12 +407,12 @@ class BatchHandling(Handling[Messages]):
 
 
 def _are_plain(records: Sequence[FetchedRecord]) -> bool:
-    """Whether all records are as they were fetched."""
+    """Whether every record is still as it was fetched."""
     return all(batch.is_plain for batch in {batch for _, _, batch in records})
 
 
 def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, BaseException]:
-    """The error of each message that failed."""
+    """Return the error of each failed message."""
     failure = _batch_failure(error)
     if failure is not None:
         try:
@@ -424,7 +423,7 @@ def _errors(error: BaseException, messages: Messages) -> dict[IncomingMessage, B
 
 
 def _batch_failure(error: BaseException) -> BatchFailure | None:
-    """Return the error if it names messages, or a TaskGroup's errors if all of them do."""
+    """Return the error if it names messages, or combine a TaskGroup's errors if they all do."""
     named: dict[Any, BaseException] = {}
     for one in flatten_group(error):
         if not isinstance(one, BatchFailure):
@@ -434,10 +433,10 @@ def _batch_failure(error: BaseException) -> BatchFailure | None:
 
 
 def _named(failure: BatchFailure, messages: Messages) -> BatchFailure:
-    """Replace indexes by their messages.
+    """Replace indexes with their messages.
 
     Raises:
-        ValueError: it names something that is not in the batch.
+        ValueError: an entry is not in the batch.
     """
     known: dict[Any, IncomingMessage] = {**dict(enumerate(messages)), **{m: m for m in messages}}
     for name in failure.errors:

@@ -1,4 +1,4 @@
-"""Whether a group makes progress: its health, its status, its ticker (rule 32)."""
+"""The health and the status of a group, and the task that watches it (rule 32)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger("kafkaesk.consumer")
 
 
 class Freshness:
-    """Notes when brokers last answered about each partition.
+    """Notes when a broker last answered for each partition.
 
-    When a broker is cut off, the client reports nothing: its partitions stand still until the
-    broker is back. A broker that has no new records still answers twice a second.
+    The client does not report a broker that is cut off: its partitions make no progress until the
+    broker is back. A broker without new records still answers twice a second.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -43,9 +43,9 @@ class Freshness:
         wanted: Collection[TopicPartition],
         stamp: Callable[[TopicPartition], Hashable],
     ) -> None:
-        """Compare the client's stamps of the last answers with those seen before.
+        """Compare the client's stamps of the last answers with the previous ones.
 
-        A partition that is not wanted is not fetched, so nothing is expected of its broker.
+        A partition that is not wanted is not fetched, so its broker owes no answer.
         """
         now = self._clock()
         self._heard = {tp: at for tp, at in self._heard.items() if tp in partitions}
@@ -57,7 +57,7 @@ class Freshness:
                 self._stamps[partition] = last
 
     def silent(self, seconds: float) -> list[TopicPartition]:
-        """The partitions without an answer for longer than this."""
+        """Return the partitions without an answer for longer than this."""
         limit = self._clock() - seconds
         return sorted(tp for tp, at in self._heard.items() if at < limit)
 
@@ -70,7 +70,7 @@ LOOP_LAG = 1.0
 
 
 class GroupHealth:
-    """The health and the status of one group; `member` returns the current member."""
+    """The health and status of one group; `member` returns the current member."""
 
     def __init__(
         self,
@@ -98,24 +98,24 @@ class GroupHealth:
         self._loop_lag = 0.0
         self._awaited: tuple[str, ...] = ()
         self.paused: tuple[str, ...] = ()
-        """What `app.pause()` holds back, and why."""
+        """The streams that `app.pause()` holds back, with the reasons."""
 
     # --- reports of the consumer
 
     def polled(self) -> None:
-        """Note that a poll has returned."""
+        """Note that a poll returned."""
         self._polled = self._clock()
 
     def report_trouble(self, reason: str | None) -> None:
-        """Note, and log once, what hinders the consumer, which tries again; None: nothing does."""
+        """Note a problem that the consumer retries, and log it once; None clears it."""
         if reason is not None and reason != self._trouble:
             logger.warning("group %s: %s; trying again", self._group, reason)
         self._trouble = reason
 
     def report_missing(self, topics: Mapping[str, str | None], patterns: Sequence[str]) -> None:
-        """Note, and log once, topics that do not exist, and patterns that match no topic.
+        """Note topics that do not exist and patterns that match no topic; log each once.
 
-        With each topic comes the one whose name may have been meant, if there is one.
+        Each topic comes with an existing topic of a similar name, if there is one.
         """
         before = self._awaited
         self._awaited = (
@@ -131,7 +131,7 @@ class GroupHealth:
                 logger.warning("group %s: %s; waiting for it", self._group, awaited)
 
     def watch(self, lag: float) -> None:
-        """Look for handlers that ignored their cancellation, and for silent brokers.
+        """Find handlers that ignore their cancellation, and brokers that do not answer.
 
         `lag` is how late the event loop was, in seconds.
         """
@@ -157,11 +157,11 @@ class GroupHealth:
 
     @property
     def is_joined(self) -> bool:
-        """Whether the group has given us our partitions, possibly none, and confirms that."""
+        """Whether the group has given us an assignment, possibly empty, and still confirms it."""
         return self._member().is_joined and not self._member().is_cut_off
 
     def problems(self) -> list[str]:
-        """Why the process should be restarted: the group makes no progress, and will make none."""
+        """Why the process should be restarted: the group makes no progress and will not recover."""
         now = self._clock()
         problems = []
         if now - self._polled > POLL_AGE and self._member().is_joined:
@@ -173,7 +173,7 @@ class GroupHealth:
         return [f"group {self._group}: {problem}" for problem in problems]
 
     def hindrances(self) -> list[str]:
-        """What hinders the group for now; it may recover by itself."""
+        """Temporary problems of the group; it may recover by itself."""
         hindrances = []
         if not self._member().is_joined:
             hindrances.append("waiting for partitions (joining, or a rebalance)")
@@ -198,10 +198,10 @@ class GroupHealth:
         return [f"group {self._group}: {hindrance}" for hindrance in hindrances]
 
     def _overaged(self) -> list[str]:
-        """Partitions with a record that has run for too long (rule 11).
+        """The partitions with a record that has run for longer than `max_record_age` (rule 11).
 
-        A record that waits for its retry is not one of them: it waits on purpose, and a restart
-        would handle it again from the start.
+        A record that waits for its retry is not counted: it waits on purpose, and a restart would
+        only begin its handling again.
         """
         ages = self._ages()
         found = []
@@ -215,7 +215,7 @@ class GroupHealth:
         return found
 
     def _delayed(self) -> list[str]:
-        """Partitions whose records have waited for too long, while none of them runs."""
+        """The partitions whose records have waited for too long while none of them is running."""
         ages, found, now = self._ages(), [], self._clock()
         for partition in self._offsets:
             limit, since = self._max_age(partition), self._offsets.state(partition).oldest_since
@@ -230,7 +230,7 @@ class GroupHealth:
         return found
 
     def _ages(self) -> dict[Hashable, float]:
-        """How long the oldest running record of each partition has been handled, in seconds."""
+        """The seconds for which the oldest running record of each partition has been handled."""
         return {
             tp: age for pipeline in self._pipelines for tp, age in pipeline.lanes.ages().items()
         }
@@ -317,8 +317,8 @@ FIRST_LOOK = 2.0
 class HealthTicker:
     """Watches one group, once a second.
 
-    A member that gets no answer about a partition for `patience` seconds, although brokers
-    describe the cluster every `metadata_age` seconds, is replaced: its client is stuck.
+    A member is replaced if it gets no answer for a partition for `patience` seconds, although
+    brokers return metadata every `metadata_age` seconds: its client is stuck.
     """
 
     def __init__(
@@ -371,7 +371,7 @@ class HealthTicker:
             )
 
     def _brokers_answer(self, now: float) -> bool:
-        """Whether brokers have answered for a while, and not only since an outage ended."""
+        """Whether brokers have answered for a while, not only since the end of an outage."""
         silence_began = now - self._patience
         is_settled = any(silence_began < at < now - SILENCE for at in self._answers)
         return is_settled and now - self._answers[-1] < self._metadata_age + SILENCE
@@ -392,7 +392,7 @@ class HealthTicker:
             member.refresh_metadata()
 
     def _literal_topics(self) -> list[str]:
-        """The topics that the service names; a plugin sees to those of its own streams."""
+        """The topics that the service names; plugins take care of their own streams' topics."""
         return [
             self._topics.topic_of(stream)
             for pipeline in self._pipelines

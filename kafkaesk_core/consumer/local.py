@@ -1,4 +1,4 @@
-"""One record through the layers and the handler of a subscription, without Kafka."""
+"""Handles one record with the layers and the handler of a subscription, without Kafka."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class LocalMessage(FetchedMessage):
 
 
 async def commit_locally(messages: Sequence[IncomingMessage]) -> None:
-    """Note that a handler has committed its messages; there is no group to tell."""
+    """Note that a handler committed its messages; there is no group to commit to."""
     for message in messages:
         message.is_closed = True
 
 
 class _NotingPolicy(ErrorPolicy):
-    """Keeps the last decision; one that stops the application stops nothing here."""
+    """Keeps the last decision; a decision to stop does not stop the application."""
 
     result = DONE
 
@@ -55,7 +55,7 @@ async def handle_locally(
     wrap: Callable[..., Any],
     find_raiser: Callable[[BaseException], Raiser | None],
 ) -> HandlerResult:
-    """Handle one record as a consumer does, once; a batch handler gets a batch of one.
+    """Handle one record once, as a consumer does; a batch handler gets a batch of one.
 
     `wrap` puts the layers of a hook around a call: `wrap("wrap_consume", call)`.
     """
@@ -78,16 +78,16 @@ async def handle_locally(
 
 
 class _DeclaredStreams:
-    """Which schema a stream carries, as far as it is declared."""
+    """The declared schema of each stream."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._by_stream = {stream: one.id for one in schemas for stream in one.streams}
 
     def claim(self, topic: str, schema_id: str) -> None:
-        """Refuse nothing: nothing is written."""
+        """Accept every schema: nothing is written."""
 
     def schema_of(self, topic: str) -> str | None:
-        """The schema's id, where the stream is declared with one."""
+        """Return the id of the stream's declared schema, or None."""
         return self._by_stream.get(topic)
 
 
@@ -110,7 +110,7 @@ def local_record(
     value: bytes | None,
     headers: Iterable[Header] | None,
 ) -> ConsumerRecord:
-    """A record as aiokafka would return it."""
+    """Return a record as aiokafka would."""
     timestamp = round(time.time() * 1000) if timestamp_ms is None else timestamp_ms
     sizes = (len(key or b""), len(value or b""))
     pairs = tuple(copy_headers(headers))

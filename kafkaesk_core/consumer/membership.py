@@ -1,4 +1,4 @@
-"""The application as a member of a group: joining, replacing a broken member, positions."""
+"""The application's membership in a group: joining, replacing a broken member, positions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NOTHING: Mapping[TopicPartition, Sequence[ParsedRecord]] = {}
 
 
 class Membership:
-    """The current member of the group, which subscribes to `pattern`; a broken one is replaced."""
+    """The current member of the group, subscribed to `pattern`; a broken member is replaced."""
 
     def __init__(
         self,
@@ -70,18 +70,18 @@ class Membership:
         await self.member.start(self._pattern, handler, timeout)
 
     def joined(self) -> None:
-        """Note that the group gave us an assignment: the member works."""
+        """Note that the group gave us an assignment, so the member works."""
         self._was_joined = True
         self._replaced = 0
 
     async def replace(self, broken: MemberBroken) -> None:
-        """Join the group as a new member: this one will never work again (rule 33).
+        """Join the group as a new member, because the current one will never work again (rule 33).
 
-        Each step checks whether the group is being left and returns early then: the client may
-        swallow a cancellation, and a member that starts after the stop would stay forever.
+        Each step returns early if the group is being left: the client may swallow a cancellation,
+        and a member that starts after the stop would stay forever.
 
         Raises:
-            KafkaeskError: this member never worked, or too many new ones did not.
+            KafkaeskError: this member never worked, or too many new members did not work.
         """
         cause = self.reason(broken)
         if not self._was_joined:
@@ -120,7 +120,7 @@ class Membership:
         self._leaving.set()
 
     async def leave(self, timeout: float) -> None:
-        """Leave the group for good, within `timeout` seconds and a moment."""
+        """Leave the group for good, within little more than `timeout` seconds."""
         self.begin_leaving()
         await self.member.stop(timeout)
 
@@ -138,16 +138,16 @@ class Membership:
         timeout: float,
         notes: Mapping[TopicPartition, str] | None = None,
     ) -> CommitResult:
-        """Store offsets, with notes beside them, as the current member."""
+        """Commit offsets and their notes as the current member."""
         return await self.member.commit(offsets, timeout, notes)
 
 
 class Positions:
     """Resolves positions by `auto_offset_reset`; every jump is counted and logged.
 
-    The brokers are asked in a task, for `timeout` seconds at most, and again after a pause: other
-    partitions are read meanwhile. `forget` drops the queued and running records of a partition
-    that jumps back; `owes` is called when the group is to commit the offset that it starts at.
+    A task asks the brokers, for at most `timeout` seconds, and retries after a pause; other
+    partitions are read meanwhile. `forget` drops the queued and running records of a partition that
+    jumps back. `owes` is called when the group must commit the offset at which it starts.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Positions:
         self.counts: Counter[str] = Counter()
 
     def reset(self, missing: Mapping[TopicPartition, int | None]) -> None:
-        """Look for the policy's positions; the value is the offset that is out of range.
+        """Look up positions by the policy; a value is the offset that is out of range, or None.
 
         Raises:
             BrokerError: the policy is "none".
@@ -193,10 +193,10 @@ class Positions:
         lookup.add_done_callback(self._end_lookup)
 
     def leave_out_unknown(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The partitions whose positions are not being looked up.
+        """Return the partitions whose positions are not being looked up.
 
         Raises:
-            BaseException: a lookup failed for another reason than a broker's answer or silence.
+            BaseException: a lookup failed for a reason other than a broker's error or silence.
         """
         if self._defect is not None:
             raise self._defect
@@ -207,11 +207,11 @@ class Positions:
 
     @property
     def problems(self) -> list[str]:
-        """The partitions whose positions could not be found yet, and why."""
+        """The partitions whose positions could not be found yet, with the reasons."""
         return [text for (tp, epoch), text in self._failures.items() if self._is_in(tp, epoch)]
 
     async def stop(self) -> None:
-        """End all lookups."""
+        """Cancel all lookups."""
         lookups = list(self._lookups)
         for lookup in lookups:
             lookup.cancel()
@@ -231,7 +231,7 @@ class Positions:
             self._log_starts()
 
     def _log_starts(self) -> None:
-        """Name the partitions of all lookups together: the client asks for one at a time."""
+        """Log the partitions of all lookups together: the client requests them one by one."""
         for offset, partitions in self._started.items():
             logger.info(
                 "group %s: no committed offset for %s; starts at %d",
@@ -257,7 +257,7 @@ class Positions:
                 self._move(partition, lost, found[partition])
 
     async def _note_failure(self, epochs: Epochs, why: str) -> None:
-        """Log a failure once, and let its partitions wait a little before they are tried again."""
+        """Log a failure once, and let its partitions wait a little before the next attempt."""
         self._failures = {
             place: text for place, text in self._failures.items() if self._is_in(*place)
         }
@@ -272,7 +272,7 @@ class Positions:
     async def _find(
         self, epochs: Epochs, missing: Mapping[TopicPartition, int | None]
     ) -> dict[TopicPartition, int]:
-        """The offsets to continue from; new partitions are read from the beginning."""
+        """Return the offsets to continue from; new partitions are read from the beginning."""
         by_end: dict[bool, list[TopicPartition]] = {}
         for partition in epochs:
             is_new = missing[partition] is None and self._new_partitions.is_new(partition)
@@ -302,25 +302,25 @@ class Positions:
         self._member().seek(partition, offset)
 
     def _with_open_ones(self, partition: TopicPartition, offset: int) -> int:
-        """Where to start so that no record is passed over that was read and is not done.
+        """Lower the offset so that no record that was read and is unfinished is skipped.
 
-        The end of a truncated log may lie above the first of them. If that is gone, too, the next
-        poll says so, and the position moves on from there.
+        The end of a truncated log may be above the first such record. If that record is gone too,
+        the next poll reports it, and the position moves on from there.
         """
         low = self._offsets.watermark(partition)
         return offset if low is None else min(offset, low)
 
     def follow(self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]] = _NOTHING) -> None:
-        """Continue where the application has sought to since `batch` was polled."""
+        """Apply the seeks that the application made since `batch` was polled."""
         for partition, (before, offset) in self._member().take_sought(batch).items():
             if partition in self._offsets:
                 self.sought(partition, offset, before)
 
     def sought(self, partition: TopicPartition, offset: int, before: int | None = None) -> None:
-        """Continue where the application has sought to with the client, in a new epoch.
+        """Apply the application's seeks on the client, each in a new epoch.
 
-        That offset is committed at once: a crash must not undo what was asked for. Records below it
-        that were read and are not done are given up, however far the client has read ahead.
+        The new offset is committed at once, so a crash cannot undo the seek. Unfinished records
+        below it are dropped, however far the client has read ahead.
         """
         if before is None:
             before = self._offsets.position(partition)
@@ -362,10 +362,10 @@ class Positions:
 
 
 def _passed_over(given_up: Sequence[int], before: int | None, offset: int) -> str:
-    """What is not handled because the position is `offset` now."""
+    """Describe the records that are not handled because the position is now `offset`."""
     text = ""
     if given_up:
-        text += f"; {len(given_up)} records from {given_up[0]} on were read, and are given up"
+        text += f"; {len(given_up)} records from {given_up[0]} on were read and are dropped"
     if before is not None and before < offset:
         text += f"; offsets {before} to {offset - 1} are not read"
     return text

@@ -1,16 +1,16 @@
-"""What a commit remembers beside its offset: attempts, due times, and records done above it.
+"""The note that a commit stores with its offset: attempts, due times, records done above it.
 
-Kafka stores a text with each committed offset. What stands there survives a crash, and goes to the
-member that gets the partition next. A note is
-"kafkaesk1 90 a=2:3:1764230400000:5000,5:2 c=5:1 d=1,3-4": of the records from the committed offset
-90 on, number 2 waits for its attempt 3, due at this time in milliseconds since 1970, after a wait
-of 5 seconds in all; number 5 is in its attempt 2, and one attempt of it has ended with the process;
-numbers 1, 3 and 4 are done. A note that grows beyond its limit leaves out what lies highest.
+Kafka stores a metadata text with each committed offset. The text survives a crash, and the member
+that gets the partition next reads it. A note is "kafkaesk1 90 a=2:3:1764230400000:5000,5:2 c=5:1
+d=1,3-4": counted from the committed offset 90, record 2 waits for attempt 3, which is due at that
+time (milliseconds since 1970) after a wait of 5000 ms; record 5 is in attempt 2, and one of its
+attempts ended in a crash; records 1, 3 and 4 are done. A note that exceeds its limit omits the
+highest records.
 
-A note is read only where it is certain to speak of the same records: the first record that is read
-is the one that it stands at, and it ends before the end of the log. Tools that copy offsets to
-another cluster change the offset and keep the text; a log may have been truncated and written
-again; and a seek asks for records once more, whatever became of them.
+A note is used only if it certainly describes the same records: its offset is the first one read,
+and its last offset is before the end of the log. Otherwise it may be wrong: tools that copy offsets
+to another cluster change the offset but keep the text, a log may have been truncated and rewritten,
+and a seek requests records again, whatever their state.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ LONGEST = 4096
 """Bytes: the default of `offset.metadata.max.bytes`, beyond which brokers refuse the commit."""
 
 SHORTEST = 256
-"""Bytes: with less room, nothing is noted any more."""
+"""Bytes: with less room, no notes are written."""
 
 BUDGET = 256 * 1024
-"""Bytes of all notes of one commit: the brokers store it as one batch, of up to 1 MiB."""
+"""Bytes of all notes of one commit; the brokers store it as one batch of up to 1 MiB."""
 
 LOOK = 50_000
-"""Offsets that are looked at for the notes of one commit: about 3 ms of the event loop."""
+"""Offsets that are examined for the notes of one commit: about 3 ms of the event loop."""
 
 MOST = 1_000_000
-"""Records that a note may call done; no member has more of them uncommitted."""
+"""The maximum of done records in a note; no member has more uncommitted records."""
 
 _NUMBER = r"\d{1,15}"
 _TRIED = rf"{_NUMBER}:{_NUMBER}(?::{_NUMBER}:{_NUMBER})?"
@@ -67,7 +67,7 @@ _NOTE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What the note of the committed offset `base` says, by offset; `done` ascends."""
+    """The content of a note for the committed offset `base`, by offset; `done` is ascending."""
 
     base: int
     attempts: Mapping[int, Attempt]
@@ -75,16 +75,16 @@ class Note:
 
     @property
     def last(self) -> int:
-        """The highest offset of which it says something."""
+        """The highest offset that the note mentions."""
         return max((*self.attempts, *(part.stop - 1 for part in self.done)), default=-1)
 
     def is_done(self, offset: int) -> bool:
-        """Whether the record of this offset was done."""
+        """Whether the record at this offset was done."""
         at = bisect_right(self.done, offset, key=lambda part: part.start)
         return at > 0 and offset in self.done[at - 1]
 
     def done_from(self, offset: int) -> list[range]:
-        """What is done from this offset on."""
+        """The done offsets from this one on."""
         return [
             range(max(part.start, offset), part.stop) for part in self.done if part.stop > offset
         ]
@@ -93,9 +93,9 @@ class Note:
 def encode(
     base: int, attempts: Mapping[int, Attempt], done: Iterable[range], room: int = LONGEST
 ) -> str:
-    """Write a note for a commit of the offset `base`; "" if it would say nothing.
+    """Return the note for a commit of the offset `base`; "" if there is nothing to store.
 
-    Half of the room is for attempts. `done` ascends.
+    Attempts get at most half of the room. `done` is ascending.
     """
     text = empty = f"{VERSION} {base}"
     # No entry is shorter than "1:1,": more of them have no room.
@@ -122,10 +122,10 @@ def _attempt_text(entry: tuple[int, Attempt]) -> str:
 
 
 def decode(base: int, text: str) -> Note | None:
-    """Read the note of a committed offset; None if there is none.
+    """Parse the note of a committed offset; return None for an empty text.
 
     Raises:
-        ValueError: it is not a note of ours, or not one of this offset.
+        ValueError: the text is not a note of this library, or belongs to another offset.
     """
     if not text:
         return None
@@ -157,7 +157,7 @@ def _entries(listed: str | None) -> Iterable[list[int]]:
 
 
 def _join(parts: Iterable[str], room: int) -> str:
-    """Join as many parts as there is room for."""
+    """Join as many parts as fit."""
     joined, size = [], -1
     for part in parts:
         size += len(part) + 1
@@ -168,7 +168,7 @@ def _join(parts: Iterable[str], room: int) -> str:
 
 
 class Mark(NamedTuple):
-    """What a note was made of: as long as this stays the same, so does the note."""
+    """The inputs of a note: while they stay the same, the note stays the same."""
 
     epoch: int | None
     base: int
@@ -179,7 +179,7 @@ class Mark(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """The note of one commit as it was when its offset was chosen."""
+    """The note of one commit, written when its offset was chosen."""
 
     mark: Mark
     text: str
@@ -187,16 +187,16 @@ class Draft(NamedTuple):
     room: int
 
     def text_at(self, offset: int) -> str:
-        """The text for this offset: of one that a layer has lowered, nothing is called done."""
+        """Return the note for this offset; if a layer lowered it, no record is listed as done."""
         if offset == self.mark.base:
             return self.text
         return encode(offset, self.attempts, (), self.room)
 
 
 class CommitNotes:
-    """The notes of one group: those to be written, those that were read and still hold.
+    """The notes of one group: the ones to write, and the ones that were read and still apply.
 
-    With `says_done` they also say which records above the committed offset are done.
+    With `says_done`, a note also lists the records above the committed offset that are done.
     """
 
     def __init__(
@@ -213,23 +213,23 @@ class CommitNotes:
         self._clock = clock
         self._attempts: dict[TopicPartition, Attempts] = {}
         self._stored: dict[TopicPartition, tuple[Mark | None, str]] = {}
-        self._known: set[TopicPartition] = set()  # of which the broker's note is in `_stored`
+        self._known: set[TopicPartition] = set()  # the broker's note of these is in `_stored`
         self._drafts: dict[TopicPartition, Draft] = {}
         self._unchecked: dict[TopicPartition, Note] = {}
         self.found: dict[TopicPartition, Note] = {}
         self._limit = LONGEST
         self.begun = BegunRecords()
         self.silent: Callable[[TopicPartition], bool] = lambda _: False
-        """Of which partitions nothing is called done: a layer decides what may be committed."""
+        """Whether a partition's notes list no done records: a layer decides on its commits."""
         self.counts: Counter[str] = Counter()
 
     @property
     def is_on(self) -> bool:
-        """Whether notes are written: the brokers take texts of some length."""
+        """Whether notes are written: the brokers accept texts of a useful length."""
         return self._limit >= SHORTEST
 
     def attempts(self, partition: TopicPartition) -> Attempts:
-        """The attempts of a partition's records, to be noted there."""
+        """Return the attempts of a partition's records; the caller updates them."""
         found = self._attempts.get(partition)
         if found is None:
             found = self._attempts[partition] = Attempts(self._clock)
@@ -244,9 +244,9 @@ class CommitNotes:
         *,
         adds: bool,
     ) -> dict[TopicPartition, int]:
-        """Write the notes of the commits proposed of these partitions; return the commits.
+        """Write the notes for the proposed commits of these partitions; return the commits.
 
-        With `adds`, commits are added where only the stored note is no longer right.
+        With `adds`, commits are added for partitions where only the stored note is out of date.
         """
         marks: dict[TopicPartition, Mark] = {}
         for partition in partitions:
@@ -260,7 +260,7 @@ class CommitNotes:
             if partition in proposed or (adds and mark != stored):
                 marks[partition] = mark
         for partition in self._unchecked.keys() & marks.keys():
-            del self._unchecked[partition]  # nothing was read where it stands
+            del self._unchecked[partition]  # its records were not read yet
         return self._write(proposed, marks)
 
     def _mark(self, partition: TopicPartition, low: int) -> Mark:
@@ -297,7 +297,7 @@ class CommitNotes:
         return commits
 
     def _noted(self, partition: TopicPartition) -> dict[int, Attempt]:
-        """The attempts of records that were read, and of those that are still to be read."""
+        """Return the attempts of records that were read, and of those still to be read."""
         found = dict(self.attempts(partition).by_offset)
         if (note := self.found.get(partition)) is not None:
             position = self._offsets.position(partition) or 0
@@ -313,7 +313,7 @@ class CommitNotes:
         return done
 
     def texts(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, str]:
-        """The notes for the commits that the layers have let through."""
+        """Return the notes for the offsets that the layers passed on."""
         texts = {}
         for partition, offset in offsets.items():
             draft = self._drafts.get(partition)
@@ -326,7 +326,7 @@ class CommitNotes:
         return texts
 
     def note_stored(self, texts: Mapping[TopicPartition, str]) -> None:
-        """Note what the broker has stored."""
+        """Note that the broker has stored these texts."""
         for partition, text in texts.items():
             draft = self._drafts.get(partition)
             is_drafted = draft is not None and draft.text == text
@@ -335,21 +335,22 @@ class CommitNotes:
             self.begun.note_stored(partition, draft.mark.begun if draft and text else None)
 
     def shorten(self, refused: Iterable[TopicPartition]) -> None:
-        """Write shorter notes, or none: the brokers refuse those of these partitions."""
+        """Write shorter notes, or none: the brokers refused the notes of these partitions."""
         drafts = [self._drafts[partition] for partition in refused if partition in self._drafts]
         if drafts and all(draft.mark.room > self._limit for draft in drafts):
             return  # they were written before another refusal
         self._limit //= 2
         self.counts["notes_refused"] += 1
-        what = "are half as long now" if self.is_on else "are not written any more"
+        what = "are now half as long" if self.is_on else "are no longer written"
         logger.warning(
-            "group %s: the brokers refuse what is noted beside the offsets; the notes %s, and what "
-            "they leave out begins anew after a restart; raise offset.metadata.max.bytes to %d",
+            "group %s: the brokers refuse the notes stored with the offsets; the notes %s, and the "
+            "attempts they omit are counted from 1 after a restart; raise "
+            "offset.metadata.max.bytes to %d",
             *(self._group, what, LONGEST),
         )
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget partitions that are gone, or are read from another position."""
+        """Forget partitions that are gone or are read from another position."""
         for partition in partitions:
             for known in (self._attempts, self._drafts, self._unchecked, self.found):
                 known.pop(partition, None)
@@ -359,7 +360,7 @@ class CommitNotes:
                 self._known.discard(partition)
 
     def drop(self, partitions: Iterable[TopicPartition]) -> None:
-        """Use no note that was read of these partitions."""
+        """Ignore the notes that were read for these partitions."""
         for partition in partitions:
             for read in (self._unchecked, self.found):
                 if read.pop(partition, None) is not None:
@@ -368,9 +369,9 @@ class CommitNotes:
     # --- read
 
     def read(self, committed: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """Take what stands beside the committed offsets of an assignment, once for each.
+        """Take the texts of the committed offsets of an assignment, once for each partition.
 
-        What others have stored there is ignored, and counted.
+        Texts that another program stored are ignored and counted.
         """
         for partition, (base, text) in committed.items():
             if partition in self._known:
@@ -386,17 +387,17 @@ class CommitNotes:
                 self._unchecked[partition] = note
 
     def check(self, partition: TopicPartition, first: int, end: int | None) -> None:
-        """Use a note if it fits the log: its first record that is read, and its end.
+        """Use a note if it fits the log: the first record read, and the end of the log.
 
-        What ends behind the log was written for another one.
+        A note that goes beyond the end of the log was written for another log.
         """
         note = self._unchecked.pop(partition, None)
         if note is None:
             return
         if first != note.base:
-            self._ignore(partition, f"offset {first} is read first, and the note is of {note.base}")
+            self._ignore(partition, f"the first offset is {first}, but the note is for {note.base}")
         elif end is not None and note.last >= end:
-            self._ignore(partition, f"the log ends at {end}, and the note knows offset {note.last}")
+            self._ignore(partition, f"the log ends at {end}, but the note has offset {note.last}")
         else:
             self.counts["notes_read"] += 1
             attempts = self.begun.corrected(partition, note.attempts)
@@ -405,19 +406,19 @@ class CommitNotes:
     def _ignore(self, partition: TopicPartition, why: str) -> None:
         self.counts["notes_ignored"] += 1
         logger.debug(
-            "group %s: what is noted beside the offset of %s[%d] is ignored: %s",
+            "group %s: the note stored with the offset of %s[%d] is ignored: %s",
             *(self._group, partition.topic, partition.partition, why),
         )
 
     @property
     def has_unchecked(self) -> bool:
-        """Whether notes were read of partitions from which no record was taken yet."""
+        """Whether a note waits for its check: no record of its partition was taken yet."""
         return bool(self._unchecked)
 
     def apply(
         self, partition: TopicPartition, records: Sequence[FetchedRecord], batch: NotedBatch
     ) -> list[FetchedRecord]:
-        """Give records the attempts and waits that they had; return those that are not done yet."""
+        """Restore the attempts and waits of records; return the records that are not done."""
         note, attempts = self.found[partition], self.attempts(partition)
         now, clock = monotonic(), self._clock()
         batch.due = {}

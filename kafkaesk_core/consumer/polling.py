@@ -1,4 +1,4 @@
-"""The poll loop: it neither runs handlers nor waits for them (rule 24, D21)."""
+"""The poll loop; it neither runs handlers nor waits for them (rule 24, D21)."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class Polling:
         cancellation."""
 
     async def run(self) -> None:
-        """Poll until this is ended or cancelled, whatever is assigned or running.
+        """Poll until ended or cancelled, whatever is assigned or running.
 
         Raises:
-            KafkaeskError: an error that polling again does not fix.
+            KafkaeskError: an error that another poll would not fix.
         """
         try:
             await self._run()
@@ -96,7 +96,7 @@ class Polling:
                 await asyncio.sleep(pause if self._dispatcher.is_full else 0)
 
     def _reset(self, missing: PositionsMissing) -> None:
-        """Look for other positions; what is noted beside the lost ones is about other records."""
+        """Look up other positions; the notes of the lost positions describe other records."""
         notes = self._read_notes(self._membership.member)
         if notes is not None:
             notes.drop(missing.partitions)
@@ -139,7 +139,7 @@ class Polling:
                 member.reread(partition, first)
 
     def _read_notes(self, member: GroupMember) -> CommitNotes | None:
-        """Take what the group has stored beside the offsets of this assignment."""
+        """Take the notes that the group stored with the offsets of this assignment."""
         notes = self._dispatcher.notes
         if notes is not None and member.has_notes:
             taken = member.take_notes()

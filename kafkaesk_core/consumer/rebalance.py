@@ -1,4 +1,4 @@
-"""Rebalances: taking partitions over, and handing them over to other members (rules 18 to 23)."""
+"""Rebalances: taking over partitions, and releasing them to other members (rules 18 to 23)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Limits", "Rebalance", "list_partitions"]
 logger = logging.getLogger("kafkaesk.consumer")
 
 LOSSES, LOSS_WINDOW = 3, 120.0
-"""So many losses within so many seconds suggest two processes with the same instance id."""
+"""This many losses within this many seconds suggest two processes with the same instance id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Limits:
 
 
 class Rebalance:
-    """Reacts to assignments and revocations, and then notifies the observers.
+    """Reacts to assignments and revocations, then notifies the observers.
 
-    A handover is one sequence: take no more records, let the running handlers finish, commit,
-    cancel those that still run, forget the partitions. Only one handover runs at a time: a stop
-    waits for a revocation in progress.
+    A handover is a sequence of steps: take no more records, let running handlers finish, commit,
+    cancel the handlers that still run, forget the partitions. Only one handover runs at a time; a
+    stop waits for a revocation in progress.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Rebalance:
         self._commits_automatically = commits_automatically
         self._notify = notify
         self.follow_seeks: Callable[[], None] = lambda: None
-        """Called in a handover before its commit: a handler may have sought with the client."""
+        """Called before the commit of a handover, because a handler may have sought."""
         self._lock = asyncio.Lock()
         self._losses: deque[float] = deque(maxlen=LOSSES)
         self._loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class Rebalance:
         self._notify(RebalanceEvent("assigned", partitions, self._group))
 
     async def revoked(self, partitions: frozenset[TopicPartition], *, is_lost: bool) -> None:
-        """Hand partitions over before other members get them; if they are lost, forget them."""
+        """Hand over partitions before other members get them; forget partitions that are lost."""
         if not partitions:
             return
         async with self._lock:
@@ -101,7 +101,7 @@ class Rebalance:
         self._notify(event)
 
     async def _lose(self) -> None:
-        """Forget partitions that others may own by now, without waiting and without a commit."""
+        """Forget partitions that other members may already own; do not wait or commit."""
         owned = list(self._offsets)
         self._dispatcher.is_open = False
         self._dispatcher.release(owned)  # before the first await: failures no longer count
@@ -111,10 +111,9 @@ class Rebalance:
         self._count_loss()
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop the queued records of partitions and cancel the running ones; none of them counts.
+        """Drop the queued records of partitions and cancel the running ones; no result counts.
 
-        A handler that ignores its cancellation keeps new records of its lane waiting for `grace`
-        seconds.
+        If a handler ignores its cancellation, new records of its lane wait for `grace` seconds.
         """
         self._dispatcher.release(partitions)
         for lanes in self._lanes:
@@ -137,7 +136,7 @@ class Rebalance:
     # --- from the application
 
     async def stop(self, shutdown: Shutdown) -> None:
-        """Hand everything over for good, within what `shutdown` leaves of its time."""
+        """Hand over everything for good, within the remaining time of `shutdown`."""
         self._is_stopping = True
         self._dispatcher.is_open = False
         async with self._lock:
@@ -198,7 +197,7 @@ class Rebalance:
             )
 
     def _count_redelivered(self, owned: Collection[TopicPartition]) -> None:
-        """Count the records that the next owner handles again, as far as this member knows."""
+        """Count the records that the next owner will handle again, as far as this member knows."""
         finished = sum(self._offsets.state(partition).uncommitted for partition in owned)
         running = sum(lanes.size(partition) for lanes in self._lanes for partition in owned)
         self.counts["redelivered_finished"] += finished
@@ -215,7 +214,7 @@ class Rebalance:
 
 
 def list_partitions(partitions: Collection[TopicPartition]) -> str:
-    """Partitions by topic: "orders[0,1,2], content[0]"."""
+    """Return the partitions by topic: "orders[0,1,2], content[0]"."""
     by_topic: dict[str, list[int]] = {}
     for partition in sorted(partitions):
         by_topic.setdefault(partition.topic, []).append(partition.partition)

@@ -1,4 +1,4 @@
-"""Topics: requests through aiokafka's admin client, each within a time limit."""
+"""Requests about topics through aiokafka's admin client, each with a time limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class CreateResult(NamedTuple):
-    """Kafka's answer to a CreateTopics request: its code (0: created) and its text."""
+    """Kafka's answer to a CreateTopics request: the error code (0: created) and the text."""
 
     code: int
     text: str
@@ -37,7 +37,7 @@ class CreateResult(NamedTuple):
 class TopicState(NamedTuple):
     """A topic in the cluster's metadata; `code` is 0 if it exists and 3 if it does not.
 
-    `partitions` are all of its partitions, `led` those that have a leader.
+    `partitions` are all partitions; `led` are those that have a leader.
     """
 
     code: int
@@ -46,10 +46,10 @@ class TopicState(NamedTuple):
 
 
 class Admin:
-    """One aiokafka admin client; it takes the options that it knows.
+    """One aiokafka admin client; options that it does not know are left out.
 
-    Requests raise aiokafka's errors if no broker can be asked. A broker's refusal is in the answer.
-    No request creates a topic as a side effect.
+    A request raises aiokafka's error if no broker can be reached. A broker's refusal is part of the
+    answer. No request creates a topic as a side effect.
     """
 
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
@@ -63,7 +63,8 @@ class Admin:
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
-            AuthenticationError: the brokers refused our credentials, or we their certificate.
+            AuthenticationError: the brokers refused our credentials, or we refused their
+                certificate.
         """
         try:
             await start_client(self._client.start(), self._client._client, timeout)
@@ -78,7 +79,7 @@ class Admin:
             raise
 
     async def close(self, timeout: float) -> None:
-        """Disconnect, within `timeout` seconds in any case."""
+        """Disconnect, always within `timeout` seconds."""
         for connection in self._client._client._conns.values():
             if connection._writer is not None:
                 connection._writer.transport.abort()  # no request waits for an answer
@@ -95,7 +96,7 @@ class Admin:
         *,
         timeout: float = 30.0,
     ) -> CreateResult:
-        """Create a topic and return Kafka's answer, which is never raised (K1)."""
+        """Create a topic and return Kafka's answer; a refusal is never raised (K1)."""
         if self._client._client.cluster.controller is None:
             await self._ask(self._refresh(), timeout)
         if self._client._client.cluster.controller is None:
@@ -107,14 +108,14 @@ class Admin:
         return CreateResult(code, text or "")
 
     async def cluster_id(self, *, timeout: float = 30.0) -> str:
-        """Return the id of the cluster; "" if it has none."""
+        """Return the id of the cluster; "" if the cluster has none."""
         answer = await self._ask(self._client.describe_cluster(), timeout)
         return str(answer.get("cluster_id") or "")
 
     async def describe_topic_configs(
         self, topic: str, names: Sequence[str], *, timeout: float = 30.0
     ) -> dict[str, str | None]:
-        """Return these settings of a topic; empty if it does not exist, or we may not see it."""
+        """Return these settings of a topic; empty if it does not exist or may not be described."""
         # The names are passed as a dict: a list of them raises AttributeError (K4).
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
         answers = await self._ask(self._client.describe_configs([resource]), timeout)
@@ -124,7 +125,7 @@ class Admin:
         return found
 
     async def describe_topic(self, topic: str, *, timeout: float = 30.0) -> TopicState:
-        """Return a topic from the cluster's metadata, without creating it."""
+        """Return the state of a topic from the cluster's metadata, without creating it."""
         answer = await self._ask(self._metadata([topic]), timeout)
         for code, name, _, partitions in answer.topics:
             if name == topic:

@@ -1,4 +1,4 @@
-"""aiokafka's clients: started within a limit, and ended without leaving anything behind."""
+"""Starts aiokafka's clients within a time limit, and ends them without leaving tasks behind."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["force_close", "leave_parked", "start_client"]
 logger = logging.getLogger("kafkaesk.kafka")
 
 TIMEOUT = 2.0
-"""Seconds for tasks that were cancelled, and again for connections that were closed."""
+"""Seconds for cancelled tasks to end, and again for closed connections."""
 
 
 async def start_client(
     starting: Coroutine[Any, Any, object], client: AIOKafkaClient, timeout: float
 ) -> None:
-    """Run the start of an object that uses `client`, in an empty context: its tasks inherit none.
+    """Start an object that uses `client`, in an empty context, so its tasks inherit no variables.
 
-    aiokafka keeps the connection that it asks for metadata in a local variable of `bootstrap()`.
-    A start that is cancelled, or that takes longer than `timeout` seconds, would leave it open for
-    ever, so it is closed here. The caller closes everything else that the client has.
+    aiokafka keeps its first connection, used for metadata, in a local variable of `bootstrap()`. A
+    start that is cancelled, or takes longer than `timeout` seconds, would leave the connection open
+    forever, so it is closed here. The caller closes everything else of the client.
 
     Raises:
         TimeoutError: the start took too long.
-        KafkaConnectionError: it started without knowing a broker, as with an expired token.
-        KafkaError: the error of the start.
+        KafkaConnectionError: the client started but knows no broker, as with an expired token.
+        KafkaError: the start failed.
     """
     task = start_detached(starting)
-    task.add_done_callback(retrieve_exception)  # if we are cancelled, nobody looks at its exception
+    task.add_done_callback(retrieve_exception)  # if we are cancelled, its exception is never read
     try:
         await asyncio.wait([task], timeout=timeout)
     finally:
@@ -63,7 +63,7 @@ async def _give_up(task: asyncio.Task[object]) -> None:
 
 
 def _connections(awaiting: Any) -> Iterator[AIOKafkaConnection]:
-    """The connections in the local variables of a suspended coroutine and of those it awaits."""
+    """Find connections in the local variables of a suspended coroutine and those it awaits."""
     while awaiting is not None:
         frame = getattr(awaiting, "cr_frame", None)
         for value in frame.f_locals.values() if frame is not None else ():
@@ -73,19 +73,20 @@ def _connections(awaiting: Any) -> Iterator[AIOKafkaConnection]:
 
 
 PATIENCE = 0.1
-"""Seconds that the client's own stop gets, which takes milliseconds, before we leave the group."""
+"""Seconds for the client's own stop, which takes milliseconds, before we leave the group."""
 
 CONNECTION = "kafkaesk-leave"
-"""A connection of its own: on the coordinator's it would wait behind the parked request."""
+"""A separate connection; on the coordinator's, the request would wait behind the parked one."""
 
 
 async def leave_parked(consumer: AIOKafkaConsumer, stopping: asyncio.Future[Any]) -> None:
-    """Leave the group on behalf of a consumer whose stop takes long, until that stop has ended.
+    """Leave the group on behalf of a consumer whose stop is blocked, until that stop has ended.
 
-    A coordinator answers JoinGroup and SyncGroup when all members have sent theirs. aiokafka
-    waits for that answer before it leaves, and does not leave at all if it has not joined yet: the
+    A coordinator answers JoinGroup and SyncGroup once all members have sent theirs. aiokafka waits
+    for that answer before it leaves, and does not leave at all if it has not joined yet, so the
     other members would wait until our session expires. Once we have left, the coordinator answers
-    the parked request at once. A static member stays in the group: it is expected to return.
+    the parked request at once. A static member stays in the group, because it is expected to
+    return.
     """
     left_as = ""
     while not stopping.done():
@@ -109,14 +110,14 @@ COORDINATOR_TASKS = (
     "_commit_refresh_task",
     "_reset_committed_task",
 )
-"""The last one is of a consumer without a group, the others of one that has a group."""
+"""The last one belongs to a consumer without a group, the others to a consumer in a group."""
 
 
 async def force_close(consumer: AIOKafkaConsumer) -> None:
-    """End every task of a consumer and close its connections, whatever state it is in.
+    """End every task of a consumer and close its connections, whatever its state.
 
-    aiokafka's stop() marks the consumer as closed first and has no finally: a stop that fails
-    leaves the fetcher, heartbeat and metadata tasks behind, and a second one does nothing.
+    aiokafka's stop() first marks the consumer as closed and has no finally. A stop that fails
+    leaves the fetcher, heartbeat and metadata tasks running, and a second stop does nothing.
     """
     consumer._closed = True
     coordinator, fetcher = consumer._coordinator, consumer._fetcher

@@ -1,7 +1,7 @@
-"""Offset commits as requests of our own, sent as one member of one generation.
+"""Offset commits as requests of our own, each sent as one member of one generation.
 
-aiokafka's commit() reads the current generation on each attempt, retries without bound and is
-shielded: a commit that outlives its membership can move the group back.
+aiokafka's commit() reads the current generation on each attempt, retries without limit and is
+shielded from cancellation, so a commit that outlives its membership can move the group back.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["CommitClient", "CommitResult", "MemberIdentity"]
 logger = logging.getLogger("kafkaesk.kafka")
 
 CONNECTION = "kafkaesk-commit"
-"""Commits have a connection of their own: on the coordinator's they wait behind a parked JoinGroup,
-and on the default one behind a parked fetch. Any hashable object names a connection."""
+"""Commits have their own connection: on the coordinator's they would wait behind a parked
+JoinGroup, and on the default one behind a parked fetch. Any hashable object names a connection."""
 
 RETRY_PAUSE = 0.1
 RETRIED = (7, 14, 15, 16)
@@ -39,7 +39,7 @@ UNKNOWN_TOPIC = 3
 
 
 class MemberIdentity(NamedTuple):
-    """Our identity in the group: the broker refuses commits of other generations and members."""
+    """Our identity in the group; the broker refuses commits of other generations and members."""
 
     generation: int
     member_id: str
@@ -67,7 +67,7 @@ class CommitResult:
 
 
 class CommitClient:
-    """Sends the commits of one group through one client; one at a time (two can be reordered)."""
+    """Sends the commits of one group through one client, one at a time: two could be reordered."""
 
     def __init__(self, client: AIOKafkaClient, group: str) -> None:
         self._client = client
@@ -77,7 +77,7 @@ class CommitClient:
         self._is_stopped = False
 
     def connect(self, node: int | None) -> None:
-        """Connect to the coordinator in advance: in an outage that blocks the whole client."""
+        """Connect to the coordinator in advance; in an outage this blocks the whole client."""
         if node is not None and node != self._node and not self._is_stopped:
             self._node = node
             connecting = asyncio.create_task(self._connect(node))
@@ -91,7 +91,7 @@ class CommitClient:
     async def stop_connecting(self) -> None:
         """Make no more connections, and cancel those being made.
 
-        A connection that is made after the end of the client would stay open forever.
+        A connection made after the end of the client would stay open forever.
         """
         self._is_stopped = True
         connecting = list(self._connecting)
@@ -107,7 +107,7 @@ class CommitClient:
         timeout: float,
         notes: Mapping[TopicPartition, str] | None = None,
     ) -> CommitResult:
-        """Store next-to-read offsets as this member of this generation, with a note beside each.
+        """Commit next-to-read offsets, each with its note, as this member of this generation.
 
         Raises:
             CommitError: no answer within `timeout` seconds; the offsets may have been stored.
@@ -145,7 +145,7 @@ class CommitClient:
         offsets: Mapping[TopicPartition, int],
         notes: Mapping[TopicPartition, str],
     ) -> dict[TopicPartition, int]:
-        """Send one request; codes by partition, 15 for all of them if the connection failed."""
+        """Send one request; return codes by partition, 15 for all if the connection failed."""
         topics: dict[str, list[tuple[int, int, str]]] = {}
         for partition, offset in offsets.items():
             stored = (partition.partition, offset, notes.get(partition, ""))

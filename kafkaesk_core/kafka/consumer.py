@@ -1,4 +1,4 @@
-"""A member of a consumer group: aiokafka's consumer, within time limits, with our own commits."""
+"""A member of a consumer group: aiokafka's consumer with time limits and our own commits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REFUSALS = (
 
 
 class PositionsMissing(Exception):
-    """Partitions without a position; the value is the offset that is out of range, if one is."""
+    """Partitions without a position; the value is the offset that is out of range, or None."""
 
     def __init__(self, partitions: Mapping[TopicPartition, int | None]) -> None:
         super().__init__(partitions)
@@ -72,7 +72,7 @@ class RebalanceHandler(Protocol):
 
 
 class GroupMember:
-    """A consumer that belongs to a group, subscribed by one regular expression over topics."""
+    """A consumer in a group, subscribed to topics by one regular expression."""
 
     def __init__(self, servers: Iterable[str], group: str, options: Mapping[str, Any]) -> None:
         self._servers = tuple(servers)
@@ -133,7 +133,7 @@ class GroupMember:
         consumer.subscribe(pattern=pattern, listener=Listener(self, handler))
 
     def _note_committed(self, coordinator: Any) -> None:
-        """Keep the committed offsets and their texts; the client fetches them and tells nobody."""
+        """Keep the committed offsets and texts that the client fetches; it does not report them."""
         fetch = coordinator._do_fetch_commit_offsets
 
         async def fetching(partitions: Collection[TopicPartition]) -> Any:
@@ -147,7 +147,7 @@ class GroupMember:
         coordinator._do_fetch_commit_offsets = fetching
 
     def _note_confirmed(self, coordinator: Any) -> None:
-        """Note when the group confirms our membership; while it is away, the client keeps it."""
+        """Note when the group confirms our membership; the client keeps it during an outage."""
         beat = coordinator._do_heartbeat
 
         async def beating() -> Any:
@@ -159,7 +159,7 @@ class GroupMember:
         coordinator._do_heartbeat = beating
 
     def _note_sought(self, fetcher: Any) -> None:
-        """Notice what is sought with the client: it says so to nobody."""
+        """Note seeks on the client; it does not report them."""
         seek_to, request_reset = fetcher.seek_to, fetcher.request_offset_reset
 
         def note(partition: TopicPartition, offset: int | None) -> None:
@@ -180,10 +180,10 @@ class GroupMember:
     def take_sought(
         self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
     ) -> Mapping[TopicPartition, tuple[int | None, int]]:
-        """What the application has sought since the last call: from where, and where to.
+        """Return the application's seeks since the last call: the old and the new offset.
 
-        `batch` was polled since then. The beginning or the end of a log is known as soon as the
-        brokers have answered.
+        `batch` was polled since then. A seek to the beginning or the end is known once the brokers
+        have answered.
         """
         if not self._sought or not self.is_started:
             return {}
@@ -199,7 +199,7 @@ class GroupMember:
         return found
 
     def take_notes(self) -> Mapping[TopicPartition, tuple[int, str]]:
-        """The committed offsets and texts that were fetched since the last call."""
+        """Return the committed offsets and texts fetched since the last call."""
         taken, self._notes = self._notes, {}
         return taken
 
@@ -209,9 +209,9 @@ class GroupMember:
         return bool(self._notes)
 
     async def stop(self, timeout: float) -> None:
-        """Leave the group and close all connections, within `timeout` seconds and a moment.
+        """Leave the group and close all connections, within little more than `timeout` seconds.
 
-        A start in progress fails, and so does a later one.
+        A start in progress fails, and so does any later start.
         """
         self._is_stopped = True
         consumer, self._consumer = self._consumer, None
@@ -225,8 +225,8 @@ class GroupMember:
     async def _leave(self, consumer: AIOKafkaConsumer, timeout: float) -> None:
         if self._commits is not None:
             await self._commits.stop_connecting()
-        # stop() may raise a CancelledError of its own fetcher. In a task of its own it cannot be
-        # mistaken for a cancellation of this one.
+        # stop() may raise a CancelledError of its own fetcher. In a separate task it cannot be
+        # mistaken for a cancellation of this task.
         stopping = asyncio.create_task(consumer.stop())
         stopping.add_done_callback(retrieve_exception)
         leaving = asyncio.create_task(leave_parked(consumer, stopping))
@@ -245,7 +245,7 @@ class GroupMember:
 
     @property
     def is_stable(self) -> bool:
-        """Whether we are still the member that got the last assignment."""
+        """Whether this is still the member that got the last assignment."""
         return self._identity is not None and self._identity == self._present_identity()
 
     @property
@@ -255,18 +255,18 @@ class GroupMember:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the group has not confirmed our membership for as long as a session lasts."""
+        """Whether the group has not confirmed our membership for a whole session timeout."""
         return self.is_joined and monotonic() - self._confirmed > self.session_timeout
 
     @property
     def session_timeout(self) -> float:
-        """Seconds after which the group gives our partitions to others."""
+        """Seconds without a heartbeat after which the group gives our partitions to others."""
         milliseconds: float = self._options["session_timeout_ms"]
         return milliseconds / 1000
 
     @property
     def generation(self) -> int | None:
-        """The broker's number of our assignment; None while no partitions are assigned."""
+        """The group's generation of our assignment; None while no partitions are assigned."""
         return None if self._identity is None else self._identity.generation
 
     def _present_identity(self) -> MemberIdentity | None:
@@ -294,16 +294,15 @@ class GroupMember:
     async def poll(
         self, partitions: Collection[TopicPartition], *, max_records: int, timeout_ms: int
     ) -> dict[TopicPartition, list[ParsedRecord]]:
-        """Take records of these partitions; those of others stay buffered in the client.
+        """Return records of these partitions; the client keeps those of other partitions.
 
-        This blocks while the group rebalances, whatever the timeout. The buffers are drained and
-        returned in one step of the event loop, so the records belong to the current assignment.
+        The call blocks while the group rebalances, whatever the timeout. The buffers are drained
+        and returned in one step of the event loop, so the records belong to the current assignment.
 
         Raises:
             PositionsMissing: partitions have no committed offset, or one that is out of range.
-            MemberBroken: this member cannot recover.
-            MemberRefused: the group would refuse a new member, too.
-            KafkaeskError: any other error; polling again may succeed.
+            MemberBroken: this member cannot recover. MemberRefused: the group would also refuse a
+            new member. KafkaeskError: any other error; polling again may succeed.
         """
         wanted = partitions or (NOBODY,)
         self._check_tasks()
@@ -355,7 +354,7 @@ class GroupMember:
         self._is_broken_off = reason
 
     def _positions(self, partitions: Iterable[TopicPartition]) -> dict[Any, int | None]:
-        """Positions by aiokafka's state objects, of which a rebalance makes new ones."""
+        """Return positions by aiokafka's state objects; a rebalance creates new objects."""
         subscription = self.raw._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
         states = [] if assignment is None else map(assignment.state_value, partitions)
@@ -364,11 +363,11 @@ class GroupMember:
     def _rewind(
         self, partitions: Collection[TopicPartition], before: Mapping[Any, int | None]
     ) -> None:
-        """Restore the positions that a failed poll has advanced.
+        """Restore the positions that a failed poll advanced.
 
-        getmany drains one partition after the other. If one raises (a wrong checksum, a codec that
-        is not installed), the records that it has drained from the others are lost, but their
-        positions stay advanced: the records would be skipped, and commits would pass over them.
+        getmany drains one partition after the other. If one partition raises (a wrong checksum, a
+        codec that is not installed), the records already drained from others are lost, but their
+        positions stay advanced. The records would be skipped, and commits would pass them.
         """
         subscription, fetcher = self.raw._subscription.subscription, self.raw._fetcher
         for partition in filter(self.is_assigned, partitions):
@@ -386,55 +385,55 @@ class GroupMember:
                 state.await_reset(None)
 
     def is_assigned(self, partition: TopicPartition) -> bool:
-        """Whether the client has this partition; not a sign of ownership during a rebalance."""
+        """Whether the client has this partition; during a rebalance that is not ownership."""
         return partition in self.raw.assignment()
 
     def reread(self, partition: TopicPartition, offset: int) -> None:
-        """Poll records again that were polled and are not taken; what is sought stays noted."""
+        """Read records again that were polled but not taken; seeks stay noted."""
         sought = self._sought.get(partition)
         self.seek(partition, offset)
         if sought is not None:
             self._sought[partition] = sought
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Continue from another offset; the partition's buffered records are dropped."""
+        """Continue from another offset, and drop the partition's buffered records."""
         self.raw.seek(partition, offset)
         self._sought.pop(partition, None)  # not the application's
 
     async def offsets(
         self, partitions: Collection[TopicPartition], *, at_end: bool, timeout: float
     ) -> dict[TopicPartition, int]:
-        """The first offsets of partitions, or those at the end of their logs."""
+        """Return the first offsets of partitions, or the offsets at the end of their logs."""
         find = self.raw.end_offsets if at_end else self.raw.beginning_offsets
         async with asyncio.timeout(timeout):
             found: dict[TopicPartition, int] = await find(list(partitions))
         return found
 
     def high_watermark(self, partition: TopicPartition) -> int | None:
-        """The end of the log, as the last fetch saw it."""
+        """Return the end of the log as of the last fetch."""
         state = self._state(partition)
         return None if state is None else state.highwater
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset that the client reads next; None while it does not know."""
+        """Return the offset that the client reads next; None while it is unknown."""
         state = self._state(partition)
         return None if state is None else state._position
 
     def committed(self, partition: TopicPartition) -> int | None:
-        """The offset that the group has committed, as the broker said or acknowledged.
+        """Return the committed offset that a broker has returned or acknowledged.
 
-        None if it has committed none, or the broker has not answered yet.
+        None if the group has committed none, or the broker has not answered yet.
         """
         return self._committed.get(partition)
 
     def progress(
         self, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """For each partition, the first offset read in this assignment and the next one to read.
+        """Return, by partition, the first offset read in this assignment and the next one to read.
 
-        Every record between the two was returned, except those that no consumer gets: transaction
-        markers, aborted records, records that compaction has removed. Partitions of which nothing
-        was fetched yet are left out.
+        Every record between the two was returned, except transaction markers, aborted records and
+        records removed by compaction, which no consumer gets. Partitions without a fetch are left
+        out.
         """
         subscription = self._consumer and self._consumer._subscription.subscription
         assignment = None if subscription is None else subscription.assignment
@@ -451,11 +450,11 @@ class GroupMember:
         return found
 
     def _handed_out_up_to(self, state: Any) -> int | None:
-        """The offset up to which `poll` has returned everything, so that it is registered.
+        """Return the offset up to which `poll` has returned every record.
 
-        It is the client's position, because draining and returning are one step. If getmany is
-        wrapped, the wrapper may wait or be cancelled between the two. Then it is the position at
-        the end of the last poll, or an earlier one that was sought since.
+        This is the client's position, because draining and returning are one step. A wrapper around
+        getmany may wait or be cancelled between the two; then it is the position at the end of the
+        last poll, or an earlier one that was sought since.
         """
         if not is_wrapped():
             return state._position  # type: ignore[no-any-return]  # aiokafka is untyped
@@ -463,7 +462,7 @@ class GroupMember:
         return None if returned is None else min(returned, state._position)
 
     def last_answer(self, partition: TopicPartition) -> int | None:
-        """A stamp of the last answered fetch; it can only be compared with another one."""
+        """A stamp of the last answered fetch, only for comparison with another stamp."""
         state = self._state(partition)
         return None if state is None else state.timestamp
 
@@ -474,13 +473,13 @@ class GroupMember:
 
     @property
     def last_metadata(self) -> float:
-        """A stamp of the last metadata; it can only be compared with another one."""
+        """A stamp of the last metadata, only for comparison with another stamp."""
         stamp: float = self.raw._client.cluster._last_successful_refresh_ms
         return stamp
 
     @property
     def is_started(self) -> bool:
-        """Whether there is a client: there is none before the start and after the stop."""
+        """Whether the client exists: between the start and the stop."""
         return self._consumer is not None
 
     def topics(self) -> frozenset[str]:
@@ -488,7 +487,7 @@ class GroupMember:
         return frozenset(self.raw._client.cluster.topics())
 
     def partitions(self) -> frozenset[TopicPartition]:
-        """All partitions in the client's metadata; none before the start and after the stop."""
+        """All partitions in the client's metadata; empty before the start and after the stop."""
         if self._consumer is None:
             return frozenset()
         cluster = self._consumer._client.cluster
@@ -499,7 +498,7 @@ class GroupMember:
         )
 
     def refresh_metadata(self) -> None:
-        """Request the cluster's metadata now, if the member is started: a topic was created."""
+        """Request the cluster's metadata now, because a topic was created."""
         if self._consumer is not None:
             self._consumer._client.force_metadata_update()
 
@@ -511,7 +510,7 @@ class GroupMember:
         timeout: float,
         notes: Mapping[TopicPartition, str] | None = None,
     ) -> CommitResult:
-        """Store next-to-read offsets, and notes, as the member that got the last assignment.
+        """Commit next-to-read offsets and notes as the member that got the last assignment.
 
         Raises:
             CommitError: no answer within `timeout` seconds; the offsets may have been stored.
@@ -529,7 +528,7 @@ class GroupMember:
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Passes rebalances on, and logs exceptions: a raised one would end aiokafka's coordination."""
+    """Passes rebalances on and logs exceptions, because one would end aiokafka's coordination."""
 
     def __init__(self, member: GroupMember, handler: RebalanceHandler) -> None:
         self._member = member
@@ -539,7 +538,8 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         """Report the revocation before the group gives the partitions to other members."""
         if not self._member.is_started:
             return
-        # aiokafka also calls this after the session has expired; the generation tells which it is.
+        # aiokafka also calls this after the session has expired; the generation shows which case it
+        # is.
         is_lost = not self._member.is_stable
         try:
             await self._handler.revoked(frozenset(revoked), is_lost=is_lost)
@@ -566,10 +566,10 @@ def _keep(error: BaseException) -> None:
 
 
 def await_settled(consumer: AIOKafkaConsumer) -> None:
-    """Let a consumer that is not started yet keep waiting if an assignment is withdrawn.
+    """Let a consumer that is not started yet keep waiting if its assignment is withdrawn.
 
-    A new topic that the pattern matches withdraws an assignment that has just been made. aiokafka's
-    fetcher was woken for that assignment and runs one step of the event loop later. It does not
+    When a new topic matches the pattern, aiokafka withdraws the assignment just made. Its fetcher
+    was woken for that assignment and runs one step of the event loop later. The fetcher does not
     expect a missing assignment, and would end for good.
     """
     consumer._subscription = _Settled()
@@ -577,7 +577,7 @@ def await_settled(consumer: AIOKafkaConsumer) -> None:
 
 class _Settled(SubscriptionState):  # type: ignore[misc]  # aiokafka is untyped
     async def wait_for_assignment(self) -> None:
-        """Wait for the next assignment; it still exists when this returns, in the same step."""
+        """Wait for the next assignment; it still exists when this returns."""
         while True:
             await super().wait_for_assignment()
             subscription = self.subscription

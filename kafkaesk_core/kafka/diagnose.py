@@ -1,4 +1,4 @@
-"""Why no broker could be used: aiokafka reports it only in its log (K49, K50)."""
+"""Finds out why no broker could be used; aiokafka only logs the reason (K49, K50)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["diagnose"]
 _ACCEPTED = frozenset(signature(create_conn).parameters) - {"host", "port", "request_timeout_ms"}
 
 
-# What a client sees that speaks another security protocol than the port.
+# The errors of a client whose security protocol differs from the port's.
 _MISMATCH = (
     kafka.IllegalSaslStateError,
     kafka.KafkaConnectionError,
@@ -34,7 +34,7 @@ _MISMATCH = (
 
 
 class Finding(NamedTuple):
-    """The behaviour of one server; the finding with the highest rank says most."""
+    """The behaviour of one server; the finding with the highest rank explains most."""
 
     rank: int
     reason: str
@@ -47,8 +47,8 @@ async def diagnose(
 ) -> BrokerError:
     """Connect to each server again and return the true cause, for the caller to raise.
 
-    One line: the servers, what each of them did, and the remedy. `options` are those of an aiokafka
-    client. Takes `timeout` seconds at most.
+    The error's line has the servers, the behaviour of each, and the remedy. `options` are those of
+    an aiokafka client. The diagnosis takes at most `timeout` seconds.
     """
     hosts = [f"{host}:{port}" for host, port, _ in collect_hosts(servers, randomize=False)]
     work = _findings(servers, options, timeout)

@@ -1,4 +1,4 @@
-"""The meaning of aiokafka's errors: which of ours they are, and whether to try again.
+"""The meaning of aiokafka's errors: their classes in this library, and whether to retry.
 
 Codes: https://kafka.apache.org/protocol.html#protocol_error_codes
 """
@@ -32,7 +32,7 @@ __all__ = [
     "translate",
 ]
 
-# Not errors of the caller's request: the cluster, or the way to it, cannot serve it now.
+# Not errors of the caller's request: the cluster, or the connection to it, cannot serve it now.
 _UNREACHABLE = (
     kafka.BrokerNotAvailableError,
     kafka.Cancelled,
@@ -103,7 +103,7 @@ _COMMIT = (
     kafka.UnknownMemberIdError,
 )
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
-# Nothing a caller could do better: a wrong use of the client, or of the protocol.
+# Not the caller's fault: this library uses the client or the protocol wrongly.
 _OTHER = (
     kafka.BrokerResponseError,
     kafka.CorruptRecordException,
@@ -157,7 +157,7 @@ TABLE: dict[type[Exception], type[KafkaeskError]] = {
     **dict.fromkeys(_TOO_LARGE, MessageTooLargeError),
     **dict.fromkeys(_OTHER, BrokerError),
 }
-"""aiokafka's class -> ours. BrokerUnreachableError is the retryable one."""
+"""Maps aiokafka's classes to ours. BrokerUnreachableError is the retryable one."""
 
 
 def known_errors() -> Iterator[type[Exception]]:
@@ -170,7 +170,7 @@ def known_errors() -> Iterator[type[Exception]]:
 
 
 def kind_of(error: BaseException) -> type[KafkaeskError]:
-    """Return the class of this library that an error of aiokafka is translated to."""
+    """Return this library's class for an error of aiokafka."""
     if isinstance(error, (OSError, TimeoutError)):
         return BrokerUnreachableError
     return TABLE.get(type(error), BrokerError) if isinstance(error, Exception) else BrokerError
@@ -201,10 +201,10 @@ def translate(
     topic: str | None = None,
     servers: Sequence[str] = (),
 ) -> KafkaeskError:
-    """Return our error for a foreign one; the caller raises it `from` the original.
+    """Return this library's error for a foreign one; the caller raises it `from` the original.
 
-    `attempted` starts the message, as in "creating topic orders". `topic`, and `servers` as
-    "host:port", are noted in the error.
+    `attempted` begins the message, as in "creating topic orders". The error keeps `topic`, and
+    `servers` as "host:port".
     """
     message = f"{attempted} failed: {explain(error)}"
     if isinstance(error, kafka.IncompatibleBrokerVersion):
@@ -224,7 +224,7 @@ def translate(
 
 
 class ProduceErrorKind(Enum):
-    """Whether the records of a failed batch were written, and what comes next."""
+    """Whether the records of a failed batch were written, and the next step."""
 
     REFUSED = "not written, and refused again if sent again"
     CULPRIT = "not written because of one record; the others may be written without it"
@@ -260,9 +260,9 @@ _PRODUCE_ERRORS: dict[type[Exception], ProduceErrorKind] = {
 def classify_produce_error(error: Exception, attempts: int) -> ProduceErrorKind:
     """Classify the error of a batch that aiokafka put into `attempts` produce requests.
 
-    aiokafka sends again by itself and keeps the last answer only. An earlier attempt may have
-    been written, so an answer that says "not written" is certain for a first attempt alone; only
-    a batch that is too large was too large in every attempt.
+    aiokafka resends by itself and keeps only the last answer. An earlier attempt may have been
+    written, so "not written" is certain only after a single attempt. A batch that is too large was
+    too large in every attempt.
     """
     if attempts == 0:
         return ProduceErrorKind.AGAIN
@@ -271,5 +271,5 @@ def classify_produce_error(error: Exception, attempts: int) -> ProduceErrorKind:
 
 
 def is_too_large(error: Exception) -> bool:
-    """Say whether a batch was refused for its size."""
+    """Return whether a batch was refused for its size."""
     return isinstance(error, (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError))

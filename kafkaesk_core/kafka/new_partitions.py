@@ -1,7 +1,7 @@
-"""Which partitions were created after a group began; members inform those that join later.
+"""Tracks the partitions created after a group began; members inform members that join later.
 
-A group that starts at the end of its topics must read partitions that are created while it consumes
-from their beginning. Its first members know which partitions existed then; later ones do not.
+A group that starts at the end of its topics must read later partitions from their beginning. Only
+the first members know which partitions existed at the start.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MARK = b"kafkaesk-newcomers:"
 
 
 class NewPartitions:
-    """Knows how many partitions each topic had when the group began, as far as members know.
+    """The number of partitions that each topic had when the group began, as far as known.
 
-    `partitions` returns the current ones. New partitions have the highest numbers.
+    `partitions` returns the current partitions. New partitions have the highest numbers.
     """
 
     def __init__(self, partitions: Callable[[], Collection[TopicPartition]]) -> None:
@@ -37,13 +37,13 @@ class NewPartitions:
         self._reported: dict[str, int] = {}
 
     def begin(self) -> None:
-        """Consider the current partitions old, once, except those that members reported as new."""
+        """Treat the current partitions as old, once, except those that members reported as new."""
         if self._old is None:
             self._old = self._counts()
             self.learn(self._reported)
 
     def begin_to_join(self) -> None:
-        """Begin before the first join, if the client knows the cluster: joining takes seconds.
+        """Begin before the first join, if the client has metadata, because joining takes seconds.
 
         A partition that is created while the group forms is new.
         """
@@ -55,7 +55,7 @@ class NewPartitions:
         return self._old is not None and partition.partition >= self._old[partition.topic]
 
     def among(self, topics: Iterable[str]) -> dict[str, int]:
-        """The number of the first new partition of each topic that has new ones."""
+        """Return the number of the first new partition of each topic that has new partitions."""
         if self._old is None:
             return {}
         old, present = self._old, self._counts()
@@ -64,7 +64,7 @@ class NewPartitions:
         return {topic: old[topic] for topic in topics if present[topic] > old[topic]}
 
     def learn(self, first_new: Mapping[str, int]) -> None:
-        """Adopt the partitions that members which joined earlier report as new."""
+        """Adopt the partitions that earlier members report as new."""
         if self._old is None:
             self._reported = dict(first_new)
             return
@@ -86,7 +86,7 @@ class Assignor:
         self._new_partitions = new_partitions
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """The metadata with which this member joins."""
+        """Return the metadata with which this member joins."""
         topics = list(topics)
         self._new_partitions.begin_to_join()
         metadata = self._strategy.metadata(topics)
@@ -100,7 +100,7 @@ class Assignor:
     def assign(
         self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """The leader's assignment for each member, with all known new partitions."""
+        """Return the leader's assignment for each member, with all known new partitions."""
         first_new: dict[str, int] = {}
         for metadata in members.values():
             for topic, number in _decode(metadata.user_data).items():
@@ -136,7 +136,7 @@ def _encode(first_new: Mapping[str, int]) -> bytes:
 
 
 def _decode(user_data: bytes | None) -> dict[str, int]:
-    """The report of a member; empty if it is another client's, or of a later version."""
+    """Decode a member's report; empty if another client or a later version wrote it."""
     if not user_data or not user_data.startswith(MARK):
         return {}
     try:

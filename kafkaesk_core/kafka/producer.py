@@ -1,4 +1,4 @@
-"""aiokafka's producer: it sends batches of records; every call has a time limit."""
+"""aiokafka's producer: sends batches of records; every call has a time limit."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ _DEFAULTS: Mapping[str, Any] = {"request_timeout_ms": 30_000, "max_batch_size": 
 
 
 class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
-    """aiokafka's builder of a batch, for keys and values that are bytes already.
+    """aiokafka's batch builder, for keys and values that are already bytes.
 
-    aiokafka's own looks for serializers at each record, which costs as much as appending it.
+    aiokafka's own builder looks for serializers at each record, which takes as long as appending
+    it.
     """
 
     _closed: bool
@@ -61,7 +62,7 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
         value: bytes | None,
         headers: Sequence[Header],
     ) -> RecordMark | None:
-        """Append a record; return None if the batch is full, which closes it, or closed.
+        """Append a record; return None if the batch is closed or full (a full batch is closed).
 
         Raises:
             TypeError: the key, the value or a header is of a type that cannot be sent.
@@ -89,15 +90,15 @@ class SentBatch:
 
     @property
     def attempts(self) -> int:
-        """The number of produce requests for it, including those that had no leader to go to."""
+        """The number of produce requests for the batch, including those that found no leader."""
         return int(self._entry.retry_count)
 
 
 class Producer:
     """One aiokafka producer: idempotent and acks=all unless `options` say otherwise.
 
-    AIOKafkaProducer gets all of `options`. It starts once and is closed once. Its tasks start in
-    an empty context: otherwise they would keep the context variables of a handler.
+    AIOKafkaProducer gets all of `options`. It starts once and is closed once. Its tasks start in an
+    empty context; otherwise they would keep the context variables of a handler.
     """
 
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
@@ -114,7 +115,7 @@ class Producer:
 
     @property
     def max_request_size(self) -> int:
-        """The size of the largest record that may be sent, in bytes, before compression."""
+        """The size of the largest record that can be sent, in bytes, before compression."""
         return int(self._client._max_request_size)
 
     @property
@@ -131,7 +132,8 @@ class Producer:
     def is_alive(self) -> bool:
         """Whether the task that sends is running.
 
-        aiokafka does not watch it: after its end batches are taken and never sent (aiokafka#1039).
+        aiokafka does not watch that task: after it has ended, batches are accepted but never sent
+        (aiokafka#1039).
         """
         task = self._client._sender.sender_task
         return task is not None and not task.done() and not self._closed.done()
@@ -161,7 +163,7 @@ class Producer:
             raise
 
     async def partitions(self, topic: str) -> Sequence[int]:
-        """Return the topic's partitions, waiting for its metadata up to request_timeout_ms.
+        """Return the topic's partitions; wait for the metadata for up to request_timeout_ms.
 
         Raises:
             kafka.KafkaError: the topic is unknown, or this producer is closed.
@@ -169,9 +171,9 @@ class Producer:
         return sorted(await self._unless_closed(self._client.partitions_for(topic)))
 
     def known_partitions(self, topic: str) -> Sequence[int] | None:
-        """Return the topic's partitions from the metadata that was fetched last.
+        """Return the topic's partitions from the last fetched metadata.
 
-        It is empty if the topic does not exist, and None if the topic was not requested yet.
+        The set is empty if the topic does not exist, and None if the topic was not requested yet.
         """
         client = self._client.client
         known = client.cluster.partitions_for_topic(topic)
@@ -190,18 +192,18 @@ class Producer:
         return int(self._partitioner(key, list(partitions), list(available)))
 
     def create_batch(self) -> RecordBatch:
-        """Return an empty batch; this also works after this producer was closed."""
+        """Return an empty batch; this also works after the producer was closed."""
         accumulator = self._client._message_accumulator
         return RecordBatch(accumulator._batch_size, accumulator._compression_type)
 
     async def send_batch(self, batch: RecordBatch, topic: str, partition: int) -> SentBatch:
-        """Send a batch that is not empty; at most one per partition at a time.
+        """Send a non-empty batch; at most one per partition at a time.
 
-        Several would be queued behind one another, and batches behind a refused one are lost
-        (K32, K33). A batch that was never sent may be passed again.
+        aiokafka would queue several batches behind one another, and lose the batches behind a
+        refused one (K32, K33). A batch that was never sent may be passed again.
 
         Raises:
-            kafka.KafkaError: the batch was not taken, and none of it will be written.
+            kafka.KafkaError: the batch was not accepted, and none of it will be written.
         """
         if self._closed.done():
             raise kafka.ProducerClosed
@@ -215,16 +217,17 @@ class Producer:
         accumulator = self._client._message_accumulator
         is_usable = accumulator._exception is None and not accumulator._closed
         if is_usable and not accumulator._batches.get(tp):
-            # As `send_batch` ends where it does not wait, without a future that nobody looks at.
+            # The end of `send_batch` if it does not wait, without a future that is never read.
             return SentBatch(accumulator._append_batch(batch, tp))
         shielded = await self._client.send_batch(batch, topic, partition=partition)
-        shielded.cancel()  # not used, see SentBatch: nobody looks at its exception
+        shielded.cancel()  # not used, see SentBatch: its exception is never read
         return SentBatch(accumulator._batches[tp][-1])
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.
 
-        Otherwise the broker refuses all later batches of the partition (K33).
+        Otherwise the broker refuses all later batches of the partition, because a number is missing
+        (K33).
         """
         manager = self._client._txn_manager
         if manager is not None:
@@ -238,7 +241,7 @@ class Producer:
             manager._sequence_numbers[tp] %= _SEQUENCES
 
     async def close(self, timeout: float) -> None:
-        """Send the batches that were passed, and disconnect; by force after `timeout` seconds."""
+        """Send the accepted batches and disconnect; disconnect by force after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._client.stop()
@@ -248,10 +251,10 @@ class Producer:
             await self.force_close()
 
     async def force_close(self) -> None:
-        """Stop sending now: every future fails, and batches that were not sent never will be.
+        """Stop sending now: every future fails, and unsent batches are never sent.
 
         A batch that a broker has received may still be written. The order matters (K40): the sender
-        is first, because it would continue with queued batches; the client is last.
+        is stopped first, because it would continue with queued batches; the client is closed last.
         """
         if self._closed.done():
             return
@@ -314,7 +317,7 @@ def _is_request_of(sender: object, task: asyncio.Task[Any]) -> bool:
 
 
 class Record(NamedTuple):
-    """One record of a batch, as it was appended."""
+    """One record of a batch, as appended."""
 
     key: bytes | None
     value: bytes | None
@@ -323,18 +326,18 @@ class Record(NamedTuple):
 
 
 def read_records(batch: RecordBatch) -> list[Record]:
-    """Return the records of a closed batch, in their order."""
+    """Return the records of a closed batch, in order."""
     parsed = MemoryRecords(bytes(batch._build())).next_batch()
     return [Record(r.key, r.value, r.headers, r.timestamp) for r in parsed]
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
-    """Return the largest size, in bytes, of a batch of this one record before compression."""
+    """Return the largest possible size, in bytes, of a batch of one record before compression."""
     return int(DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers))
 
 
 def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
-    """Return roughly how many bytes a message takes in memory; never less than `record_bytes`.
+    """Return the approximate bytes of a message in memory; never less than `record_bytes`.
 
     It is fast. Header names that are not ASCII may take more.
     """
@@ -347,7 +350,7 @@ def room_for(key: bytes | None, value: bytes | None, headers: Sequence[Header]) 
 
 
 def header_room(headers: Sequence[Header]) -> int:
-    """Return roughly how many bytes headers take in memory, as a part of `room_for`."""
+    """Return the approximate bytes of headers in memory, as a part of `room_for`."""
     size = 0
     for name, content in headers:
         size += len(name) + len(content or b"") + _HEADER_OVERHEAD_BYTES

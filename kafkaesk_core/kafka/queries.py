@@ -1,4 +1,4 @@
-"""Questions to a cluster that change nothing: topics, offsets, groups, configurations."""
+"""Read-only requests to a cluster: topics, offsets, groups, configurations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["BEGIN", "END", "GroupState", "MemberState", "PartitionState", "Queri
 
 Result = TypeVar("Result")
 END, BEGIN = -1, -2
-"""What ListOffsets takes in place of a timestamp."""
+"""The special values of ListOffsets for a timestamp."""
 
 _READ_UNCOMMITTED = 0
 _NO_LEADER = -1
@@ -42,7 +42,7 @@ class PartitionState(NamedTuple):
 
 
 class TopicEntry(NamedTuple):
-    """A topic in the cluster's metadata; `code` is Kafka's, 0 if it can be used."""
+    """A topic in the cluster's metadata; `code` is Kafka's error code, 0 if there is no error."""
 
     name: str
     code: int
@@ -51,7 +51,7 @@ class TopicEntry(NamedTuple):
 
 
 class MemberState(NamedTuple):
-    """A member of a group, with its assignment as far as it can be read."""
+    """A member of a group, with its assignment if that can be read."""
 
     member_id: str
     client_id: str
@@ -60,7 +60,7 @@ class MemberState(NamedTuple):
 
 
 class GroupState(NamedTuple):
-    """A group as its coordinator describes it; `state` is "Dead" if there is none."""
+    """A group as its coordinator describes it; `state` is "Dead" if the group does not exist."""
 
     state: str
     protocol: str
@@ -68,14 +68,14 @@ class GroupState(NamedTuple):
 
 
 class Queries(Admin):
-    """One admin client that asks, and asks again while the cluster is busy with itself.
+    """One admin client; it retries requests while the cluster moves leaders or coordinators.
 
-    Each method raises what `translate` makes of a broker's refusal, and BrokerUnreachableError if
-    there is no answer within `timeout` seconds.
+    Each method raises the error that `translate` returns for a broker's refusal, and
+    BrokerUnreachableError if there is no answer within `timeout` seconds.
     """
 
     async def topics(self, names: Iterable[str] | None, timeout: float) -> list[TopicEntry]:
-        """Return these topics, or all that we may see. Creates none."""
+        """Return these topics, or all that this client may describe; create none."""
 
         async def ask() -> list[TopicEntry]:
             wanted = None if names is None else sorted(names)
@@ -90,9 +90,10 @@ class Queries(Admin):
     async def offsets(
         self, topics: Iterable[str], timestamp_ms: int, timeout: float
     ) -> dict[TopicPartition, int]:
-        """Return an offset of each partition; those without a leader are left out.
+        """Return an offset of each partition; partitions without a leader are left out.
 
-        The first one of this time or later, -1 if there is none; or the one of BEGIN or END.
+        The offset is the first one at or after a time, or -1 if there is none; BEGIN and END stand
+        for the first offset and the end.
         """
         found: dict[TopicPartition, int] = {}
         names = sorted(set(topics))
@@ -112,7 +113,7 @@ class Queries(Admin):
         return found
 
     async def group_names(self, timeout: float) -> list[str]:
-        """Return the names of all groups that we may see."""
+        """Return the names of all groups that this client may describe."""
 
         async def ask() -> list[str]:
             answer = await self._send(None, MetadataRequest([], False))
@@ -154,7 +155,7 @@ class Queries(Admin):
         return await self._until(f"asking for the offsets of group {name}", ask, timeout)
 
     async def configs(self, topic: str, timeout: float) -> dict[str, str | None]:
-        """Return all settings of a topic; None for those that are hidden."""
+        """Return all settings of a topic; None for hidden values."""
 
         async def ask() -> dict[str, str | None]:
             return await self.describe_topic_configs(topic, (), timeout=timeout)
@@ -201,7 +202,7 @@ def _partition(answered: Any) -> PartitionState:
 def _by_leader(
     entries: Iterable[TopicEntry], timestamp_ms: int, known: Mapping[TopicPartition, int]
 ) -> tuple[dict[int, dict[str, list[tuple[int, int]]]], bool]:
-    """Sort the partitions that are not known by their leaders; False if one has none."""
+    """Group the unknown partitions by leader; return False if a partition has no leader."""
     wanted: dict[int, dict[str, list[tuple[int, int]]]] = {}
     are_led = True
     for topic in entries:
@@ -221,7 +222,7 @@ def _offset_request(partitions: Mapping[str, list[tuple[int, int]]]) -> OffsetRe
 
 
 def _take_offsets(answer: Any, found: dict[TopicPartition, int]) -> bool:
-    """Note the offsets of an answer; False if a leader has moved."""
+    """Note the offsets of an answer; return False if a leader has moved."""
     is_complete = True
     for topic, partitions in answer.topics:
         for number, code, _, offset in partitions:
@@ -240,7 +241,7 @@ def _member(answered: Any) -> MemberState:
 
 
 def _assigned(assignment: bytes) -> tuple[TopicPartition, ...]:
-    """Read an assignment; empty if the member has none, or its protocol is another."""
+    """Decode an assignment; empty if the member has none or uses another protocol."""
     try:
         decoded = ConsumerProtocolMemberAssignment.decode(assignment)
     except (ValueError, IndexError, TypeError, struct.error):

@@ -27,15 +27,15 @@ Records = list[ConsumerRecord]
 _POLL_MS = 500
 _STOP_SECONDS = 5.0
 _METADATA_MS = 1000
-"""How long a follower may take to notice a new partition."""
+"""Milliseconds until a follower notices a new partition."""
 
 # Any below: options of aiokafka's consumer.
 
 
 class RecordReader:
-    """Reads partitions from given offsets, without a group; `Cluster.reader()` makes one.
+    """Reads partitions from given offsets, without a group; `Cluster.reader()` opens one.
 
-    One thing is read at a time: the next call of `records` or `follow` begins anew.
+    There is one reading at a time: the next call of `records` or `follow` starts again.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RecordReader:
         """Connect.
 
         Raises:
-            BrokerError: no broker can be used, or it refused.
+            BrokerError: no broker can be reached, or the broker refused the connection.
         """
         consumer = self._consumer
         try:
@@ -81,13 +81,13 @@ class RecordReader:
     async def records(
         self, ends: Offsets, begins: Offsets | None = None
     ) -> AsyncGenerator[Records]:
-        """Yield the records before `ends`, those of all partitions in the order of their time.
+        """Yield the records before `ends`, from all partitions in the order of their timestamps.
 
-        Ask for the ends first, `await cluster.ends([topic])`: what arrives after that is not read,
-        so that reading ends however fast others publish. `begins` has the first offset of each
-        partition; one that it lacks is read from its beginning. Markers of transactions, aborted
-        and compacted records are passed over. Only partitions of which no record is held are read
-        on, so that memory has a limit.
+        Get the ends first with `await cluster.ends([topic])`: later records are not read, so the
+        reading ends however fast others publish. `begins` has the first offset of each partition; a
+        missing partition is read from its beginning. Transaction markers, aborted records and
+        compacted records are skipped. A partition is read on only when none of its records is
+        buffered, so memory is bounded.
 
         Raises:
             BrokerError: a broker refused, or none answered for `timeout` seconds.
@@ -110,11 +110,11 @@ class RecordReader:
         report: Callable[[str], None] | None = None,
         patience: float = 5.0,
     ) -> AsyncGenerator[Records]:
-        """Yield what is there from `begins` on and what comes, without an end.
+        """Yield the records from `begins` on, and then new records, without an end.
 
-        Partitions that are added to one of the topics meanwhile are read from their beginning, if
-        it `grows`. After `patience` seconds without a record the brokers are asked for an answer;
-        `report` is called, once for each outage, with the reason if there is none.
+        With `grows`, partitions that are added to a topic meanwhile are read from their beginning.
+        After `patience` seconds without a record, the brokers are asked for an answer; if there is
+        none, `report` is called with the reason, once for each outage.
 
         Raises:
             BrokerError: a broker refused.
@@ -138,13 +138,13 @@ class RecordReader:
                     report(f"{reason}: still trying")
 
     def _assign(self, partitions: Collection[TopicPartition], begins: Offsets) -> None:
-        """Read from these offsets; from the beginning where there is none, or it is gone."""
+        """Read from these offsets, or from the beginning if an offset is missing or expired."""
         self._consumer.assign(list(partitions))
         for partition in partitions:
             self._consumer.seek(partition, begins.get(partition, 0))
 
     async def _add_partitions(self) -> None:
-        """Read new partitions from their beginning, and the others on from where they are."""
+        """Read new partitions from their beginning; continue the others where they are."""
         consumer, known = self._consumer, self._consumer.assignment()
         new = {
             TopicPartition(topic, number)
@@ -162,7 +162,7 @@ class RecordReader:
         ends: Offsets,
         unread: set[TopicPartition],
     ) -> None:
-        """Hold more records of the partitions; those that have reached their ends are read."""
+        """Buffer more records of `wanted`; remove partitions at their ends from `unread`."""
         limit = asyncio.timeout(self._timeout)
         try:
             async with limit:
@@ -194,7 +194,7 @@ class RecordReader:
         return found
 
     async def _silence(self, patience: float) -> KafkaeskError | None:
-        """Why there is no answer; None if there is one."""
+        """Return why the brokers do not answer; None if they do."""
         try:
             async with asyncio.timeout(patience):
                 await self._consumer.end_offsets(self._consumer.assignment())
@@ -215,7 +215,7 @@ class RecordReader:
 def _merged(
     held: Mapping[TopicPartition, deque[ConsumerRecord]], unread: Collection[TopicPartition]
 ) -> Iterator[ConsumerRecord]:
-    """Take the oldest held record, until a partition must be read to know which one that is."""
+    """Yield the oldest buffered record, until a partition must be read to find it."""
     if not all(held[partition] for partition in unread):
         return
     oldest = [(records[0].timestamp, one) for one, records in held.items() if records]

@@ -1,4 +1,4 @@
-"""Fetched records: how they are parsed, and those that cannot be read."""
+"""Fetched records: parses them, and replaces those that cannot be read."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ FRAME, MAGIC_AT = struct.Struct(">qi"), 16
 """Of a batch: its first offset and the length of its rest; the position of the format byte."""
 
 TRIES = 3
-"""Fetches of a batch with a wrong checksum before it is considered damaged on the broker."""
+"""Fetches of a batch with a wrong checksum before it counts as damaged on the broker."""
 
 CODECS = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 
 
 class Salvage:
-    """Continues where the client's parser has failed; each client has one.
+    """Continues where the client's parser failed; each client has one.
 
-    The parser raises for a whole fetch, and again each time the fetch is repeated. The records
-    around the bad one, and all partitions drained with it, would be lost or stand still. Here the
-    bad record becomes an Unreadable among the others, and fails when it is handled.
+    The parser raises for a whole fetch, and raises again whenever the fetch is repeated. The
+    records around the bad one, and all partitions drained with it, would be lost or make no
+    progress. Here the bad record becomes an Unreadable among the others, and fails when it is
+    handled.
     """
 
     def __init__(self) -> None:
         self.found: set[TopicPartition] = set()
-        """Partitions with unreadable records that were returned since this set was emptied."""
+        """Partitions whose unreadable records were returned since this set was last emptied."""
         self._suspects: dict[TopicPartition, tuple[int, int]] = {}  # offset and fetches so far
 
     def records(self, partition: TopicPartition, parsed: Any) -> Iterator[Any]:
-        """The records of one fetch of a partition, as `parsed` (PartitionRecords) yields them."""
+        """Yield the records of one fetch of a partition as `parsed` (PartitionRecords) does."""
         while True:
             try:
                 yield from parsed._unpack_records()
@@ -66,7 +67,7 @@ class Salvage:
                 return
 
     def too_large(self, partition: TopicPartition, offset: int) -> Unreadable:
-        """Stand for a batch that is longer than a whole fetch: no fetch returns more of it."""
+        """Return an Unreadable for a batch larger than a fetch: no fetch returns all of it."""
         return self._unreadable(partition, offset, offset, "its batch is cut off, or damaged")
 
     def _suspect(
@@ -88,7 +89,7 @@ class Salvage:
         yield self._unreadable(partition, offset, last, f"its batch is damaged: {error}")
 
     def _read(self, partition: TopicPartition, parsed: Any, data: memoryview) -> Iterator[Any]:
-        """The remaining records of one batch whose checksum is right."""
+        """Yield the remaining records of a batch whose checksum is right."""
         batch = _DefaultRecordBatchPy(data)
         offset, end = parsed.next_fetch_offset, batch.next_offset
         if batch.is_control_batch:  # never returned
@@ -168,7 +169,7 @@ class Salvage:
 
 
 class _Reader:
-    """Reads one record, as far as possible; `problem` says which part cannot be read."""
+    """Reads one record as far as possible; `problem` names the part that cannot be read."""
 
     def __init__(self, data: bytes, batch: _DefaultRecordBatchPy) -> None:
         self._data = data
@@ -198,7 +199,7 @@ class _Reader:
                 self.problem = f"it has {len(self._data) - self._at} bytes too many"
 
     def record(self) -> _DefaultRecordPy:
-        """The record in the form of the client's parser."""
+        """Return the record in the form of the client's parser."""
         return _DefaultRecordPy(
             self.offset,
             self._timestamp,
@@ -243,7 +244,7 @@ def _remedy(partition: TopicPartition, codec: str, error: Exception) -> Stop:
 
 
 def _batch_at(parsed: Any) -> memoryview | None:
-    """The batch with the next offset to return; None if its place is unknown."""
+    """Return the batch with the next offset to return; None if its place is unknown."""
     data, at = memoryview(_data_of(parsed._records)), 0
     while at + FRAME.size <= len(data):
         base, length = FRAME.unpack_from(data, at)
@@ -259,7 +260,7 @@ def _batch_at(parsed: Any) -> memoryview | None:
 
 
 def _data_of(records: Any) -> bytes:
-    """The fetched bytes of a parser; its pickled state has them, in C as in Python."""
+    """Return a parser's fetched bytes from its pickled state, which C and Python parsers have."""
     data = getattr(records, "_buffer", None)
     if data is None:
         parts = (part for state in records.__reduce__()[1:] if state for part in _flat(state))
@@ -286,7 +287,7 @@ def _last_delta(batch: memoryview) -> int:
 
 
 def _last_offset(batch: memoryview, offset: int) -> int:
-    """The last offset of a damaged batch, if its header is plausible; else the current offset."""
+    """Return the last offset of a damaged batch; the current one if its header is implausible."""
     damaged = _DefaultRecordBatchPy(batch)
     count, last = damaged._num_records, damaged.next_offset - 1
     is_plausible = damaged.base_offset <= offset <= last and count - 1 == damaged.last_offset_delta
@@ -294,17 +295,17 @@ def _last_offset(batch: memoryview, offset: int) -> int:
 
 
 def leave_parsed(consumer: AIOKafkaConsumer) -> Fetched:
-    """Let a consumer return parsed records, without making a ConsumerRecord of each.
+    """Let a consumer return parsed records without creating a ConsumerRecord for each.
 
-    It must be started, without a subscription yet. If `getmany` is wrapped, as instrumentations do,
-    it still makes ConsumerRecords, because the wrapper reads them.
+    The consumer must be started and not subscribed yet. If `getmany` is wrapped, as
+    instrumentations do, it still creates ConsumerRecords, because the wrapper reads them.
     """
     consumer._fetcher._records = fetched = Fetched(consumer)
     return fetched
 
 
 class Fetched(OrderedDict[TopicPartition, Any]):
-    """The fetched records that were not taken yet, in aiokafka's form; parsed when taken."""
+    """The fetched records that were not taken yet, in aiokafka's form; parsed only when taken."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         super().__init__()
@@ -313,7 +314,7 @@ class Fetched(OrderedDict[TopicPartition, Any]):
         self._starts: dict[TopicPartition, tuple[Any, int]] = {}
 
     def start(self, partition: TopicPartition, assignment: Any) -> int | None:
-        """The offset at which the first fetch of a partition in this assignment began, if any."""
+        """Return the offset of a partition's first fetch in this assignment, if there was one."""
         of, offset = self._starts.get(partition, (None, None))
         return offset if of is assignment else None
 
@@ -330,7 +331,7 @@ class Fetched(OrderedDict[TopicPartition, Any]):
         super().__setitem__(partition, fetched)
 
     def _cut_off(self, partition: TopicPartition) -> FetchResult:
-        """A result with an Unreadable, in place of an error that would skip the record."""
+        """Return a result with an Unreadable, instead of an error that would skip the record."""
         assignment = self._consumer._subscription.subscription.assignment
         offset = assignment.state_value(partition).position
         records = _Unparsed([self.salvage.too_large(partition, offset)], offset + 1)
@@ -338,7 +339,7 @@ class Fetched(OrderedDict[TopicPartition, Any]):
 
 
 class _Unparsed:
-    """Like aiokafka's PartitionRecords, for records that need no parser."""
+    """Behaves like aiokafka's PartitionRecords, for records that need no parser."""
 
     def __init__(self, records: Sequence[Unreadable], next_fetch_offset: int) -> None:
         self._records = iter(records)

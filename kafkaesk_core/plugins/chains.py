@@ -1,4 +1,4 @@
-"""Compiled hooks: nested calls for `wrap_*` hooks, one function for the observers of an event."""
+"""Compiles hooks: nested calls for `wrap_*` hooks, one function for the observers of an event."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def compile_chain(
     constants: Mapping[str, Any],
     around: Callable[[str, Function], Function] | None = None,
 ) -> F:
-    """Nest implementations, given outermost first, around `terminal`; none: it is `terminal`.
+    """Nest implementations, outermost first, around `terminal`; without any, return `terminal`.
 
-    `around`, if given, makes of each plugin's name and function the function that is called.
+    `around`, if given, takes each plugin's name and function and returns the function to call.
     """
     call: Any = terminal
     for implementation in reversed(implementations):
@@ -83,9 +83,9 @@ def compile_notifier(
     constants: Mapping[str, Any],
     failures: CountedFailures,
 ) -> Callable[..., None] | None:
-    """Make one function of all observers, called with `arguments`; None if there are none.
+    """Combine all observers in one function of `arguments`; return None if there are none.
 
-    An exception of one observer goes to `failures`, and the next one is called. A cancellation is
+    If an observer raises, `failures` counts it and the next observer is called. A cancellation is
     raised.
     """
     observers = [(i.plugin_name, adapt(i, arguments, constants)) for i in implementations]
@@ -106,7 +106,7 @@ def compile_notifier(
 def adapt(
     implementation: HookImpl, arguments: Sequence[str], constants: Mapping[str, Any]
 ) -> Function:
-    """Make an implementation, which may take a subset in any order, callable with `arguments`."""
+    """Adapt an implementation, which may take a subset in any order, to a call with `arguments`."""
     function, names = implementation.function, _names(implementation)
     if names == list(arguments):
         return function
@@ -130,10 +130,10 @@ def ask_once(
 ) -> Any:
     """Call an implementation once, at the start, and check its answer.
 
-    `expected` has the name of the expected answer, and a test of it.
+    `expected` is a pair: the description of a valid answer, and a test for it.
 
     Raises:
-        PluginError: it raised, or returned another answer.
+        PluginError: the implementation raised, or returned an invalid answer.
     """
     plugin = implementation.plugin_name
     what, is_expected = expected
@@ -148,9 +148,9 @@ def ask_once(
 
 
 def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "") -> PluginError:
-    """Make the error for a plugin that raised; `doing` says when, if the hook does not.
+    """Return the error for a plugin that raised; `doing` says when, unless the hook does.
 
-    It has the exit code of the error: a plugin that cannot reach a broker is not broken.
+    It keeps the exit code of the original error: a plugin that cannot reach a broker is not broken.
     """
     text = f"plugin {plugin!r} failed {doing or f'in {hook}'}: {type(error).__name__}: {error}"
     plugin_error = PluginError(text, plugin=plugin, hook=hook)
@@ -160,7 +160,7 @@ def make_plugin_error(plugin: str, hook: str, error: Exception, doing: str = "")
 
 
 def make_no_result_error(hook: str, layers: Sequence[str]) -> PluginError:
-    """Make the error for a chain that returned None; one of its layers did."""
+    """Return the error for a chain that returned None because one of its layers did."""
     return PluginError(
         f"a layer of {hook} returned None instead of what call_next() returned; "
         f"it is one of: {', '.join(layers)}",
@@ -193,10 +193,10 @@ def find_raiser(
     implementations: Mapping[str, Iterable[HookImpl]],
     terminals: Collection[CodeType],
 ) -> Raiser | None:
-    """Return the plugin whose frame is the deepest in the traceback of `error`, and its hook.
+    """Return the plugin, and its hook, with the deepest frame in the traceback of `error`.
 
-    None if the innermost call of a chain (`terminals`) raised: the error only passed through the
-    layers around it.
+    Returns None if the innermost call of a chain (`terminals`) raised, because the error only
+    passed through the layers.
     """
     owners: dict[CodeType, list[tuple[str, HookImpl]]] = {}
     for hook, of_hook in implementations.items():
@@ -216,7 +216,7 @@ def find_raiser(
 
 
 def _owner(frame: FrameType, candidates: list[tuple[str, HookImpl]]) -> Raiser:
-    """Tell instances of one plugin class apart by the frame's first argument."""
+    """Distinguish instances of one plugin class by the frame's first argument."""
     arguments = frame.f_code.co_varnames
     first = frame.f_locals.get(arguments[0]) if arguments else None
     hook, owner = next((c for c in candidates if c[1].plugin is first), candidates[0])
@@ -240,8 +240,8 @@ def find_codes(function: Function | None) -> set[CodeType]:
 class CountedFailures:
     """Counts failures by kind in `counts`, and logs the 1st, 10th, 100th ... of each kind.
 
-    A plugin may fail for each message, and a log line for each failure would hide all others. The
-    log line ends with `consequence`, for example "messages continue without it".
+    A plugin may fail for each message, and one log line per failure would hide all other lines. The
+    line ends with `consequence`, for example "messages continue without it".
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class CountedFailures:
     def note(
         self, kind: str, error: BaseException | None = None, *, subject: str | None = None
     ) -> None:
-        """Count one failure; the log says `subject` in place of "<kind> failed"."""
+        """Count one failure; the log line begins with `subject` instead of "<kind> failed"."""
         self.counts[kind] += 1
         count = self.counts[kind]
         if str(count).rstrip("0") == "1":

@@ -1,4 +1,4 @@
-"""A plugin's name, place and state, and the contract that it must keep."""
+"""A plugin's name, place and state, and the checks of its contract."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ Function = Callable[..., Any]  # any hook's
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """One plugin as `kafkaesk plugins` lists it; `dataclasses.asdict` of it is JSON-able.
+    """One plugin as `kafkaesk plugins` lists it; `dataclasses.asdict` makes it JSON-able.
 
-    `source` is the package that provides it, "app" for one of the service's own. `value` is
-    "module:name". `reason` says why it is not active. `hooks` are the names of those it implements.
+    `source` is the package that provides it, or "app" for a plugin of the service. `value` is
+    "module:name". `reason` says why it is not active. `hooks` are the names of the hooks that it
+    implements.
     """
 
     name: str
@@ -51,7 +52,7 @@ class PluginInfo:
 
 
 def default_name(plugin: object) -> str:
-    """Name a plugin by its attribute `name`, else by its module or class: "dead-letter"."""
+    """Return a plugin's attribute `name`, or a name from its module or class: "dead-letter"."""
     name = getattr(plugin, "name", None)
     if isinstance(name, str) and name:
         return name
@@ -62,7 +63,7 @@ def default_name(plugin: object) -> str:
 
 
 def describe_place(plugin: object) -> str:
-    """Say where a plugin is defined, as "module:name"."""
+    """Return where a plugin is defined, as "module:name"."""
     if isinstance(plugin, ModuleType):
         return plugin.__name__
     if isinstance(plugin, _FunctionPlugin):
@@ -73,16 +74,16 @@ def describe_place(plugin: object) -> str:
 def function_plugin(
     function: Function, hook: str | None = None, *, stage: Stage | None = None
 ) -> object:
-    """Make a plugin named "module.function" of one function without `self`.
+    """Return a plugin named "module.function" for one function without `self`.
 
-    The function's name is the hook's, unless `hook` names another one. Problems are reported when
-    the plugin is registered.
+    The function has the hook's name, unless `hook` names the hook. Problems are reported when the
+    plugin is registered.
     """
     return _FunctionPlugin(function, hook or function.__name__, stage)
 
 
 class _FunctionPlugin:
-    """A plugin of one function, kept as the attribute that has the hook's name."""
+    """A plugin of one function, stored as an attribute with the hook's name."""
 
     def __init__(self, function: Function, hook: str, stage: Stage | None) -> None:
         self.place = f"{function.__module__}:{function.__qualname__}"
@@ -103,26 +104,26 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 """Every hook and the names of its arguments, in their order."""
 
 CLAIMS = ("claimed_headers", "claimed_streams", "claimed_options")
-"""Attributes of a plugin that say what it owns."""
+"""Attributes with the names that a plugin owns."""
 
 ASKED = ("bind_parameter", "check_subscription", "codec", "declare", "upcasters")
-"""Hooks that are called once, most at the start, which their exceptions then stop."""
+"""Hooks that are called once, most of them at the start; their exceptions stop the start."""
 
 STATES = ("health", "report")
-"""Hooks that say how a plugin is."""
+"""Hooks that return a plugin's state."""
 
 LATER = ("check_subscription", "codec", "declare", "health", "report", "upcasters")
-"""Hooks that came later: a plugin may have a method of such a name that is none."""
+"""Later hooks: a plugin may have a method with such a name that is not a hook."""
 
 STAGES: tuple[str, ...] = get_args(Stage)
 """From the outermost to the innermost."""
 
 
 def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tuple[str, ...]:
-    """Check everything that can be known before the first call, and return the hooks' names.
+    """Check everything that can be known before the first call; return the names of the hooks.
 
     Raises:
-        PluginError: the plugin cannot work; the message says where and what to write instead.
+        PluginError: the plugin breaks its contract; the error says where, and the correct form.
     """
     if inspect.isclass(plugin):
         raise PluginError(
@@ -152,7 +153,7 @@ def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tu
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" when something known is close, and "" otherwise."""
+    """Return "; did you mean 'x'?" if a known name is close, else ""."""
     close = get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -210,7 +211,7 @@ def _check_unmarked(plugin: object, name: str, attribute: str) -> None:
 
 
 def _has_arguments_of(hook: str, function: object) -> bool:
-    """Whether a function without @hookimpl was probably meant to be this hook."""
+    """Whether a function without @hookimpl was probably intended as this hook."""
     try:
         names = list(inspect.signature(function).parameters)  # type: ignore[arg-type]  # tried
     except (TypeError, ValueError):
@@ -233,7 +234,7 @@ def _known_hook(name: str, hook: str, options: pluggy.HookimplOpts) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class _Implementation:
-    """One marked function of a plugin, and its checks."""
+    """One marked function of a plugin, with its checks."""
 
     plugin: str
     hook: str
@@ -289,7 +290,7 @@ class _Implementation:
             )
 
     def _problem(self, parameter: inspect.Parameter) -> str:
-        """Return the problem of one argument, "" if it has none."""
+        """Return the problem of one argument; "" if there is none."""
         name, known = parameter.name, SIGNATURES[self.hook]
         is_required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -1,4 +1,4 @@
-"""`KAFKAESK_DEBUG_HOOKS`: what each layer does to a message, and how long it takes, in the log."""
+"""Logs the effect of each layer on a message, and its time, for `KAFKAESK_DEBUG_HOOKS`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Layer = Callable[..., Any]
 def log_layer(hook: str, plugin: str, function: Layer) -> Layer:
     """Wrap one plugin's function of a `wrap_*` hook so that its calls are logged at level INFO.
 
-    There is a line when the layer is entered, one for each `call_next` with the changes to its
-    subject so far, and one when it is left, with the time since it was entered or its exception.
-    Only the names of changed fields are logged: values may be secret.
+    One line is logged when the layer is entered, one for each `call_next` with the changes to the
+    subject so far, and one when the layer is left, with its duration or its exception. Only the
+    names of changed fields are logged, because values may be secret.
     """
 
     async def logged(subject: Any, call_next: Layer, *extra: Any) -> Any:
@@ -49,7 +49,7 @@ def log_layer(hook: str, plugin: str, function: Layer) -> Layer:
 
 
 def _place(subject: Any) -> str:
-    """Where the subject of a hook is in Kafka, or will be."""
+    """Return the position in Kafka of a hook's subject, or the planned one."""
     if isinstance(subject, IncomingMessage):
         return f"{subject.topic}[{subject.partition}]@{subject.offset}"
     if isinstance(subject, OutgoingMessage):
@@ -62,7 +62,7 @@ def _place(subject: Any) -> str:
 
 
 def _describe(subject: Any) -> dict[str, Any]:
-    """What a layer may change, by the names that are logged."""
+    """Return the values that a layer may change, by the names for the log."""
     if isinstance(subject, IncomingMessage):
         return {"value": subject.value, **_describe_both(subject)}
     if isinstance(subject, OutgoingMessage):
@@ -88,7 +88,7 @@ def _describe_both(message: IncomingMessage | OutgoingMessage) -> dict[str, Any]
 
 
 def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Names of what came (+), went (-) or became another object or value."""
+    """Return the names of values that were added (+), removed (-) or changed."""
     found = [f"+{name}" for name in now if name not in before]
     found += [f"-{name}" for name in before if name not in now]
     found += [name for name in before if name in now and not _is_same(before[name], now[name])]

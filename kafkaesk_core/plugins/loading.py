@@ -1,4 +1,4 @@
-"""Installed plugins: which are loaded, with which settings, and why the others are not active."""
+"""Installed plugins: selects them, reads their settings, loads them, and records failures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("kafkaesk.plugins")
 
 
 class EntryPoint(Protocol):
-    """The attributes of `importlib.metadata.EntryPoint` that are read, besides `dist`."""
+    """The attributes of `importlib.metadata.EntryPoint` that this module reads, besides `dist`."""
 
     @property
     def name(self) -> str:
@@ -51,15 +51,15 @@ class EntryPoint(Protocol):
 
     @property
     def value(self) -> str:
-        """Where the plugin is: "module:Class" or "module"."""
+        """The plugin's place: "module:Class" or "module"."""
 
     def load(self) -> Any:  # a class, a module, or whatever is there
-        """Import it."""
+        """Import the plugin."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledPlugin:
-    """A plugin that an installed package provides; nothing is imported before `build`."""
+    """A plugin of an installed package; nothing is imported before `build`."""
 
     name: str
     package: str
@@ -67,10 +67,10 @@ class InstalledPlugin:
     entry_point: EntryPoint
 
     def build(self, settings: Settings, environ: Mapping[str, str] | None) -> object | None:
-        """Import and make the plugin, None if its settings say `enabled: false`.
+        """Import and create the plugin; return None if its settings say `enabled: false`.
 
         Raises:
-            PluginError: its settings are wrong.
+            PluginError: the plugin's settings are wrong.
             Exception: whatever the plugin's own code raises.
         """
         found = self.entry_point.load()
@@ -84,7 +84,7 @@ class InstalledPlugin:
         return make() if values is None else make(values)
 
     def makes(self, plugin: object) -> bool:
-        """Whether `build` would return a plugin like this one, except for its settings.
+        """Whether `build` would return a plugin of this kind.
 
         Raises:
             Exception: whatever the plugin's own code raises.
@@ -93,7 +93,7 @@ class InstalledPlugin:
         return type(plugin) is found if inspect.isclass(found) else plugin is found
 
     def failure(self, cause: str) -> PluginError:
-        """Describe the failure, and how to start without the plugin."""
+        """Return the error for a failure; it says how to start without the plugin."""
         return PluginError(
             f"cannot load plugin {self.name!r} from {self.package} {self.version} "
             f"({self.entry_point.value}): {cause}\n"
@@ -103,7 +103,7 @@ class InstalledPlugin:
         )
 
     def info(self, status: Status, reason: str = "") -> PluginInfo:
-        """Describe it in this state."""
+        """Return the plugin's description with this state."""
         return PluginInfo(
             name=self.name,
             source=self.package,
@@ -133,16 +133,16 @@ def find_installed(entry_points: Iterable[EntryPoint] | None = None) -> list[Ins
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which installed plugins to load: all of `allow` (None: all) that are not `disabled`."""
+    """The installed plugins to load: those in `allow` (None: all) that are not `disabled`."""
 
     allow: Collection[str] | None
     disabled: Collection[str]
 
     def check(self, installed: Collection[str], configured: Iterable[str]) -> None:
-        """Compare the names, and those that have settings (`configured`), with the installed.
+        """Compare the selected names, and those with settings (`configured`), with the installed.
 
         Raises:
-            PluginError: `allow` has a name that no installed package provides.
+            PluginError: no installed package provides a name in `allow`.
         """
         warn_of_unknown("KAFKAESK_DISABLE_PLUGINS", self.disabled, installed)
         warn_of_unknown("plugin settings", configured, installed)
@@ -164,7 +164,7 @@ class Selection:
 
 
 def warn_of_unknown(where: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Log each unknown name: its setting has no effect."""
+    """Log each unknown name, because its setting has no effect."""
     for name in sorted(set(names) - set(known)):
         hint = did_you_mean(name, known)
         logger.warning("%s: unknown plugin %r is ignored%s", where, name, hint)
@@ -175,9 +175,9 @@ def load_each(
     load: Callable[[InstalledPlugin], bool],
     selection: Selection,
 ) -> tuple[list[PluginInfo], list[PluginError]]:
-    """Call `load` for each selected plugin; it returns whether its settings enable it.
+    """Call `load` for each selected plugin; `load` returns whether the settings enable it.
 
-    Returns the plugins that are not active, and the failures: all are tried.
+    Every plugin is tried. Returns the plugins that are not active, and the failures.
     """
     inactive: list[PluginInfo] = []
     failures: list[PluginError] = []
@@ -199,7 +199,7 @@ def load_each(
 
 
 def combine_failures(failures: Sequence[PluginError]) -> PluginError:
-    """Make one error of all failures; the first one is its cause and names its plugin."""
+    """Combine all failures in one error; the first failure is its cause and names its plugin."""
     error = PluginError("\n".join(map(str, failures)), plugin=failures[0].plugin)
     error.__cause__ = failures[0].__cause__
     return error
@@ -212,10 +212,10 @@ def _check_single(name: str, installed: Iterable[InstalledPlugin]) -> None:
 
 
 def check_plugin_arguments(plugins: object, settings: object, entry_points: object) -> None:
-    """Check the arguments of an application that concern plugins.
+    """Check an application's arguments about plugins.
 
     Raises:
-        ConfigurationError: an argument has the wrong type; it is named.
+        ConfigurationError: an argument has the wrong type; the error names it.
     """
     if isinstance(plugins, (str, bytes, Mapping)) or not isinstance(plugins, Iterable):
         raise ConfigurationError(
@@ -236,7 +236,7 @@ def check_names(argument: str, given: Iterable[str]) -> tuple[str, ...]:
     """Return a list of names as a tuple.
 
     Raises:
-        ConfigurationError: it is not a list of names; the argument is named.
+        ConfigurationError: the argument is not a list of names; the error names it.
     """
     is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
     names = tuple(given) if is_several else (None,)
@@ -264,12 +264,13 @@ def read_settings(
 ) -> tuple[BaseModel | None, bool]:
     """Return the plugin's settings, and whether it is enabled.
 
-    The environment has them as KAFKAESK_<PLUGIN>_<FIELD>: lists as JSON or separated by commas,
-    objects as JSON. Every plugin has the setting `enabled`, also one without settings or without
-    that field.
+    The environment variables are KAFKAESK_<PLUGIN>_<FIELD>. A list is JSON or separated by commas;
+    an object is JSON. Every plugin has the setting `enabled`, even if it has no settings or no such
+    field.
 
     Raises:
-        PluginError: a key is unknown or a value is wrong; names the fields, not the values.
+        PluginError: a key is unknown or a value is wrong; the error names the fields, not the
+            values.
     """
     prefix = variable_prefix(plugin)
     fields = {"enabled": _ENABLED, **(model.model_fields if model else {})}
@@ -297,7 +298,7 @@ def variable_names(model: type[BaseModel] | None, plugin: str) -> set[str]:
 def _validate(
     model: type[BaseModel] | None, values: dict[str, Any]
 ) -> tuple[BaseModel | None, bool]:
-    """Read `enabled` first: a plugin that is switched off needs no other setting."""
+    """Read `enabled` first: a disabled plugin needs no other settings."""
     if not _Switch.model_validate({"enabled": values.get("enabled", True)}).enabled:
         return None, False
     if model is None:
@@ -346,7 +347,7 @@ def _from_code(
 
 
 def _key(name: str, field: FieldInfo) -> str:
-    """Return the key that the model reads this field from."""
+    """Return the key from which the model reads this field."""
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
         alias = alias.choices[0]
@@ -358,7 +359,7 @@ def _details(error: ValidationError) -> list[Any]:  # pydantic_core.ErrorDetails
 
 
 def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
-    """Name the field, the problem, and the variable to set."""
+    """Return the field, the problem, and the variable to set."""
     path = ".".join(str(part) for part in detail["loc"])
     variable = f"{prefix}{str(detail['loc'][0]).upper()}" if detail["loc"] else f"{prefix}*"
     return f"{path or 'all'}: {detail['msg']} ({variable})"
@@ -369,14 +370,14 @@ def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
 _PREFIX = "KAFKAESK_"
 _ALMOST = "KAFK"
 _SURE = 0.9
-"""How similar a name without the prefix must be to a known variable to be reported."""
+"""The similarity to a known variable from which a name without the prefix is reported."""
 
 
 def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str, str]) -> None:
-    """Log each variable with our prefix that neither the core nor a plugin reads.
+    """Log each KAFKAESK_ variable that neither the core nor a plugin reads.
 
-    Variables that begin with the name of a plugin that is not loaded, or that the service made
-    itself, are left to that plugin.
+    A variable with the name of a plugin that is not loaded, or that the service created itself, is
+    left to that plugin.
     """
     known = set(core)
     foreign = set()
@@ -396,7 +397,7 @@ def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    """Compare the part after the prefix, which all names share."""
+    """Suggest a similar name; compare only the parts after the common prefix."""
     close = get_close_matches(
         name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], n=1
     )
@@ -415,7 +416,7 @@ def _unread(names: Iterable[str], known: Collection[str], foreign: tuple[str, ..
 
 
 def _models(plugins: Plugins) -> list[tuple[str, type[BaseModel] | None]]:
-    """The active plugins that were made from the environment, and the models of their settings."""
+    """Return the active plugins that read the environment, with the models of their settings."""
     found = []
     for info in plugins.list():
         if info.status == "active" and info.source != "app":

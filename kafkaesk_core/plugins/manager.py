@@ -69,10 +69,10 @@ Infos = list[PluginInfo]
 class Lifespan(AbstractAsyncContextManager[None]):
     """Enters and leaves the context manager of a plugin's `lifespan`.
 
-    `failure` is the error that the plugin raised when it was left, or None.
+    `failure` is the error that the plugin raised on leaving, or None.
 
     Raises:
-        PluginError: it failed while it was entered. A failure while it is left is logged.
+        PluginError: the plugin failed on entering. A failure on leaving is logged.
     """
 
     def __init__(self, plugin: str, inner: AbstractAsyncContextManager[None]) -> None:
@@ -102,17 +102,17 @@ class Lifespan(AbstractAsyncContextManager[None]):
 
 Lifespans = list[Lifespan]
 NOTHING = ("None", lambda answer: answer is None)
-"""The expected answer of a hook that only does something."""
+"""The expected answer of a hook that returns nothing."""
 
 
 class Plugins:
     """The plugins of one application: registered, ordered, compiled.
 
-    Order, outermost first: the names in `order`; then by stage ("observe", "recover",
-    "transform", "deliver", at last the service's own hooks that name no stage); within one tryfirst
-    before the rest before trylast; then by name. `on_change` is called after every change: chains
-    that were compiled before it are out of date. `observer_errors` counts the exceptions of
-    observers, by "plugin.hook".
+    Order, outermost first: the names in `order`; then by stage ("observe", "recover", "transform",
+    "deliver", and last the service's own hooks without a stage); within a stage tryfirst, then the
+    rest, then trylast; then by name. `on_change` is called after every change, because chains that
+    were compiled before are out of date. `observer_errors` counts the exceptions of observers by
+    "plugin.hook".
     """
 
     def __init__(
@@ -132,14 +132,14 @@ class Plugins:
         self._logs_layers = False
 
     def register(self, plugin: object, name: str | None = None, *, source: str = "app") -> str:
-        """Add a plugin under `name` (or its attribute `name`, or its class's) and return that.
+        """Add a plugin and return its name: `name`, its attribute `name`, or its class's name.
 
-        `source` is the package it comes from; "app" are the service's own. A plugin registered
-        late takes its place by the same rule and receives every schema declared before; its
+        `source` is the plugin's package, or "app" for a plugin of the service. A plugin that is
+        registered late is placed by the same order and receives every schema declared before; its
         lifespan is not entered.
 
         Raises:
-            PluginError: it breaks its contract, or the name is taken; nothing has changed.
+            PluginError: the plugin breaks its contract, or the name is taken; nothing has changed.
         """
         name = name or default_name(plugin)
         self._add(plugin, PluginInfo(name=name, source=source, value=describe_place(plugin)))
@@ -164,7 +164,7 @@ class Plugins:
         """Remove a plugin; messages in flight finish on the old chain.
 
         Raises:
-            PluginError: it is not registered.
+            PluginError: the plugin is not registered.
         """
         wanted = plugin_or_name
         name = wanted if isinstance(wanted, str) else self._manager.get_name(wanted)
@@ -181,7 +181,7 @@ class Plugins:
         return found
 
     def list(self) -> Infos:
-        """Describe all plugins by name, also the disabled and the failed ones."""
+        """Return all plugins by name, including disabled and failed ones."""
         everything = [*self._active.values(), *self._inactive]
         return sorted(everything, key=lambda info: (info.name, info.source))
 
@@ -194,16 +194,16 @@ class Plugins:
         entry_points: Iterable[EntryPoint] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Load the installed plugins; the ones loaded before stay as they are.
+        """Load the installed plugins; plugins that were loaded before stay unchanged.
 
-        A plugin that the service has registered itself, of the class and under the name of an
-        installed one, takes its place. `allow` None means all. Plugins that are disabled or not
-        allowed are listed but never imported. `settings` has a mapping for each plugin's name.
-        `entry_points` and `environ` are those of the process unless they are given. All
-        plugins are tried before the error is raised.
+        A plugin that the service has registered itself replaces an installed plugin with the same
+        class and name. `allow` None means all. Plugins that are in `disabled` or not in `allow` are
+        listed but never imported. `settings` maps a plugin's name to its settings. `entry_points`
+        and `environ` default to those of the process. All plugins are tried before the error is
+        raised.
 
         Raises:
-            PluginError: one or more cannot be loaded, or `allow` names one that is not installed.
+            PluginError: a plugin cannot be loaded, or `allow` names a plugin that is not installed.
         """
         explicit = settings or {}
         installed = find_installed(entry_points)
@@ -234,13 +234,13 @@ class Plugins:
         skip: Collection[str] = frozenset(),
         **constants: Any,  # the hook's other arguments, of any type
     ) -> F:
-        """Compile the layers of a `wrap_*` hook around `terminal`; without any, it IS `terminal`.
+        """Compile the layers of a `wrap_*` hook around `terminal`; without any, return it.
 
-        `skip` names plugins to leave out. `constants` are all the hook's arguments after the
-        first two.
+        `skip` names plugins to leave out. `constants` are all arguments of the hook after the first
+        two.
 
         Raises:
-            TypeError: one of these is missing.
+            TypeError: one of these arguments is missing.
         """
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
@@ -253,10 +253,9 @@ class Plugins:
     ) -> Callable[..., None] | None:
         """Compile all observers of `hook` into one function; None if there are none.
 
-        `skip` names plugins to leave out.
-        It takes the hook's arguments that are not `constants`, by position, in the
-        specification's order. Errors are logged with the plugin's name and counted, never raised;
-        cancellation passes.
+        `skip` names plugins to leave out. The function takes the hook's arguments that are not in
+        `constants`, by position, in the order of the specification. Errors are logged with the
+        plugin's name and counted, but never raised; a cancellation is raised.
         """
         arguments = [name for name in SIGNATURES[hook] if name not in constants]
         found = self._sort_implementations(hook, skip)
@@ -268,7 +267,7 @@ class Plugins:
         self._changed()
 
     def of_stage(self, stage: str) -> frozenset[str]:
-        """Return the names of the plugins whose layers have this place."""
+        """Return the names of the plugins with this stage."""
         return frozenset(name for name, info in self._active.items() if info.stage == stage)
 
     def layers(self, hook: str, skip: Collection[str] = ()) -> Names:
@@ -278,11 +277,11 @@ class Plugins:
         ]
 
     def only_observes(self, hook: str, skip: Collection[str] = ()) -> bool:
-        """Whether all plugins that implement `hook` are of the stage "observe"."""
+        """Whether all plugins that implement `hook` have the stage "observe"."""
         return all(self._active[name].stage == "observe" for name in self.layers(hook, skip))
 
     def declare_schema(self, schema: SchemaRegistration, app: App) -> None:
-        """Report a schema to every plugin, also to those registered later; errors are logged."""
+        """Report a schema to every plugin, including those registered later; errors are logged."""
         self._declared.append((schema, app))
         if notify := self.notifier("schema_registered"):
             notify(schema, app)
@@ -290,7 +289,7 @@ class Plugins:
     def lifespans(self, app: App, *, early: bool = False) -> Lifespans:
         """Return the context managers to enter, outermost first.
 
-        `early` chooses those of the plugins with `starts_early`, else those of all others.
+        With `early`, return those of the plugins with `starts_early`, else those of all others.
 
         Raises:
             PluginError: a plugin raised, or returned something else.
@@ -307,12 +306,12 @@ class Plugins:
     def bind_parameter(
         self, parameter: Parameter, subscription: Subscription
     ) -> Callable[[IncomingMessage], Any] | None:  # the handler's argument, of any type
-        """Return a function that makes the argument for a handler's parameter, if a plugin has one.
+        """Return a function that provides the argument for a handler's parameter, or None.
 
         The outermost answer counts.
 
         Raises:
-            PluginError: a plugin raised, or returned something that cannot be called.
+            PluginError: a plugin raised, or returned something that is not callable.
         """
         hook, values = "bind_parameter", {"parameter": parameter, "subscription": subscription}
         expected = ("a function or None", lambda answer: answer is None or callable(answer))
@@ -322,7 +321,7 @@ class Plugins:
     def upcasts(
         self, schema: SchemaRegistration, subscription: Subscription
     ) -> dict[str, Callable[[Any], Any]]:
-        """Return the functions for data of older versions of a schema, by their names.
+        """Return the functions that upgrade data of a schema's older versions, by version name.
 
         Raises:
             PluginError: a plugin raised, or returned something else.
@@ -337,7 +336,7 @@ class Plugins:
 
     @property
     def codec(self) -> FindCodec | None:
-        """Finds the codec of a stream and a schema; None if no plugin has any."""
+        """A function that finds the codec of a stream and a schema; None without codecs."""
         return self._find_codec if self._implementations("codec") else None
 
     def _find_codec(self, stream: str, schema: SchemaRegistration | None) -> Codec | None:
@@ -349,11 +348,11 @@ class Plugins:
         return next((answer for answer in answers if answer is not None), None)
 
     def check_subscription(self, subscription: Subscription) -> None:
-        """Let all plugins that it does not skip check a subscription.
+        """Let plugins check a subscription, except the plugins that it skips.
 
         Raises:
-            SubscriptionError: one says that an option is wrong.
-            PluginError: one failed.
+            SubscriptionError: a plugin says that an option is wrong.
+            PluginError: a plugin failed.
         """
         hook = "check_subscription"
         for implementation in self._sort_implementations(hook, subscription.skip_plugins):
@@ -371,18 +370,18 @@ class Plugins:
                 ) from cause
 
     def declare(self, mount: Callable[[], Router], app: App) -> None:
-        """Let plugins declare subscriptions and schemas, each on a router of its own.
+        """Let plugins declare subscriptions and schemas, each on its own router.
 
-        `mount` makes a router and mounts it.
+        `mount` creates a router and mounts it.
 
         Raises:
-            PluginError: one failed, or declared what cannot work.
+            PluginError: a plugin failed, or made an invalid declaration.
         """
         for implementation in self._sort_implementations("declare"):
             ask_once(implementation, "declare", NOTHING, router=mount(), app=app)
 
     def hindrances(self, app: App) -> Names:
-        """Return what hinders plugins, each text with its plugin; a failure of `health` too."""
+        """Return the plugins' problems, each with its plugin's name, and failures of `health`."""
         found: Names = []
         for plugin, answer in self._ask("health", _copy_texts, app):
             if isinstance(answer, PluginError):
@@ -392,7 +391,7 @@ class Plugins:
         return found
 
     def reports(self, app: App) -> dict[str, dict[str, Any]]:  # any JSON
-        """Return copies of what plugins report, by their names; of one that fails, its error."""
+        """Return copies of the plugins' reports by name; a failed plugin has its error instead."""
         answers = self._ask("report", _copy_json, app)
         return {
             plugin: {"error": str(answer)} if isinstance(answer, PluginError) else answer
@@ -400,7 +399,7 @@ class Plugins:
         }
 
     def _ask(self, hook: str, copy: Callable[[Any], Any], app: App) -> Iterator[tuple[str, Any]]:
-        """Yield each plugin's name and a copy of its answer, or the error, logged and counted."""
+        """Yield each plugin's name with a copy of its answer, or the logged and counted error."""
         for implementation in self._sort_implementations(hook):
             plugin = implementation.plugin_name
             try:
@@ -412,17 +411,17 @@ class Plugins:
 
     @property
     def claimed_headers(self) -> frozenset[str]:
-        """Names of headers that plugins own (their attributes `claimed_headers`)."""
+        """The names of headers that plugins own (their attribute `claimed_headers`)."""
         return self._claimed("claimed_headers")
 
     @property
     def claimed_streams(self) -> frozenset[str]:
-        """Patterns of streams that plugins own (their attributes `claimed_streams`)."""
+        """The patterns of streams that plugins own (their attribute `claimed_streams`)."""
         return self._claimed("claimed_streams")
 
     @property
     def claimed_options(self) -> frozenset[str]:
-        """Names of options that plugins own (their attributes `claimed_options`)."""
+        """The names of options that plugins own (their attribute `claimed_options`)."""
         return self._claimed("claimed_options")
 
     def _claimed(self, attribute: str) -> frozenset[str]:
@@ -430,12 +429,12 @@ class Plugins:
         return frozenset().union(*(getattr(plugin, attribute, ()) for plugin in plugins))
 
     def find_raiser(self, error: BaseException) -> Raiser | None:
-        """Return the plugin and the hook that raised `error`, by its traceback, if one did."""
+        """Return the plugin and the hook that raised `error`, or None, from its traceback."""
         everything = {hook: self._implementations(hook) for hook in SIGNATURES}
         return find_raiser(error, everything, self._terminals)
 
     def note_raiser(self, error: Exception) -> None:
-        """Add a note to `error` that names the plugin and the hook that raised it, if one did."""
+        """Add a note to `error` with the plugin and the hook that raised it, if one did."""
         if raiser := self.find_raiser(error):
             error.add_note(f"raised {raiser}")
 
@@ -464,7 +463,7 @@ class Plugins:
         return order, depth, implementation.trylast - implementation.tryfirst, name
 
     def _replay(self, name: str) -> None:
-        """Report all schemas to a new plugin, once all of its hooks are registered."""
+        """Report all schemas to a new plugin, after all of its hooks are registered."""
         hook = "schema_registered"
         mine = [i for i in self._implementations(hook) if i.plugin_name == name]
         if notify := compile_notifier(hook, mine, SIGNATURES[hook], {}, self._failures):

@@ -1,4 +1,4 @@
-"""Options of plugins at subscriptions and schemas: they must be claimed, and valid."""
+"""Checks the plugins' options of subscriptions and schemas: each must be claimed and valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("kafkaesk.plugins")
 
 
 def check_options(subscription: Subscription, plugins: Plugins) -> None:
-    """Check that plugins claim the options of a subscription, and let them check them.
+    """Check that plugins claim the options of a subscription, and let them check the values.
 
     Raises:
         SubscriptionError: no plugin claims an option, or a plugin refuses one.
@@ -44,11 +44,11 @@ def check_schema_options(registration: SchemaRegistration, plugins: Plugins) -> 
 def _unclaimed(options: Mapping[str, Any], plugins: Plugins, owner: str) -> str:
     """Describe an option that no plugin claims; "" if all are claimed.
 
-    One of a plugin that is switched off has no effect, and is no error.
+    An option of a disabled plugin has no effect and is not an error.
     """
     claimed = plugins.claimed_options
     for name in sorted(options.keys() - claimed):
-        # What shows whose option it is: its name, or the class of its value.
+        # The owner of the option shows in its name or in the class of its value.
         package = type(options[name]).__module__.partition(".")[0]
         owners = [
             info

@@ -1,1 +1,1 @@
-"""The publishing engine: a message to bytes, to its batch, to a delivery."""
+"""The publishing engine: encodes a message, puts it into a batch, returns a delivery."""

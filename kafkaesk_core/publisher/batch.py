@@ -1,4 +1,4 @@
-"""Batches of records: how they are split, and how they are settled."""
+"""Batches of records: splits and settles them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger("kafkaesk.publisher")
 
 
 class Batch:
-    """Records in aiokafka's form, and their result.
+    """Records in aiokafka's form, with their result.
 
-    `bytes` is the room that they take in the send buffer. `opened` and `deadline` are times of the
-    event loop's clock. `first` is the index that the first record had before the batch was split.
-    `messages` and their records are kept only if an observer wants them.
+    `bytes` is their size in the send buffer. `opened` and `deadline` are times of the event loop's
+    clock. `first` is the index of the first record before the batch was split. `messages` and their
+    records are kept only for observers.
     """
 
     __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
@@ -54,11 +54,11 @@ class Batch:
         return self.result.topic_partition
 
     def repack(self, create_builder: Callable[[], RecordBatch]) -> None:
-        """Pack the same records into a new builder: a builder cannot be sent twice."""
+        """Pack the same records into a new builder, because a builder cannot be sent twice."""
         self.builder = _pack(create_builder(), read_records(self.builder))
 
     def halves(self, create_builder: Callable[[], RecordBatch]) -> tuple[Batch, Batch]:
-        """Split the batch into two, which take over its deliveries; it must not be used again."""
+        """Split the batch into two that take over its deliveries; it must not be used again."""
         records = read_records(self.builder)
         middle = len(records) // 2
         results = self.result.split([middle, len(records) - middle])
@@ -80,7 +80,7 @@ OnPublished = Callable[[OutgoingMessage, RecordMetadata | None, BaseException | 
 
 @dataclass(slots=True)
 class PublisherCounts:
-    """Messages by result, failures that were never awaited, and producers that were replaced."""
+    """Counts of messages by result, of failures never awaited, and of replaced producers."""
 
     acked: int = 0
     failed: int = 0
@@ -91,7 +91,7 @@ class PublisherCounts:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """The messages that a stop could not deliver, by topic: certainly not written, or unknown."""
+    """The messages that a stop could not deliver, by topic: not written, or unknown."""
 
     failed: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Undelivered:
 
 
 class BatchSettler:
-    """Settles batches: counts their messages, releases their room, notifies observers."""
+    """Settles batches: counts their messages, releases their room, and notifies observers."""
 
     def __init__(
         self, supervisor: ProducerSupervisor, buffer: SendBuffer, delivery_timeout: float
@@ -118,7 +118,7 @@ class BatchSettler:
     def settle(
         self, batch: Batch, metadata: RecordMetadata | None, error: DeliveryError | None
     ) -> None:
-        """Settle a batch: it was acknowledged, or `error` says why it was not."""
+        """Settle a batch as acknowledged, or as failed with `error`."""
         count = batch.count
         if error is None:
             self.counts.acked += count

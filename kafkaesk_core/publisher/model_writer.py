@@ -1,4 +1,4 @@
-"""The short way of the usual message: an instance of a model, whose key chooses its partition."""
+"""The fast path for usual messages: instances of a model, with the partition by key."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ __all__ = ["ModelWriter"]
 
 
 class ModelWriter:
-    """Publishes instances of one model to one topic, where nothing unusual is to be checked.
+    """Publishes instances of one model to one topic, without checks that already passed.
 
-    The checks of the stream, its topic and its schema were made by a message that went the whole
-    way before. What depends on the single message is checked here; a message that differs in any
-    respect is left to the whole way, which also raises the errors. `encoders` has the present
-    encoder of each model.
+    An earlier message on the full path has checked the stream, its topic and its schema. The checks
+    of each single message are made here. A message that differs in any respect is left to the full
+    path, which also raises the errors. `encoders` has the current encoder of each model.
     """
 
     __slots__ = (
@@ -55,7 +54,7 @@ class ModelWriter:
         self._validates = validates
         self.topic, self.schema = writer.topic, encoder.key
         self.batch: Batch
-        """The batch that the last message was put into."""
+        """The batch of the last message."""
 
     def offer(
         self,
@@ -64,10 +63,10 @@ class ModelWriter:
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
     ) -> RecordMark | None:
-        """Put a message into the open batch of its partition; else do nothing and return None.
+        """Put a message into the open batch of its partition; return None if that is not possible.
 
-        The record and `batch` make the delivery: one message has an object for it, many have a
-        range of indexes.
+        The caller makes the delivery from the returned record and `batch`: one object for a single
+        message, a range of indexes for many.
 
         Raises:
             InvalidMessageError: the data does not satisfy the schema.

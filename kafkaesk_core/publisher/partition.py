@@ -1,4 +1,4 @@
-"""The messages of one partition: queued in order, and sent one batch at a time."""
+"""Queues the messages of one partition in order, and sends one batch at a time."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 class PartitionQueue:
     """The messages of one partition.
 
-    A message goes into the open batch. The batch is sealed on the event loop's next tick (or after
-    `linger_seconds`), when it is full, or when the batch before it was answered. The producer has
-    one batch at a time, so that no batch is queued behind a refused one.
+    A message is added to the open batch. The batch is sealed on the event loop's next tick (or
+    after `linger_seconds`), when it is full, or when the previous batch was answered. The producer
+    has one batch at a time, so no batch is queued behind a refused one.
     """
 
     __slots__ = (
@@ -87,24 +87,24 @@ class PartitionQueue:
 
     @property
     def backlog(self) -> int:
-        """How many batches are sent before a new one."""
+        """The number of batches to send before a new one."""
         return len(self._sealed) + (self._sending is not None)
 
     @property
     def oldest(self) -> float | None:
-        """When the first unsettled message was published, by the loop's clock."""
+        """When the first unsettled message was published, on the loop's clock."""
         batch = self._sending or (self._sealed[0] if self._sealed else self.open)
         return None if batch is None else batch.opened
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """The task that sends, while there is anything to send."""
+        """The sending task; None while there is nothing to send."""
         return self._task
 
     def append(
         self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
     ) -> Delivery:
-        """Add a message to the open batch; `size` is the room that it takes in the send buffer.
+        """Add a message to the open batch; `size` is its size in the send buffer.
 
         Raises:
             TypeError: the key, the value or a header is of a type that cannot be sent.
@@ -139,7 +139,7 @@ class PartitionQueue:
         return batch, record
 
     def flushed(self) -> asyncio.Future[None]:
-        """Return a future that is done when all messages so far are settled; end the lingering."""
+        """Stop lingering; return a future that is done once all messages so far are settled."""
         self._hurry.set()
         future = self._loop.create_future()
         if self.settled >= self.appended:
@@ -213,7 +213,7 @@ class PartitionQueue:
 
 
 class BatchSender:
-    """Sends one batch, again if it was certainly not written, and settles it once."""
+    """Sends one batch, resends it if it was certainly not written, and settles it once."""
 
     __slots__ = ("_backoff", "_batch", "_settler", "_trouble", "was_too_large")
 
@@ -226,7 +226,7 @@ class BatchSender:
         """Whether the broker refuses batches of this size."""
 
     async def run(self) -> tuple[Batch, ...]:
-        """Settle the batch, or return the halves to send instead."""
+        """Send and settle the batch, or return the halves to send instead."""
         while True:
             try:
                 session, sent = await self._in_time()
@@ -310,7 +310,7 @@ class BatchSender:
             session.producer.undo(topic, partition, self._batch.count)
 
     async def _give_up(self, session: ProducerSession, error: Exception) -> None:
-        """Report the batch as unknown, once nothing more of this session can be written."""
+        """Settle the batch as unknown, once this session can write nothing more."""
         topic, partition = self._batch.topic_partition
         self._settler.supervisor.retire(session, f"{topic}[{partition}]: {explain(error)}")
         await session.closed.wait()
@@ -324,7 +324,7 @@ class BatchSender:
         self._settle(unknown, error)
 
     def _fail(self, error: Exception) -> None:
-        """Report the batch as certainly not written."""
+        """Settle the batch as certainly not written."""
         topic, partition = self._batch.topic_partition
         kind: type[DeliveryFailedError] = DeliveryFailedError
         trouble = error if self._trouble is None else self._trouble
@@ -354,4 +354,4 @@ class BatchSender:
 
 
 class _CannotBeSentError(Exception):
-    """The producer takes this batch neither now nor later."""
+    """The producer can never send this batch."""

@@ -1,4 +1,4 @@
-"""The current producer, which is replaced when it can no longer be trusted."""
+"""The current producer, and its replacement when it is stuck."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProducerSession:
     def __init__(self, producer: Producer) -> None:
         self.producer = producer
         self.reason = "the publisher was stopped"
-        """Why it was closed, once it is."""
+        """Why the session was closed; set once it is closed."""
         self.closed = asyncio.Event()
         self._in_flight: dict[Hashable, float] = {}
         self._changed = asyncio.Event()
@@ -61,7 +61,7 @@ class ProducerSession:
                 return
 
     async def shut(self) -> None:
-        """Close the producer by force, so that it writes nothing more, and then set `closed`."""
+        """Close the producer by force, so that it writes nothing more; then set `closed`."""
         if self._shutting is None:
             work = self.producer.force_close()
             self._shutting = start_detached(work)
@@ -70,7 +70,7 @@ class ProducerSession:
 
 
 class ProducerSupervisor:
-    """Hands out the current session, and replaces it."""
+    """Provides the current session, and replaces it."""
 
     def __init__(self, producer_factory: Callable[[], Producer]) -> None:
         self._factory = producer_factory
@@ -87,10 +87,10 @@ class ProducerSupervisor:
         """The latest producer, open or closed; set once `start` has returned."""
 
     async def start(self, timeout: float) -> None:
-        """Start the first producer, within `timeout` seconds, like all later ones.
+        """Start the first producer; `timeout`, in seconds, also applies to every later one.
 
         Raises:
-            BrokerError: why it did not start.
+            BrokerError: the producer could not start.
         """
         self._start_timeout = timeout
         self._session = await self._open()
@@ -102,7 +102,7 @@ class ProducerSupervisor:
         return self._session
 
     async def wait_for_session(self) -> ProducerSession:
-        """Return the current session, once there is one.
+        """Wait until there is a session, and return it.
 
         Raises:
             NotRunningError: the publisher is stopped.
@@ -114,7 +114,7 @@ class ProducerSupervisor:
         return self._session
 
     def check(self, now: float) -> None:
-        """Replace the producer if its sending task has ended, or a batch got no answer in time."""
+        """Replace the producer if its sending task has ended or a batch got no answer in time."""
         session = self._session
         if session is None:
             return
@@ -124,10 +124,10 @@ class ProducerSupervisor:
             self.retire(session, "a batch was not answered in time")
 
     def retire(self, session: ProducerSession, reason: str) -> None:
-        """Stop handing out this session, and replace it.
+        """Stop using this session, and replace it.
 
-        None of its batches is reported as unknown before it is closed: a batch that is still queued
-        in it could be written after the report, and after newer messages (K39).
+        Its batches are reported as unknown only after it is closed: a batch still queued in it
+        could be written after the report, and after newer messages (K39).
         """
         if session is not self._session or self._is_stopped:
             return
@@ -141,7 +141,7 @@ class ProducerSupervisor:
         self._replacing = start_detached(work)
 
     async def stop(self, timeout: float, *, is_drained: bool) -> None:
-        """Close the producer, gracefully if nothing is in flight, and hand out no session."""
+        """Close the producer, gracefully if nothing is in flight; provide no more sessions."""
         self._is_stopped = True
         if self._replacing is not None:
             self._replacing.cancel()

@@ -36,13 +36,14 @@ _CLOSE_SECONDS = 1.0
 class Publisher:
     """Publishes messages in batches, in the order of the calls for each partition.
 
-    `encode` returns the bytes of a message, None for a tombstone; `registration_of` returns the
-    schema with which the topic of a message is created. A message waits for its topic, for room
-    in the send buffer, and for its acknowledgement, at most `delivery_timeout` seconds each. The
-    messages that are not acknowledged yet take at most `send_buffer_bytes`.
+    `encode` returns the bytes of a message, or None for a tombstone. `registration_of` returns the
+    schema with which a message's topic is created. A message waits for its topic, for room in the
+    send buffer, and for its acknowledgement, at most `delivery_timeout` seconds each.
+    Unacknowledged messages take at most `send_buffer_bytes`.
 
-    With `encoders`, those that `encode` uses, a message of a model takes a short way if one like it
-    went the whole way before: `model_writers` has it, by stream. `validates` is as in `encode`.
+    With `encoders`, the ones that `encode` uses, a model's message takes a fast path once a message
+    like it took the full path; `model_writers` has the fast paths by stream. `validates` is as in
+    `encode`.
     """
 
     def __init__(
@@ -75,17 +76,17 @@ class Publisher:
         self._watching: asyncio.Task[None] | None = None
 
     def encode_before(self) -> None:
-        """Expect messages that were encoded before: none of them can take the short way."""
+        """Expect messages that are already encoded; they cannot take the fast path."""
         self._encodes_before = True
         self.model_writers.clear()
 
     def encode_itself(self) -> None:
-        """Encode the messages, as from the beginning on, except those that are encoded already."""
+        """Encode messages again, as by default, except those that are already encoded."""
         self._encodes_before = False
 
     @property
     def on_published(self) -> OnPublished | None:
-        """Called once for each message, with its metadata or its error; None keeps no messages."""
+        """Called once per message with its metadata or its error; None keeps no messages."""
         return self._settler.on_published
 
     @on_published.setter
@@ -94,12 +95,12 @@ class Publisher:
 
     @property
     def counts(self) -> PublisherCounts:
-        """The messages by result, and the replaced producers, since this object was made."""
+        """The counts of messages by result and of replaced producers, since creation."""
         self._settler.counts.replaced = self._supervisor.replaced
         return self._settler.counts
 
     async def start(self, timeout: float = 30.0) -> None:
-        """Start the producer, once, however many tasks call this; it may be called after a failure.
+        """Start the producer once, however many tasks call this; a call after a failure retries.
 
         Raises:
             BrokerUnreachableError: no broker answered within `timeout` seconds.
@@ -131,12 +132,13 @@ class Publisher:
         self._watching = start_detached(self._watch())
 
     async def send(self, message: OutgoingMessage) -> Delivery:
-        """Put a message into the batch of its partition; wait only for a new topic, or for room.
+        """Put a message into the batch of its partition; wait only for a new topic or for room.
 
         Raises:
             NotRunningError: the publisher is not running.
             MessageTooLargeError: the message is larger than the producer or the topic allows.
-            DeliveryFailedError: no room in time, no such partition, or no key for a compacted one.
+            DeliveryFailedError: there was no room in time, the partition does not exist, or a
+                message to a compacted topic has no key.
             TopicError: the topic cannot be created or used.
         """
         if not self._buffer.accepts:
@@ -157,7 +159,7 @@ class Publisher:
         return self._append(message, value, size, writer)
 
     def offer(self, message: OutgoingMessage) -> Delivery | None:
-        """Do the same as `send` if it would not wait; else do nothing and return None.
+        """Like `send` if that would not wait; otherwise do nothing and return None.
 
         Raises:
             MessageTooLargeError: as with `send`.
@@ -181,7 +183,7 @@ class Publisher:
         return self._append(message, value, size, writer)
 
     def _offer_to_model_writer(self, message: OutgoingMessage) -> Delivery | None:
-        """Let a message take the short way; return None if it has to go the whole way."""
+        """Try the fast path; return None if the message must take the full path."""
         short = self.model_writers.get(message.stream)
         if short is None or message.schema is not None or message.partition is not None:
             return None
@@ -196,7 +198,7 @@ class Publisher:
         return Delivery(batch.result, record)
 
     def _add_model_writer(self, message: OutgoingMessage, writer: TopicWriter) -> None:
-        """Let later messages like this one, which went the whole way, take the short way."""
+        """Let later messages take the fast path if they are like this one."""
         encoders = self._encoders
         if encoders is None or self._encodes_before:
             return
@@ -210,7 +212,7 @@ class Publisher:
     def _append(
         self, message: OutgoingMessage, value: bytes | None, size: int, writer: TopicWriter
     ) -> Delivery:
-        """Put a message whose room is taken into the batch of its partition."""
+        """Put a message into the batch of its partition; its room is already taken."""
         try:
             if not self._appends:
                 raise NotRunningError("nothing was published: the publisher was stopped")
@@ -225,10 +227,10 @@ class Publisher:
         return delivery
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Wait until every message in the buffer was acknowledged or has failed.
+        """Wait until every buffered message is acknowledged or has failed.
 
         Raises:
-            TimeoutError: that took longer than `timeout` seconds.
+            TimeoutError: it took longer than `timeout` seconds.
         """
         flushes = [queue.flushed() for queue in self._queues() if queue.appended > queue.settled]
         if not flushes:
@@ -251,8 +253,8 @@ class Publisher:
     async def stop(self, timeout: float = 10.0) -> Undelivered:
         """Deliver the buffered messages within `timeout` seconds, then close in any case.
 
-        Messages that could not be delivered fail: as unknown if they were in flight, else as not
-        written. Idempotent; a second call gets the same report. The publisher does not start again.
+        Undelivered messages fail: as unknown if they were in flight, else as not written.
+        Idempotent; a second call gets the same report. The publisher cannot be restarted.
         """
         if self._stopping is None:
             self._stopping = start_detached(self._stop(timeout))
@@ -280,7 +282,7 @@ class Publisher:
         return self._settler.report()
 
     async def _drain(self, timeout: float) -> bool:
-        """Wait until nothing is left to send; return whether nothing is."""
+        """Wait until nothing is left to send; return False if the time is over first."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, timeout)):
                 while self._is_busy:

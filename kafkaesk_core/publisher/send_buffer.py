@@ -1,4 +1,4 @@
-"""Room for messages that are not acknowledged yet, and the queue of those that wait for it."""
+"""The room for unacknowledged messages, and the queue of callers that wait for room."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class _Waiter:
 
 
 class WaitQueue:
-    """Callers that wait, in the order of their arrival.
+    """Waiting callers, in the order of arrival.
 
-    A caller that finds the queue not empty must join it, even if there is room. A waiter that was
-    admitted but has not run yet is still in the queue, so that no other caller overtakes it.
+    A caller must join a queue that is not empty, even if there is room. A waiter that was admitted
+    but has not run yet is still in the queue, so no other caller overtakes it.
     """
 
     __slots__ = ("_give_back", "waiting")
@@ -56,7 +56,7 @@ class WaitQueue:
             self.waiting.remove(waiter)
 
     def admit(self, may_enter: Callable[[int], bool] = lambda _: True) -> None:
-        """Admit waiters from the front until one may not enter, by the size that it waits for."""
+        """Admit waiters from the front until one does not fit."""
         for waiter in self.waiting:
             if waiter.admitted.done():
                 continue
@@ -65,16 +65,16 @@ class WaitQueue:
             waiter.admitted.set_result(None)
 
     def refuse(self, error: Exception) -> None:
-        """Raise this error in every waiter that was not admitted."""
+        """Raise this error in every waiting caller that was not admitted."""
         for waiter in self.waiting:
             if not waiter.admitted.done():
                 waiter.admitted.set_exception(copy_exception(error))
 
 
 class SendBuffer:
-    """Room for messages that are not acknowledged yet, in bytes; first come, first served.
+    """Room for unacknowledged messages, in bytes; first come, first served.
 
-    A message that is larger than all of the room may enter while the buffer is empty.
+    A message larger than the whole buffer may enter while the buffer is empty.
     """
 
     __slots__ = ("accepts", "limit", "queue", "used", "waiting")
@@ -83,7 +83,7 @@ class SendBuffer:
         self.limit = limit
         self.used = 0
         self.accepts = False
-        """Whether the publisher takes new messages; it does not once it stops."""
+        """Whether the publisher takes new messages; false once it stops."""
         self.queue = WaitQueue(self.release)
         self.waiting = self.queue.waiting  # read for each message
 
@@ -95,7 +95,7 @@ class SendBuffer:
         return True
 
     async def enter(self, size: int, timeout: float) -> None:
-        """Take room, and wait for it if necessary.
+        """Take room; wait for it if necessary.
 
         Raises:
             TimeoutError: there was no room within `timeout` seconds.

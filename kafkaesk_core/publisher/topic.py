@@ -1,4 +1,4 @@
-"""The topics that a publisher writes to, their limits, and the partition of each message."""
+"""The topics that a publisher writes to: their limits, and the partition of each message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MISSED_TO_BE_GONE = 2  # metadata refreshes in a row without the topic
 
 
 class TopicWriters:
-    """A publisher's writers: each is opened on first use, and closed when its topic is gone."""
+    """A publisher's topic writers: opened on first use, closed when the topic is deleted."""
 
     def __init__(self, topics: Topics, settler: BatchSettler) -> None:
         self._topics = topics
@@ -52,8 +52,8 @@ class TopicWriters:
         """Return the topic's writer once it is ready, in the order of the calls.
 
         Raises:
-            KafkaeskError: why the topic cannot be used.
-            DeliveryFailedError: it was not ready within `timeout` seconds.
+            KafkaeskError: the topic cannot be used; the error says why.
+            DeliveryFailedError: the topic was not ready within `timeout` seconds.
         """
         writer = self._writers.get(topic)
         if writer is None:
@@ -76,7 +76,7 @@ class TopicWriters:
     def check_size(
         self, writer: TopicWriter, message: OutgoingMessage, value: bytes | None
     ) -> None:
-        """Refuse a message that is too large, and look up the topic's limit again.
+        """Refuse a message that is too large, and look up the topic's limit again in a task.
 
         Raises:
             MessageTooLargeError: with the size, the limit, and the setting that it comes from.
@@ -176,9 +176,10 @@ class TopicWriters:
 class TopicWriter:
     """One topic's partitions and limits.
 
-    Messages without a key stay with one partition until its batch is sealed, and then go to the
-    least busy one of a few. The partitioner decides on messages with a key. While the topic is not
-    known to exist (`is_ready` is False) messages wait in `waiting`; `is_open` says that none does.
+    Messages without a key go to one partition until its batch is sealed, and then to the least busy
+    of a few partitions. The partitioner chooses the partition for a key. While the topic is not
+    known to exist (`is_ready` is False), messages wait in `waiting`; `is_open` says that none
+    waits.
     """
 
     __slots__ = (
@@ -222,18 +223,18 @@ class TopicWriter:
 
     @property
     def is_busy(self) -> bool:
-        """Whether messages wait, or are not settled."""
+        """Whether messages are waiting or unsettled."""
         return bool(self.waiting) or any(o.oldest is not None for o in self.queues.values())
 
     def set_partitions(self, partitions: Sequence[int]) -> None:
-        """Note the topic's partitions; if they changed, keys are reassigned to partitions."""
+        """Note the topic's partitions; if they changed, keys map to other partitions."""
         if partitions != self._partitions:
             self._partitions = partitions
             self.by_key.clear()
             self.sticky = None
 
     def set_limits(self, producer: Producer, facts: TopicFacts | None) -> None:
-        """Note how large a message may be; a topic's limit applies after compression."""
+        """Note the size limits of messages; a topic's limit applies after compression."""
         self.limits_at = asyncio.get_running_loop().time()
         self.max_bytes, self.max_bytes_setting = producer.max_request_size, "max_request_size"
         if facts is None:
@@ -244,7 +245,7 @@ class TopicWriter:
             self.max_bytes, self.max_bytes_setting = limit, _TOPIC_LIMIT
 
     def check_size(self, message: OutgoingMessage, value: bytes | None) -> None:
-        """Refuse a message that is too large for the producer or the topic: aiokafka does not.
+        """Refuse a message that is too large for the producer or topic; aiokafka does not.
 
         Raises:
             MessageTooLargeError: with the size, the limit, and the setting that it comes from.
@@ -261,10 +262,10 @@ class TopicWriter:
     def queue_for(
         self, key: bytes | None, partition: int | None, producer: Producer
     ) -> PartitionQueue:
-        """Return the queue of the partition that a message goes to.
+        """Return the queue of a message's partition.
 
         Raises:
-            DeliveryFailedError: there is no such partition, or the topic needs a key.
+            DeliveryFailedError: the partition does not exist, or the topic needs a key.
         """
         if partition is not None:
             return self._check(partition)

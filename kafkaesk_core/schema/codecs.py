@@ -1,4 +1,4 @@
-"""Other forms on the wire than the envelope: plain JSON, and codecs of plugins."""
+"""Formats on the wire other than the envelope: plain JSON, and the codecs of plugins."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ Encode = Callable[[OutgoingMessage], bytes | None]
 
 
 class Codec(Protocol):
-    """Another form of messages on the wire; what plugins return from the hook `codec`.
+    """A format of messages on the wire; plugins return it from the hook `codec`.
 
-    It may also have `form`, the form's name, and `describe(schema)`, which returns what AsyncAPI
-    says of such a message beside its data: `headers`, `contentType`.
+    It may also have `form`, the format's name, and `describe(schema)`, which returns the fields of
+    an AsyncAPI message beside its payload: `headers`, `contentType`.
     """
 
     def encode(self, message: OutgoingMessage, schema: SchemaRegistration, content: bytes) -> bytes:
-        """Return the record's value; `message.headers` may be added to.
+        """Return the record's value; the codec may add to `message.headers`.
 
-        `content` is the validated data as JSON; `message.data` is what was published.
+        `content` is the validated data as JSON; `message.data` is the published object.
         """
 
     def decode(
         self, message: IncomingMessage, schema: SchemaRegistration | None
     ) -> tuple[str, bytes]:
-        """Return the schema of a record, as "Order:1", and its data as JSON, to be validated.
+        """Return a record's schema, as "Order:1", and its data as JSON, which is then validated.
 
-        `schema` is the handler's, None if its model has none; "" stands for an unknown one. An
+        `schema` is the schema of the handler's model, or None. Return "" for an unknown schema. An
         exception means that the record cannot be decoded.
         """
 
 
 FindCodec = Callable[[str, "SchemaRegistration | None"], Codec | None]
-"""Finds the codec of a stream and a schema; None is the envelope."""
+"""Finds the codec of a stream and a schema; None stands for the envelope."""
 
 
 def encode_by_codecs(
@@ -51,10 +51,10 @@ def encode_by_codecs(
     schema_of: Callable[[str], SchemaRegistration | None],
     content_of: Callable[[str, bytes], bytes],
 ) -> Encode:
-    """Return a function that encodes by the codec of a message's stream and schema.
+    """Return a function that encodes with the codec of a message's stream and schema.
 
-    `encode` makes the envelope and notes the schema in the message, `content_of` takes the data
-    out of the envelope.
+    `encode` makes the envelope and notes the schema in the message; `content_of` extracts the data
+    from the envelope.
     """
     known: dict[tuple[str, str], tuple[Codec, SchemaRegistration] | None] = {}
 
@@ -80,9 +80,9 @@ def encode_by_codecs(
 def decode_by_codecs(
     enveloped: Decode, coded: Decode, find: FindCodec, schema: SchemaRegistration | None
 ) -> Decode:
-    """Return a decoder that decodes by the codec of a record's stream, where there is one.
+    """Return a decoder that uses the codec of a record's stream, if there is one.
 
-    `coded` decodes a message whose value is the data alone, and whose `known_schema` is set.
+    `coded` decodes a message whose value is only the data, and whose `known_schema` is set.
     """
     known: dict[str, Codec | None] = {}
 
@@ -117,7 +117,7 @@ def _decoded(
 
 
 def decode_plain(coded: Decode, schema: str) -> Decode:
-    """Return a decoder of records that have no envelope; `schema` is that of their stream."""
+    """Return a decoder of records without an envelope; `schema` is their stream's schema."""
 
     def decode(message: IncomingMessage) -> Any:
         message.known_schema = schema

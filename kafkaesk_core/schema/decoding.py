@@ -1,4 +1,4 @@
-"""Decoding: from the bytes of a record to the type of a handler's first parameter."""
+"""Decodes the bytes of a record to the type of a handler's first parameter."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ __all__ = [
 ]
 
 Decoder = Callable[[IncomingMessage], Any]
-"""Any: a handler's data is of the type that its annotation names."""
+"""Any, because a handler's data has the type of its annotation."""
 
 
 class Reader(Protocol):
     """Reads usual values without a message."""
 
     def read(self, value: bytes | None) -> Any:
-        """Return the data of a usual value, and None of any other."""
+        """Return the data of a usual value; None for any other value."""
 
     def read_all(self, values: Iterable[bytes | None]) -> list[Any] | None:
-        """Return the data of usual values; None if one of them is not."""
+        """Return the data of usual values; None if any value is unusual."""
 
 
 _NONE = type(None)
@@ -70,10 +70,10 @@ Upcasts = Callable[["SchemaRegistration"], Mapping[str, Upcast]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How records are read: `upcasts` are functions by the older versions that they begin with.
+    """How to read records; `upcasts` are functions by the older version that they accept.
 
-    `form` is that of a record's value: its envelope, its data beside a schema that is known
-    ("data"), or plain JSON of the service's own ("plain").
+    `form` is the format of a record's value: the envelope, only the data with a known schema
+    ("data"), or plain JSON of the service ("plain").
     """
 
     registrations: Registrations
@@ -81,7 +81,7 @@ class Reading:
     form: Literal["envelope", "data", "plain"] = "envelope"
 
     def leaf(self, annotation: Any, found: Sequence[SchemaRegistration]) -> Decoder:
-        """The decoder of one type, whose models are registered as `found`."""
+        """Return the decoder of one type; `found` are its models' registrations."""
         current = frozenset(registration.key for registration in found)
         envelope = _Envelope(annotation, current)
         decode = envelope.decode if self.form == "envelope" else envelope.decode_value
@@ -95,14 +95,14 @@ class Reading:
 
 
 def make_decoder(annotation: Any, reading: Reading) -> Decoder:
-    """Make the decoder of an annotation; Parameter.empty stands for no annotation.
+    """Return the decoder for an annotation; Parameter.empty stands for no annotation.
 
-    The decoder behaves as a `TypeAdapter` of the annotation would, however the annotation is
-    spelled. A registered model accepts messages with its schema's id, in any version, and
-    validates their data. Any other model accepts every schema and validates the shape alone.
+    The decoder behaves like a `TypeAdapter` of the annotation, however the annotation is written. A
+    registered model accepts messages with its schema's id, in any version, and validates their
+    data. Any other model accepts every schema and validates only the shape.
 
     Raises:
-        SubscriptionError: the annotation cannot be decoded to.
+        SubscriptionError: records cannot be decoded to this annotation.
     """
     try:
         members = list(union_members(annotation))
@@ -120,13 +120,13 @@ def make_decoder(annotation: Any, reading: Reading) -> Decoder:
 
 
 def reader_of(decode: Decoder) -> Reader | None:
-    """What reads usual values without a message; None if the decoder needs one."""
+    """Return a reader of usual values without messages; None if the decoder needs a message."""
     envelope = getattr(decode, "__self__", None)
     return envelope if isinstance(envelope, _Envelope) and decode == envelope.decode else None
 
 
 def _decoder_of_whole_record(kind: Any, reading: Reading) -> Decoder | None:
-    """The decoder that returns the record unchanged, or its whole envelope; None for a model."""
+    """Return the decoder for a whole record or a whole envelope; None for a model."""
     if kind is bytes:
         return lambda message: message.value
     if kind is ConsumerRecord:
@@ -136,12 +136,12 @@ def _decoder_of_whole_record(kind: Any, reading: Reading) -> Decoder | None:
 
 
 def takes_record(annotation: Any) -> bool:
-    """Whether an annotation takes records as they are; `make_decoder` took it."""
+    """Whether an annotation takes whole records; `make_decoder` has accepted it."""
     return any(member.kind in (bytes, ConsumerRecord) for member in union_members(annotation))
 
 
 def _add_validation(take: Decoder, member: Member, *, is_optional: bool) -> Decoder:
-    """Add the validation of the annotation, if it has one."""
+    """Add the annotation's validation, if it has one."""
     instance_of: Any = InstanceOf  # the record's fields are not pydantic's to validate
     kind = instance_of[ConsumerRecord] if member.kind is ConsumerRecord else member.kind
     metadata = getattr(member.annotation, "__metadata__", ())
@@ -200,7 +200,7 @@ def _decoder_of_members(annotation: Any, members: Sequence[Member], reading: Rea
 
 
 def _models(kind: Any) -> list[type[BaseModel]]:
-    """The models that data may become; several if a discriminator chooses."""
+    """Return the possible models of the data; several if a discriminator chooses."""
     members = (
         (m.kind for argument in get_args(kind) for m in union_members(argument))
         if is_union(kind)
@@ -210,7 +210,7 @@ def _models(kind: Any) -> list[type[BaseModel]]:
 
 
 def registrations_of(annotation: Any, registrations: Registrations) -> list[SchemaRegistration]:
-    """Return the registrations of the models that an annotation names; `make_decoder` took it."""
+    """Return the registrations of an annotation's models; `make_decoder` has accepted it."""
     models = [model for member in union_members(annotation) for model in _models(member.kind)]
     return [found for model in models for found in registrations(model)]
 
@@ -218,7 +218,7 @@ def registrations_of(annotation: Any, registrations: Registrations) -> list[Sche
 def _decoder_of_member(
     member: Member, found: Sequence[SchemaRegistration], reading: Reading
 ) -> Decoder:
-    """Decode to one type; the choice of a discriminator must agree with the schema."""
+    """Return the decoder to one type; a discriminator's choice must agree with the schema."""
     decode = reading.leaf(member.annotation, found)
     if not is_union(member.kind):
         return decode
@@ -256,7 +256,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 class _Envelope:
-    """Validates the whole envelope in one pass over the bytes, or data without one."""
+    """Validates the whole envelope in one pass over the bytes, or data without an envelope."""
 
     def __init__(self, annotation: Any, keys: frozenset[str]) -> None:
         adapter = _adapter(annotation)
@@ -287,7 +287,7 @@ class _Envelope:
         return envelope["data"]
 
     def decode_value(self, message: IncomingMessage) -> Any:
-        """Return the validated data of a message whose value is the data alone."""
+        """Return the validated data of a message whose value is only the data."""
         if message.value is None:
             raise _tombstone_error(message)
         return self.decode_content(message, message.value)
@@ -301,7 +301,7 @@ class _Envelope:
             raise _problem(message, error, self._keys) from None
 
     def read(self, value: bytes | None) -> Any:
-        """Return the data of a usual value, and None of any other, which `decode` explains."""
+        """Return the data of a usual value; None for any other value, which `decode` explains."""
         try:
             envelope = self._validate(value)  # type: ignore[arg-type]  # None raises an error
             return envelope["data"] if envelope["schema"] in self._known else None
@@ -309,7 +309,7 @@ class _Envelope:
             return None
 
     def read_all(self, values: Iterable[bytes | None]) -> list[Any] | None:
-        """Return the data of usual values; None if one of them is not."""
+        """Return the data of usual values; None if any value is unusual."""
         validate, known, data = self._validate, self._known, list[Any]()
         try:
             for value in values:
@@ -348,7 +348,7 @@ class _Choice:
         self._rest = rest
 
     def decode(self, message: IncomingMessage) -> Any:
-        """Return the data, validated by the model of its schema."""
+        """Return the data, validated by its schema's model."""
         schema = message.schema
         choices = self._choices
         decode = choices.get(schema) or choices.get(schema.partition(":")[0]) or self._rest
@@ -379,7 +379,7 @@ def _json(message: IncomingMessage) -> Any:
 
 
 def _json_beside(message: IncomingMessage) -> Any:
-    """The envelope of data whose schema is known."""
+    """Return the envelope of data with a known schema."""
     data = _json(message)
     return None if message.value is None else {"schema": message.schema, "data": data}
 
@@ -401,7 +401,7 @@ def _problem(message: IncomingMessage, error: ValidationError, keys: frozenset[s
 
 
 def _of_another_version(schema: str, keys: frozenset[str], problems: str) -> str:
-    """Say that the record has another version than the model, and what helps."""
+    """Explain that the record has another version than the model, with the remedy."""
     written, known = _version(schema), " and ".join(sorted(keys, key=_version))
     remedy = "annotate the parameter with a union of both models"
     if written < max(map(_version, keys)):
@@ -412,7 +412,7 @@ def _of_another_version(schema: str, keys: frozenset[str], problems: str) -> str
 
 
 def _of_this_version(schema: str, keys: frozenset[str], problems: str) -> str:
-    """Say that a model was changed while its version stayed, or another service has another one."""
+    """Explain that the model changed without a new version, or differs in another service."""
     return (
         f": {problems}; its writer has another {schema}: give the changed model a version of its "
         "own, or the new field a default"
@@ -436,18 +436,18 @@ _DEEPEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One type of a union; `annotation` is `kind` with all the metadata that was around it."""
+    """One type of a union; `annotation` is `kind` with all of its metadata."""
 
     kind: Any
     annotation: Any
 
 
 def unwrap_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the type itself, and the metadata of every `Annotated` around it, inner first.
+    """Return the bare type, and the metadata of every `Annotated` around it, innermost first.
 
     Raises:
-        NameError: an alias names something that its module does not have.
-        RecursionError: an alias stands for itself.
+        NameError: an alias refers to a name that its module does not have.
+        RecursionError: an alias refers to itself.
     """
     metadata: tuple[Any, ...] = ()
     for _ in range(_DEEPEST):
@@ -466,10 +466,10 @@ def unwrap_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def union_members(annotation: Any) -> Iterator[Member]:
-    """Yield the types of a union, however it is spelled; a discriminated union is one type.
+    """Yield the types of a union, however it is written; a discriminated union is one type.
 
     Raises:
-        NameError: as with `unwrap_annotation`; RecursionError too.
+        NameError: as with `unwrap_annotation`, which also raises RecursionError.
     """
     kind, metadata = unwrap_annotation(annotation)
     if is_union(kind) and not any(_is_discriminator(each) for each in metadata):

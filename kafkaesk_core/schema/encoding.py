@@ -1,9 +1,9 @@
-"""From data to the bytes of an envelope: `{"schema": "Content:1", "data": {...}}`.
+"""Encodes data to the bytes of an envelope: `{"schema": "Content:1", "data": {...}}`.
 
 The serialized bytes are validated before they are sent. A model's own validator builds instances; a
-typed dictionary of the same fields builds dictionaries, in 60 % of the time. `fast_validator` makes
-one for schemas that hold no Python code. It accepts, or leaves the decision to the model: it never
-accepts data that the model refuses.
+typed dictionary of the same fields builds dictionaries in 60 % of the time. `fast_validator`
+returns such a validator for schemas without Python code. It accepts data or leaves the decision to
+the model; it never accepts data that the model refuses.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _REMEDY = (
 
 
 class Encoder(Protocol):
-    """Encodes data of one schema; `id` is the schema's, `key` its name on the wire."""
+    """Encodes data of one schema; `id` is the schema's id, `key` its name on the wire."""
 
     id: str
     key: str
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
-        """Return the envelope; `validate=False` trusts instances of models.
+        """Return the envelope; `validate=False` trusts model instances.
 
         Raises:
             InvalidMessageError: the data does not satisfy the schema, or is not valid JSON.
@@ -54,10 +54,10 @@ class Encoder(Protocol):
 
 
 def make_encoder(registration: SchemaRegistration) -> Encoder:
-    """Make the encoder of a schema.
+    """Return the encoder of a schema.
 
     Raises:
-        InvalidSchemaError: the model could not be read back, or the document is not a valid
+        InvalidSchemaError: the model's data could not be read back, or the document is not a valid
             JSON Schema.
     """
     if registration.model is not None:
@@ -101,9 +101,10 @@ class ModelEncoder:
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
         """Return the envelope; the serialized bytes are validated again.
 
-        This finds instances that were changed after validation, or made without it. It is skipped
-        if the types of an instance's values prove that its bytes are valid. If types alone cannot
-        guarantee that the data arrives unchanged, the data is compared with the data read back.
+        The validation finds instances that were changed after their validation or created without
+        it. It is skipped if the types of an instance's values prove that its bytes are valid. If
+        types alone cannot guarantee that the data arrives unchanged, the data is compared with the
+        data read back.
         """
         if type(data) is not self._model and not isinstance(data, BaseModel):
             data, validate = self._instance(data, topic), self._compares
@@ -147,7 +148,7 @@ class ModelEncoder:
         return f"{paths}: JSON has no NaN and no infinity" if paths else list_problems(error)
 
     def _unserialisable(self, data: BaseModel) -> Iterator[str]:
-        """Yield the names of the fields that cannot be serialised."""
+        """Yield the names of the fields that cannot be serialized."""
         for name in (*type(data).model_fields, *(data.model_extra or {})):
             try:
                 self._to_json(data, include={name}, by_alias=True, warnings=False)
@@ -169,7 +170,7 @@ class DocumentEncoder:
         self._errors = _compile_document(dict(document), self.key)
 
     def encode(self, data: Any, topic: str, validate: bool) -> bytes:
-        """Return the envelope; data of a document is always validated."""
+        """Return the envelope; the data of a document is always validated."""
         content = _json_of(data, self.key, topic)
         problems = [
             f"{'.'.join(map(str, error.instance_path)) or 'data'}: violates "
@@ -224,7 +225,7 @@ def _refuse_non_finite(data: Any, key: str, topic: str) -> None:
 
 
 def _around(registration: SchemaRegistration) -> tuple[bytes, bytes]:
-    """What is written before and behind the data: the envelope, or nothing."""
+    """Return the bytes before and after the data: the envelope, or nothing."""
     if not registration.envelope:
         return b"", b""
     return b'{"schema":' + to_json(registration.key) + b',"data":', b"}"
@@ -259,11 +260,11 @@ _IGNORED = frozenset({"metadata", "serialization"})
 
 
 class _NotFasterError(Exception):
-    """The schema holds something that may run Python code."""
+    """The schema has a part that may run Python code."""
 
 
 def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
-    """Return a function that raises ValidationError for bytes that are not JSON of the model."""
+    """Return a function that raises ValidationError unless the bytes are JSON of the model."""
     validate = model.__pydantic_validator__.validate_json
     try:
         core: Any = model.__pydantic_core_schema__
@@ -281,7 +282,7 @@ def fast_validator(model: type[BaseModel]) -> Callable[[bytes], object]:
 
 
 def may_hide_nan(node: Any) -> bool:
-    """Whether a NaN, which is serialized as null, could be mistaken for an intended null."""
+    """Whether a NaN, which serializes as null, could be mistaken for an intended null."""
     kinds = set(_kinds(node))
     has_null = not kinds.isdisjoint(("nullable", "none", "any"))
     has_float = not kinds.isdisjoint(("float", "any", "decimal"))
@@ -326,7 +327,7 @@ def _fast_schemas(value: Any) -> Any:
 
 
 def _typed_dict(node: Node) -> Node:
-    """Make the fields of a model those of a typed dictionary."""
+    """Convert a model's fields to those of a typed dictionary."""
     inner = node["schema"]
     runs_code = node.get("custom_init") or node.get("post_init") or node.get("root_model")
     if runs_code or inner["type"] != "model-fields" or inner.get("extras_schema"):

@@ -21,7 +21,7 @@ _TELLING = frozenset({"error", "tag", "encoding_error"})
 
 
 def list_problems(error: ValidationError, *, below: int = 0) -> str:
-    """List the failing fields and why; the first `below` steps of each path are left out."""
+    """Return the failing fields with the reasons, without the first `below` steps of each path."""
     details = error.errors(include_input=False)
     problems = [f"{_path(detail['loc'][below:])}: {_reason(detail)}" for detail in details]
     more = len(problems) - _LISTED
@@ -29,7 +29,7 @@ def list_problems(error: ValidationError, *, below: int = 0) -> str:
 
 
 def json_problem(error: ValidationError) -> str | None:
-    """Return the JSON parser's message, which contains no values; None if it is valid JSON."""
+    """Return the JSON parser's message, which contains no values; None for valid JSON."""
     (detail, *_) = error.errors(include_input=False)
     return detail["msg"] if detail["type"] == "json_invalid" else None
 
@@ -40,7 +40,7 @@ def invalid_message(
     problem: str,
     remedy: str = "fix the data, or register the change as a new version",
 ) -> InvalidMessageError:
-    """Make the error for data that does not satisfy its schema."""
+    """Return the error for data that does not satisfy its schema."""
     return InvalidMessageError(
         f"data for topic {topic} does not satisfy schema {key}: {problem}; {remedy}",
         schema=key,
@@ -49,7 +49,7 @@ def invalid_message(
 
 
 def is_non_finite(value: Any) -> bool:
-    """Whether it is a NaN or an infinity, as a float or a decimal."""
+    """Whether the value is a NaN or an infinity, as a float or a decimal."""
     if isinstance(value, Decimal):
         return not value.is_finite()
     return isinstance(value, float) and not math.isfinite(value)
@@ -69,7 +69,7 @@ def find_non_finite(data: Any, path: str = "") -> Iterator[str]:
 
 
 def _held(data: Any) -> Any:
-    """The fields of a model or dataclass, or the data itself."""
+    """Return the fields of a model or dataclass, or the data itself."""
     if isinstance(data, BaseModel):
         return data.__dict__ | (data.model_extra or {})
     return getattr(data, "__dict__", {}) if dataclasses.is_dataclass(data) else data
@@ -80,6 +80,6 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _reason(detail: Any) -> str:
-    """Return pydantic's message where it cannot repeat the input, else the error's type."""
+    """Return pydantic's message if it cannot repeat the input, else the error's type."""
     is_telling = "url" not in detail or not _TELLING.isdisjoint(detail.get("ctx", ()))
     return f"refused ({detail['type']})" if is_telling else str(detail["msg"])

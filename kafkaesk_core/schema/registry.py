@@ -1,4 +1,4 @@
-"""The schemas that a service declares, and the choice of the schema of a message."""
+"""The schemas that a service declares, and the choice of a message's schema."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class SchemaRegistration:
     """One version of a schema: a pydantic model or a JSON Schema document.
 
     `retention` is in seconds. `streams` are the streams whose topics are created at start.
-    `envelope=False` writes and reads plain JSON: the schema is known by the stream.
-    `options` are those of plugins, by the names that they claim.
-    `declared_in` is the place of the declaration: "module.Model" or "module:line".
+    `envelope=False` writes and reads plain JSON; the stream determines the schema. `options` are
+    the plugins' options, by the names that they claim. `declared_in` is the place of the
+    declaration: "module.Model" or "module:line".
 
     Raises:
-        InvalidSchemaError: a value cannot work.
+        InvalidSchemaError: a value is invalid.
     """
 
     id: str
@@ -135,7 +135,7 @@ def _is_model(value: object) -> bool:
 
 
 def _place(model: type[BaseModel] | None) -> str:
-    """Return where a model is defined, else the declaring line: the first outside this package."""
+    """Return where a model is defined, else the declaring line, the first outside this package."""
     if model is not None:
         return f"{model.__module__}.{model.__qualname__}"
     package, frame = __name__.partition(".")[0], inspect.currentframe()
@@ -151,14 +151,14 @@ class TopicSchemas(Protocol):
     """The schemas that topics carry."""
 
     def claim(self, topic: str, schema_id: str) -> None:
-        """Note the schema of a topic; raise SchemaConflictError if it carries another one."""
+        """Note the schema of a topic; raise SchemaConflictError if it carries another schema."""
 
     def schema_of(self, topic: str) -> str | None:
-        """The schema's id, where known."""
+        """Return the id of the topic's schema, or None."""
 
 
 class Schemas:
-    """Registered schemas by their keys ("Content:1"); nothing is ever replaced."""
+    """Registered schemas by key ("Content:1"); no schema is ever replaced."""
 
     def __init__(self) -> None:
         self._registrations: dict[str, SchemaRegistration] = {}
@@ -170,14 +170,14 @@ class Schemas:
         return iter(self._registrations.values())
 
     def get(self, key: str) -> SchemaRegistration | None:
-        """The registration of a key."""
+        """Return the registration of a key, or None."""
         return self._registrations.get(key)
 
     def find(self, key: str, topic: str) -> SchemaRegistration:
-        """The registration of a key, for a message to a topic.
+        """Return the registration of a key, for a message to a topic.
 
         Raises:
-            UnknownSchemaError: there is none.
+            UnknownSchemaError: no schema has this key.
         """
         found = self._registrations.get(key)
         if found is None:
@@ -190,18 +190,18 @@ class Schemas:
         return found
 
     def of_model(self, model: type[BaseModel]) -> list[SchemaRegistration]:
-        """The registrations of a model; it may stand for several versions."""
+        """Return the registrations of a model, which may stand for several versions."""
         return [found for found in self if found.model is model]
 
     def register(self, registration: SchemaRegistration) -> None:
-        """Add a schema; the same declaration twice is one.
+        """Add a schema; a repeated declaration has no effect.
 
-        A model that names classes which are not defined yet is prepared when publishing starts,
-        or when it is first published.
+        A model with classes that are not defined yet is prepared when publishing starts, or when it
+        is first published.
 
         Raises:
-            SchemaConflictError: the key is taken by another declaration.
-            InvalidSchemaError: the model or document cannot work.
+            SchemaConflictError: another declaration has this key.
+            InvalidSchemaError: the model or document is invalid.
         """
         self._check(registration)
         key = registration.key
@@ -224,10 +224,10 @@ class Schemas:
             self._by_model[registration.model] = self._encoders.get(latest.key, encoder)
 
     def complete(self) -> None:
-        """Prepare the models that named classes which were not defined yet.
+        """Prepare the models whose classes were not defined at registration.
 
         Raises:
-            InvalidSchemaError: a class is still not defined, or the model cannot work.
+            InvalidSchemaError: a class is still not defined, or the model is invalid.
         """
         while self._incomplete:
             registration = self._incomplete[-1]
@@ -242,7 +242,7 @@ class Schemas:
             self._incomplete.pop()
 
     def check(self, others: Schemas) -> None:
-        """Check that others could be added.
+        """Check that other schemas could be added.
 
         Raises:
             SchemaConflictError: a key is declared differently here.
@@ -271,11 +271,11 @@ class Schemas:
     def encoding(
         self, topics: TopicSchemas, *, validate: bool, codec: FindCodec | None = None
     ) -> Encode:
-        """Return a function that encodes a message, and notes its schema in it and for its topic.
+        """Return a function that encodes a message, and notes its schema for it and its topic.
 
-        `codec` finds the codecs of plugins, None if none has any. Bytes and None, from
-        `raw_publish`, stay unchanged. `validate` is that of `Encoder.encode`.
-        The function raises:
+        `codec` finds the codecs of plugins; None if there are none. Bytes and None, from
+        `raw_publish`, stay unchanged. `validate` is passed to `Encoder.encode`. The function
+        raises:
             UnknownSchemaError: no schema is registered for the data, or under the given name.
             SchemaConflictError: the topic carries another schema.
             InvalidMessageError: the data does not satisfy the schema.
@@ -308,7 +308,7 @@ class Schemas:
         return encode_by_codecs(encode, codec, self._registrations.get, self._content_of)
 
     def _content_of(self, key: str, value: bytes) -> bytes:
-        """The data of an envelope that was encoded here."""
+        """Return the data of an envelope that was encoded here."""
         return self._encoders[key].content_of(value)
 
     def _encoder_for(self, message: OutgoingMessage, topics: TopicSchemas) -> Encoder:
@@ -368,10 +368,11 @@ class Schemas:
         upcasts: Upcasts = lambda _: {},
         codec: FindCodec | None = None,
     ) -> Decoder:
-        """Make the decoder for the annotation of a handler's first parameter.
+        """Return the decoder for the annotation of a handler's first parameter.
 
-        `envelope=False` reads plain JSON; None does so for models that are registered with it.
-        `upcasts` are functions for the data of older versions, `codec` finds codecs of plugins.
+        `envelope=False` reads plain JSON; None reads it for models registered with
+        `envelope=False`. `upcasts` are functions for the data of older versions; `codec` finds
+        codecs of plugins.
 
         Raises:
             SubscriptionError: the annotation cannot be decoded to.
@@ -390,7 +391,7 @@ class Schemas:
 
 
 def _is_plain(found: Sequence[SchemaRegistration], envelope: bool | None) -> bool:
-    """Whether records have no envelope, as the subscription says or as the schemas do."""
+    """Whether records have no envelope, by the subscription's or the schemas' setting."""
     if envelope is not None or not found:
         return envelope is False
     if len({registration.envelope for registration in found}) > 1:
@@ -403,7 +404,7 @@ def _is_plain(found: Sequence[SchemaRegistration], envelope: bool | None) -> boo
 
 
 def _is_complete(registration: SchemaRegistration) -> bool:
-    """Whether all classes that a model names are defined; a document names none."""
+    """Whether all classes in a model are defined; a document has no classes."""
     model = registration.model
     if model is None or model.__pydantic_complete__:
         return True
@@ -417,7 +418,7 @@ def _is_complete(registration: SchemaRegistration) -> bool:
 
 
 def _missing(registration: SchemaRegistration) -> str:
-    """Describe the undefined name in a model."""
+    """Return a description of the undefined name in a model."""
     try:
         assert registration.model is not None
         registration.model.model_rebuild()

@@ -1,9 +1,9 @@
-"""Whether published data of a model is read back unchanged.
+"""Checks whether a model's published data is read back unchanged.
 
-There are three checks. `find_obstacles` reads the types when a schema is registered, and names
-fields that could never be read back. `is_exact` says for which models the types alone guarantee the
-round trip: JSON has fewer types than Python, and a model may run code when it writes and reads.
-Data of all other models is read back and compared by `find_differences`.
+There are three checks. `find_obstacles` reads the types when a schema is registered, and reports
+fields that could never be read back. `is_exact` tells whether a model's types alone guarantee the
+round trip: JSON has fewer types than Python, and a model may run code when it writes and reads. For
+all other models, the data is read back and `find_differences` compares it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["find_differences", "find_obstacles", "is_equal", "is_exact"]
 
 
 def find_obstacles(model: type[BaseModel]) -> list[str]:
-    """Return why a model cannot be read back; each reason names the field and the remedy."""
+    """Return the reasons why a model cannot be read back, each with the field and the remedy."""
     return list(_of_model(model, set()))
 
 
@@ -67,7 +67,7 @@ def _of_alias(where: str, name: str, field: FieldInfo, model: type[BaseModel]) -
 
 
 def _accepted(name: str, field: FieldInfo, model: type[BaseModel]) -> Iterator[str]:
-    """Yield the keys that the model reads the field from."""
+    """Yield the keys from which the model reads the field."""
     config, alias = model.model_config, field.validation_alias
     by_name = config.get("validate_by_name") or config.get("populate_by_name")
     if alias is None or by_name:
@@ -97,7 +97,7 @@ def _of_config(model: type[BaseModel]) -> Iterator[str]:
 def _of_annotation(
     where: str, annotation: Any, seen: set[Any], config: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Look into unions, containers, nested models, dataclasses and typed dictionaries."""
+    """Check unions, containers, nested models, dataclasses and typed dictionaries."""
     if get_origin(annotation) is Annotated:
         if not _has_serializer(get_args(annotation)[1:]):
             yield from _of_annotation(where, get_args(annotation)[0], seen, config)
@@ -184,7 +184,7 @@ _OPTIONS = {
 
 
 def is_exact(model: type[BaseModel]) -> bool:
-    """Whether every instance of the model equals the one that is read back from its JSON."""
+    """Whether every instance of the model equals the instance read back from its JSON."""
     core: Any = model.__pydantic_core_schema__
     return _is_exact(core, model)
 
@@ -203,7 +203,7 @@ def _is_exact(node: Node, root: type[BaseModel]) -> bool:
 
 
 def _nodes(value: Any) -> Iterator[Node]:
-    """Yield one schema, those of a list (labelled or not), or those of a mapping."""
+    """Yield one schema, the schemas of a list (labelled or not), or those of a mapping."""
     if isinstance(value, dict):
         if isinstance(value.get("type"), str):
             yield value
@@ -224,7 +224,7 @@ def _is_exact_model(node: Node, root: type[BaseModel]) -> bool:
 
 
 def _is_distinguishable(node: Node) -> bool:
-    """Whether the JSON of a value shows which of several types it has; keys are always text."""
+    """Whether a value's JSON shows which of several types it has; keys are always text."""
     kind = node["type"]
     if kind == "dict":
         return node.get("keys_schema", {"type": "any"})["type"] in _KEYS
@@ -256,7 +256,7 @@ _ORDERED = (list, tuple, deque)
 
 
 def find_differences(sent: Any, read: Any, path: str = "") -> Iterator[str]:
-    """Yield the place and kind of each difference; fields that are not published are ignored."""
+    """Yield the place and kind of each difference, ignoring unpublished fields."""
     if isinstance(sent, (BaseModel, *_ORDERED)) and type(sent) is not type(read):
         yield from _as_other(sent, read, path)
     elif isinstance(sent, BaseModel) or _is_dataclass(sent):
@@ -278,7 +278,7 @@ def _differences_of_fields(sent: dict[Any, Any], read: dict[Any, Any], path: str
 
 
 def _published_fields(value: Any) -> dict[Any, Any]:
-    """The published fields of a model or dataclass; private ones are not."""
+    """Return the published fields of a model or dataclass; private fields are left out."""
     if isinstance(value, BaseModel):
         names, infos = value.__dict__, type(value).model_fields
         extra = value.model_extra or {}
@@ -297,7 +297,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def is_equal(sent: Any, read: Any) -> bool:
-    """Whether the values are equal by their own comparison."""
+    """Whether the values are equal by their own `__eq__`."""
     try:
         return bool(sent == read)
     except Exception:  # whatever a type of the service raises, or a signaling NaN
@@ -311,7 +311,7 @@ def _is_same(sent: Any, read: Any) -> bool:
         return False
     if isinstance(sent, (float, Decimal, complex)):
         return repr(sent) == repr(read)  # NaN, where both ways have a word for it
-    # Objects without an equality of their own are compared by their attributes.
+    # Objects without their own `__eq__` are compared by their attributes.
     has_equality = type(sent).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]  # of any object
     held = getattr(sent, "__dict__", None)
     return not has_equality and held is not None and held == read.__dict__

@@ -1,8 +1,8 @@
-"""A check of an instance's types that proves its JSON valid, faster than parsing the JSON.
+"""Proves from an instance's types that its JSON is valid, faster than parsing the JSON.
 
-It accepts an instance only if every field holds exactly the type of its annotation, all the way
-down: pydantic can read the JSON that it writes of such values. It leaves everything else to the
-validator: constraints, aliases, validators, subclasses, types that are not named here.
+The check accepts an instance only if every field, at every level, holds exactly the type of its
+annotation: pydantic can read the JSON that it writes for such values. It leaves everything else to
+the validator: constraints, aliases, validators, subclasses, and types not named here.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ _PLAIN_CONFIG = frozenset(("title", "frozen", "extra_fields_behavior", "revalida
 
 
 class _NotProvableError(Exception):
-    """The types of the values cannot prove that the schema is satisfied."""
+    """The types of the values cannot prove that they satisfy the schema."""
 
 
 def make_type_check(model: type[BaseModel]) -> Callable[[Any], bool] | None:
-    """Make the function that accepts valid instances; None if types cannot prove validity."""
+    """Return a function that accepts valid instances; None if types cannot prove validity."""
     writer = _Writer()
     try:
         core: Any = model.__pydantic_core_schema__
@@ -82,7 +82,7 @@ def make_type_check(model: type[BaseModel]) -> Callable[[Any], bool] | None:
 
 
 class _Writer:
-    """Writes the tests of one model; `names` are the objects that they refer to."""
+    """Writes the code that tests one model; `names` are the objects that the code uses."""
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = dict(_NAMES)
@@ -100,7 +100,7 @@ class _Writer:
         }
 
     def write(self, node: Node, value: str, depth: int) -> Iterator[str]:
-        """Yield the lines that return False unless `value`, an expression, is of the schema."""
+        """Return lines of code that return False unless the expression `value` fits the schema."""
         kind = node["type"]
         if kind == "model":
             return self._write_model(node, value, depth)
@@ -120,7 +120,7 @@ class _Writer:
         yield from self.write(node["schema"], value, depth)
 
     def _write_shared(self, node: Node, value: str, depth: int) -> Iterator[str]:
-        """Write a schema that is used several times; one that holds itself has no end."""
+        """Write a schema that is used several times; refuse a recursive one."""
         ref = node["schema_ref"]
         if ref in self._open:
             raise _NotProvableError
@@ -146,7 +146,7 @@ class _Writer:
         yield from self.write(items, item, depth + 1)
 
     def _write_choice(self, node: Node, value: str, depth: int) -> Iterator[str]:
-        """An enumeration of text, or literals of text: numbers may equal those of other types."""
+        """Write an enum of text, or literals of text; numbers may equal those of other types."""
         is_enum = node["type"] == "enum"
         values = [each.value for each in node["members"]] if is_enum else node["expected"]
         if not all(type(each) is str for each in values):

@@ -1,4 +1,4 @@
-"""Records of older versions of a schema: their data is brought up to date before validation."""
+"""Upgrades the data of older schema versions before validation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def upcasting(
     upcasts: Mapping[str, Upcast],
     current: Collection[str],
 ) -> Decode:
-    """Return a decoder that brings data of the versions in `upcasts` up to date.
+    """Return a decoder that upgrades data of the versions in `upcasts`.
 
-    `decode` decodes an envelope, `decode_content` data without one. A record of a version in
-    `current`, as the core writes it, costs a comparison of its first bytes.
+    `decode` decodes an envelope, `decode_content` data without an envelope. A record of a version
+    in `current`, written by the core, costs one comparison of its first bytes.
     """
     prefixes = tuple(b'{"schema":' + to_json(key) for key in current)
 
@@ -51,7 +51,7 @@ def upcasting_content(
     decode_content: Callable[[IncomingMessage, bytes], Any],
     upcasts: Mapping[str, Upcast],
 ) -> Decode:
-    """Return the same for messages whose value is the data alone, beside a schema that is known."""
+    """Return such a decoder for messages whose value is only the data, with a known schema."""
 
     def decode_any(message: IncomingMessage) -> Any:
         schema = message.schema

@@ -702,7 +702,7 @@ async def test_where_a_seek_goes_does_not_depend_on_what_was_read_ahead(
     assert engine.committed == [{A: to + 2}]
     given_up = len(range(3, min(to, 10)))
     assert work._positions.counts == {"sought": 1, "given_up": given_up}
-    told = f"{given_up} records from 3 on were read, and are given up"
+    told = f"{given_up} records from 3 on were read and are dropped"
     assert (told in caplog.text) == (given_up > 0)
     assert (f"offsets 9 to {to - 1} are not read" in caplog.text) == (to > 9)
 

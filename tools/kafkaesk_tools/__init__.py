@@ -1,1 +1,1 @@
-"""Commands for those who develop kafkaesk."""
+"""Commands for developers of kafkaesk."""

@@ -1,4 +1,4 @@
-"""`uv run bench`: the benchmarks, which live in a folder of their own."""
+"""`uv run bench`: runs the benchmarks in the folder benchmarks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Run them from the root of the repository, with the arguments that were given."""
+    """Run the benchmarks from the root of the repository, with the given arguments."""
     command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
     sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)

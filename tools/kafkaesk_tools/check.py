@@ -16,7 +16,7 @@ CHECKS = (
 
 
 def main() -> None:
-    """Run every check, also after one has failed; exit 1 if any has."""
+    """Run every check, even after a failure; exit with 1 if any check fails."""
     failed = []
     for name, command in CHECKS:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The help of `kafkaesk` and of all its commands, as a terminal of 80 columns shows it."""
+"""The help of `kafkaesk` and of all its commands, for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kafkaesk_core.cli import cli
 __all__ = ["helps"]
 
 WIDTH = 78
-"""What click writes to in a terminal of 80 columns."""
+"""Click's formatting width in a terminal of 80 columns."""
 
 
 def helps(command: click.Command, parent: click.Context | None, name: str) -> Iterator[list[str]]:
-    """Yield each command, and its help, in the order of the help: first the group, then its own."""
+    """Yield each command with its help, in the order of the help: a group before its commands."""
     settings = {"terminal_width": WIDTH, **command.context_settings}
     context = click.Context(command, info_name=name, parent=parent, **settings)
     yield [context.command_path, command.get_help(context).strip()]

@@ -1,8 +1,8 @@
-"""`uv run dashboard`: what the dashboard shows of a service whose dependency is slow for a while.
+"""`uv run dashboard`: draws the dashboard of a service with a temporarily slow dependency.
 
 After a while a second member joins.
 
-Grafana is not asked: Prometheus answers the queries of its dashboard, and the answers are drawn at
+Grafana is not used: Prometheus answers the queries of the dashboard, and the answers are drawn at
 the places of its panels.
 """
 
@@ -38,11 +38,11 @@ __all__ = ["draw", "main"]
 PICTURE = Path(__file__).parents[2] / "docs" / "guides" / "dashboard.png"
 JOB = "orders"
 _PHASES = ((40, 0.002), (40, 0.5), (50, 0.002))
-"""Seconds, and how long a handler waits for its dependency meanwhile."""
+"""The phases: seconds, and the seconds that a handler waits for its dependency."""
 _PER_SECOND = 60
 _STEP = 1.0
 _PERIODS = (("[5m]", "[20s]"), ("[15m]", "[20s]"))
-"""Windows of the queries that are too long for a run of two minutes, and what they are here."""
+"""Query windows that are too long for a run of two minutes, with their replacements."""
 
 _UNITS = {"s": "seconds", "ops": "per second", "short": ""}
 
@@ -54,7 +54,7 @@ class Order(BaseModel):
 
 
 class Dependency:
-    """What each handler waits for."""
+    """The dependency that each handler waits for."""
 
     seconds = _PHASES[0][1]
 
@@ -63,7 +63,7 @@ class Dependency:
 async def member(
     servers: Sequence[str], port: int, dependency: Dependency
 ) -> AsyncIterator[Application]:
-    """A process of the service, here a task, with its endpoint."""
+    """Run a member of the service, as a task, with its endpoint."""
     app = Application(
         list(servers),
         plugins=[OpsPlugin(OpsSettings(port=port))],
@@ -96,7 +96,7 @@ async def place_orders(app: Application) -> None:
 
 
 async def run(servers: Sequence[str], folder: Path) -> None:
-    """Let the service go through its phases, and draw what Prometheus has seen."""
+    """Let the service go through its phases, and draw the data of Prometheus."""
     dependency, start, ports = Dependency(), time.time(), free_ports(2)
     targets = [f"127.0.0.1:{port}" for port in ports]
     with Prometheus(targets, folder) as prometheus:
@@ -123,7 +123,7 @@ async def run(servers: Sequence[str], folder: Path) -> None:
 def draw(
     prometheus: Prometheus, panels: Sequence[Panel], start: float, end: float, path: Path
 ) -> None:
-    """Draw each panel where the dashboard has it.
+    """Draw each panel at its place in the dashboard.
 
     Raises:
         ValueError: a query is refused, or has no answer.

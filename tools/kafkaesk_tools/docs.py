@@ -1,4 +1,4 @@
-"""`uv run docs`: write the reference pages from the code and build the site, offline and strict."""
+"""`uv run docs`: writes the reference pages from the code and builds the site, strictly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def write_reference() -> None:
-    """Write the pages whose text has changed, and the options of the command."""
+    """Write the changed pages, and the options of the command."""
     REFERENCE.mkdir(exist_ok=True)
     SETTING_OPTIONS.write_text(setting_options())
     for name, write in PAGES.items():

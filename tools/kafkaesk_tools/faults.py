@@ -1,4 +1,4 @@
-"""`uv run faults`: the fault suite, which lives in a folder of its own."""
+"""`uv run faults`: runs the fault suite in the folder faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Run it from the root of the repository, with the arguments that were given."""
+    """Run the suite from the root of the repository, with the given arguments."""
     command = [sys.executable, "-m", "faults", *sys.argv[1:]]
     sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)

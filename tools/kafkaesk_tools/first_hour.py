@@ -1,7 +1,7 @@
 """`uv run first-hour`: the time from `pip install` to the first handled message of a new service.
 
-Builds the wheels, makes a fresh virtual environment, and does what the guide "Develop" says.
-Packages of others come from where pip finds them, so the first figure depends on the network.
+It builds the wheels, creates a fresh virtual environment, and follows the guide "Develop".
+Third-party packages come from pip's index, so the first figure depends on the network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATIENCE = 300.0
 
 
 def main() -> None:
-    """Do every step once, and print how long it took."""
+    """Do every step once, and print its duration."""
     with TemporaryDirectory(prefix="first-hour-") as folder:
         _Session(Path(folder)).play()
 
@@ -45,7 +45,7 @@ class _Session:
         self._seconds: dict[str, float] = {}
 
     def play(self) -> None:
-        """Build, install, make, run, publish, handle; then the checks of the service."""
+        """Build, install, create, run, publish, handle; then run the checks of the service."""
         self._run("uv", "build", "-q", "--all-packages", "--out-dir", "wheels", str(ROOT))
         venv.create(self._folder / "venv", with_pip=True)
         with self._timed("pip install kafkaesk-dev"):

@@ -1,4 +1,4 @@
-"""Other libraries to compare with, each in an environment of its own, made when first needed."""
+"""Other libraries to compare with, each in its own environment, created when first needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUIREMENTS = {
 
 
 def peer_python(library: str) -> Path:
-    """The Python interpreter that has the library."""
+    """Return the Python interpreter of the library's environment."""
     folder = FOLDER / library
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():

@@ -1,4 +1,4 @@
-"""A Prometheus that scrapes services on this machine, and what the dashboard asks of it."""
+"""A Prometheus that scrapes services on this machine, and the queries of the dashboard."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def alert_queries() -> dict[str, str]:
 
 
 class Prometheus:
-    """The process, with the example's configuration and rules, once a second; a context manager.
+    """A Prometheus process with the example's configuration and rules; a context manager.
 
     `targets` are addresses as host:port. `folder` is for its configuration and its data.
     """
@@ -83,14 +83,15 @@ class Prometheus:
 
     @staticmethod
     def is_installed() -> bool:
-        """Whether there is one on this machine: Debian's package prometheus has it."""
+        """Return whether Prometheus is on this machine; Debian's package prometheus has it."""
         return shutil.which("prometheus") is not None
 
     def __enter__(self) -> Self:
-        """Start it, and return when it answers.
+        """Start the process, and return when it answers.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time; with the end of its log.
+            RuntimeError: the process ended or did not answer in time; the error has the end of its
+                log.
         """
         config = yaml.safe_load((EXAMPLE / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -132,7 +133,7 @@ class Prometheus:
             self._process.wait()
 
     def query(self, expression: str) -> list[Series]:
-        """Return what an expression is now.
+        """Return the current value of an expression.
 
         Raises:
             ValueError: Prometheus refuses the expression.
@@ -141,7 +142,7 @@ class Prometheus:
         return [Series(each["metric"], *_columns([each["value"]])) for each in found]
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
-        """Return what an expression was, from `start` to `end`, each `step` seconds.
+        """Return the values of an expression from `start` to `end`, every `step` seconds.
 
         Raises:
             ValueError: Prometheus refuses the expression.
@@ -150,7 +151,7 @@ class Prometheus:
         return [Series(each["metric"], *_columns(each["values"])) for each in found]
 
     def alerts(self) -> dict[str, str]:
-        """Return the state of each alert that its rules have: inactive, pending or firing."""
+        """Return the state of each alert in the rules: inactive, pending or firing."""
         groups = self._get("/api/v1/rules")["data"]["groups"]
         return {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
 

@@ -1,4 +1,4 @@
-"""The reference pages of the site, written from the code: API, hooks, settings, the command."""
+"""Generates the reference pages of the site from the code: API, hooks, settings, the command."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ GROUPS = {
         *("PublishCall", "ConsumeCall", "ConsumeBatchCall", "CommitCall", "SchemaCall"),
     ),
 }
-"""Where a public name stands on the page; errors stand at its end, what is named nowhere before."""
+"""The sections of public names on the page; errors come last, unlisted names before them."""
 CONSTRUCTED = ("Application", "Router", "Retry", "Defer", "Skip", "Stop", "BatchFailure")
-"""What users make themselves."""
+"""The classes that users instantiate."""
 FOREIGN = {
     "ConsumerRecord": "aiokafka's record: `topic`, `partition`, `offset`, `timestamp`, `key`, "
     "`value`, `headers`.",
@@ -81,7 +81,7 @@ WIDTH = 88
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Code of a page, and the link to the heading above it."""
+    """Code on a page, with the link to the heading above it."""
 
     code: str
     link: str
@@ -89,7 +89,7 @@ class Shown:
 
 @functools.cache
 def shown_code() -> tuple[Shown, ...]:
-    """All Python code of the pages, below the headings where it stands, and of the examples."""
+    """Return all Python code of the pages, by heading, and of the examples."""
     pages = [path for pattern in SHOWN_FIRST for path in sorted(DOCS.glob(pattern))]
     found = [shown for path in pages for shown in _code_of(path)]
     for path in sorted(EXAMPLES.glob("*.py")):
@@ -112,12 +112,12 @@ def _code_of(path: Path) -> Iterator[Shown]:
 
 
 def _slug(heading: str) -> str:
-    """The anchor of a heading, as the site makes it; the build finds those that are wrong."""
+    """Return the anchor of a heading, as the site makes it; the build finds wrong anchors."""
     return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
 
 
 def api_page() -> str:
-    """Every public name, with its signature and docstring."""
+    """Return the page of all public names, with signatures and docstrings."""
     names = set(kafkaesk_core.__all__)
     errors = sorted(n for n in names if _is_error(getattr(kafkaesk_core, n)))
     grouped = {n for group in GROUPS.values() for n in group}
@@ -158,7 +158,7 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _shown(name: str) -> Iterator[str]:
-    """Where the code of a page uses a name: the tests run that code."""
+    """Return links to code on the pages that uses a name; the tests run that code."""
     links = []
     for shown in shown_code():
         if re.search(rf"\b{name}\b", shown.code) and shown.link not in links:
@@ -168,7 +168,7 @@ def _shown(name: str) -> Iterator[str]:
 
 
 def _construction(name: str, cls: type) -> Iterator[str]:
-    """The fields of a dataclass, or how an object is made."""
+    """Return the fields of a dataclass, or the signature of a constructor."""
     if dataclasses.is_dataclass(cls):
         fields = (f"{field.name}: {field.type}" for field in dataclasses.fields(cls))
         yield f"\n{_code(chr(10).join(fields))}"
@@ -178,7 +178,7 @@ def _construction(name: str, cls: type) -> Iterator[str]:
 
 
 def _members(owner: str, cls: type) -> Iterator[str]:
-    """The public methods and properties that the class or a base of ours defines."""
+    """Return the public methods and properties defined by the class or our base classes."""
     if issubclass(cls, kafkaesk_core.Settings):
         yield "\nEach setting: [settings](settings.md).\n"
         return
@@ -195,12 +195,12 @@ def _members(owner: str, cls: type) -> Iterator[str]:
 
 
 def _label(name: str) -> str:
-    """What the table of contents shows, which has little room, below the class."""
+    """Return a short label for the table of contents, without the class."""
     return f"{{ data-toc-label='{name}' }}"
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
-    """The signature as one would write it, one parameter a line where it is long."""
+    """Return the signature as code, with one parameter per line if it is long."""
     signature = inspect.signature(function)
     start = f"{'async ' if inspect.iscoroutinefunction(function) else ''}def {name}"
     returned = signature.return_annotation
@@ -239,7 +239,7 @@ def _code(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A docstring as Markdown: what it raises becomes a list."""
+    """Return a docstring as Markdown, with its "Raises:" as a list."""
     doc = inspect.getdoc(value) or ""
     body, _, raises = doc.partition("\nRaises:\n")
     if not raises:
@@ -256,7 +256,7 @@ def _text(value: Any) -> str:
 
 
 def hooks_page() -> str:
-    """Every hook, with its signature and docstring."""
+    """Return the page of all hooks, with signatures and docstrings."""
     intro = inspect.getdoc(hooks) or ""
     title, _, rest = intro.partition("\n\n")
     parts = [f"{NOTE}# Hooks\n\n{title}\n\n```text\n{rest.strip()}\n```\n"]
@@ -267,7 +267,7 @@ def hooks_page() -> str:
 
 
 def settings_page() -> str:
-    """Every setting, under its heading, with option and environment variable."""
+    """Return the page of all settings, by heading, with options and environment variables."""
     headings: dict[str, list[str]] = {}
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra
@@ -294,7 +294,7 @@ def settings_page() -> str:
 
 
 def setting_options() -> str:
-    """The options of the command that are settings: what the command reads to declare them."""
+    """Return the settings as data, from which the command declares its options."""
     rows = []
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra
@@ -312,7 +312,7 @@ def setting_options() -> str:
 
 
 def _number_type(annotation: Any) -> str | None:
-    """The first of int and float in an annotation."""
+    """Return the first of int and float in an annotation."""
     if annotation is int or annotation is float:
         return str(annotation.__name__)
     inner = (_number_type(each) for each in get_args(annotation))
@@ -320,7 +320,7 @@ def _number_type(annotation: Any) -> str | None:
 
 
 def command_page() -> str:
-    """The help of `kafkaesk` and of each of its commands; click keeps state, hence the process."""
+    """Return the page of all commands' help, from a separate process, because click keeps state."""
     done = subprocess.run(
         [sys.executable, "-m", "kafkaesk_tools.command_help"],
         capture_output=True,
@@ -339,7 +339,7 @@ def command_page() -> str:
 
 
 def examples_page() -> str:
-    """Every example that is one file, with what its first lines say of it."""
+    """Return the page of single-file examples, each with its docstring."""
     parts = [
         f"{NOTE}# Examples\n\nWhole services of at most 60 lines, from `examples/` of the "
         "repository. The tests run each of them. Save one in a directory `examples`, "
@@ -369,4 +369,4 @@ PAGES: dict[str, Callable[[], str]] = {
     "command.md": command_page,
     "examples.md": examples_page,
 }
-"""The pages of docs/reference, and what writes each."""
+"""The pages of docs/reference, with the function that generates each."""

@@ -1,7 +1,7 @@
-"""`uv run terminal`: draws what commands show of a running service, for the guides.
+"""`uv run terminal`: draws the output of commands about a running service, for the guides.
 
-It runs a service with two groups, one of which is stuck, on Apache Kafka, and the commands on a
-terminal of 80 columns. Needs Java and Maven, as the tests do.
+It runs a service with two groups, one of them stuck, on Apache Kafka, and the commands in a
+terminal of 80 columns. It needs Java and Maven, as the tests do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["main"]
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 COLUMNS = 80
 SECONDS = 15.0
-"""After which the stuck handler has run for longer than `max_record_age`."""
+"""Seconds after which the stuck handler has run for longer than `max_record_age`."""
 SHOP = """
 import asyncio
 import kafkaesk_core
@@ -106,7 +106,7 @@ def _running(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def draw(name: str, folder: Path, environment: Mapping[str, str], *commands: str) -> None:
-    """Run commands one after the other, and draw the terminal with what they have shown."""
+    """Run commands one after the other, and draw the terminal with their output."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for command in commands:
         console.print(f"[bold green]$[/bold green] kafkaesk {command}", highlight=False)

@@ -1,4 +1,4 @@
-"""The codec: data is the value, everything else is in headers."""
+"""The codec: the value is the data, and the attributes are headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IS_JSON = re.compile(rb"[\w.+-]+/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 
 class CloudEventsCodec:
-    """Writes events in binary mode; reads binary and structured mode."""
+    """Writes events in binary mode; reads events in binary and structured mode."""
 
     form = "CloudEvents"
 
@@ -41,9 +41,9 @@ class CloudEventsCodec:
         self._types = type_names
 
     def encode(self, message: OutgoingMessage, schema: SchemaRegistration, content: bytes) -> bytes:
-        """Add the attributes to the headers; those that the caller has set stay.
+        """Add the attributes to the headers; keep attributes that the caller has set.
 
-        A message that is encoded again keeps its id, so that readers know it again.
+        A message that is encoded again keeps its id, so that readers recognize it.
         """
         kind = self._types.type_of(schema).encode()
         now = time.time() if message.timestamp_ms is None else message.timestamp_ms / 1000
@@ -66,7 +66,7 @@ class CloudEventsCodec:
     def decode(
         self, message: IncomingMessage, schema: SchemaRegistration | None
     ) -> tuple[str, bytes]:
-        """Return the schema that the event's type stands for, and its data."""
+        """Return the schema of the event's type, and the event's data."""
         if self._also_envelopes and not is_event(message):
             return _of_envelope(message)
         attributes, data = read_event(message)
@@ -81,7 +81,7 @@ class CloudEventsCodec:
         return key or kind, data
 
     def describe(self, schema: SchemaRegistration) -> Mapping[str, Any]:
-        """Return what a message has beside its data, in the words of AsyncAPI."""
+        """Return the fields of an AsyncAPI message beside its payload."""
         texts = {"specversion": SPECVERSION, "type": self._types.type_of(schema)}
         fixed = {PREFIX + name: {"type": "string", "const": text} for name, text in texts.items()}
         others = {
@@ -101,7 +101,7 @@ def _check_own(
     message: OutgoingMessage,
     schema: SchemaRegistration,
 ) -> None:
-    """Refuse headers of the caller that no event has, or that would make it another one."""
+    """Refuse a caller's headers that no event has, or that contradict the event."""
     problems = [
         _problem_of_header(name, value, attributes)
         for name, value in message.headers
@@ -140,7 +140,7 @@ def _problem_of_header(
 
 
 def _of_envelope(message: IncomingMessage) -> tuple[str, bytes]:
-    """The schema and the data of a record that still has an envelope."""
+    """Return the schema and the data of a record that still has an envelope."""
     schema = message.schema
     envelope: dict[str, Any] = from_json(message.value or b"")
     if "data" not in envelope:

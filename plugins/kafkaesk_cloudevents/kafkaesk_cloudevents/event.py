@@ -1,4 +1,4 @@
-"""The attributes of an event: how a handler sees them, and how a publisher sets them."""
+"""The attributes of an event: handlers read them, and publishers set them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Value = str | int | bool | bytes | datetime
 
 @dataclass(frozen=True, slots=True)
 class CloudEvent:
-    """The attributes of an event; a handler's parameter of this type gets those of its record.
+    """The attributes of an event; a handler's parameter of this type gets its record's attributes.
 
-    `extensions` are the attributes that the specification does not know, as text.
+    `extensions` are the attributes that the specification does not define, as text.
     """
 
     id: str
@@ -63,12 +63,12 @@ def event_headers(
 ) -> list[Header]:
     """Return headers that set attributes of an event, for `publish(..., headers=...)`.
 
-    Extensions may be of the types that CloudEvents has: bytes are written in Base64, times in UTC,
-    numbers have 32 bits. None leaves an attribute out.
+    Extensions may have the types of CloudEvents: bytes are written in Base64 and times in UTC;
+    integers have 32 bits. None leaves an attribute out.
 
     Raises:
         TypeError: a value has another type.
-        ValueError: a name or a value is none that CloudEvents allows.
+        ValueError: CloudEvents does not allow a name or a value.
     """
     texts = {"id": id, "source": source, "subject": subject, "dataschema": dataschema}
     for name, text in texts.items():
@@ -112,13 +112,13 @@ def _text_of(name: str, value: Value) -> str:
 
 
 def timestamp_of(time: datetime) -> str:
-    """Return an aware time as RFC 3339 has it, in UTC."""
+    """Return an aware time in the format of RFC 3339, in UTC."""
     text = time.astimezone(UTC).isoformat()
     return text.removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime | None:
-    """Return the time that RFC 3339 writes in this way; None if it is none."""
+    """Parse a time of RFC 3339; return None if the text is not one."""
     try:
         time = datetime.fromisoformat(text.upper())
     except ValueError:
@@ -127,7 +127,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def problem_of_attribute(name: str, text: str) -> str | None:
-    """Say why this cannot be an attribute; None if it can."""
+    """Return why this cannot be an attribute; None if it can."""
     if not _NAME.fullmatch(name):
         return f"attribute {name!r} has a name that CloudEvents refuses; use 1 to 20 of a-z and 0-9"
     if not text:

@@ -1,4 +1,4 @@
-"""The plugin: it hands the codec to the streams that carry CloudEvents."""
+"""The plugin: provides the codec for the streams that carry CloudEvents."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CloudEventsPlugin:
 
     @hookimpl
     async def wrap_schema(self, schema: SchemaRegistration, call_next: SchemaCall) -> None:
-        """Refuse a type that cannot be told from others, at the start."""
+        """Refuse, at the start, a type that is not unique."""
         if self.settings.streams:
             self._types.check(schema)
         elif OPTION in schema.options:
@@ -61,7 +61,7 @@ class CloudEventsPlugin:
 
     @hookimpl
     def schema_registered(self, schema: SchemaRegistration) -> None:
-        """Know the type of a schema before the start; `wrap_schema` refuses wrong ones."""
+        """Note the type of a schema before the start; `wrap_schema` refuses invalid types."""
         self._types.note(schema)
 
     @hookimpl

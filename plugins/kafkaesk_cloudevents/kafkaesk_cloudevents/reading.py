@@ -1,4 +1,4 @@
-"""From a record to the attributes and the data of its event, in binary or structured mode."""
+"""Reads the attributes and the data of a record's event, in binary or structured mode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KNOWN = frozenset((*REQUIRED, "subject", "time", "dataschema", "datacontenttype
 
 
 def is_event(message: IncomingMessage) -> bool:
-    """Whether a record has anything of a CloudEvent."""
+    """Whether a record has any part of a CloudEvent."""
     return any(
         name.startswith(PREFIX) or _is_structured(name, value) for name, value in message.headers
     )
@@ -38,7 +38,7 @@ def read_event(message: IncomingMessage) -> tuple[Attributes, bytes]:
     """Return the attributes of a record's event, and its data as JSON.
 
     Raises:
-        DecodeError: the record is no CloudEvent of version 1.0 with JSON as its data.
+        DecodeError: the record is not a CloudEvent of version 1.0 with JSON data.
     """
     attributes = _attributes_of_headers(message)
     media_type = attributes.get("datacontenttype", "").partition(";")[0].strip().lower()
@@ -60,7 +60,7 @@ def event_of(message: IncomingMessage) -> CloudEvent:
     """Return the attributes of a record's event.
 
     Raises:
-        DecodeError: the record is not a CloudEvent, or its time is none.
+        DecodeError: the record is not a CloudEvent, or its time is invalid.
     """
     attributes, _ = read_event(message)
     known = {name: attributes[name] for name in attributes.keys() & _KNOWN - {"time"}}
@@ -128,7 +128,7 @@ def _text(message: IncomingMessage, header: str, value: bytes | None) -> str:
 def _structured(
     message: IncomingMessage, media_type: str, value: bytes
 ) -> tuple[dict[str, str], bytes]:
-    """The event that is in the value, as JSON."""
+    """Return the event in the value, as JSON."""
     if media_type != _JSON_EVENT:
         raise _error(
             message,

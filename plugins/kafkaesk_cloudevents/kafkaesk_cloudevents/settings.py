@@ -13,7 +13,7 @@ __all__ = ["CloudEventsSettings"]
 
 
 class CloudEventsSettings(BaseModel):
-    """Which streams carry CloudEvents, and what their attributes say."""
+    """The streams that carry CloudEvents, and the values of attributes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

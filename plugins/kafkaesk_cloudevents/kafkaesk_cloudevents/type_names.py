@@ -1,4 +1,4 @@
-"""The types of events, and the schemas that they stand for."""
+"""The types of events, and their schemas."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIELDS = {"{name}": "(?P<name>[^:]+)", "{version}": "(?P<version>[1-9][0-9]{0,8
 
 
 class TypeTemplate:
-    """Makes the type of a schema from its name and version, and finds both in a type again.
+    """Makes the type of a schema from its name and version, and parses both from a type.
 
     Raises:
-        ValueError: the text does not have both fields once, or nothing between them.
+        ValueError: the template must have both fields once, with text between them.
     """
 
     def __init__(self, text: str) -> None:
@@ -42,21 +42,22 @@ class TypeTemplate:
 
 
 class TypeNames:
-    """The types of the application's schemas: those of their options, or of the template."""
+    """The types of the application's schemas, from their options or from the template."""
 
     def __init__(self, template: TypeTemplate) -> None:
         self._template = template
         self._keys: dict[str, str] = {}
 
     def note(self, schema: SchemaRegistration) -> None:
-        """Note the type of a schema, unless another one has it."""
+        """Note the type of a schema, unless another schema has it."""
         self._keys.setdefault(self.type_of(schema), schema.key)
 
     def check(self, schema: SchemaRegistration) -> None:
-        """Check that a type stands for one schema.
+        """Check that a type stands for exactly one schema.
 
         Raises:
-            ConfigurationError: its option gives none, or another schema has the same.
+            ConfigurationError: the schema's option is not a type, or another schema has the same
+                type.
         """
         kind = schema.options.get(OPTION)
         if OPTION in schema.options and not (isinstance(kind, str) and kind):

@@ -1,4 +1,4 @@
-"""The names of kafkaesk.exceptions: each is the class that kafkaesk-core raises in its place."""
+"""The names of kafkaesk.exceptions; each is the class that kafkaesk-core raises instead."""
 
 from kafkaesk_compat.forward import forward
 

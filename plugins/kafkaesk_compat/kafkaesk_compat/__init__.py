@@ -1,1 +1,1 @@
-"""What the names of kafkaesk 0.8 stand for; applications import them from `kafkaesk`."""
+"""The objects behind the names of kafkaesk 0.8; applications import them from `kafkaesk`."""

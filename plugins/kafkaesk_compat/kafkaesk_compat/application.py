@@ -19,7 +19,7 @@ __all__ = ["Application", "Router", "run"]
 
 
 class _GroupRequired:
-    """In 0.8 a subscription has a group: leaving it out is an error, not the function's name."""
+    """Requires a group for each subscription, as 0.8 does, instead of the function's name."""
 
     def subscribe(self, stream_id: str, group: str, **options: Any) -> Callable[[Any], Any]:
         """Subscribe a handler to a pattern of streams."""
@@ -39,13 +39,13 @@ class _GroupRequired:
 
 
 class Router(_GroupRequired, kafkaesk_core.Router):  # type: ignore[misc]  # it requires more
-    """A router of kafkaesk-core, with a group that is required."""
+    """A router of kafkaesk-core whose subscriptions require a group."""
 
 
 class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[misc]
     """An application of kafkaesk-core with the constructor and the helpers of 0.8.
 
-    A model that is not registered is published under the name of its class, as version 1.
+    An unregistered model is published under the name of its class, as version 1.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[mi
 
     @property
     def is_configured(self) -> bool:
-        """Whether there are servers."""
+        """Whether servers are configured."""
         return bool(self.settings.kafka_servers)
 
     @property
     def topic_mng(self) -> KafkaTopicManager:
-        """Names, existence and creation of topics, and offsets of groups."""
+        """The manager of topics: names, existence, creation, and offsets of groups."""
         if self._topic_manager is None:
             self._topic_manager = KafkaTopicManager.of(self.settings)
         return self._topic_manager
@@ -96,10 +96,10 @@ class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[mi
         api_version: str | None = None,
         **settings: Any,
     ) -> None:
-        """Change settings; what is left out, or None, stays as it is.
+        """Change settings; a setting that is omitted or None keeps its value.
 
-        In 0.8 the fourth argument is `api_version`, here it is `replication_factor`: a text is
-        the one, a number the other.
+        The fourth argument is `api_version` in 0.8 and `replication_factor` here: text is taken as
+        the former, a number as the latter.
         """
         if more and isinstance(more[0], str):
             api_version, *rest = more
@@ -110,7 +110,7 @@ class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[mi
         self._topic_manager = None
 
     def get_schema_reg(self, model_or_def: object) -> SchemaRegistration | None:
-        """What a model, or an instance of one, was registered as."""
+        """Return the registration of a model or of a model's instance."""
         model = model_or_def if isinstance(model_or_def, type) else type(model_or_def)
         return next((found for found in self.schemas.values() if found.model is model), None)
 
@@ -122,14 +122,14 @@ class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[mi
         headers: Iterable[Header] | None = None,
         **options: Any,
     ) -> Delivery:
-        """Publish a model, also one that is not registered."""
+        """Publish a model, registered or not."""
         is_model = isinstance(data, BaseModel) and options.get("schema") is None
         if is_model and self.get_schema_reg(data) is None:
             self.schema(type(data).__name__)(type(data))
         return await super().publish(stream_id, data, key, headers, **options)
 
     async def finalize(self) -> None:
-        """Stop and disconnect, the topic manager too."""
+        """Stop and disconnect, including the topic manager."""
         await super().finalize()
         if self._topic_manager is not None:
             await self._topic_manager.finalize()
@@ -137,7 +137,7 @@ class Application(_GroupRequired, kafkaesk_core.Application):  # type: ignore[mi
 
 
 def run(app: kafkaesk_core.Application | None = None) -> None:
-    """Run an application until a signal; without one, the one that the command line names."""
+    """Run an application until a signal; without an argument, the one named on the command line."""
     if app is None:
         runpy.run_module("kafkaesk_core", run_name="__main__")
     else:

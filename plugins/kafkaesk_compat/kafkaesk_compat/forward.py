@@ -1,4 +1,4 @@
-"""Modules with the names of kafkaesk 0.8, each of which says what to import instead."""
+"""Modules with the names of kafkaesk 0.8; each name warns and says what to import instead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["forward"]
 def forward(
     module: str, names: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make `__getattr__` and `__dir__` of a module; `names` maps each name to "module:name".
+    """Return `__getattr__` and `__dir__` for a module; `names` maps each name to "module:name".
 
-    A name is looked up anew each time: the warning is Python's to repeat or not.
+    A name is looked up every time, so Python's warning filters decide on repeated warnings.
     """
 
     def __getattr__(name: str) -> Any:  # it becomes the module's

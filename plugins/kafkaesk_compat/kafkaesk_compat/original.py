@@ -12,10 +12,10 @@ __all__ = ["RefuseOriginal", "check_original"]
 
 
 def check_original() -> None:
-    """Refuse to work beside the package that has the same import name.
+    """Refuse to work beside the package with the same import name.
 
     Raises:
-        ImportError: the distribution kafkaesk is installed; the remedy is named.
+        ImportError: the distribution kafkaesk is installed; the error names the remedy.
     """
     try:
         found = version("kafkaesk")
@@ -28,7 +28,7 @@ def check_original() -> None:
 
 
 class RefuseOriginal:
-    """A plugin that refuses every start beside the original, also if that one wins the import."""
+    """A plugin that refuses every start beside the original, even if that one wins the import."""
 
     @hookimpl
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`app.topic_mng` of kafkaesk 0.8: topics and committed offsets, with a client of its own."""
+"""`app.topic_mng` of kafkaesk 0.8: topics and committed offsets, with its own client."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["KafkaTopicManager"]
 
 
 class KafkaTopicManager:
-    """Looks topics up and creates them; connects at the first call, until `finalize`.
+    """Looks up and creates topics; connects on the first call, and disconnects in `finalize`.
 
     Raises:
-        NotConfiguredError: there are no servers.
+        NotConfiguredError: no servers are configured.
         aiokafka.errors.KafkaConnectionError: no broker answered.
     """
 
@@ -41,7 +41,7 @@ class KafkaTopicManager:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Make one for the brokers of an application."""
+        """Return a manager for the brokers of an application."""
         options = settings.client.for_admin()
         names = (
             *("security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username"),
@@ -52,11 +52,11 @@ class KafkaTopicManager:
         return cls(servers, prefix, settings.replication_factor, **security)
 
     def get_topic_id(self, topic: str) -> str:
-        """The topic of a stream."""
+        """Return the topic of a stream."""
         return f"{self.prefix}{topic}"
 
     async def topic_exists(self, topic: str) -> bool:
-        """Whether the cluster has this topic, whose name is with the prefix."""
+        """Return whether the cluster has this topic; the name includes the prefix."""
         if topic not in self._known:
             self._known |= set(await (await self._client()).list_topics())
         return topic in self._known
@@ -69,7 +69,7 @@ class KafkaTopicManager:
         replication_factor: int | None = None,
         retention_ms: int | None = None,
     ) -> None:
-        """Create a topic, whose name is with the prefix; one that exists stays as it is."""
+        """Create a topic; the name includes the prefix. An existing topic is not changed."""
         configs = {} if retention_ms is None else {"retention.ms": str(retention_ms)}
         replicas = replication_factor or self._replication
         new = NewTopic(topic, partitions, replicas, topic_configs=configs)
@@ -82,7 +82,7 @@ class KafkaTopicManager:
     async def list_consumer_group_offsets(
         self, group_id: str, partitions: Sequence[TopicPartition] | None = None
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """The committed offsets of a group."""
+        """Return the committed offsets of a group."""
         found: dict[TopicPartition, OffsetAndMetadata] = await (
             await self._client()
         ).list_consumer_group_offsets(group_id, partitions=partitions)

@@ -1,1 +1,1 @@
-"""Commands for every day with services of kafkaesk; `kafkaesk --help` lists them."""
+"""Commands for daily work on kafkaesk services; `kafkaesk --help` lists them."""

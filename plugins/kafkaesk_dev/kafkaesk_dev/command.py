@@ -1,4 +1,4 @@
-"""The commands as the command line declares them; their work is imported when they are called."""
+"""Declares the commands; the modules that do the work are imported when a command runs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Header = tuple[str, bytes | None]
 def new(ctx: click.Context, name: str, out: Path | None) -> None:
     """Create the service NAME: an application with a handler, messages and their frozen schemas.
 
-    It has tests, a Dockerfile, a compose file with Kafka, and a workflow that checks format,
-    lint, types, contracts and tests. Nothing that exists is changed.
+    The service has tests, a Dockerfile, a compose file with Kafka, and a workflow that checks
+    format, lint, types, contracts and tests. No existing file is changed.
     """
     from .project import make_project
 
@@ -94,9 +94,9 @@ def publish(
 ) -> None:
     """Publish a message to STREAM: JSON, "-" for the standard input, or @FILE.
 
-    The message is checked against the schema that the application gives the stream, and
-    written as the service writes it: with the envelope, or in its codec. It may also be
-    given with its envelope. Nothing of the service is started.
+    The message is checked against the stream's schema in the application, and written as the
+    service would write it: in the envelope or by a codec. The input may also be a complete
+    envelope. The service is not started.
     """
     from .publish import Message, publish_messages
 
@@ -159,10 +159,10 @@ def _where(
     "-H", "--header", "headers", multiple=True, callback=_header, help="Only with name=value."
 )
 @click.option(
-    "--where", multiple=True, callback=_where, help="Only with a value in it: /data/number=7."
+    "--where", multiple=True, callback=_where, help="Only records with a value: /data/number=7."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, one object per line.")
-@click.option("--count", "is_count", is_flag=True, help="Print only how many there are.")
+@click.option("--count", "is_count", is_flag=True, help="Print only the number of records.")
 @click.option(
     "--app",
     shell_complete=complete_app,
@@ -179,9 +179,10 @@ def tail(
     follows: bool,
     **options: Any,  # the filter, the output, the application, and where Kafka is
 ) -> None:
-    """Show the records of STREAM, those of all partitions in the order of their time.
+    """Show the records of STREAM, from all partitions in the order of their timestamps.
 
-    Joins no group and commits nothing. What is not JSON is shown as text or as bytes.
+    The command joins no group and commits nothing. Values that are not JSON are shown as text or
+    bytes.
     """
     from .reading.filters import Filter
     from .reading.positions import Position
@@ -222,8 +223,8 @@ def tail(
 def inspect(app: str, record: str | None, is_json: bool, **options: Any) -> None:
     """Show the streams, handlers, schemas and plugins of APP; no broker is needed.
 
-    With RECORD, as topic[partition]@offset or topic/partition/offset, show that record with
-    its headers and value, and for each handler of APP what it would get, or why it would
+    With RECORD, as topic[partition]@offset or topic/partition/offset, show that record with its
+    headers and value, and for each handler of APP the argument that it would get, or why it would
     fail. No handler is called.
     """
     from .inspection import show_application, show_record
@@ -251,14 +252,14 @@ def inspect(app: str, record: str | None, is_json: bool, **options: Any) -> None
     envvar="KAFKAESK_LOG_LEVEL",
     show_envvar=True,
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    help="Lowest level that is logged.",
+    help="Lowest level to log.",
 )
 @cluster_options
 def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> None:
     """Run APP on a broker inside this process until Ctrl-C, and restart it when a file changes.
 
-    Topics and offsets survive a restart of the service. A service that cannot be imported or
-    that fails shows its error and waits for the next change. With --kafka-servers it runs on a
+    Topics and offsets survive a restart of the service. If the service fails or cannot be imported,
+    its error is shown, and the next change restarts it. With --kafka-servers the service runs on a
     real cluster.
     """
     from .watching import develop
@@ -271,7 +272,7 @@ def dev(app: str, watched: tuple[Path, ...], log_level: str, **options: Any) -> 
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the code with which SHELL completes commands, options, applications and streams.
+    """Print the code that lets SHELL complete commands, options, applications and streams.
 
     \b
     bash  add to ~/.bashrc:  eval "$(kafkaesk completion bash)"

@@ -1,4 +1,4 @@
-"""What `kafkaesk completion` prints, and how streams and schemas are completed."""
+"""The output of `kafkaesk completion`, and the completion of streams and schemas."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def completion_source(shell: str, command: click.Command) -> str:
 
 
 def complete_stream(params: Mapping[str, Any], incomplete: str) -> list[str]:
-    """Complete a stream: one that the application names, else a topic of the cluster."""
+    """Complete a stream that the application names, or else a topic of the cluster."""
 
     def find() -> list[str]:
         if params.get("app"):

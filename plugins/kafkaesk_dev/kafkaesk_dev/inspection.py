@@ -1,4 +1,4 @@
-"""What `kafkaesk inspect` does: shows an application, or one record and what it would become."""
+"""Implements `kafkaesk inspect`: shows an application, or a record and what handlers would get."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HOOKS = ("codec", "upcasters", "wrap_consume", "wrap_consume_batch")
 
 
 class Verdict(NamedTuple):
-    """What a handler would get of a record, or why it would fail."""
+    """The argument that a handler would get for a record, or why the handler would fail."""
 
     handler: str
     group: str
@@ -55,10 +55,10 @@ class Verdict(NamedTuple):
 
 
 def show_application(name: str, *, is_json: bool) -> None:
-    """Show what an application is made of.
+    """Show the streams, handlers, schemas and plugins of an application.
 
     Raises:
-        ConfigurationError: there is none, or its handlers or schemas cannot work.
+        ConfigurationError: the application was not found, or a handler or schema is invalid.
     """
     described = find_described(name).describe()
     if is_json:
@@ -127,11 +127,11 @@ def show_record(
     is_json: bool,
     **options: Any,  # of `cluster_options`
 ) -> None:
-    """Show a record with its headers and value, and what each handler would make of it.
+    """Show a record with its headers and value, and the argument that each handler would get.
 
     Raises:
-        ConfigurationError: the place is none, or the application cannot be found.
-        BrokerError: no broker can be used, or there is no such record.
+        ConfigurationError: the record's place is invalid, or the application was not found.
+        BrokerError: no broker can be reached, or the record does not exist.
     """
     topic, partition, offset = _parse(place)
     application = find_described(name)
@@ -250,7 +250,7 @@ async def _verdict(
 
 
 def _annotation(subscription: Subscription) -> Any:
-    """The type of the first parameter, which decides what the handler gets."""
+    """Return the type of the first parameter, which decides what the handler gets."""
     function = subscription.func
     while isinstance(function, functools.partial):
         function = function.func
@@ -275,7 +275,7 @@ def _parts(
         "record": f"{record.topic}[{record.partition}]@{record.offset}",
         "written": f"{shown_time(record.timestamp)}, {shown_age(record.timestamp, time.time())}",
         "key": "(none)" if record.key is None else shown_bytes(record.key),
-        "schema": content.schema or "(none: the value is no envelope)",
+        "schema": content.schema or "(none: the value is not an envelope)",
         "size": f"{len(record.value or b''):,} bytes",
     }
     if content.problem:
@@ -296,7 +296,7 @@ def _parts(
 
 
 def safe_lines(text: str) -> str:
-    """The same as `safe`, of a text whose lines are kept."""
+    """Like `safe`, but keep the lines of the text."""
     return "\n".join(map(safe, text.split("\n")))
 
 

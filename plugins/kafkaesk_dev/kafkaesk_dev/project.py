@@ -1,4 +1,4 @@
-"""What `kafkaesk new` does: writes a service that passes its own checks."""
+"""Implements `kafkaesk new`: writes a service that passes its own checks."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ FILES = {
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 _LONGEST = 50
 _TAKEN = frozenset(("build", "dist", "kafka", "schemas", "tests"))
-"""Names of other folders of the service, or of other containers."""
+"""Names of other folders or containers of the service."""
 
 
 def make_project(name: str, folder: Path, commands: Collection[str]) -> None:
-    """Write the service to a folder that is new or empty; say what to do next.
+    """Write the service to a new or empty folder, and print the next steps.
 
     Raises:
-        ConfigurationError: the name cannot be one, or the folder cannot be written.
+        ConfigurationError: the name is invalid, or the folder cannot be written.
     """
     for problem in _problems(name, commands):
         raise ConfigurationError(f"{name!r} cannot be the name of a service: {problem}")
@@ -91,7 +91,7 @@ def _package_of(name: str) -> str:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether it would hide a package; a folder here that is merely called so does not count."""
+    """Whether the name would hide a package; a mere folder of this name does not count."""
     try:
         found = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -100,7 +100,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that has files; that of a new git repository has none."""
+    """Refuse a folder with files, except those of a new git repository."""
     try:
         existing = [each.name for each in folder.iterdir() if each.name != ".git"]
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def _render(name: str) -> dict[str, str]:
 
 
 def _compatible_versions() -> str:
-    """The versions that work like the installed one, for a requirement: ">=0.1,<0.2"."""
+    """Return the versions compatible with the installed one, for a requirement: ">=0.1,<0.2"."""
     major, minor = map(int, version("kafkaesk-core").split(".")[:2])
     following = f"0.{minor + 1}" if major == 0 else f"{major + 1}"
     return f">={major}.{minor},<{following}"

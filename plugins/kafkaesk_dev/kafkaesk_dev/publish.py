@@ -1,4 +1,4 @@
-"""What `kafkaesk publish` does: checks messages against their schemas, and publishes them."""
+"""Implements `kafkaesk publish`: checks messages against their schemas and publishes them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LONGEST_LINE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is published beside the value; `schema` None means that of the stream."""
+    """The parts of a message beside the value; `schema` None means the stream's schema."""
 
     stream: str
     schema: str | None
@@ -65,8 +65,8 @@ def publish_messages(
     """Publish one message, or one for each line of the input.
 
     Raises:
-        ConfigurationError: nothing says how the message is checked, or its input cannot be read.
-        KafkaeskError: a message satisfies no schema, or was not written.
+        ConfigurationError: no schema is known for the message, or its input cannot be read.
+        KafkaeskError: a message does not satisfy its schema, or was not written.
     """
     if app is None and not (is_raw or is_tombstone):
         raise ConfigurationError(
@@ -90,10 +90,10 @@ def publish_messages(
 
 @contextmanager
 def _opened(value: str | None) -> Iterator[BinaryIO]:
-    """Open what has the message: the argument, a file, or the standard input.
+    """Open the message's source: the argument, a file, or the standard input.
 
     Raises:
-        ConfigurationError: there is none, or the file cannot be read.
+        ConfigurationError: there is no input, or the file cannot be read.
     """
     if value is None and sys.stdin.isatty():
         raise ConfigurationError(
@@ -113,7 +113,7 @@ def _opened(value: str | None) -> Iterator[BinaryIO]:
 
 
 async def _lines(file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield the lines that are not empty; a pipe or a terminal is waited for."""
+    """Yield the lines that are not empty; wait for a pipe or a terminal."""
     if not _is_waited_for(file):
         for line in file:
             if text := line.strip():
@@ -144,7 +144,7 @@ def _is_waited_for(file: BinaryIO) -> bool:
 
 
 class _Sender:
-    """Publishes through an application that has the schemas, and nothing else, of the service."""
+    """Publishes through an application that has only the service's schemas."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class _Sender:
         self._schema = "" if is_raw or app is None else self._choose_schema(app)
 
     def _choose_schema(self, app: Application) -> str:
-        """The schema that the message must satisfy; "" if only its envelope can say so."""
+        """Return the schema that the message must satisfy; "" if only its envelope names it."""
         message = self._message
         if message.schema is not None:
             if message.schema not in app.schemas:
@@ -192,13 +192,13 @@ class _Sender:
         return max(found, key=lambda each: each.version).key if found else ""
 
     async def send(self, value: bytes | None) -> None:
-        """Publish one message, and say where it was written."""
+        """Publish one message, and print where it was written."""
         async with self._replica:
             place = await (await self._send(value))
         click.echo(f"written to {place.topic}[{place.partition}]@{place.offset}")
 
     async def send_lines(self, values: AsyncIterator[bytes]) -> None:
-        """Publish all values as they come, and say how many were written."""
+        """Publish all values as they arrive, and print the number of written messages."""
         number, pending = 0, deque[Delivery]()
         async with self._replica:
             try:
@@ -238,7 +238,7 @@ class _Sender:
         )
 
     def _parse(self, value: bytes) -> tuple[Any, str]:
-        """Return data and schema of a message; it may be written with its envelope."""
+        """Return the data and the schema of a message, which may be given in its envelope."""
         try:
             data = json.loads(value)
         except (ValueError, RecursionError) as error:

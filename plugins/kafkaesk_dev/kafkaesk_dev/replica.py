@@ -1,4 +1,4 @@
-"""An application that has the messages of another one, and starts nothing of it."""
+"""Copies the messages of an application, without anything that would start."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def replica_of(
     options: Mapping[str, Any],  # of `cluster_options`
     hooks: Collection[str],
 ) -> Application:
-    """Return an application with the settings and schemas of another one, or with none.
+    """Return an application with the settings and schemas of another one, if given.
 
-    It has neither its subscriptions nor its event handlers. Of its plugins it has those that have
-    one of these hooks and no lifespan: others would open ports, or start to work. Only `streams`
-    are created when it starts.
+    The copy has no subscriptions and no event handlers. It has only the plugins with one of these
+    hooks and without a lifespan; other plugins would open ports or start to work. At its start,
+    only `streams` are created.
 
     Raises:
-        ConfigurationError: a plugin with a lifespan decides what the bytes of records mean.
+        ConfigurationError: a plugin with a lifespan determines the meaning of records' bytes.
     """
     settings = cluster_settings(app, options)
     replica = Application(entry_points=False)

@@ -1,4 +1,4 @@
-"""The process of a service under `kafkaesk dev`: its log and its errors, as a person reads them."""
+"""The process of a service under `kafkaesk dev`, with logs and errors for people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN_AT_MOST = 20
 
 
 def main(arguments: str) -> None:
-    """Run the application that the arguments name, as JSON of `kafkaesk dev`."""
+    """Run an application; the argument is JSON from `kafkaesk dev`."""
     given = json.loads(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)  # until the application listens: nothing is running yet
@@ -54,7 +54,7 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Stop when the other end of a pipe is closed: the process that watches has ended."""
+    """Stop when the other end of a pipe is closed, because the watching process has ended."""
     os.set_inheritable(lifeline, False)
 
     def wait() -> None:
@@ -65,7 +65,7 @@ def _end_with_parent(lifeline: int) -> None:
 
 
 def _show(error: KafkaeskError) -> None:
-    """Show an error where it happened: the service's own traceback, and what it means."""
+    """Show an error with the service's own traceback and its meaning."""
     is_own = isinstance(error, (HandlerError, PluginError)) or getattr(
         error, "needs_traceback", False
     )
@@ -75,7 +75,7 @@ def _show(error: KafkaeskError) -> None:
 
 
 def _introduce(described: Description, introduced: Path) -> None:
-    """Show what the service is made of, unless that was shown before; note what was shown."""
+    """Show the service's description unless it was shown before; note what was shown."""
     text = "\n".join(_lines(described))
     if not introduced.exists() or introduced.read_text() != text:
         click.echo(text, err=True)
@@ -107,9 +107,9 @@ def _parts(described: Description) -> Iterator[tuple[str, list[str]]]:
 
 
 async def _make_topics(app: Application) -> None:
-    """Let the topics of a broker inside a process appear, which are made on their first use.
+    """Create the topics of a broker inside a process, which creates them only on first use.
 
-    A group that waits for a topic would get it some seconds after the first message.
+    Otherwise a group would get a new topic only some seconds after the first message.
     """
     if not app.settings.kafka_servers[0].startswith("embedded://"):
         return
@@ -125,7 +125,7 @@ async def _make_topics(app: Application) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """The time of day, the level, the logger and the text; in colours on a terminal."""
+    """Formats the time of day, the level, the logger and the text, in colour on a terminal."""
 
     def __init__(self, *, is_coloured: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What `kafkaesk tail` does: shows the records of a stream, and those that come."""
+"""Implements `kafkaesk tail`: shows the records of a stream, and follows new ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What is read: from where to where, and which records; `limit` ends it after so many."""
+    """The range and the records to read; `limit` is the maximum number of records."""
 
     stream: str
     begin: Position
@@ -54,11 +54,11 @@ def show_records(
     is_count: bool,
     **options: Any,  # of `cluster_options`
 ) -> None:
-    """Show the records that are meant, or count them.
+    """Show the selected records, or count them.
 
     Raises:
-        ConfigurationError: there is no such partition.
-        BrokerError: no broker can be used, or there is no such topic.
+        ConfigurationError: the partition does not exist.
+        BrokerError: no broker can be reached, or the topic does not exist.
     """
     application = find_described(app) if app else None
     settings = cluster_settings(application, options)
@@ -109,7 +109,7 @@ async def _show(
 async def _records(
     cluster: Cluster, topic: str, reading: Reading
 ) -> AsyncGenerator[list[ConsumerRecord]]:
-    """Yield the records between the two positions, and then those that come."""
+    """Yield the records between the two positions, and then new records."""
     starts, stops = await _limits(cluster, topic, reading)
     async with cluster.reader() as reader:
         async with aclosing(reader.records(stops, starts)) as history:
@@ -129,11 +129,11 @@ async def _records(
 
 
 async def _limits(cluster: Cluster, topic: str, reading: Reading) -> tuple[Offsets, Offsets]:
-    """Return the first offset of each partition that is read, and the one to stop before.
+    """Return the first offset to read of each partition, and the offset to stop before.
 
     Raises:
-        ConfigurationError: there is no such partition.
-        TopicError: there is no such topic.
+        ConfigurationError: the partition does not exist.
+        TopicError: the topic does not exist.
     """
     count = await find_topic(cluster, topic, _tell, waits=reading.follows)
     numbers = sorted(set(reading.partitions)) or range(count)
@@ -161,7 +161,7 @@ async def _limits(cluster: Cluster, topic: str, reading: Reading) -> tuple[Offse
 
 
 class _Printer:
-    """Prints records as text or as JSON lines, or only their number."""
+    """Prints records as text or JSON lines, or prints only their number."""
 
     def __init__(self, output: TextIO, *, is_json: bool, is_count: bool) -> None:
         self._output = output
@@ -186,11 +186,11 @@ class _Printer:
         self._output.write(f"{text}\n")
 
     def flush(self) -> None:
-        """Let what was printed be seen."""
+        """Flush the printed output."""
         self._output.flush()
 
     def finish(self) -> None:
-        """Print the number, if only that is wanted."""
+        """Print the number, if only the number is wanted."""
         if self._is_count:
             self._output.write(f"{self._count}\n")
         self._output.flush()

@@ -1,4 +1,4 @@
-"""What `kafkaesk dev` does: runs a service in a process, and anew when a file changes."""
+"""Implements `kafkaesk dev`: runs a service in a process, and restarts it after a change."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from kafkaesk_testing import EmbeddedBroker
 __all__ = ["develop"]
 
 _KILL_SECONDS = 40.0
-"""After a signal: more than the default `shutdown_timeout`, within which a service ends itself."""
+"""Seconds after a signal: more than the default `shutdown_timeout`, so a service ends by itself."""
 _PATIENCE_SECONDS = 2.0
 _ALSO = (".env", ".toml")
-"""Endings of names of files that are watched besides those of Python."""
+"""Suffixes of watched files, besides Python's."""
 
 
 def develop(app: str, watched: Sequence[Path], log_level: str, options: Mapping[str, Any]) -> None:
-    """Run an application until Ctrl-C, and anew whenever one of its files changes.
+    """Run an application until Ctrl-C, and restart it whenever one of its files changes.
 
-    Without `kafka_servers` among the options it runs on a broker inside this process, whose topics
-    survive a restart of the service.
+    Without the option `kafka_servers`, the application runs on a broker inside this process, and
+    its topics survive a restart of the service.
 
     Raises:
-        ConfigurationError: a folder that is to be watched does not exist.
+        ConfigurationError: a folder to watch does not exist.
     """
     for path in watched:
         if not path.exists():
@@ -61,7 +61,7 @@ def _broker(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _environment(servers: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """The environment of the service: it holds above what the service configures itself."""
+    """Return the service's environment, which overrides the service's own configuration."""
     given = {
         "KAFKAESK_KAFKA_SERVERS": servers,
         "PYTHONUNBUFFERED": "1",
@@ -76,12 +76,12 @@ def _environment(servers: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _Watcher:
-    """Keeps one process of the service running; there are never two at once.
+    """Keeps one process of the service running, and never two at once.
 
-    What the service is made of is in the file `introduced` once it was shown.
+    The file `introduced` holds the description of the service once it was shown.
 
-    The service holds the reading end of a pipe. When this process ends in whatever way, the pipe
-    is closed, and the service stops.
+    The service holds the reading end of a pipe. However this process ends, the pipe is closed, and
+    the service stops.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class _Watcher:
             await watching
 
     async def _run_once(self, lifeline: int) -> None:
-        """Run the service until a file changes or a signal comes, and end it."""
+        """Run the service until a file changes or a signal arrives; then end it."""
         self._changed.clear()
         self._changes.clear()
         process = await self._start(lifeline)
@@ -133,7 +133,7 @@ class _Watcher:
         if self._changed.is_set() and not self._stopping.is_set():
             names = sorted(self._changes)
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            _tell(f"{names[0]}{more} changed; starting anew")
+            _tell(f"{names[0]}{more} changed; restarting")
 
     async def _start(self, lifeline: int) -> Process:
         arguments = {
@@ -163,7 +163,7 @@ class _Watcher:
     async def _end(self, process: Process, ended: asyncio.Task[int]) -> None:
         """Let the service finish and commit; kill it if it does not end.
 
-        A terminal sends Ctrl-C to the service as well. It takes two signals within 0.3 s as one.
+        A terminal also sends Ctrl-C to the service, which treats two signals within 0.3 s as one.
         """
         if ended.done():
             return

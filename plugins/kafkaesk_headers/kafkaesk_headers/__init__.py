@@ -1,4 +1,4 @@
-"""Header propagation for kafkaesk: messages inherit the headers of the record being handled."""
+"""Header propagation for kafkaesk: messages inherit the headers of the handled record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The headers that the plugin writes itself: hops since the first message, and the cause."""
+"""The plugin's own headers: the hops since the first message, and the cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DIGITS = 9
 
 
 class HopLimitError(KafkaeskError):
-    """A message would be more hops from the first one than `max_hops` allows: probably a loop."""
+    """A message would exceed `max_hops` hops from the first message, probably in a loop."""
 
     def __init__(self, topic: str, hops: int, limit: int) -> None:
         super().__init__(
@@ -29,9 +29,9 @@ class HopLimitError(KafkaeskError):
 
 
 class CausationHeaders:
-    """Counts hops (`max_hops`) and names the cause (`correlation`), if the settings say so.
+    """Counts hops (with `max_hops`) and names the cause (with `correlation`).
 
-    `on_malformed` is called for a hop count that is not a number; it counts as 0.
+    `on_malformed` is called for a hop count that is not a number; such a count is taken as 0.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CausationHeaders:
         self.is_enabled = correlation or max_hops is not None
 
     def headers(self, origins: Sequence[Origin], topic: str) -> list[Header]:
-        """Return the headers of a message to `topic` that these records caused.
+        """Return the headers for a message to `topic` that these records caused.
 
         Raises:
             HopLimitError: the message would exceed `max_hops`.
@@ -69,7 +69,7 @@ class CausationHeaders:
 
     @staticmethod
     def _causes(origin: Origin) -> list[Header]:
-        """Name a record by its position: the same for every attempt."""
+        """Name each record by its position, which is the same for every attempt."""
         cause = f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
         return [
             (CORRELATION, _last(origin.headers, CORRELATION) or cause),

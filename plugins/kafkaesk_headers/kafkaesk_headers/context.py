@@ -1,4 +1,4 @@
-"""What a publish inherits from: the handler around it, and the blocks that a service has opened."""
+"""The sources of inherited headers: the handler, and the blocks that a service opens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Origin(Protocol):
-    """A record that headers come from: an IncomingMessage or a ConsumerRecord."""
+    """A record to inherit headers from: an IncomingMessage or a ConsumerRecord."""
 
     @property
     def topic(self) -> str:
@@ -53,11 +53,11 @@ HeaderSelector = Callable[[Sequence[Origin]], Sequence[Header]]
 
 @dataclass(slots=True)
 class PropagationContext:
-    """Immutable once it is in the context variable: each block makes a new one.
+    """The value of the context variable; immutable, so each block makes a new one.
 
-    `origins` are the messages of the handler (with `scope="context"`), and `select` chooses from
-    their headers. `chosen` is the record that `inherit_from` names, `added` the headers of
-    `propagating`. With `is_on` false nothing is inherited.
+    `origins` are the handler's messages (with `scope="context"`), and `select` chooses from their
+    headers. `chosen` is the record given to `inherit_from`; `added` are the headers of
+    `propagating`. If `is_on` is false, nothing is inherited.
     """
 
     origins: Sequence[Origin] = ()
@@ -67,7 +67,7 @@ class PropagationContext:
     is_on: bool = True
 
     def sources(self, origins: Sequence[Origin]) -> Sequence[Origin]:
-        """The records to inherit from; `origins` are those that the message itself names."""
+        """Return the records to inherit from; `origins` are the message's own origins."""
         if self.chosen is not None:
             return (self.chosen,)
         return origins or self.origins
@@ -77,7 +77,7 @@ PROPAGATION: ContextVar[PropagationContext | None] = ContextVar("kafkaesk_header
 
 
 def override(headers: Sequence[Header], others: Sequence[Header]) -> Sequence[Header]:
-    """The headers, those of the same names replaced by `others`, which come last."""
+    """Return the headers with `others` at the end; these replace headers of the same names."""
     if not others:
         return headers
     names = {name for name, _ in others}
@@ -99,19 +99,19 @@ def _entered(context: PropagationContext) -> Iterator[None]:
 
 @contextmanager
 def no_propagation() -> Iterator[None]:
-    """Messages published in this block, and in tasks started in it, inherit no headers."""
+    """Let messages published in this block, and in tasks started in it, inherit no headers."""
     with _entered(replace(_current(), is_on=False)):
         yield
 
 
 @contextmanager
 def propagating(headers: Mapping[str, bytes | None] | Iterable[Header]) -> Iterator[None]:
-    """Add these headers to every message that is published in this block, in a handler or not.
+    """Add these headers to every message published in this block, inside a handler or not.
 
-    They replace inherited headers of the same name, and those of an outer block.
+    They replace inherited headers of the same names, including those of an outer block.
 
     Raises:
-        TypeError: a name is not text, or a value neither bytes nor None.
+        TypeError: a name is not text, or a value is neither bytes nor None.
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     own = copy_headers(pairs)
@@ -122,10 +122,10 @@ def propagating(headers: Mapping[str, bytes | None] | Iterable[Header]) -> Itera
 
 @contextmanager
 def inherit_from(origin: Origin) -> Iterator[None]:
-    """Inherit the headers of this record or message, for example of one of a batch.
+    """Inherit the headers of this record or message, for example one message of a batch.
 
     Raises:
-        TypeError: it is neither a ConsumerRecord nor an IncomingMessage.
+        TypeError: the argument is neither a ConsumerRecord nor an IncomingMessage.
     """
     if not isinstance(origin, (IncomingMessage, ConsumerRecord)):
         raise TypeError(
@@ -136,9 +136,9 @@ def inherit_from(origin: Origin) -> Iterator[None]:
 
 
 def current_record() -> ConsumerRecord | None:
-    """Return the record whose headers are inherited here; None if there is not exactly one.
+    """Return the record whose headers are inherited here; None unless there is exactly one.
 
-    With `scope="context"` that is the record of the handler; otherwise the one of `inherit_from`.
+    With `scope="context"` it is the handler's record; otherwise the one given to `inherit_from`.
     """
     sources = _current().sources(())
     origin = sources[0] if len(sources) == 1 else None
@@ -146,7 +146,7 @@ def current_record() -> ConsumerRecord | None:
 
 
 def inherited_headers() -> tuple[Header, ...]:
-    """Return the headers that a publish inherits here, besides what `subscriber.publish` adds."""
+    """Return the headers that a publish inherits here, besides those of `subscriber.publish`."""
     context = _current()
     if not context.is_on:
         return ()

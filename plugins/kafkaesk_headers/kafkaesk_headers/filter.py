@@ -1,4 +1,4 @@
-"""Which headers are inherited: by name, within limits; and the names that a message refuses."""
+"""Selects inherited headers by name and within limits; lets a message drop headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_EXCLUDE = (
     "__connect.errors.*",
     "__streams.errors.*",
 )
-"""Patterns of names that are not inherited unless the settings say so."""
+"""Patterns of names that are not inherited by default."""
 
 REMEMBERED = 1024
 
@@ -36,7 +36,7 @@ REMEMBERED = 1024
 class HeaderFilter:
     """Accepts headers by name (fnmatch, case-sensitive), up to limits of bytes and count.
 
-    `exclude` beats `include`. Headers that another plugin owns (`claimed`) are never accepted.
+    `exclude` takes precedence over `include`. Headers of other plugins are never accepted.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class HeaderFilter:
         self._accepts = lru_cache(REMEMBERED)(self._decide)
 
     def exclude(self, claimed: frozenset[str]) -> None:
-        """Accept no headers of these names from now on."""
+        """Refuse headers with these names from now on."""
         if claimed != self._claimed:
             self._claimed = claimed
             self._accepts.cache_clear()
@@ -63,7 +63,7 @@ class HeaderFilter:
         )
 
     def apply(self, headers: Iterable[Header]) -> tuple[list[Header], int]:
-        """Return the accepted headers, in their order, and how many exceeded the limits."""
+        """Return the accepted headers, in order, and the number that exceeded the limits."""
         accepts = self._accepts
         chosen = [header for header in headers if accepts(header[0])]
         if len(chosen) <= self._max_count and _size(chosen) <= self._max_bytes:
@@ -72,7 +72,7 @@ class HeaderFilter:
         return kept, len(chosen) - len(kept)
 
     def _within_limits(self, headers: Sequence[Header]) -> list[Header]:
-        """Drop whole names: first each that exceeds a limit by itself, then the last ones."""
+        """Drop headers by name: first names that exceed a limit alone, then the last names."""
         by_name: dict[str, list[Header]] = {}
         for header in headers:
             by_name.setdefault(header[0], []).append(header)
@@ -90,19 +90,19 @@ class HeaderFilter:
 
 
 class _Dropped(bytes):
-    """Stands for the header's value until the plugin removes it."""
+    """Stands for the value of a dropped header until the plugin removes it."""
 
 
 _NOTHING = _Dropped()
 
 
 def drop_header(name: str) -> Header:
-    """Say in `headers=` that a message inherits no header of this name, and sends none."""
+    """Return a mark for `headers=`: the message neither inherits nor sends this header."""
     return name, _NOTHING
 
 
 def is_dropped(header: Header) -> bool:
-    """Whether a header is a mark of `drop_header`."""
+    """Whether a header is a mark from `drop_header`."""
     return isinstance(header[1], _Dropped)
 
 
@@ -116,5 +116,5 @@ def _size(headers: Iterable[Header]) -> int:
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One expression for all the patterns; for none, one that matches nothing."""
+    """Return one expression for all patterns; without patterns, it matches nothing."""
     return re.compile("|".join(map(translate, patterns)) or r"(?!)")

@@ -1,4 +1,4 @@
-"""The plugin: messages inherit the headers of the record that is being handled."""
+"""The plugin: messages inherit the headers of the record being handled."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ class HeaderSettings(BaseModel):
 
 
 class HeadersPlugin:
-    """Copies the headers of the record that a handler is given to the messages that it publishes.
+    """Copies the headers of a handler's record to the messages that the handler publishes.
 
-    With `scope="subscriber"` only messages of `subscriber.publish` inherit, and handlers have no
-    layer around them; with `scope="context"` every publish below the handler inherits.
+    With `scope="subscriber"` only messages of `subscriber.publish` inherit headers, and no layer is
+    added around handlers. With `scope="context"` every publish inside the handler inherits them.
     """
 
     name = "headers"
@@ -102,7 +102,7 @@ class HeadersPlugin:
 
     @property
     def counts(self) -> Counter[str]:
-        """Headers dropped because of the limits ("dropped"), and failures by kind."""
+        """The number of headers dropped by the limits ("dropped"), and of failures by kind."""
         return self._failures.counts
 
     @hookimpl
@@ -116,7 +116,7 @@ class HeadersPlugin:
 
     @hookimpl
     async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Delivery:
-        """Add the inherited headers; those that the caller has set stay."""
+        """Add the inherited headers; keep headers that the caller has set."""
         context = PROPAGATION.get()
         if message.origins or context is not None or message.headers:
             try:
@@ -128,7 +128,7 @@ class HeadersPlugin:
         return await call_next(message)
 
     def _inherit(self, message: OutgoingMessage, context: PropagationContext | None) -> None:
-        """Put the inherited headers before the message's own, which win."""
+        """Put the inherited headers before the message's own, which take precedence."""
         meta = message.meta
         if MERGED in meta:
             return  # an outer layer publishes the message again
@@ -146,7 +146,7 @@ class HeadersPlugin:
     def _inherited(
         self, message: OutgoingMessage, context: PropagationContext | None
     ) -> Sequence[Header]:
-        """Those of the records, then the plugin's own, then those of `propagating`."""
+        """Return the records' headers, then the plugin's own, then those of `propagating`."""
         origins: Sequence[Origin] = message.origins
         if context is not None:
             origins = context.sources(origins)
@@ -158,7 +158,7 @@ class HeadersPlugin:
         return headers if context is None else override(headers, context.added)
 
     def _select(self, origins: Sequence[Origin]) -> Sequence[Header]:
-        """The headers to inherit; chosen once per record or batch, at its first publish."""
+        """Return the headers to inherit; selected once per record or batch, at first publish."""
         first, count = origins[0], len(origins)
         if not isinstance(first, IncomingMessage):
             return self._filtered(origins)
@@ -195,7 +195,7 @@ class HeadersPlugin:
 
 
 def _around_one(select: HeaderSelector) -> Callable[..., Any]:
-    """The layer around a handler within which every publish inherits."""
+    """Wrap a handler, so that every publish inside it inherits headers."""
 
     async def wrap_consume(message: IncomingMessage, call_next: ConsumeCall) -> Any:
         token = PROPAGATION.set(PropagationContext((message,), select))
@@ -208,7 +208,7 @@ def _around_one(select: HeaderSelector) -> Callable[..., Any]:
 
 
 def _around_batch(select: HeaderSelector) -> Callable[..., Any]:
-    """The same for a handler of batches."""
+    """Do the same for a batch handler."""
 
     async def wrap_consume_batch(
         messages: Sequence[IncomingMessage], call_next: ConsumeBatchCall
@@ -223,7 +223,7 @@ def _around_batch(select: HeaderSelector) -> Callable[..., Any]:
 
 
 def _common(origins: Sequence[Origin]) -> list[Header]:
-    """The headers that all records of a batch have with the same values."""
+    """Return the headers that all records of a batch have with the same values."""
     first, *others = (_by_name(origin.headers) for origin in origins)
     names = [name for name in first if all(other.get(name) == first[name] for other in others)]
     return [(name, value) for name in names for value in first[name]]

@@ -1,7 +1,7 @@
-"""Structured logs to Kafka for kafkaesk: pydantic models, context, and never in the way.
+"""Structured logs to Kafka for kafkaesk: with pydantic models and context, never blocking.
 
-The public names stand in `__init__.pyi`. Each is imported at its first use, so that
-`kafkaesk --help`, which imports the command `kafkaesk logs`, loads no client of Kafka.
+`__init__.pyi` lists the public names. Each one is imported at its first use, so that `kafkaesk
+--help`, which imports the command `kafkaesk logs`, loads no Kafka client.
 """
 
 from lazy_loader import attach_stub

@@ -1,4 +1,4 @@
-"""Which applications run, which queues each of them ships, and whether a queue waits in vain."""
+"""Tracks the running applications and their queues, and queues that no application ships."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RUNNING", "RunningApplications", "StartWatch"]
 
 
 class ShippingQueue(Protocol):
-    """What an application's run needs of a queue."""
+    """The part of a queue that an application's run uses."""
 
     def belongs_to(self, app: Application) -> bool:
         """Whether this application ships the queue."""
@@ -26,16 +26,16 @@ class ShippingQueue(Protocol):
         """Start empty, in a forked process."""
 
     def start_on(self, app: Application) -> None:
-        """Start to ship."""
+        """Start shipping."""
 
     async def stop(self) -> None:
-        """Ship what is queued, and stop."""
+        """Ship the queued lines, and stop."""
 
 
 class RunningApplications:
-    """Brings the open queues of the process together with the applications that run in it.
+    """Connects the open queues of the process with the applications that run in it.
 
-    Either may come first: handlers are configured before there is an event loop, at any time
+    Either may come first: handlers are configured before there is an event loop, or at any time
     while an application runs, and from any thread.
     """
 
@@ -49,7 +49,7 @@ class RunningApplications:
         self._is_watching_forks = False
 
     def _reset_after_fork(self) -> None:
-        """Start anew in a forked process: no application runs there, and no lock is released."""
+        """Reset in a forked process, where no application runs and no held lock is released."""
         self._lock = threading.RLock()
         self._running.clear()
         self._layers.clear()
@@ -71,7 +71,7 @@ class RunningApplications:
                     return
 
     def closed(self, queue: ShippingQueue) -> bool:
-        """Note that a queue takes no more lines; return whether an application empties it."""
+        """Note that a queue takes no more lines; return whether an application is emptying it."""
         with self._lock:
             self._open.discard(queue)
             for app, queues in self._running.items():
@@ -140,7 +140,7 @@ _REMEDY = (
 class StartWatch:
     """Checks whether an application will ship the lines of a queue.
 
-    `application` returns the one that should. `report` is called with a text, at most once.
+    `application` returns the expected application. `report` is called with a text, at most once.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class StartWatch:
         self._is_reported = False
 
     def check(self) -> None:
-        """Check it, after a line was put into a queue that no application ships."""
+        """Check for an application, after a line was put into a queue that none ships."""
         if self._is_reported:
             return
         app = self._application()

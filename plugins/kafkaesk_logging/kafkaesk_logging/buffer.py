@@ -1,4 +1,4 @@
-"""The buffer of lines that wait: bounded, safe from any thread, counted to the last line."""
+"""The buffer of waiting lines: bounded, thread-safe, and with exact counts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from .settings import QueueOptions
 __all__ = ["Buffer", "Entry", "LogStats"]
 
 Entry = tuple[bytes, str, bytes | None, int]
-"""One line: the message, its stream, its key, milliseconds since 1970.
-
-A plain tuple of plain values, because the garbage collector does not visit those.
-"""
+"""One line: the message, its stream, its key, milliseconds since 1970. It is a plain tuple of plain
+values, because the garbage collector does not visit those."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """How many records were queued, delivered, dropped and suppressed.
+    """The counts of queued, delivered, dropped and suppressed records.
 
-    `enqueued` = `delivered` + `queue_size` + `in_flight` + all of `dropped`, whose keys are
-    queue_full, bytes_full, too_large, delivery_failed, unacknowledged and closed. `suppressed`
-    counts records that are never shipped: those logged while another record was encoded or
-    shipped, those of excluded loggers, and those about lines of the same stream.
+    `enqueued` = `delivered` + `queue_size` + `in_flight` + the sum of `dropped`. The keys of
+    `dropped` are queue_full, bytes_full, too_large, delivery_failed, unacknowledged and closed.
+    `suppressed` counts records that are never shipped: records logged while another record was
+    encoded or shipped, records of excluded loggers, and records about lines of the same stream.
     """
 
     enqueued: int = 0
@@ -38,10 +36,10 @@ class LogStats:
 
 
 class Buffer:
-    """A queue that never blocks the event loop, bounded in records and in bytes.
+    """A queue that never blocks the event loop, bounded in records and bytes.
 
     `on_drop` is called with the reason and the number of dropped lines, without the lock, in the
-    thread that caused the drop. `loop_thread` is the thread that must never wait. It is None while
+    thread that caused the drop. `loop_thread` is the thread that must never wait; it is None while
     nothing is shipped, because no thread waits then.
     """
 
@@ -54,7 +52,7 @@ class Buffer:
         self._clear()
 
     def _clear(self) -> None:
-        """Start empty with a lock of our own: in a forked process all of it is the parent's."""
+        """Start empty with a new lock; in a forked process, the old ones are the parent's."""
         # Reentrant: a signal handler, or the garbage collector, may log while a thread holds it.
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
@@ -65,7 +63,7 @@ class Buffer:
         self._dropped: Counter[str] = Counter()
 
     def reset_after_fork(self) -> None:
-        """Start empty in a forked process; the parent ships the lines that it has."""
+        """Start empty in a forked process; the parent ships its own lines."""
         self.loop_thread = None
         self._clear()
 
@@ -84,16 +82,16 @@ class Buffer:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every line that was put in has its outcome."""
+        """Whether every line has its outcome."""
         return not self._entries and not self._in_flight
 
     def wait_until_settled(self, timeout: float) -> bool:
-        """Block until it is settled, at most `timeout` seconds; return whether it is."""
+        """Block until every line has its outcome; return False after `timeout` seconds."""
         with self._lock:
             return self._room.wait_for(lambda: self.is_settled, timeout)
 
     def stats(self) -> LogStats:
-        """Return the counts as they are now."""
+        """Return the current counts."""
         with self._lock:
             return LogStats(
                 enqueued=self._enqueued,
@@ -108,7 +106,7 @@ class Buffer:
     # --- in
 
     def put(self, entry: Entry) -> bool:
-        """Add an entry as `drop_policy` says; return whether the shipper must be woken for it."""
+        """Add an entry by the `drop_policy`; return whether the shipper must be woken."""
         size, dropped = len(entry[0]), None
         with self._lock:
             self._enqueued += 1
@@ -124,7 +122,7 @@ class Buffer:
         return must_wake
 
     def _make_room(self, size: int) -> tuple[str, int, bool]:
-        """Return the reason, how many lines were dropped, and whether there is room now."""
+        """Return the reason, the number of dropped lines, and whether there is room now."""
         reason = "queue_full" if len(self._entries) >= self._size else "bytes_full"
         count, has_room = 0, False
         if self._policy == "drop_oldest":
@@ -157,7 +155,7 @@ class Buffer:
     # --- out
 
     def take(self, count: int) -> list[Entry]:
-        """Take the oldest entries; they are in flight until their outcome is reported here."""
+        """Take the oldest entries; they are in flight until their outcome is reported."""
         with self._lock:
             taken = [self._entries.popleft() for _ in range(min(count, len(self._entries)))]
             self._bytes -= sum([len(entry[0]) for entry in taken])
@@ -166,13 +164,13 @@ class Buffer:
         return taken
 
     def has_nothing_left(self) -> bool:
-        """Whether it is empty; if so, the next `put` asks to wake the shipper."""
+        """Return whether the buffer is empty; if so, the next `put` wakes the shipper."""
         with self._lock:
             self._is_signalled = bool(self._entries)
             return not self._entries
 
     def put_back(self, entries: Sequence[Entry], reason: str) -> None:
-        """Put entries back to the front; drop those for which there is no room, for `reason`."""
+        """Put entries back to the front; drop entries without room, for `reason`."""
         dropped = 0
         with self._lock:
             self._in_flight -= len(entries)
@@ -203,7 +201,7 @@ class Buffer:
         self._on_drop(reason, count)
 
     def abandon(self, reason: str) -> list[Entry]:
-        """Drop everything, and return it."""
+        """Drop all lines, and return them."""
         with self._lock:
             left = list(self._entries)
             self._entries.clear()

@@ -1,4 +1,4 @@
-"""The envelope of a log line: a record becomes a message of the schema PydanticLogModel."""
+"""The envelope of a log line: converts a record to a message of the schema PydanticLogModel."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LEAST = ("timestamp", "logger", "severity", "level", "message")
 
 
 class PydanticLogModel(BaseModel):
-    """A log line as a subscriber reads it; all its fields are attributes."""
+    """A log line as a subscriber reads it; its fields are attributes."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class LineEncoder:
-    """Encodes records at once, so that later changes of their objects do not show."""
+    """Encodes records at once, so that later changes of their objects have no effect."""
 
     def __init__(self, options: LineOptions) -> None:
         self._fields = FieldMaker(options)
@@ -40,10 +40,10 @@ class LineEncoder:
     def encode(self, record: logging.LogRecord, formatter: logging.Formatter | None) -> bytes:
         """Return the envelope of a record.
 
-        A formatter with a method `to_dict` makes all fields; any other makes the message.
+        A formatter with a method `to_dict` makes all fields; any other formatter makes the message.
 
         Raises:
-            Exception: raised by the record's arguments or by the formatter.
+            Exception: the record's arguments or the formatter raised it.
         """
         text = text_of(record) if formatter is None else ""
         try:
@@ -71,7 +71,7 @@ class LineEncoder:
 
 
 def enveloped(fields: Fields) -> bytes:
-    """Return the message on the wire; values that JSON cannot hold become text."""
+    """Return the message on the wire; values that JSON does not have become text."""
     try:
         content = _json(fields)
     except Exception:  # bytes, lone surrogates, reference cycles
@@ -84,10 +84,10 @@ def _json(value: Any) -> bytes:
 
 
 def _shortened(fields: Fields, limit: int) -> bytes:
-    """Return the line with its texts cut; if it is still too long, with its basic fields only.
+    """Return the line with cut texts; if it is still too long, only with its basic fields.
 
     Raises:
-        ValueError: even that is too long.
+        ValueError: even the basic fields are too long.
     """
     room = limit // 16  # a character takes up to six bytes
     cut = {**fields, "truncated": True}
@@ -104,19 +104,19 @@ def _shortened(fields: Fields, limit: int) -> bytes:
 
 
 def shortened_line(line: bytes, limit: int) -> bytes | None:
-    """Return a line cut down to `limit` bytes; None if it is that short already."""
+    """Return a line cut to `limit` bytes; None if it is already short enough."""
     return _shortened(from_json(line)["data"], limit) if len(line) > limit else None
 
 
 def _formatted(record: logging.LogRecord, formatter: logging.Formatter) -> str:
-    """Format a copy: a formatter writes into the record, and adds the exception as text."""
+    """Format a copy, because a formatter changes the record and adds the exception as text."""
     copied = copy(record)
     copied.exc_info = copied.exc_text = copied.stack_info = None
     return formatter.format(copied)
 
 
 def _reduced(record: logging.LogRecord, text: str, error: Exception) -> Fields:
-    """The basic fields of a record whose other fields cannot be encoded."""
+    """Return the basic fields of a record whose other fields cannot be encoded."""
     return {
         "timestamp": timestamp_of(time.time()),
         "logger": _text(record.name),

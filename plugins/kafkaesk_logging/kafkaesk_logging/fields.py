@@ -1,4 +1,4 @@
-"""The fields of a log line: the record's, those of who logs and where, and the values' text."""
+"""The fields of a log line: of the record, of the service, and of the context."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ _NESTED = "extra"
 
 
 class FieldMaker:
-    """Makes the fields of records; never changes a record, because other handlers get it too.
+    """Makes the fields of records; never changes a record, because other handlers also get it.
 
-    The names of the format win: any other field of such a name goes into the object `extra`.
+    The names of the format take precedence; another field with such a name goes into the object
+    `extra`.
     """
 
     def __init__(self, options: LineOptions) -> None:
@@ -116,7 +117,7 @@ class FieldMaker:
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """Return the message of a record; an error of its arguments is raised."""
+    """Return the message of a record; raise any error of its arguments."""
     message = record.msg
     if type(message) is dict and "event" in message:
         return str(message["event"])
@@ -124,7 +125,7 @@ def text_of(record: logging.LogRecord) -> str:
 
 
 def timestamp_of(seconds: float) -> str:
-    """Return seconds since 1970 as RFC 3339 has them, in UTC with microseconds."""
+    """Return seconds since 1970 in the format of RFC 3339, in UTC with microseconds."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -161,9 +162,9 @@ def _provided(provider: Any) -> Mapping[str, Any]:
 
 
 def legacy(fields: Fields, models: Iterable[BaseModel]) -> Fields:
-    """Return the fields that kafkaesk 0.8 had, and the models' own.
+    """Return the fields of kafkaesk 0.8, and the models' fields.
 
-    In those `trace` was the stack of the call, and `stack` the exception's traceback.
+    In 0.8 `trace` is the stack of the call, and `stack` the exception's traceback.
     """
     exception = fields["exception"]
     kept = {
@@ -190,7 +191,7 @@ _CONTAINERS = frozenset({dict, list})
 
 
 def shown(value: object, show: Callable[[Any], str] = repr) -> str:
-    """Return a value as text, cut if it is long; an error of the value's code is shown instead."""
+    """Return a value as text, cut if it is long; if its code raises, return the error instead."""
     try:
         text = show(value)
     except Exception as error:  # the value's code
@@ -199,14 +200,14 @@ def shown(value: object, show: Callable[[Any], str] = repr) -> str:
 
 
 class Redaction:
-    """Replaces the values of fields with certain names, also in nested objects, by stars."""
+    """Replaces the values of fields with certain names, also in nested objects, with stars."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._hidden = frozenset(name.lower() for name in names)
         self._harmless: set[str] = set()
 
     def is_harmless(self, fields: Mapping[str, Any]) -> bool:
-        """Whether none of these fields is hidden; False also if that is not known yet."""
+        """Whether none of these fields is hidden; False if that is unknown."""
         if not self._harmless.issuperset(fields):
             return False
         for value in fields.values():
@@ -246,9 +247,9 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def _identity(service: str | None) -> dict[str, str | None]:
-    """Return service, hostname, namespace and cluster; read once, not with every line.
+    """Return service, hostname, namespace and cluster; they are read once, not for every line.
 
-    The service is `service`, or is named by OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES.
+    The service's name is `service`, or comes from OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES.
     """
     return {
         "service": service or _service() or "unknown_service",
@@ -280,9 +281,9 @@ def _namespace() -> str | None:
 
 
 def _add_handled(fields: Fields) -> None:
-    """Add topic, partition, offset, group and schema of the message being handled, if any.
+    """Add the topic, partition, offset, group and schema of the message being handled, if any.
 
-    Also its attempt if it is not the first, and where its dead letter is.
+    Add its attempt after the first one, and the place of its dead letter.
     """
     handled = handled_messages()
     if handled is None:
@@ -303,10 +304,10 @@ def _add_handled(fields: Fields) -> None:
 
 
 def _span_adder() -> Callable[[Fields, logging.LogRecord], None]:
-    """Return a function that adds the ids of the span in which a record was made.
+    """Return a function that adds the ids of the span in which a record was created.
 
-    They are those that OpenTelemetry's instrumentation of logging put into the record, or else
-    those of the current span, if OpenTelemetry is installed.
+    The ids come from OpenTelemetry's instrumentation of logging, which puts them into the record,
+    or else from the current span, if OpenTelemetry is installed.
     """
     try:
         trace: Any = import_module("opentelemetry.trace")

@@ -23,9 +23,10 @@ _QUEUE = frozenset(QueueOptions.model_fields)
 
 
 class _Thread(threading.local):
-    """Whether this thread is encoding a line: lines logged by its models are not shipped.
+    """Whether this thread is encoding a line; lines logged by its models are not shipped.
 
-    It is no context variable: setting one allocates memory, which fails in the garbage collector.
+    It is not a context variable, because setting one allocates memory, which fails in the garbage
+    collector.
     """
 
     is_emitting = False
@@ -37,9 +38,9 @@ _THREAD = _Thread()
 class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
     """Ships records to a stream of an application, without ever waiting for Kafka.
 
-    `app` is the application, "module:attribute", a function that returns it, or None for the one
-    that starts next. `options` are LineOptions and, unless the handler shares another one's
-    `queue`, QueueOptions.
+    `app` is the application, "module:attribute", a function that returns the application, or None
+    for the application that starts next. `options` are LineOptions and, unless the handler shares
+    another handler's `queue`, QueueOptions.
 
     Raises:
         ConfigurationError: an option is unknown or invalid.
@@ -78,9 +79,9 @@ class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
             self._key = lambda record: record.name.encode()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Emit the records that the filters pass, without the handler's lock.
+        """Emit a record if the filters pass it, without the handler's lock.
 
-        The queue has locks of its own, and a thread that waits for room must not delay others.
+        The queue has its own locks, and a thread that waits for room must not delay others.
         """
         passed = self.filter(record)
         if passed:
@@ -95,7 +96,7 @@ class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
         return other
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record; an error is reported by `handleError`, never raised."""
+        """Queue a record; errors are reported by `handleError`, never raised."""
         if _THREAD.is_emitting or SUPPRESS_SHIPPING.get():
             self.queue.buffer.suppress()
             return
@@ -128,7 +129,7 @@ class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
         return is_excluded
 
     def _is_about_stream(self) -> bool:
-        """Whether a message of this stream is being handled: its lines would never end."""
+        """Whether a message of this stream is being handled: its lines would loop forever."""
         handled = handled_messages()
         return handled is not None and handled.messages[0].stream == self.stream
 
@@ -137,15 +138,15 @@ class PydanticKafkaeskHandler(ShippingHandler, logging.Handler):
         return self.queue.stats()
 
     async def drain(self, timeout: float = 5.0) -> bool:
-        """Wait until every line so far has its outcome; return whether that was so in time."""
+        """Wait until every line so far has its outcome; return False if that takes too long."""
         return await self.queue.drain(timeout)
 
     def flush(self) -> None:
-        """Wait for `flush_timeout` at most, and not at all on the application's event loop."""
+        """Wait for at most `flush_timeout`, and not at all on the application's event loop."""
         self.queue.flush(self.queue.options.flush_timeout)
 
     def close(self) -> None:
-        """Ship no more; the last handler of a queue closes it."""
+        """Stop shipping; the last handler of a queue closes the queue."""
         if self._is_open:
             self._is_open = False
             uninstall_record_factory()

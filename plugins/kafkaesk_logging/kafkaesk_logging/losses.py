@@ -1,4 +1,4 @@
-"""Lost lines: counted, reported on standard error and on the stream, and shown if important."""
+"""Counts lost lines, reports them on standard error and the stream, and shows important ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGGER = "kafkaesk.logging"
 
 
 def write_line(text: str) -> None:
-    """Write to standard error, if there is one; a log call would lead back to this package."""
+    """Write to standard error, if there is one; a log call would return to this package."""
     stream = sys.stderr
     try:
         stream.write(f"{text}\n")
@@ -33,8 +33,8 @@ def write_line(text: str) -> None:
 class Losses:
     """Counts lost records from the first loss until shipping works again, and reports them.
 
-    It writes at most one line in `interval` seconds, and one at the end. `trouble` is the reason
-    why nothing can be shipped, as far as it is known.
+    It writes at most one line every `interval` seconds, and one at the end. `trouble` is the reason
+    why nothing can be shipped, if known.
     """
 
     def __init__(self, interval: float) -> None:
@@ -42,7 +42,7 @@ class Losses:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Start anew with a lock of our own: in a forked process all of it is the parent's."""
+        """Reset with a new lock; in a forked process, the counts and the lock are the parent's."""
         self._lock = threading.RLock()
         self._lost: Counter[str] = Counter()  # since the first loss
         self._unreported = 0
@@ -52,7 +52,7 @@ class Losses:
         self.trouble = ""
 
     def note(self, reason: str, count: int) -> None:
-        """Count lost records; report them if the last report is `interval` ago."""
+        """Count lost records; report them if `interval` has passed since the last report."""
         now = time.time()
         with self._lock:
             self._since = self._since if self._lost else now
@@ -67,7 +67,7 @@ class Losses:
         self._write(text + (f"; {self.trouble}" if self.trouble else ""))
 
     def hindered(self, trouble: str, waiting: int) -> None:
-        """Note why nothing can be shipped; report it if the last report is `interval` ago."""
+        """Note why nothing can be shipped; report it `interval` after the last report."""
         with self._lock:
             self.trouble = trouble
             if not self._is_due():
@@ -76,13 +76,13 @@ class Losses:
 
     @property
     def is_open(self) -> bool:
-        """Whether records were lost, and the end of that was not reported yet."""
+        """Whether records were lost and the end of the losses was not reported yet."""
         return bool(self._lost)
 
     def close(self, *, at_end: bool = False) -> None:
-        """Report that shipping works again, if the last report is `interval` ago.
+        """Report that shipping works again, if `interval` has passed since the last report.
 
-        `at_end`, when shipping stops, it reports at once the losses that were not reported.
+        With `at_end`, when shipping stops, unreported losses are reported at once.
         """
         with self._lock:
             if not self._lost or not (at_end or self._is_due()):
@@ -96,7 +96,7 @@ class Losses:
             self._write(f"log records were lost: {lost}")
 
     def gap(self) -> dict[str, Any] | None:
-        """Return the fields of a line for the stream's readers, once for each loss."""
+        """Return the fields of a line about a loss for the stream's readers, once per loss."""
         with self._lock:
             if not self._gap:
                 return None
@@ -137,10 +137,10 @@ class ShippingHandler:
 
 
 class Fallback:
-    """Shows lost records of `level` and above that no other handler of their loggers shows.
+    """Shows lost records of `level` and above, unless another handler of their loggers shows them.
 
-    It shows at most 100 in a second, and says how many more there were. With `level` None it shows
-    none.
+    It shows at most 100 records per second, and the number of further ones. With `level` None it
+    shows nothing.
     """
 
     def __init__(self, level: int | None) -> None:
@@ -149,7 +149,7 @@ class Fallback:
         self._shown = self._hidden = 0
 
     def show_line(self, line: bytes) -> None:
-        """Show a record, given its line."""
+        """Show the record of a line."""
         fields: dict[str, Any] = from_json(line)["data"]
         logger, level = str(fields.get("logger")), fields.get("level")
         if not self._takes(logger, level if isinstance(level, int) else 0) or not self._has_room():

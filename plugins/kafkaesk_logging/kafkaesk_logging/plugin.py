@@ -1,4 +1,4 @@
-"""The plugin: ships the logs of a service to a stream, without any code in the service."""
+"""The plugin: ships the logs of a service to a stream, without code in the service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Logging = LoggingPlugin
 
 @contextmanager
 def _attached(app: Application, settings: LoggingSettings) -> Iterator[None]:
-    """Add a handler to the loggers while the application runs, if a stream is named."""
+    """Add a handler to the loggers while the application runs, if a stream is configured."""
     if not settings.stream:
         yield
         return

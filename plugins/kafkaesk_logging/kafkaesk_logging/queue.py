@@ -29,10 +29,10 @@ AppReference = Application | str | Callable[[], Application] | None
 class KafkaeskQueue:
     """Takes lines from any thread at any time, and ships them while its application runs.
 
-    `app` is the application, "module:attribute", a function that returns it, or None for the one
-    that starts next. Lines put in before it starts wait. Lines put in after it has stopped are
-    counted as lost, and shown on standard error from `fallback_level` up. `options` are
-    QueueOptions.
+    `app` is the application, "module:attribute", a function that returns the application, or None
+    for the application that starts next. Lines from before its start wait. Lines from after its
+    stop count as lost, and are shown on standard error if they have `fallback_level` or above.
+    `options` are QueueOptions.
 
     Raises:
         ConfigurationError: an option is unknown or invalid.
@@ -64,7 +64,7 @@ class KafkaeskQueue:
         return self._shipper is not None and self._shipper.is_running
 
     def stats(self) -> LogStats:
-        """Return how many lines were queued, delivered, dropped and suppressed."""
+        """Return the counts of queued, delivered, dropped and suppressed lines."""
         return self.buffer.stats()
 
     def belongs_to(self, app: Application) -> bool:
@@ -72,7 +72,7 @@ class KafkaeskQueue:
         return not self.running if self._app is None else self._application() is app
 
     def _application(self) -> Application | None:
-        """The application that `app` names; None while it does not exist."""
+        """Return the application that `app` names; None while it does not exist."""
         reference = self._app
         if isinstance(reference, str):
             module, _, attribute = reference.partition(":")
@@ -90,7 +90,7 @@ class KafkaeskQueue:
     # --- in
 
     def put(self, entry: Entry, level: int) -> None:
-        """Add a line of a record of this level."""
+        """Add the line of a record with this level."""
         if self._is_ended:
             self.buffer.refuse("closed")
             self._losses.note("closed", 1)
@@ -104,7 +104,7 @@ class KafkaeskQueue:
             shipper.wake()
 
     def put_nowait(self, stream: str, data: BaseModel | dict[str, Any]) -> None:
-        """Add a line, given its fields."""
+        """Add a line with these fields."""
         fields = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         self.put((enveloped(fields), stream, None, int(time.time() * 1000)), logging.NOTSET)
 
@@ -119,7 +119,7 @@ class KafkaeskQueue:
     # --- an application's run
 
     def start_on(self, app: Application) -> None:
-        """Start to ship, on the application's event loop."""
+        """Start shipping, on the application's event loop."""
         self._is_ended = False
         if SCHEMA not in app.schemas:
             name, _, version = SCHEMA.partition(":")
@@ -128,7 +128,7 @@ class KafkaeskQueue:
         self._shipper = Shipper(app, self.buffer, self._losses, self.options)
 
     async def stop(self) -> None:
-        """Ship what is queued, within `drain_timeout`; report and show the lines that are left."""
+        """Ship the queued lines within `drain_timeout`; report and show the remaining lines."""
         shipper = self._shipper
         if shipper is None:
             return
@@ -147,11 +147,11 @@ class KafkaeskQueue:
             self.fallback.show_line(entry[0])
 
     async def drain(self, timeout: float) -> bool:
-        """Wait until every line so far has its outcome; return whether that was so in time."""
+        """Wait until every line so far has its outcome; return False if that takes too long."""
         return await asyncio.to_thread(self.buffer.wait_until_settled, timeout)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every line has its outcome; on the application's event loop do not wait."""
+        """Wait until every line has its outcome; do not wait on the application's event loop."""
         if not self.running or self.buffer.loop_thread == threading.get_ident():
             return False
         return self.buffer.wait_until_settled(timeout)
@@ -159,12 +159,12 @@ class KafkaeskQueue:
     # --- the handlers that use it
 
     def acquire(self) -> None:
-        """Count one more handler that uses it."""
+        """Count one more handler that uses the queue."""
         with self._lock:
             self._users += 1
 
     def release(self) -> None:
-        """Count one handler less; the last one closes it."""
+        """Count one handler less; the last handler closes the queue."""
         with self._lock:
             self._users -= 1
             is_last = self._users == 0
@@ -172,7 +172,7 @@ class KafkaeskQueue:
             self.close()
 
     def close(self) -> None:
-        """Take no more lines; those queued are shipped if the application runs, else lost."""
+        """Take no more lines; queued lines are shipped if the application runs, else lost."""
         if not RUNNING.closed(self):
             self._end()
 

@@ -1,4 +1,4 @@
-"""Log records that carry pydantic models, and the factory that makes them."""
+"""Log records that carry pydantic models, and the factory that creates them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LogModel(BaseModel):
 
 
 class PydanticLogRecord(logging.LogRecord):
-    """A log record and the models that were among its arguments."""
+    """A log record, with the models among its arguments."""
 
     pydantic_data: Sequence[BaseModel] = ()
 
@@ -63,7 +63,7 @@ class PydanticLogRecord(logging.LogRecord):
 
     @property
     def stack_text(self) -> str | None:
-        """The stack that the log call asked for with `stack_info=True`."""
+        """The stack that the log call requested with `stack_info=True`."""
         return self.stack_info
 
 
@@ -79,10 +79,10 @@ def factory(
     sinfo: str | None = None,
     **kwargs: Any,
 ) -> PydanticLogRecord:
-    """Make a record; log models among the arguments become its `pydantic_data`.
+    """Create a record; log models among the arguments become its `pydantic_data`.
 
-    For `logging.setLogRecordFactory`. A model fills a placeholder of the message only if no
-    other argument is left to fill it.
+    For `logging.setLogRecordFactory`. A model fills a placeholder of the message only if no other
+    argument is left.
     """
     models, others = _parted(args) if args else ((), args)
     if models:
@@ -98,8 +98,7 @@ def factory(
 def is_log_model(value: object) -> bool:
     """Whether a value is a model whose class says `_is_log_model = True`.
 
-    The data does not count: a model with `extra="allow"` may have been made from JSON that has
-    this key.
+    Only the class counts, because a model with `extra="allow"` may come from JSON with this key.
     """
     kind: Any = type(value)
     private = getattr(kind, "__private_attributes__", None)
@@ -112,7 +111,7 @@ def is_log_model(value: object) -> bool:
 
 
 def _parted(args: Any) -> tuple[list[BaseModel], tuple[Any, ...]]:
-    """Return the log models among the arguments, and the others."""
+    """Return the log models among the arguments, and the other arguments."""
     models: list[BaseModel] = []
     if type(args) is tuple:
         for arg in args:
@@ -124,7 +123,7 @@ def _parted(args: Any) -> tuple[list[BaseModel], tuple[Any, ...]]:
 
 
 def _filling(msg: object, others: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments for the message: all, models too, if it has a placeholder for them."""
+    """Return the message's arguments, including models if there are placeholders for them."""
     text = msg if isinstance(msg, str) else str(msg)
     if text.count("%") == len(others) or _fits(text, others) or not _fits(text, args):
         return others
@@ -140,7 +139,7 @@ def _fits(text: str, args: tuple[Any, ...]) -> bool:
 
 
 class _Installation:
-    """The factory that this package has put around another one, and how many handlers need it."""
+    """The factory that this package has wrapped around another, and the count of its users."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -165,10 +164,10 @@ class _Installation:
 
 
 class _Link:
-    """A factory around the one that was set before.
+    """A factory that wraps the previous factory.
 
-    Others may put theirs around it. Then it cannot be removed, and while no handler needs it, it
-    only passes its arguments on.
+    Other libraries may wrap it in turn. Then it cannot be removed, and while no handler needs it,
+    it only passes its arguments on.
     """
 
     def __init__(self, installation: _Installation, previous: Any) -> None:
@@ -188,7 +187,7 @@ class _Link:
         sinfo: str | None = None,
         **kwargs: Any,
     ) -> logging.LogRecord:
-        """Make a record as the previous factory does, with the models in `pydantic_data`."""
+        """Create a record as the previous factory does, with the models in `pydantic_data`."""
         previous: Any = self.previous
         if self._installation.users and previous is logging.LogRecord:
             return factory(name, level, fn, lno, msg, args, exc_info, func, sinfo, **kwargs)
@@ -221,14 +220,14 @@ _OF_PROCESS = _Installation()
 
 
 def install_record_factory() -> None:
-    """Have every log call of the process note log models, with any factory that is already set.
+    """Let every log call of the process note log models, on top of the present factory.
 
-    Counted: it lasts until `uninstall_record_factory` was called as often. Handlers of this
-    package, and the plugin, do it while they are open.
+    Calls are counted: the factory stays until `uninstall_record_factory` was called as often. The
+    plugin, and handlers of this package, install it while they are open.
     """
     _OF_PROCESS.install()
 
 
 def uninstall_record_factory() -> None:
-    """Undo one `install_record_factory`; the last one restores the factory that was set before."""
+    """Undo one `install_record_factory`; the last call restores the previous factory."""
     _OF_PROCESS.uninstall()

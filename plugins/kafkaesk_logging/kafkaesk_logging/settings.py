@@ -1,4 +1,4 @@
-"""How log records are shipped: the options of a handler, and the settings of the plugin."""
+"""The options of a handler, and the settings of the plugin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ContextProvider = Callable[[], Mapping[str, Any]]  # Any: fields are of any type
 
 
 def _split(value: object) -> object:
-    """Split names at commas, as environment variables have them."""
+    """Split names at commas, as in environment variables."""
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
@@ -42,7 +42,7 @@ Level = Annotated[int, BeforeValidator(_to_number)]
 def _option(
     default: Any, description: str, shown: str | None = None
 ) -> Any:  # Any: as Field has it
-    """Declare an option; `shown` is its default in the README, where that is not obvious."""
+    """Declare an option; `shown` is its default in the README if that is not obvious."""
     extra: Any = None if shown is None else {"default": shown}
     return Field(default, description=description, json_schema_extra=extra)
 
@@ -52,7 +52,7 @@ class _Frozen(BaseModel):
 
 
 class QueueOptions(_Frozen):
-    """How lines wait, and how they are sent. Times are in seconds, sizes in bytes."""
+    """The options for queueing and sending lines. Times are in seconds, sizes in bytes."""
 
     queue_size: Count = _option(10_000, "Lines that may wait.")
     max_bytes: Count = _option(32 * 1024 * 1024, "Bytes that may wait.", "32 MiB")
@@ -81,7 +81,7 @@ class QueueOptions(_Frozen):
 
 
 class LineOptions(_Frozen):
-    """What a line on the stream contains."""
+    """The options for the content of a line."""
 
     max_record_bytes: Annotated[int, Field(ge=1000)] = _option(
         900_000, "A longer line is cut, and gets the field `truncated`."
@@ -115,11 +115,11 @@ class LineOptions(_Frozen):
 
 
 class Options(QueueOptions, LineOptions):
-    """All options of a handler that has a queue of its own."""
+    """All options of a handler with its own queue."""
 
 
 class LoggingSettings(Options):
-    """The settings of the plugin, also in the environment as KAFKAESK_LOGGING_*."""
+    """The settings of the plugin, also read from the environment as KAFKAESK_LOGGING_*."""
 
     enabled: bool = _option(True, "Whether the plugin is active.")
     stream: str | None = _option(
@@ -135,7 +135,7 @@ class LoggingSettings(Options):
 
 
 def read_options(model: type[M], given: Mapping[str, Any], of: str) -> M:
-    """Check options; `of` names the object that they were given to.
+    """Check options; `of` names the object that gets them.
 
     Raises:
         ConfigurationError: a name is unknown or a value is invalid.

@@ -26,7 +26,7 @@ from .settings import QueueOptions
 __all__ = ["SUPPRESS_SHIPPING", "InternalPublisher", "Shipper"]
 
 SUPPRESS_SHIPPING: ContextVar[bool] = ContextVar("kafkaesk_logging_suppress", default=False)
-"""True where lines are shipped: lines logged there are not shipped in turn."""
+"""True in the context that ships lines; lines logged there are not shipped."""
 
 _PAUSE_SECONDS = 0.02  # between two reads of the buffer: one wake-up for many lines
 _NOT_OPEN_SECONDS = 0.05
@@ -35,7 +35,7 @@ _SMALL_BYTES = 10_000  # a line is cut down to this if the topic takes no larger
 
 
 class InternalPublisher(Protocol):
-    """What the shipper needs of the application."""
+    """The part of the application that the shipper uses."""
 
     async def publish_internal(
         self,
@@ -46,15 +46,15 @@ class InternalPublisher(Protocol):
         key: bytes | None = None,
         timestamp_ms: int | None = None,
     ) -> Delivery:
-        """Publish past all plugins; raises NotRunningError while the application does not run."""
+        """Publish without plugins; raise NotRunningError while the application is not running."""
 
 
 class Shipper:
     """Ships the buffer's lines during one run of an application, on its event loop.
 
-    It runs in an empty context in which no logged line is shipped. Otherwise a line about
-    publishing would be published in turn, and the context variables of the handler that happened
-    to wake the shipper would stay with all later lines.
+    It runs in an empty context, in which no logged line is shipped. Otherwise a line about
+    publishing would itself be published, and the context variables of the handler that woke the
+    shipper would stay with all later lines.
     """
 
     def __init__(
@@ -84,18 +84,18 @@ class Shipper:
 
     @property
     def is_running(self) -> bool:
-        """Whether it takes lines from the buffer."""
+        """Whether the shipper takes lines from the buffer."""
         return not self._task.done() and not self._loop.is_closed()
 
     def wake(self) -> None:
-        """Have it read the buffer; may be called from any thread."""
+        """Let the shipper read the buffer; safe to call from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
         except RuntimeError:  # the loop is closed: the lines wait for the next run
             return
 
     async def drain(self, timeout: float) -> list[Entry]:
-        """Ship what is queued, for at most `timeout` seconds, and stop.
+        """Ship the queued lines for at most `timeout` seconds, and stop.
 
         Returns the lines that were not acknowledged in time; they count as lost.
         """
@@ -125,7 +125,7 @@ class Shipper:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _wait_for_retry(self) -> None:
-        """Wait until lines that failed may be sent again."""
+        """Wait until failed lines may be sent again."""
         if (pause := self._retry_at - self._loop.time()) > 0:
             await asyncio.sleep(pause)
 
@@ -144,7 +144,7 @@ class Shipper:
     # --- out
 
     async def _ship(self) -> bool:
-        """Publish what is in the buffer; return False if that fails for now."""
+        """Publish the lines in the buffer; return False after a temporary failure."""
         self._is_refused = False
         while entries := self._buffer.take(self._options.batch_size):
             while entries:
@@ -190,7 +190,7 @@ class Shipper:
             self._watch()
 
     def _cut(self, entry: Entry, error: Exception) -> None:
-        """Cut a line once, because the broker takes no message of its size."""
+        """Cut a line, once, because the broker refuses messages of its size."""
         line, stream, key, timestamp_ms = entry
         short = shortened_line(line, _SMALL_BYTES)
         if short is None:
@@ -207,20 +207,20 @@ class Shipper:
     # --- outcomes
 
     async def _next_result(self) -> None:
-        """Wait until a batch in flight has its outcome."""
+        """Wait until a batch in flight has an outcome."""
         self._watch()
         self._settled.clear()
         await self._settled.wait()
 
     def _watch(self) -> None:
-        """Wait for the oldest delivery in flight: one callback serves many lines."""
+        """Wait for the oldest delivery in flight; one callback serves many lines."""
         if self._in_flight and not self._is_watching:
             self._is_watching = True
             delivery = self._in_flight[0][0]
             delivery.add_done_callback(self._collect_results, context=self._context)
 
     def _collect_results(self, _: Delivery) -> None:
-        """Settle the deliveries that are done, from the oldest on."""
+        """Settle the finished deliveries, oldest first."""
         self._is_watching = False
         in_flight, failed = self._in_flight, []
         count = 0
@@ -259,7 +259,7 @@ class Shipper:
             self._wake.set()
 
     def _report_gap(self, stream: str) -> None:
-        """Report lost lines to the readers of a stream that works again."""
+        """Report lost lines to the stream's readers, once shipping works again."""
         if not self._losses.is_open or not self._buffer.is_half_empty:
             return
         gap = self._losses.gap()
@@ -270,7 +270,7 @@ class Shipper:
             self._report_end()
 
     def _report_end(self) -> None:
-        """Report that shipping works again; later, if the last report was too recent."""
+        """Report that shipping works again; wait if the last report is too recent."""
         self._end_report = None
         self._losses.close()
         if self._losses.is_open and not self._task.done():
@@ -288,5 +288,5 @@ class Shipper:
 
 
 def _ignore_result(delivery: Delivery) -> None:
-    """Read the outcome, so that the publisher does not log that nobody did."""
+    """Read the outcome, so that the publisher does not log an unobserved failure."""
     delivery.exception()

@@ -18,8 +18,8 @@ __all__ = ["PydanticStreamHandler"]
 class PydanticStreamHandler(logging.StreamHandler[Any]):
     """A `logging.StreamHandler` that writes the models' fields after the message.
 
-    A field that begins within the first `max_length` characters of them is written whole; an
-    ellipsis stands for the others.
+    A field that begins within the first `max_length` characters is written in full; an ellipsis
+    stands for the other fields.
     """
 
     def __init__(self, stream: Any = None, *, max_length: int = 256) -> None:
@@ -29,7 +29,7 @@ class PydanticStreamHandler(logging.StreamHandler[Any]):
         install_record_factory()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a copy of the record, whose message has the fields."""
+        """Format a copy of the record, with the fields in its message."""
         models = getattr(record, "pydantic_data", ())
         if not models:
             return super().format(record)
@@ -40,7 +40,7 @@ class PydanticStreamHandler(logging.StreamHandler[Any]):
         return super().format(copied)
 
     def close(self) -> None:
-        """Close it; the last handler that needs the record factory removes it."""
+        """Close the handler; the last handler that needs the record factory removes the factory."""
         if self._is_open:
             self._is_open = False
             uninstall_record_factory()

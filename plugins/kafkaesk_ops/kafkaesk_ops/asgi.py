@@ -1,4 +1,4 @@
-"""The endpoint for a service that has a web server already."""
+"""The endpoint for a service that already has a web server."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 def asgi(
     app: Application, registry: CollectorRegistry | None = None
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Make an ASGI application of `/live`, `/ready`, `/started`, `/status` and `/metrics`.
+    """Return an ASGI application with `/live`, `/ready`, `/started`, `/status` and `/metrics`.
 
-    Mount it under a path of its own. `registry` is shown by `/metrics`; by default one that has
-    the metrics of `app` alone.
+    Mount it under its own path. `/metrics` shows `registry`; the default registry has only the
+    metrics of `app`.
     """
     if registry is None:
         registry = CollectorRegistry()

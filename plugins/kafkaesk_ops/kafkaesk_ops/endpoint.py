@@ -1,4 +1,4 @@
-"""What each path answers, whoever serves it: the plugin's own server, or an ASGI application."""
+"""The answer of each path, for the plugin's own server and for the ASGI application."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Answer(NamedTuple):
 class Endpoint:
     """Answers `/live`, `/ready`, `/started`, `/status` and `/metrics` of one application.
 
-    Degraded never fails a probe: what hinders the application is in the answer, which is 503 only
-    if it should be restarted (`/live`), should get no work (`/ready`), or starts (`/started`).
+    A degraded application does not fail a probe; its problems are in the answer. The answer is 503
+    only if the application should be restarted (`/live`), should get no work (`/ready`), or is
+    still starting (`/started`).
     """
 
     def __init__(self, app: Application, registry: CollectorRegistry) -> None:

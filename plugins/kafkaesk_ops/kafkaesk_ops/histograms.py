@@ -1,4 +1,4 @@
-"""Histograms, which need a layer around each message: they are off until they are asked for."""
+"""Histograms; they need a layer around each message, so they are off by default."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Histograms(Collector):
         call_next: ConsumeBatchCall,
         subscription: Subscription,
     ) -> Any:
-        """Time one batch; each of its messages has an age."""
+        """Time one batch; observe the age of each of its messages."""
         seconds, age = self._of_subscription.get(subscription) or self._begin(subscription)
         now = time.time()
         for message in messages:

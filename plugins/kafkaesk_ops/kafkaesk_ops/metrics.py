@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from `app.status()` when they are scraped: nothing per message."""
+"""Prometheus metrics, read from `app.status()` at each scrape, without work per message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kafkaesk_core import Application, GroupStatus, PartitionStatus, Status
 __all__ = ["Collector"]
 
 OUTCOMES = ("done", "skip", "retry", "stop", "deferred", "given_up")
-"""Of a record, by the name in a group's counts."""
+"""The outcomes of a record, by the name in a group's counts."""
 COMMITS = {"commits": "acknowledged", "failures": "failed", "postponed": "postponed"}
 PUBLISHED = {"acked": "acknowledged", "failed": "failed", "unknown": "unknown"}
 LABEL = ("application",)
@@ -25,11 +25,11 @@ REBALANCES = ("assigned", "revoked", "lost")
 PARTITION_GAUGES = (
     ("lag", "kafkaesk_consumer_lag_records", "Records between the commit and the log's end."),
     ("committed", "kafkaesk_committed_offset", "The committed offset."),
-    ("end", "kafkaesk_end_offset", "The end of the log, as the last fetch saw it."),
-    ("position", "kafkaesk_position_offset", "The next offset to be fetched."),
-    ("open", "kafkaesk_records_open", "Records that are taken and not finished."),
+    ("end", "kafkaesk_end_offset", "The end of the log as of the last fetch."),
+    ("position", "kafkaesk_position_offset", "The next offset to fetch."),
+    ("open", "kafkaesk_records_open", "Records that were taken and are not finished."),
     ("parked", "kafkaesk_records_parked", "Records that wait for a retry, and those behind them."),
-    ("oldest_open_age", "kafkaesk_oldest_record_seconds", "How long the oldest record is open."),
+    ("oldest_open_age", "kafkaesk_oldest_record_seconds", "Age of the oldest open record."),
 )
 GROUP_GAUGES = (
     ("running", "kafkaesk_records_running", "Handlers that run."),
@@ -43,8 +43,8 @@ GROUP_GAUGES = (
 class Collector(BaseCollector):
     """The metrics of one or more applications, for one registry.
 
-    Series of a partition exist while it is assigned. `watch` adds an application; where several
-    are in one registry, each has a name, which becomes the label `application`.
+    The series of a partition exist while it is assigned. `watch` adds an application. If several
+    applications share a registry, each has a name, which becomes the label `application`.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -67,12 +67,12 @@ class Collector(BaseCollector):
         self._measuring[name] = tuple(measuring)
 
     def forget(self, name: str = "") -> None:
-        """Show this application no longer."""
+        """Stop showing this application."""
         self._apps.pop(name, None)
         self._measuring.pop(name, None)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: to register asks no application."""
+        """Return nothing, so that the registration does not ask the applications."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -83,7 +83,7 @@ class Collector(BaseCollector):
         up = GaugeMetricFamily("kafkaesk_up", "1 while live.", labels=("application",))
         ready = GaugeMetricFamily("kafkaesk_ready", "1 while ready.", labels=("application",))
         degraded = GaugeMetricFamily(
-            "kafkaesk_degraded", "1 while something hinders.", labels=("application",)
+            "kafkaesk_degraded", "1 while degraded.", labels=("application",)
         )
         for name, (_, health) in states.items():
             up.add_metric((name,), health.is_live)
@@ -152,7 +152,7 @@ def _groups(statuses: dict[str, Status]) -> Iterator[Metric]:
 
 
 def _reports(statuses: dict[str, Status]) -> Iterator[Metric]:
-    """The numbers that plugins report, as `kafkaesk_<plugin>_<path>`."""
+    """Yield the numbers in the plugins' reports, as `kafkaesk_<plugin>_<path>`."""
     families: dict[str, GaugeMetricFamily] = {}
     for name, status in statuses.items():
         for plugin, report in status.plugins.items():

@@ -38,10 +38,11 @@ class OpsSettings(BaseModel):
 
 
 class OpsPlugin:
-    """Serves probes, status and metrics of an application on a port of its own.
+    """Serves the probes, status and metrics of an application on its own port.
 
-    `registry` is what `/metrics` shows, by default one with this application's metrics alone. It
-    gets them through `collector`, which several applications may share: then each has a `name`.
+    `/metrics` shows `registry`; the default registry has only this application's metrics. The
+    registry gets them through `collector`. Several applications may share one collector; then each
+    needs a `name`.
     """
 
     name = "ops"
@@ -64,7 +65,7 @@ class OpsPlugin:
 
     @property
     def port(self) -> int | None:
-        """The port that is listened on; None where nothing listens."""
+        """The port of the server; None if the server is not listening."""
         return None if self._server is None else self._server.port
 
     @hookimpl
@@ -106,4 +107,4 @@ class OpsPlugin:
 
 
 Ops = OpsPlugin
-"""The same class, for short."""
+"""A short name of the same class."""

@@ -23,14 +23,15 @@ REQUEST_TIMEOUT = 5.0
 MAX_CONNECTIONS = 50
 READ_BYTES = 4096
 ACCEPTED_AT_ONCE = 10
-"""A new client may not be the oldest before what it has sent is read."""
+"""Few at once, so that a new client is not already the oldest before its request is read."""
 
 
 class ProbeServer:
     """Serves an endpoint over HTTP/1.1, one request per connection.
 
-    A request has 8 KB and 5 seconds, and there are 50 connections at once. One more closes the
-    oldest: clients that send nothing keep no probe from its answer, and cost the consumer little.
+    A request is limited to 8 KB and 5 seconds, and the server to 50 connections. A further
+    connection closes the oldest one, so that clients that send nothing neither block a probe nor
+    burden the consumer.
     """
 
     def __init__(self, endpoint: Endpoint, host: str, port: int) -> None:
@@ -42,7 +43,7 @@ class ProbeServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where 0 was asked for."""
+        """The port of the server, also if port 0 was requested."""
         if self._server is None:
             return self._port
         port: int = self._server.sockets[0].getsockname()[1]
@@ -52,7 +53,7 @@ class ProbeServer:
         """Listen.
 
         Raises:
-            ConfigurationError: the port is taken, or the host is no address of this machine.
+            ConfigurationError: the port is in use, or the host is not an address of this machine.
         """
         try:
             self._server = await asyncio.start_server(
@@ -68,7 +69,7 @@ class ProbeServer:
         logger.info("probes and metrics at http://%s:%d", self._host, self.port)
 
     async def stop(self) -> None:
-        """Close the port and what is still connected."""
+        """Close the port and all connections."""
         if self._server is None:
             return
         self._server.close()

@@ -1,4 +1,4 @@
-"""Traces and metrics of OpenTelemetry for kafkaesk; needs only its API."""
+"""OpenTelemetry traces and metrics for kafkaesk; only the OpenTelemetry API is required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and attributes of spans, labels of points: once per partition, and of single messages."""
+"""Names and attributes of spans, and labels of points: per partition and per message."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ __all__ = [
 K = TypeVar("K")
 Attributes = Mapping[str, str | int]
 REMEMBERED = 10_000
-"""How many templates are kept; with more topics and partitions they are made again."""
+"""The number of cached templates; with more topics and partitions, templates are created again."""
 
 
 class SpanTemplate:
-    """One operation on one partition: the span's name and first attributes, the points' labels.
+    """An operation on a partition: the span's name and first attributes, and the points' labels.
 
-    `labels` are those of durations, `counted` those of counters.
+    `labels` are the labels of durations, `counted` the labels of counters.
     """
 
     __slots__ = ("attributes", "counted", "labels", "name")
@@ -75,7 +75,7 @@ class SpanTemplate:
 
 
 class SpanTemplates:
-    """Makes the templates and keeps them; None for topics of `exclude_topics`."""
+    """Creates and caches the templates; returns None for topics in `exclude_topics`."""
 
     def __init__(self, settings: OTelSettings, server: str | None) -> None:
         self._settings = settings
@@ -85,7 +85,7 @@ class SpanTemplates:
         self._commits: dict[tuple[Subscription, str | None], SpanTemplate | None] = {}
 
     def send(self, topic: str, partition: int | None) -> SpanTemplate | None:
-        """The template for sending to a topic; to this partition, where it is known."""
+        """Return the template for sending to a topic, and to a partition if it is known."""
         key = topic, partition
         try:
             return self._sends[key]
@@ -96,7 +96,7 @@ class SpanTemplates:
     def process(
         self, subscription: Subscription, topic: str, partition: int
     ) -> SpanTemplate | None:
-        """The template for handling the messages of a partition."""
+        """Return the template for handling messages of a partition."""
         key = subscription, topic, partition
         try:
             return self._processes[key]
@@ -105,7 +105,7 @@ class SpanTemplates:
             return _keep(self._processes, key, template)
 
     def commit(self, subscription: Subscription, topic: str | None) -> SpanTemplate | None:
-        """The template for committing offsets of a topic; None: of several."""
+        """Return the template for committing offsets of a topic; None stands for several topics."""
         key = subscription, topic
         try:
             return self._commits[key]
@@ -165,7 +165,7 @@ def _keep(
 
 
 def _server_attributes(server: str | None) -> dict[str, str | int]:
-    """Split "host:port", also of an IPv6 address in brackets."""
+    """Split "host:port", including an IPv6 address in brackets."""
     if not server:
         return {}
     host, colon, port = server.rpartition(":")
@@ -181,7 +181,7 @@ MAX_KEY = 256
 
 
 def of_outgoing(message: OutgoingMessage, settings: OTelSettings) -> dict[str, Value]:
-    """The attributes of a message before it is encoded."""
+    """Return the attributes of a message before it is encoded."""
     attributes = _of_message(message.key, message.headers, settings)
     data = message.data
     if data is None:
@@ -192,7 +192,7 @@ def of_outgoing(message: OutgoingMessage, settings: OTelSettings) -> dict[str, V
 
 
 def of_incoming(message: IncomingMessage, settings: OTelSettings) -> dict[str, Value]:
-    """The attributes of a message before it is decoded."""
+    """Return the attributes of a message before it is decoded."""
     attributes = _of_message(message.key, message.headers, settings)
     attributes[OFFSET] = message.offset
     if message.attempt > 1:
@@ -209,7 +209,7 @@ def of_incoming(message: IncomingMessage, settings: OTelSettings) -> dict[str, V
 
 
 def schema_of(message: IncomingMessage) -> dict[str, Value]:
-    """The schema that the envelope names, if the value is an envelope."""
+    """Return the schema named in the envelope, if the value is an envelope."""
     try:
         return {SCHEMA: message.schema}
     except DecodeError:
@@ -235,7 +235,7 @@ def _of_message(
 
 
 def key_text(key: bytes | None) -> str | None:
-    """The key as text, cut off; None if it is not UTF-8."""
+    """Return the key as text, cut to a limit; None if it is not UTF-8."""
     if key is None:
         return None
     try:

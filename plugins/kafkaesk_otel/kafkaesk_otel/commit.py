@@ -1,4 +1,4 @@
-"""The span around one offset commit, and how long it took."""
+"""The span around one offset commit, and its duration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CommitSpan(OperationSpan):
 
 
 class CommitSpans:
-    """Makes the spans of the commits that the settings name; measures all commits."""
+    """Creates spans for the commits that the settings select; measures all commits."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -46,7 +46,7 @@ class CommitSpans:
     async def around(
         self, offsets: Offsets, call_next: CommitCall, reason: str, subscription: Subscription
     ) -> None:
-        """Commit, in a span if there is one."""
+        """Commit, inside the span if there is one."""
         span = self._telemetry.begin("commit", self._begin, offsets, reason, subscription)
         if span is None:
             return await call_next(offsets)

@@ -1,4 +1,4 @@
-"""The metrics of the convention, and the lag of consumers."""
+"""The metrics of the semantic conventions, and the lag of consumers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Labels = Mapping[str, str | int]
 
 
 class Metrics:
-    """The instruments; durations are in seconds and equal those of the spans."""
+    """The instruments; durations are in seconds and equal the spans' durations."""
 
     def __init__(self, meter: Meter) -> None:
         self._operations = meter.create_histogram(
@@ -64,7 +64,7 @@ class Metrics:
     def operated(
         self, seconds: float, labels: Labels, error: str | None, context: Context | None
     ) -> None:
-        """Record how long a send or a commit took."""
+        """Record the duration of a send or a commit."""
         self._operations.record(seconds, _with_error(labels, error), context)
 
     def sent(self, labels: Labels, error: str | None, context: Context | None) -> None:
@@ -78,7 +78,7 @@ class Metrics:
     def processed(
         self, seconds: float, labels: Labels, error: str | None, context: Context | None
     ) -> None:
-        """Record how long handling took."""
+        """Record the duration of the handling."""
         self._processes.record(seconds, _with_error(labels, error), context)
 
     def show_lag(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""The plugin: spans and metrics around what the application does, and contexts in its headers."""
+"""The plugin: spans and metrics for the application's operations, and contexts in headers."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ __all__ = ["OTelPlugin"]
 logger = logging.getLogger("kafkaesk.otel")
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks for an SDK that was not set up at the start."""
+"""Seconds between checks for an SDK that was not set up at the start."""
 
 
 class OTelPlugin:
     """Traces and measures; without an SDK it only propagates contexts.
 
-    The providers and the propagator are the global ones unless given. `on_send` and `on_process`
-    are called with every recorded span and its message, to add attributes.
+    The providers and the propagator default to the global ones. `on_send` and `on_process` are
+    called with every recorded span and its message, so that they can add attributes.
     """
 
     name = "otel"
@@ -85,16 +85,16 @@ class OTelPlugin:
 
     @property
     def counts(self) -> Counter[str]:
-        """Failures of the plugin itself, by kind; none of them has stopped a message."""
+        """The plugin's own failures by kind; no failure has stopped a message."""
         return self._failures.counts
 
     @property
     def claimed_headers(self) -> frozenset[str]:
-        """The headers that the propagator writes: no other plugin copies them."""
+        """The headers that the propagator writes; no other plugin copies them."""
         return frozenset() if self._is_disabled else self._propagation.fields
 
     def _connect(self, server: str | None) -> None:
-        """Use the tracer and the meter of the SDK, if it is set up."""
+        """Use the tracer and the meter of the SDK, if an SDK is set up."""
         if self._is_disabled:
             return
         tracer_provider, meter_provider = self._providers
@@ -142,7 +142,7 @@ class OTelPlugin:
             await asyncio.wait([watching])
 
     async def _watch(self, app: App, server: str | None) -> None:
-        """Look for an SDK that is set up later, and record the lag."""
+        """Check for an SDK that is set up later, and record the lag."""
         clock, interval = asyncio.get_running_loop().time, self.settings.lag_interval
         due = clock() + interval
         while not self._is_disabled:
@@ -160,7 +160,7 @@ class OTelPlugin:
 
     @hookimpl
     async def wrap_publish(self, message: OutgoingMessage, call_next: PublishCall) -> Delivery:
-        """Publish in a Send span; without an SDK only propagate the context."""
+        """Publish in a Send span; without an SDK, only propagate the context."""
         if self._sends is not None:
             return await self._sends.around(message, call_next)
         context = get_current()
@@ -174,7 +174,7 @@ class OTelPlugin:
     async def wrap_consume(
         self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription
     ) -> Any:
-        """Handle in a Process span; without an SDK only in the context of the headers."""
+        """Handle the message in a Process span; without an SDK, only in the headers' context."""
         if self._processes is not None:
             return await self._processes.around_one(message, call_next, subscription)
         headers = message.headers
@@ -197,7 +197,7 @@ class OTelPlugin:
         call_next: ConsumeBatchCall,
         subscription: Subscription,
     ) -> Any:
-        """Handle a batch in one span, with a link to the span in which each message was sent."""
+        """Handle a batch in one span, with links to the spans in which its messages were sent."""
         if self._processes is None:
             return await call_next(messages)
         return await self._processes.around_batch(messages, call_next, subscription)
@@ -210,7 +210,7 @@ class OTelPlugin:
         reason: str,
         subscription: Subscription,
     ) -> None:
-        """Measure a commit; a manual commit gets a span."""
+        """Measure a commit; create a span for a manual commit."""
         if self._commits is None:
             return await call_next(offsets)
         return await self._commits.around(offsets, call_next, reason, subscription)

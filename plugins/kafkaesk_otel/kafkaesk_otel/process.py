@@ -40,7 +40,7 @@ HANDLED_ERRORS, FORWARDED = "handled_errors", "forwarded"
 
 
 class ProcessSpan(OperationSpan):
-    """A Process span, CONSUMER; `creation` is the context that a single message was sent in."""
+    """A Process span, CONSUMER; `creation` is the context in which a single message was sent."""
 
     __slots__ = ("_noted", "creation", "messages")
 
@@ -83,7 +83,7 @@ class ProcessSpan(OperationSpan):
             self.span.set_attributes(schema_of(self.messages[0]))
 
     def _show_forwarded(self, metadata: RecordMetadata, began_ns: int, ended_ns: int) -> None:
-        """Show where the record was written to, byte for byte: no layer around that has seen it."""
+        """Show where the record was forwarded to; no layer sees a forwarded record."""
         template = self._telemetry.templates.send(metadata.topic, metadata.partition)
         if template is not None:
             attributes = {**template.attributes, OFFSET: metadata.offset}
@@ -98,16 +98,17 @@ PROCESS: ContextVar[ProcessSpan | None] = ContextVar("kafkaesk_otel", default=No
 
 
 def current_process_span() -> Span:
-    """Return the span of the message or batch that is being handled here.
+    """Return the span of the message or batch being handled here.
 
-    `opentelemetry.trace.get_current_span()` returns the innermost span, which may be another.
+    `opentelemetry.trace.get_current_span()` returns the innermost span, which may be a different
+    one.
     """
     process = PROCESS.get()
     return INVALID_SPAN if process is None else process.span
 
 
 class ProcessSpans:
-    """Makes Process spans, which are current while inner layers and the handler run."""
+    """Creates Process spans, which are current while inner layers and the handler run."""
 
     def __init__(self, telemetry: Telemetry, on_process: OnProcess | None = None) -> None:
         self._telemetry = telemetry
@@ -158,7 +159,7 @@ class ProcessSpans:
     def _extract(
         self, message: IncomingMessage, current: Context
     ) -> tuple[Context, SpanContext | None]:
-        """The context of the message's headers, and the creation context in it."""
+        """Return the context of the message's headers, and the creation context in it."""
         headers = message.headers
         if not headers:
             return current, None
@@ -213,7 +214,7 @@ class ProcessSpans:
         return process
 
     def _link_to(self, message: IncomingMessage) -> Link | None:
-        """A link has the attributes in which the messages of a batch differ."""
+        """Return a link with the attributes in which the messages of a batch differ."""
         _, creation = self._extract(message, Context())
         if creation is None:
             return None

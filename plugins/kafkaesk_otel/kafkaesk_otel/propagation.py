@@ -1,4 +1,4 @@
-"""Context in headers: taken out with, and put in by, the propagator that is configured."""
+"""Context in headers: extracted and injected by the configured propagator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Carrier = Mapping[str, bytes | None]
 
 
 class Propagation:
-    """The propagator given, or else the global one (OTEL_PROPAGATORS), and what guards it.
+    """The given propagator, or the global one (OTEL_PROPAGATORS), with its errors caught.
 
-    Of a header that occurs several times the last one counts, as in Java. Nothing in a header, and
-    nothing that a propagator raises, gets out of here.
+    If a header occurs several times, the last one counts, as in Java. No header value and no
+    propagator can cause an exception outside.
     """
 
     def __init__(self, failures: CountedFailures, given: TextMapPropagator | None = None) -> None:
@@ -32,7 +32,7 @@ class Propagation:
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names of the headers that the propagator writes."""
+        """The names of the headers that the propagator writes."""
         self._textmap()
         return self._fields
 
@@ -48,7 +48,7 @@ class Propagation:
         return textmap
 
     def extract(self, headers: Sequence[Header], context: Context) -> Context:
-        """Return `context` with what the headers say; the very same if they say nothing."""
+        """Return `context` with the headers' context; the same object if the headers have none."""
         textmap = self._textmap()
         carrier = dict(headers)
         if self._fields.isdisjoint(carrier):
@@ -63,7 +63,7 @@ class Propagation:
         return extracted
 
     def inject(self, headers: list[Header], context: Context, keep: Collection[str] = ()) -> None:
-        """Write `context` into the headers, in place of what is there but for the names to keep."""
+        """Write `context` into the headers; replace existing ones except for the names to keep."""
         try:
             self._textmap().inject(headers, context, _Replacing(keep) if keep else REPLACING)
         except Exception as error:
@@ -71,7 +71,7 @@ class Propagation:
 
 
 class _LastValue(Getter[Carrier]):
-    """Reads a dictionary of headers; what is no UTF-8 text is not there."""
+    """Reads a dictionary of headers, without values that are not UTF-8 text."""
 
     def __init__(self, failures: CountedFailures) -> None:
         self._failures = failures
@@ -91,7 +91,7 @@ class _LastValue(Getter[Carrier]):
 
 
 class _Replacing(Setter[list[Header]]):
-    """Writes one header of a name in place of all that are there."""
+    """Writes a header, replacing all headers of the same name."""
 
     def __init__(self, keep: Collection[str] = ()) -> None:
         self._keep = keep

@@ -32,7 +32,7 @@ class SendSpan(OperationSpan):
     operation = "send"
 
     def left(self, error: BaseException | None) -> None:
-        """End the span of a message that was refused."""
+        """End the span of a refused message."""
         if error is not None:
             self._finish(None, error)
 
@@ -56,7 +56,7 @@ class SendSpan(OperationSpan):
             self._telemetry.failures.note("ending a send span", failure)
 
     def _finish(self, delivery: Delivery | None, error: BaseException | None) -> None:
-        """End and measure; a delivery means that the message was really sent."""
+        """End the span and measure it; a delivery means that the message was really sent."""
         kind = None if error is None else self.fail(error)
         template = self.template
         if delivery is not None:
@@ -75,7 +75,7 @@ class SendSpan(OperationSpan):
 
 
 class SendSpans:
-    """Makes Send spans: PRODUCER, or CLIENT if the caller set a creation context itself."""
+    """Creates Send spans: PRODUCER, or CLIENT if the caller has set a creation context."""
 
     def __init__(self, telemetry: Telemetry, on_send: OnSend | None = None) -> None:
         self._telemetry = telemetry
@@ -113,9 +113,9 @@ class SendSpans:
         return send
 
     def _given(self, message: OutgoingMessage) -> tuple[SpanContext | None, frozenset[str]]:
-        """Return the creation context that the caller set, and the names of the headers it set.
+        """Return the caller's creation context, and the names of the headers that the caller set.
 
-        A context that was copied with all headers of the handled record does not count: it is
+        A context that was copied with all headers of the handled record does not count, and is
         replaced.
         """
         propagation = self._telemetry.propagation
@@ -146,8 +146,8 @@ class SendSpans:
 def explicit_fields(message: OutgoingMessage, fields: Collection[str]) -> frozenset[str]:
     """Return which of the propagator's headers the caller has set.
 
-    They are noted when the message first passes. An outer layer may publish it again, and then it
-    also has the injected headers.
+    They are noted at the message's first pass. An outer layer may publish the message again, and
+    then it also has the injected headers.
     """
     explicit: frozenset[str] | None = message.meta.get(EXPLICIT)
     if explicit is None:

@@ -1,4 +1,4 @@
-"""Whether an SDK for traces or metrics is set up, and whether instrumentation is switched off."""
+"""Finds out whether an SDK is set up, and whether instrumentation is disabled."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ AIOKAFKA = "opentelemetry.instrumentation.aiokafka"
 
 
 def tracer_of(provider: trace.TracerProvider | None) -> trace.Tracer | None:
-    """Return a tracer; None if no SDK would receive its spans."""
+    """Return a tracer; None if no SDK would receive the spans."""
     tracer = trace.get_tracer(SCOPE, _version(), provider, SCHEMA_URL)
     return None if _is_of_the_api(tracer) else tracer
 
 
 def meter_of(provider: metrics.MeterProvider | None) -> metrics.Meter | None:
-    """Return a meter; None if no SDK would receive its points."""
+    """Return a meter; None if no SDK would receive the points."""
     meter = metrics.get_meter(SCOPE, _version(), provider, SCHEMA_URL)
     return None if _is_of_the_api(meter) else meter
 
@@ -37,7 +37,7 @@ def _version() -> str:
 
 
 def _is_of_the_api(found: object) -> bool:
-    """The API's own tracers and meters do nothing: there is no SDK, or it is disabled."""
+    """Whether this is a no-op tracer or meter of the API: there is no SDK, or it is disabled."""
     module = type(found).__module__
     return module.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
@@ -56,5 +56,5 @@ def aiokafka_is_instrumented() -> bool:
 
 
 def is_suppressed(context: Context) -> bool:
-    """Whether instrumentation is switched off here, as exporters do for their own requests."""
+    """Whether instrumentation is suppressed here, as exporters do for their own requests."""
     return bool(context) and bool(context.get(SUPPRESS))

@@ -1,4 +1,4 @@
-"""The names of the semantic conventions for messaging 1.44.0, which are still in development.
+"""The names of the messaging semantic conventions 1.44.0, which are still in development.
 
 https://github.com/open-telemetry/semantic-conventions/tree/v1.44.0/docs/messaging
 """
@@ -65,5 +65,5 @@ def error_type(error: BaseException) -> str:
 
 
 def full_name(kind: type) -> str:
-    """Name a class by its module, where it is not one of Python's own."""
+    """Return a class's name, with its module unless it is a builtin."""
     return f"{kind.__module__}.{kind.__qualname__}"

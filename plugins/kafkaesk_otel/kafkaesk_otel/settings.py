@@ -12,7 +12,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class OTelSettings(BaseModel):
-    """Settings of the plugin; the standard variables OTEL_* apply besides these."""
+    """Settings of the plugin; the standard variables OTEL_* also apply."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

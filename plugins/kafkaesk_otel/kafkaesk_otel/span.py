@@ -1,4 +1,4 @@
-"""One span and its clock: what sending, handling and committing have in common."""
+"""One span and its clock, shared by sending, handling and committing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the spans of an application share; without `metrics` nothing is measured."""
+    """The shared parts of an application's spans; without `metrics` nothing is measured."""
 
     tracer: Tracer
     metrics: Metrics | None
@@ -51,7 +51,7 @@ class Telemetry:
     def begin(
         self, operation: str, begin: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """Begin a span; None if it is not to be traced, or if that fails, which is counted."""
+        """Start a span; return None if it is excluded, or if the start fails, which is counted."""
         try:
             return begin(*args, **kwargs)
         except Exception as error:
@@ -60,10 +60,10 @@ class Telemetry:
 
 
 class OperationSpan(ABC):
-    """A span that has begun, and the context in which it is current.
+    """A started span, and the context in which it is current.
 
-    Entering it makes it current; leaving it calls `left`, whose failures are counted. `end` ends
-    the span; the duration is measured with a monotonic clock.
+    Entering the object makes the span current; leaving it calls `left`, and failures of `left` are
+    counted. `end` ends the span; a monotonic clock measures the duration.
     """
 
     __slots__ = (
@@ -118,10 +118,10 @@ class OperationSpan(ABC):
 
     @abstractmethod
     def left(self, error: BaseException | None) -> None:
-        """End the span and measure; `error` is what the code inside raised."""
+        """End the span and measure it; `error` is the exception of the code inside."""
 
     def fail(self, error: BaseException) -> str | None:
-        """Show what was raised, and return its `error.type`; None if that is no failure."""
+        """Record the exception, and return its `error.type`; None if it is not a failure."""
         if is_shutdown(error):
             self.span.set_attribute(CANCELLED, True)
             return None
@@ -146,7 +146,7 @@ class OperationSpan(ABC):
             self.span.record_exception(why)
 
     def end(self) -> float:
-        """End the span, and return how many seconds it took."""
+        """End the span, and return its duration in seconds."""
         took = time.perf_counter_ns() - self._began
         if self.is_recording:
             self.span.end(self._began_at + took)
@@ -157,14 +157,14 @@ class OperationSpan(ABC):
 
 
 def disposition_of(error: BaseException) -> str | None:
-    """Return "skip", "retry" or "defer" if that was raised: a decision is no failure."""
+    """Return "skip", "retry" or "defer" for such a disposition, which is not a failure."""
     if isinstance(error, (Skip, Retry, Defer)):
         return type(error).__name__.lower()
     return None
 
 
 def is_shutdown(error: BaseException) -> bool:
-    """Whether the running task is being cancelled: nothing failed, the message is redelivered."""
+    """Whether the running task is being cancelled: nothing failed; the message is redelivered."""
     if not isinstance(error, asyncio.CancelledError):
         return isinstance(error, (KeyboardInterrupt, SystemExit))
     task = asyncio.current_task()
@@ -172,9 +172,9 @@ def is_shutdown(error: BaseException) -> bool:
 
 
 def failed_by(error: BaseException) -> BaseException | None:
-    """Return the failure that a span shows; None if `error` only decides on messages.
+    """Return the failure to show in a span; None if `error` only decides on messages.
 
-    If several messages of a batch failed, that is the first failure.
+    If several messages of a batch failed, the first failure is returned.
     """
     if isinstance(error, BatchFailure):
         failures = (failed_by(each) for each in error.errors.values())

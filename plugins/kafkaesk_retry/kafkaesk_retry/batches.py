@@ -1,4 +1,4 @@
-"""One batch on its way through the handler: what becomes of each of its messages."""
+"""Handles one batch, and decides on each of its messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Messages = Sequence[IncomingMessage]
 
 
 class BatchRun:
-    """Handles one batch; `outcomes` has a decision on each message that is not done."""
+    """Handles one batch; `outcomes` has the decisions on messages that are not done."""
 
     def __init__(self, recovery: Recovery, call_next: ConsumeBatchCall, mailer: Mailer) -> None:
         self._recovery = recovery
@@ -31,8 +31,8 @@ class BatchRun:
         """Handle the batch.
 
         Raises:
-            BatchFailure: some messages are not done; it names them.
-            BaseException: the decision on all of them.
+            BatchFailure: some messages are not done; the error names them. BaseException: the
+            decision on all messages.
         """
         ready, result = await self._ready(messages), None
         runs = [list(run) for _, run in groupby(ready, self._lane)]
@@ -46,17 +46,17 @@ class BatchRun:
         return result
 
     def _as_one(self, messages: Messages) -> BaseException:
-        """The decision on all messages, if it is one; else one that names them."""
+        """Return the decision if it is the same for all messages, else a BatchFailure."""
         first = next(iter(self.outcomes.values()))
         is_one = all(self.outcomes.get(message) is first for message in messages)
         return first if is_one else BatchFailure(self.outcomes)
 
     def _lane(self, message: IncomingMessage) -> object:
-        """Messages that have failed alone are handled alone, the others together."""
+        """Return the lane of a message: alone if it has failed alone, else with the others."""
         return message.offset if self._recovery.is_alone(message) else None
 
     async def _ready(self, messages: Messages) -> Messages:
-        """The messages that are to be handled now."""
+        """Return the messages to handle now."""
         recovery = self._recovery
         if not recovery.needs_care and messages[0].attempt == 1:
             return messages
@@ -93,7 +93,7 @@ class BatchRun:
             return result
 
     async def _call(self, messages: Messages) -> Any:  # what the handler returns
-        """Call the handler; a cancellation that is not ours is an error as any other."""
+        """Call the handler; the cancellation of an awaited object is an error like any other."""
         try:
             return await self._call_next(messages)
         except asyncio.CancelledError as error:
@@ -102,13 +102,13 @@ class BatchRun:
             raise as_failure(error) from error
 
     def _decide(self, messages: Messages, decision: BaseException) -> None:
-        """Follow the handler's own decision."""
+        """Apply the handler's own decision."""
         if isinstance(decision, Skip):
             self._recovery.settle(messages)
         self.outcomes.update(dict.fromkeys(messages, decision))
 
     async def _fail_whole(self, messages: list[IncomingMessage], error: Exception) -> None:
-        """Retry a batch once as it is; then look for those in it that fail."""
+        """Retry a whole batch once; then search for its failing messages."""
         policy = self._recovery.policy
         if len(messages) == 1 or not policy.bisect:
             await self._fail_each(dict.fromkeys(messages, error))
@@ -126,7 +126,7 @@ class BatchRun:
         self._retry([m for m in search.untried if m.attempt < policy.attempts], error)
 
     def _retry(self, messages: Messages, error: Exception) -> None:
-        """Retry them together: one decision, which is logged once."""
+        """Retry messages together, with one decision that is logged once."""
         if messages:
             again = self._recovery.again(messages[0], error)
             self.outcomes.update(dict.fromkeys(messages, again))
@@ -146,7 +146,7 @@ class BatchRun:
 
 
 def _put_off(messages: Messages, outcomes: Mapping[IncomingMessage, BaseException]) -> None:
-    """Put off what lies behind a message that the core has put off: the order stays."""
+    """Defer the messages behind a message that the core has deferred, to keep the order."""
     is_put_off = False
     for message in messages:
         is_put_off = is_put_off or message.turn == "put off"
@@ -155,7 +155,7 @@ def _put_off(messages: Messages, outcomes: Mapping[IncomingMessage, BaseExceptio
 
 
 def as_failure(error: BaseException) -> Exception:
-    """Return the error; for the cancellation of something that was awaited, an error for it."""
+    """Return the error; convert the cancellation of an awaited object to an error."""
     if isinstance(error, Exception):
         return error
     failure = RuntimeError("what the handler awaited was cancelled")

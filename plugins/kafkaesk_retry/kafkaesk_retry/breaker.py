@@ -1,4 +1,4 @@
-"""A breaker: when too many records die, a dependency is down, and they had better wait."""
+"""A circuit breaker: if too many records become dead letters, a dependency is probably down."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ RECENT = 100
 
 
 class Breaker:
-    """Opens after `limit` dead letters in `window` seconds, or when half of the last 100 died.
+    """Opens after `limit` dead letters in `window` seconds, or if half of the last 100 died.
 
-    While it is open, one record in `probe` seconds is let through; a success closes it. `limit` 0
-    means that it never opens.
+    While it is open, it lets one record through every `probe` seconds; a success closes it. With
+    `limit` 0 it never opens.
     """
 
     def __init__(self, limit: int, window: float, probe: float, clock: Callable[[], float]) -> None:
@@ -49,7 +49,7 @@ class Breaker:
         return True
 
     def wait(self) -> float:
-        """Return the seconds that a record has to wait; 0 lets it through."""
+        """Return the seconds that a record must wait; 0 lets it through."""
         if not self.is_open:
             return 0.0
         now = self._clock()
@@ -63,7 +63,7 @@ class Breaker:
         return max(self._next_probe - self._clock(), 0.0) if self.is_open else 0.0
 
     def succeed(self) -> bool:
-        """Note a record that was handled; return whether that closed the breaker."""
+        """Note a handled record; return whether it closed the breaker."""
         self._recent.append(True)
         was_open, self.opened = self.is_open, None
         if was_open:

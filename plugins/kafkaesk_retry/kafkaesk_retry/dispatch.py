@@ -1,4 +1,4 @@
-"""Waiting records of a group with several handlers: each goes to the one that failed it."""
+"""Waiting records of a group with several handlers: each goes to the handler that failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAUSE = 1.0
 
 
 def hand_out(app: App, group: str) -> Callable[..., Awaitable[None]]:
-    """Make the handler that hands a group's waiting records to the handlers of their streams."""
+    """Return a handler that passes a group's waiting records to the handlers of their streams."""
     prefix = app.settings.topic_prefix
 
     async def handle_waiting(record: ConsumerRecord, subscriber: Subscriber) -> None:

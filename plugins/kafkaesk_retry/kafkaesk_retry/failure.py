@@ -1,4 +1,4 @@
-"""A failure in the words that are kept of it: its class, its text, its stack, its fingerprint."""
+"""The stored description of a failure: its class, its text, its stack, its fingerprint."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OURS = ("kafkaesk_core", "kafkaesk_retry")
 
 
 class AttemptsExhaustedError(KafkaeskError):
-    """A record used up its attempts in processes that ended before its handler did."""
+    """A record used up its attempts in processes that ended before its handler ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is kept of an error once its record is a dead letter.
+    """The parts of an error that a dead letter stores.
 
     `fingerprint` is the same for failures of the same kind: the error's class, and the deepest
     function of the service's own code in its traceback.
@@ -38,7 +38,7 @@ class Failure:
 
 
 def describe_failure(error: BaseException, stacktrace_bytes: int) -> Failure:
-    """Describe an error, whose own text may fail, too."""
+    """Describe an error, even if its `__str__` fails."""
     name = _full_name(type(error))
     frame = _deepest_own_frame(error.__traceback__)
     return Failure(
@@ -63,7 +63,7 @@ def _text(error: BaseException) -> str:
 
 
 def _stack(error: BaseException) -> str:
-    """The traceback from the first frame that is not ours on."""
+    """Return the traceback from the first frame outside kafkaesk on."""
     trace = next((one for one in _frames(error.__traceback__) if not _is_ours(one)), None)
     try:
         return "".join(traceback.format_exception(type(error), error, trace))
@@ -72,7 +72,7 @@ def _stack(error: BaseException) -> str:
 
 
 def _deepest_own_frame(trace: TracebackType | None) -> str:
-    """The service's deepest function as "module.function"; "" if none of its own failed."""
+    """Return the service's deepest function as "module.function"; "" if there is none."""
     found = ""
     for frame in _frames(trace):
         code = frame.tb_frame.f_code
@@ -103,7 +103,7 @@ def _end_cut(text: str, limit: int) -> str:
 
 
 def _start_cut(text: str, limit: int) -> str:
-    """Keep the end: the deepest frames and the error's text."""
+    """Cut the beginning; keep the deepest frames and the error's text."""
     raw = text.encode(errors="backslashreplace")
     if len(raw) <= limit:
         return raw.decode()

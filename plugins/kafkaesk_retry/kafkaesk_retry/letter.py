@@ -1,4 +1,4 @@
-"""A dead letter: the record byte for byte, and headers that say why it is dead."""
+"""A dead letter: the record, byte for byte, with headers that say why it failed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 ERRORS = "__dlq.errors."
-"""Of Apache Kafka's own dead letters, whose names and values these are."""
+"""The prefix of Apache Kafka's own dead letters, whose names and values these headers use."""
 OWN = "kafkaesk-dlq-"
 SPRING = "kafka_dlt-"
 REPLAY_OF, REPLAY_COUNT = "kafkaesk-replay-of", "kafkaesk-replay-count"
@@ -36,9 +36,9 @@ TRUNCATED = f"{OWN}truncated"
 TIMESTAMP_TYPES = (b"CreateTime", b"LogAppendTime")
 MOST_COUNT = 10**9
 MOST_TIME = 253_402_300_799_000
-"""The last second of the year 9999, which is the last one of Python's."""
+"""The last second of the year 9999, the latest time in Python."""
 NO_TIMESTAMP = (-1, b"NoTimestampType")
-"""What Kafka's client for Java says of a record without a timestamp."""
+"""The timestamp of Kafka's Java client for a record without a timestamp."""
 
 OWN_HEADERS = frozenset(
     {
@@ -70,7 +70,7 @@ Style = Literal["kafka", "spring"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record was first read, and what it has been through since."""
+    """The place where a record was first read, and its history since."""
 
     place: Place
     rounds: int = 0
@@ -80,7 +80,7 @@ class Origin:
 
 
 def origin_of(message: IncomingMessage) -> Origin:
-    """Return a message's origin; a record that was not sent on by the plugin is its own."""
+    """Return a message's origin; a record that the plugin did not send is its own origin."""
     own = {
         name: (value or b"").decode(errors="replace")
         for name, value in message.headers
@@ -102,7 +102,7 @@ def origin_of(message: IncomingMessage) -> Origin:
 
 
 def own_headers(origin: Origin) -> list[Header]:
-    """Return the headers that carry an origin on, for a record that is to be handled again."""
+    """Return the headers that carry the origin of a record to handle again."""
     place = str(origin.place).encode()
     headers: list[Header] = []
     if origin.replays:
@@ -118,14 +118,14 @@ def own_headers(origin: Origin) -> list[Header]:
 
 
 def without_own(headers: Iterable[Header], style: Style) -> list[Header]:
-    """Return the headers in their order, without those that the plugin writes."""
+    """Return the headers in order, without those that the plugin writes."""
     own = OWN_HEADERS | SPRING_HEADERS if style == "spring" else OWN_HEADERS
     return [header for header in headers if header[0] not in own]
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter, ready to be written as often as it takes."""
+    """One dead letter, ready to be written, repeatedly if necessary."""
 
     origin: Origin
     group: str
@@ -141,12 +141,12 @@ class Letter:
     value_size: int | None = None
 
     def cut(self, size: int) -> Letter:
-        """Return it with only so many bytes of its value, for a topic that takes no larger one."""
+        """Return a copy with only this many bytes of the value, for a topic with a size limit."""
         value = self.value or b""
         return replace(self, value=value[:size], value_size=self.value_size or len(value))
 
     def all_headers(self, style: Style) -> list[Header]:
-        """Return the record's headers and, behind them, the plugin's own."""
+        """Return the record's headers, followed by the plugin's own."""
         named = self._kafka() if style == "kafka" else self._spring()
         own = {
             "exception": self.failure.exception,
@@ -180,7 +180,7 @@ class Letter:
         return [(f"{ERRORS}{name}", _bytes(text)) for name, text in values.items()]
 
     def _spring(self) -> list[Header]:
-        """Spring's names and types: numbers are big endian, of 4 and 8 bytes."""
+        """Return headers with Spring's names and types: big-endian numbers of 4 and 8 bytes."""
         place, failure = self.origin.place, self.failure
         timestamp, kind = NO_TIMESTAMP
         if self.timestamp_ms is not None:
@@ -204,7 +204,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A record that is to be handled again at a later time, by the same group."""
+    """A record that the same group handles again at a later time."""
 
     origin: Origin
     group: str
@@ -214,7 +214,7 @@ class Postponed:
     timestamp_ms: int | None
 
     def all_headers(self, style: Style) -> list[Header]:
-        """Return the record's headers and, behind them, those that carry its origin on."""
+        """Return the record's headers, followed by those that carry its origin."""
         return [*self.headers, *own_headers(self.origin)]
 
 

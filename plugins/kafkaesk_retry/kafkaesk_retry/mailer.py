@@ -1,4 +1,4 @@
-"""Writes dead letters and postponed records, and knows which streams refuse them."""
+"""Writes dead letters and postponed records, and notes the streams that refuse them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger("kafkaesk.retry")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 PATIENCE = 5.0
-"""Seconds without an answer after which health says so; a write may take much longer to fail."""
+"""Seconds without an answer after which health reports it; a write may take much longer to fail."""
 Parcel = Letter | Postponed
 
 
 class Mailer:
-    """Writes to one application's streams; each write is acknowledged, or fails.
+    """Writes to the streams of one application; each write is acknowledged or fails.
 
-    `prefix` is that of its topics.
+    `prefix` is the prefix of the application's topics.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Mailer:
         self._under_way: dict[object, tuple[str, float]] = {}
 
     def troubles(self) -> dict[str, str]:
-        """Say of each stream that takes nothing why it does not."""
+        """Return, for each stream that refuses records, the reason."""
         now = self._clock()
         waits = {
             stream: f"no answer for {now - began:.0f} seconds"
@@ -57,10 +57,10 @@ class Mailer:
         return {**waits, **self._unmade, **self._refused}
 
     async def send(self, stream: str, parcel: Parcel) -> RecordMetadata | None:
-        """Write it; None if that failed, which is logged once per stream, and in `troubles`.
+        """Write a record; return None after a failure, logged once per stream, see `troubles`.
 
         Raises:
-            MessageTooLargeError: it is too large for the stream, and no dead letter.
+            MessageTooLargeError: the record is too large for the stream, and is not a dead letter.
         """
         this = object()
         self._under_way[this] = stream, self._clock()
@@ -80,12 +80,12 @@ class Mailer:
         return metadata
 
     def pause(self, stream: str) -> float:
-        """Return the seconds until the next attempt to write to a stream that refused."""
+        """Return the seconds until the next attempt to write to a stream that refused a record."""
         failures = self._failures[stream]
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 10))
 
     def keep(self, streams: set[str]) -> None:
-        """Forget refusals of all streams but these: nothing is to be written to the others."""
+        """Forget the refusals of all other streams, because nothing waits for them."""
         for stream in self._refused.keys() - streams:
             del self._refused[stream]
             self._failures.pop(stream, None)
@@ -101,7 +101,7 @@ class Mailer:
         self._refused[stream] = f"{type(error).__name__}: {error}"
 
     async def _send_cut(self, stream: str, parcel: Parcel) -> RecordMetadata:
-        """Write it; of a letter that is too large less and less of its value, at last none."""
+        """Write a letter; if it is too large, cut its value further and further."""
         size = len(parcel.value or b"")
         while True:
             try:
@@ -134,18 +134,18 @@ class Mailer:
         return await delivery
 
     async def make_topic(self, topic: str, origin: str | None) -> int | None:
-        """Make a topic with as many partitions as its origin; return how many it has.
+        """Create a topic with as many partitions as its origin; return its number of partitions.
 
         Raises:
-            BrokerError: it cannot be made, or must not be.
+            BrokerError: the topic cannot or must not be created.
         """
         count = None if origin is None else await self._app.ensure_topic(origin)
         return await self._app.ensure_topic(topic, partitions=count, configs=self._configs)
 
     async def prepare(self, topic: str, origin: str | None = None) -> bool:
-        """Make a topic at the start; return whether it is there, which is told once if it is not.
+        """Create a topic at the start; return whether it exists; log a failure once.
 
-        That stops nothing.
+        A failure does not stop the application.
         """
         stream = topic.removeprefix(self._prefix)
         try:

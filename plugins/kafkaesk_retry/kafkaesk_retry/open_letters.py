@@ -1,4 +1,4 @@
-"""How many dead letters are open, that is neither replayed, nor dropped, nor expired."""
+"""The number of open dead letters: neither replayed, nor dropped, nor expired."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FIRST_LOOK = 5.0
 
 
 class OpenLetters:
-    """Counts the open letters of some groups, again every `interval` seconds.
+    """Counts the open letters of some groups every `interval` seconds.
 
-    A look asks for the ends of the logs of dead letters, and reads only the marks that are new
-    since the look before. `count` is None while it is not known: before the first look, while a
-    partition has no leader, and after a look that failed, which is logged once.
+    A count requests the ends of the dead letters' logs, and reads only the marks written since the
+    previous count. `count` is None while the number is unknown: before the first count, while a
+    partition has no leader, and after a failed count, which is logged once.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class OpenLetters:
         self._read: dict[TopicPartition, int] = {}
 
     async def watch(self) -> None:
-        """Count, and count again, until this is cancelled; without groups there are none."""
+        """Count repeatedly until cancelled; without groups the count is 0."""
         await asyncio.sleep(min(self._interval, FIRST_LOOK))
         if not set(self._groups()):
             self.count = 0
@@ -69,7 +69,7 @@ class OpenLetters:
         return settings
 
     async def _watch(self, cluster: Cluster) -> None:
-        """Count over one connection: to make one takes a while, with TLS above all."""
+        """Count over one connection, because connecting is slow, especially with TLS."""
         while True:
             self.count = await self._look(cluster)
             await asyncio.sleep(self._interval)

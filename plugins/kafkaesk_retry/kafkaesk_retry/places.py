@@ -1,4 +1,4 @@
-"""Where records are and where they came from, and the names of the plugin's streams."""
+"""The places of records, and the names of the plugin's streams."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Place(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """Read "topic/partition/offset".
+        """Parse "topic/partition/offset".
 
         Raises:
-            ValueError: it is written in another way.
+            ValueError: the text has another format.
         """
         topic, _, numbers = text.partition("/")
         partition, _, offset = numbers.partition("/")
@@ -45,10 +45,10 @@ class Place(NamedTuple):
 
 
 def number(text: str, most: int) -> int:
-    """Read a number of a header, which anybody may have written.
+    """Parse a number in a header, which any program may have written.
 
     Raises:
-        ValueError: it is no number from 0 to `most`.
+        ValueError: the value is no number from 0 to `most`.
     """
     if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) <= most):
         raise ValueError(f"{text[:DIGITS]!r} is no number from 0 to {most}")
@@ -56,15 +56,15 @@ def number(text: str, most: int) -> int:
 
 
 def place_of(message: IncomingMessage) -> Place:
-    """Return where this message was read."""
+    """Return the place where this message was read."""
     return Place(message.topic, message.partition, message.offset)
 
 
 class StreamNames:
-    """The names of the streams that hold dead letters, and those that wait.
+    """The names of the streams of dead letters, and of waiting records.
 
-    Where a group's name has characters that no topic may have, they become "_", and a checksum of
-    the name follows, so that no two groups share a stream.
+    If a group's name has characters that topics may not have, they become "_", followed by a
+    checksum of the name, so that no two groups share a stream.
     """
 
     RETRY = "retry."
@@ -75,19 +75,19 @@ class StreamNames:
 
     @property
     def claimed(self) -> frozenset[str]:
-        """Patterns of all of them: no subscription by pattern takes these."""
+        """The patterns of all these streams; no subscription by pattern takes them."""
         return frozenset({f"{self.dead_prefix}*", f"{self.RETRY}*", f"{self.STATE}*"})
 
     def dead(self, group: str, stream: str) -> str:
-        """The stream of the dead letters of a group and a stream."""
+        """Return the stream for a group's dead letters of a stream."""
         return f"{self.dead_prefix}{_in_topic(group)}.{stream}"
 
     def later(self, group: str, seconds: float = 0) -> str:
-        """The stream in which a group's records wait; of 0 seconds: of what is replayed."""
+        """Return the stream in which a group's records wait; 0 seconds is for replayed records."""
         return f"{self.RETRY}{_in_topic(group)}.{seconds:.0f}"
 
     def state(self, group: str) -> str:
-        """The compacted stream of which dead letters are settled."""
+        """Return the compacted stream that marks settled dead letters."""
         return f"{self.STATE}{_in_topic(group)}"
 
     def is_dead(self, stream: str) -> bool:

@@ -1,4 +1,4 @@
-"""The plugin: the layer around handlers, and the streams that it needs."""
+"""The plugin: the layer around handlers, and the streams for failed records."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ __all__ = ["RetryPlugin"]
 
 _OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
 _COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
-"""What a subscription to waiting records has in common with the one that they come from."""
+"""The fields that a subscription to waiting records shares with the original subscription."""
 COUNTED = ("retried", "later", "dead", "deferred")
 _OFF = {OPTION: Retries(attempts=1, dead_letter=False)}
 
 
 class RetryPlugin:
-    """Retries failed records in place, and makes dead letters of those that fail for good.
+    """Retries failed records in place, and writes dead letters for those that fail for good.
 
-    A subscription whose `on_error` is not "stop" has its own answer to failures, and is left alone
-    unless it says `@retries` as well.
+    A subscription whose `on_error` is not "stop" handles its own failures; the plugin leaves it
+    alone, unless it also has `@retries`.
     """
 
     name = OPTION
@@ -69,7 +69,7 @@ class RetryPlugin:
 
     @property
     def counts(self) -> Counter[str]:
-        """Records retried, postponed ("later"), dead and deferred, of all handlers."""
+        """The counts of retried, postponed ("later"), dead and deferred records of all handlers."""
         found: Counter[str] = Counter()
         for recovery in self._recoveries.values():
             if recovery is not None:
@@ -80,7 +80,7 @@ class RetryPlugin:
 
     @hookimpl
     def check_subscription(self, subscription: Subscription) -> None:
-        """Refuse choices that cannot work, at the start."""
+        """Refuse invalid choices, at the start."""
         chosen = subscription.options.get(OPTION)
         if chosen is not None and not isinstance(chosen, Retries):
             raise ConfigurationError(
@@ -114,7 +114,7 @@ class RetryPlugin:
     @hookimpl
     @asynccontextmanager
     async def lifespan(self, app: App) -> AsyncIterator[None]:
-        """Begin anew: nothing of an earlier run is left to be written."""
+        """Reset the state of an earlier run, create topics, and count the open letters."""
         self._mailer = self._make_mailer(app)
         self._recoveries.clear()
         interval, watching = self.settings.count_interval, None
@@ -139,7 +139,7 @@ class RetryPlugin:
         return groups
 
     def _waiting_streams(self, subscription: Subscription) -> list[str]:
-        """The streams in which records of this subscription wait: replayed ones, and later ones."""
+        """Return the streams in which records of this subscription wait: replayed or postponed."""
         retries = self._retries(subscription)
         if retries is None:
             return []
@@ -152,7 +152,7 @@ class RetryPlugin:
         await self._preparation.begin()
 
     async def _topics(self, app: App) -> dict[str, str | None]:
-        """The topics that failures will need, and of each the topic whose records it takes."""
+        """Return the topics that failures will need, each with the topic of its records."""
         groups = self._by_group(app)
         if not groups:
             return {}
@@ -181,7 +181,7 @@ class RetryPlugin:
         return retries is not None and retries.over(self.settings).dead_letter
 
     def _retries(self, subscription: Subscription) -> Retries | None:
-        """What holds for a subscription; None if the plugin leaves it alone."""
+        """Return the choices for a subscription; None if the plugin leaves it alone."""
         chosen: Retries | None = subscription.options.get(OPTION)
         is_dead = any(map(self.names.is_dead, subscription.streams))
         if OPTION in subscription.skip_plugins or is_dead:
@@ -211,7 +211,7 @@ class RetryPlugin:
     async def wrap_consume(
         self, message: IncomingMessage, call_next: ConsumeCall, subscription: Subscription, app: App
     ) -> Any:  # what the handler returns
-        """Handle a record, and decide what becomes of it if that fails."""
+        """Handle a record; after a failure, decide on it."""
         try:  # no call while nothing fails
             recovery = self._recoveries[subscription]
         except KeyError:
@@ -243,7 +243,7 @@ class RetryPlugin:
         subscription: Subscription,
         app: App,
     ) -> Any:  # what the handler returns
-        """Handle a batch, and decide what becomes of each of its messages that fails."""
+        """Handle a batch; decide on each failed message."""
         recovery = self._recovery(subscription, app)
         if recovery is None:
             return await call_next(messages)
@@ -253,7 +253,7 @@ class RetryPlugin:
 
     @hookimpl
     def partitions_revoked(self, event: RebalanceEvent, subscription: Subscription) -> None:
-        """Forget what was to be written for records that others have now."""
+        """Forget unsent records of partitions that other members have now."""
         recovery = self._recoveries.get(subscription)
         if recovery is not None:
             recovery.forget((one.topic, one.partition) for one in event.partitions)
@@ -263,7 +263,7 @@ class RetryPlugin:
 
     @hookimpl
     def health(self) -> Iterable[str]:
-        """Say which streams refuse dead letters, and whose records wait for a dependency."""
+        """Return the streams that refuse dead letters, and handlers that wait for a dependency."""
         if self._mailer is not None:
             for stream, trouble in self._mailer.troubles().items():
                 yield f"records that failed cannot be written to {stream}: {trouble}"
@@ -276,7 +276,7 @@ class RetryPlugin:
 
     @hookimpl
     def report(self) -> Mapping[str, Any]:
-        """Report how many dead letters are open, and what became of failed records, by handler."""
+        """Report the number of open dead letters, and the outcomes of failed records by handler."""
         found: dict[str, Any] = {}
         if self._open is not None:
             found["open_dead_letters"] = self._open.count
@@ -304,5 +304,5 @@ class RetryPlugin:
 
 
 def _is_inside(app: App) -> bool:
-    """Whether the brokers are inside this process, as those of `embedded://` are."""
+    """Whether the brokers are inside this process, as with `embedded://`."""
     return any("://" in server for server in app.settings.kafka_servers)

@@ -1,4 +1,4 @@
-"""What becomes of a failed record: its attempts, the waits between them, and its end."""
+"""The policy for failed records: the attempts, the waits between them, and the end."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How the records of one handler are retried; None stands for the plugin's setting.
+    """The retries of one handler's records; None stands for the plugin's setting.
 
-    A record is handled up to `attempts` times. Between them it waits a random time of at most
-    `first` seconds, then `first * factor`, and so on up to `most`. Errors of `give_up_on` end the
-    attempts at once. `later` lists the seconds that the record then waits in a topic, once for
-    each; with an ordering, later records overtake it, which `reorder=True` allows. In the end it
-    becomes a dead letter, or, with `dead_letter=False`, the subscription's `on_error` decides.
-    `bisect=False` is for batch handlers that must not be called for a part of a batch.
+    A record is handled up to `attempts` times. Between attempts it waits a random time of at most
+    `first` seconds, then `first * factor`, and so on up to `most`. The errors in `give_up_on` end
+    the attempts at once. `later` lists the seconds of further waits in a topic, with one attempt
+    after each. In an ordered subscription, other records overtake a record that waits in a topic;
+    `reorder=True` allows this. After the last attempt the record becomes a dead letter; with
+    `dead_letter=False`, the subscription's `on_error` decides. `bisect=False` is for batch handlers
+    that must not be called for a part of a batch.
 
     Raises:
-        ConfigurationError: a value cannot work; it is named.
+        ConfigurationError: a value is invalid; the error names it.
     """
 
     attempts: int | None = None
@@ -87,7 +88,7 @@ class Retries:
             yield f"later={self.later!r}): each time needs a topic of its own, so none may repeat"
 
     def over(self, settings: RetrySettings) -> Policy:
-        """Return these choices, with the settings where nothing is said."""
+        """Return these choices, with the settings as defaults."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         chosen = {
             name: getattr(settings, name) if value is None else value
@@ -97,10 +98,10 @@ class Retries:
 
 
 def retries(*misplaced: object, **choices: Any) -> Callable[[F], F]:  # Any: fields of Retries
-    """Say for a handler how its records are retried: the decorator below `@app.subscribe`.
+    """Set the retries of a handler's records, as a decorator below `@app.subscribe`.
 
     Raises:
-        ConfigurationError: a choice is unknown, has no name, or its value cannot work.
+        ConfigurationError: a choice is unknown, has no name, or has an invalid value.
     """
     known = [field.name for field in fields(Retries)]
     if misplaced:
@@ -116,7 +117,7 @@ def retries(*misplaced: object, **choices: Any) -> Callable[[F], F]:  # Any: fie
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds for one handler."""
+    """The complete policy of one handler."""
 
     attempts: int
     first: float
@@ -130,11 +131,11 @@ class Policy:
 
     @property
     def is_off(self) -> bool:
-        """Whether failures are none of the plugin's business."""
+        """Whether the plugin leaves failures alone."""
         return self.attempts == 1 and not self.dead_letter and not self.later
 
     def is_own_fault(self, error: BaseException) -> bool:
-        """Whether no later attempt can succeed: the record is wrong, or the handler says so."""
+        """Whether no later attempt can succeed: the record is invalid, or the policy says so."""
         hopeless = (*OWN_FAULT, *self.give_up_on)
         found = list(leaves(error))
         return any(isinstance(one, self.give_up_on) for one in found) or all(
@@ -142,7 +143,7 @@ class Policy:
         )
 
     def judge(self, error: BaseException, attempt: int, rounds: int = 0) -> Verdict:
-        """Decide on a record whose attempt failed; it has waited in a topic `rounds` times."""
+        """Decide on a record after a failed attempt; it has waited in a topic `rounds` times."""
         if self.is_own_fault(error):
             return self._last_resort()
         if attempt < self.attempts:
@@ -153,19 +154,19 @@ class Policy:
         return "dead" if self.dead_letter else "pass"
 
     def longest_delay(self, attempt: int) -> float:
-        """Return the most seconds between this attempt and the next one."""
+        """Return the maximum of the seconds between this attempt and the next one."""
         try:
             return min(self.most, self.first * self.factor ** (attempt - 1))
         except OverflowError:
             return self.most
 
     def delay(self, attempt: int) -> float:
-        """Choose the seconds between this attempt and the next one: full jitter."""
+        """Return the seconds between this attempt and the next one, with full jitter."""
         return random.uniform(0, self.longest_delay(attempt))
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in a group or a BatchFailure, and in those within; or the error itself."""
+    """Yield the errors in a group or a BatchFailure, at any depth, or the error itself."""
     inner: Any = ()
     if isinstance(error, BaseExceptionGroup):
         inner = error.exceptions

@@ -1,4 +1,4 @@
-"""Makes the plugin's topics before they are needed: the first failure is no time to wait for it."""
+"""Creates the plugin's topics in advance, so that the first failure need not wait for them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Wanted = Callable[[], Awaitable[Mapping[str, str | None]]]
 
 
 class Preparation:
-    """Makes topics at the start; while one cannot be made, it tries again and stops nothing.
+    """Creates topics at the start; retries failures, without stopping the application.
 
-    `wanted` is asked which ones: by topic, the one whose number of partitions it gets.
+    `wanted` returns the topics, each with the topic whose number of partitions it gets.
     """
 
     def __init__(self, mailer: Mailer, wanted: Wanted) -> None:
@@ -33,12 +33,12 @@ class Preparation:
         self._is_told = False
 
     async def begin(self) -> None:
-        """Make them; go on in a task if not all of them could be made."""
+        """Create the topics; retry in a task if any could not be created."""
         if not await self._make():
             self._task = asyncio.create_task(self._go_on())
 
     async def end(self) -> None:
-        """Try no more."""
+        """Stop the attempts."""
         if self._task is not None:
             await end_task(self._task)
 

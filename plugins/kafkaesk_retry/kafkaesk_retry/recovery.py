@@ -1,4 +1,4 @@
-"""What happens to the records of one handler that fail: retried, postponed, or dead letters."""
+"""Decides on the failed records of one handler: retried, postponed, or dead letters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger("kafkaesk.retry")
 
 
 class Unsent(NamedTuple):
-    """What is to be written for a record, in the epoch in which it failed."""
+    """The unsent letter or postponed record for a record, with the epoch of its failure."""
 
     epoch: int
     stream: str
@@ -42,9 +42,9 @@ class Unsent(NamedTuple):
 
 
 class Recovery:
-    """Decides on the failed records of one subscription, and remembers those that are not settled.
+    """Decides on the failed records of one subscription, and remembers the unsettled ones.
 
-    `needs_care` is whether records have to be looked at before they are handled.
+    `needs_care` says whether records must be checked before they are handled.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Recovery:
     # --- before a record is handled
 
     async def is_settled(self, message: IncomingMessage, mailer: Mailer) -> bool:
-        """Return whether nothing is left to handle, for a record that has failed before.
+        """Return whether a record that failed before needs no more handling.
 
         Raises:
-            Defer: it has to wait.
+            Defer: the record must wait.
         """
         place = place_of(message)
         unsent = self._unsent.get(place)
@@ -100,7 +100,7 @@ class Recovery:
         return False
 
     def _hold(self, message: IncomingMessage) -> None:
-        """Let a record wait that is not due yet, or whose dependency is down."""
+        """Let a record wait if it is not due yet, or if its dependency is down."""
         if self._names.is_own(message.stream):
             origin = origin_of(message)
             due = origin.due_ms / 1000 - time.time()
@@ -119,7 +119,7 @@ class Recovery:
         self._alone.difference_update(map(place_of, messages))
 
     def succeed(self, messages: Sequence[IncomingMessage]) -> None:
-        """Note records that were handled."""
+        """Note handled records."""
         self.settle(messages)
         if self.breaker.succeed():
             logger.info("group %s: a record was handled again; all go on", self._subscription.group)
@@ -127,12 +127,12 @@ class Recovery:
     # --- after it failed
 
     async def fail(self, message: IncomingMessage, error: Exception, mailer: Mailer) -> None:
-        """Decide on a failure; return if the record is settled.
+        """Decide on a failure; return only if the record is settled.
 
         Raises:
-            Retry: it is handled again.
-            Defer: it is handled, or written, again, and this was no attempt.
-            Exception: the error itself, which is the subscription's business.
+            Retry: the record is handled again.
+            Defer: the record is handled, or written, again; this does not count as an attempt.
+            Exception: the error itself, on which the subscription decides.
         """
         origin = origin_of(message)
         verdict = self.policy.judge(error, message.attempt, origin.rounds)
@@ -147,7 +147,7 @@ class Recovery:
             await self._end(message, error, mailer)
 
     def again(self, message: IncomingMessage, error: Exception) -> Retry:
-        """Decide that a record is handled again."""
+        """Return the decision to handle a record again."""
         self.counts["retried"] += 1
         reason = f"{_describe(error)} (attempt {message.attempt} of {self.policy.attempts})"
         return Retry(reason, delay=self.policy.delay(message.attempt))
@@ -163,14 +163,15 @@ class Recovery:
 
     @property
     def unsent_streams(self) -> set[str]:
-        """The streams that are to be written to."""
+        """The streams with unsent records."""
         return {unsent.stream for unsent in self._unsent.values()}
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Forget what was to be written for partitions that are gone: others have them now.
+        """Forget unsent records of revoked partitions, which other members have now.
 
-        A record that waited may be known by the place that it came from: with the partitions of
-        waiting records, all is forgotten, and handled again if it comes here again.
+        A record that waited in a topic is known by the place of its origin. So when partitions of
+        waiting records are revoked, everything is forgotten, and records that are redelivered here
+        are handled again.
         """
         gone = set(partitions)
         is_all = any(self._names.is_own(topic.removeprefix(self._prefix)) for topic, _ in gone)
@@ -204,7 +205,7 @@ class Recovery:
             await self._end(message, error, mailer)
 
     async def _end(self, message: IncomingMessage, error: Exception, mailer: Mailer) -> None:
-        """Make a dead letter of a record, unless so many died that it had better wait."""
+        """Make a record a dead letter, unless the breaker opens: then the record waits."""
         self.needs_care = True
         if not self.policy.is_own_fault(error) and not self._may_die(error):
             self.counts["deferred"] += 1
@@ -254,10 +255,10 @@ class Recovery:
     async def _send(
         self, message: IncomingMessage, stream: str, parcel: Letter | Postponed, mailer: Mailer
     ) -> None:
-        """Write it, and settle the record; else keep what is to be written.
+        """Write a letter and settle the record; if the write fails, keep the letter.
 
         Raises:
-            Defer: it could not be written.
+            Defer: the record could not be written.
         """
         place = place_of(message)
         self.needs_care = True
@@ -287,13 +288,13 @@ class Recovery:
 
 
 def is_shutdown() -> bool:
-    """Whether the running task is being cancelled, so that an error is no failure."""
+    """Whether the running task is being cancelled, so that an error is not a failure."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _note_handled(message: IncomingMessage, error: Exception) -> None:
-    """Tell layers further out what was answered here: no exception with that cause follows."""
+    """Tell outer layers about a failure that was handled here, since no exception shows it."""
     found = message.meta.setdefault("handled_errors", [])
     if error not in found:
         found.append(error)

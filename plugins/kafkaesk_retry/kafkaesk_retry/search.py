@@ -1,4 +1,4 @@
-"""Finding the messages that a batch fails of, in few calls and in the order of the batch."""
+"""Finds the messages that make a batch fail, in few calls and in the order of the batch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .recovery import is_shutdown
 __all__ = ["MOST_CALLS", "Search"]
 
 MOST_CALLS = 40
-"""Where so many calls have failed, it is no matter of single messages: the rest waits."""
+"""After this many calls, single messages are probably not the cause; the rest waits."""
 
 Messages = list[IncomingMessage]
 
 
 class Search:
-    """Handles a batch that has failed in parts, until each failing message stands alone.
+    """Handles a failed batch in parts, until each failing message is isolated.
 
-    Halves of what is known to fail are tried from its beginning, so that messages are handled in
-    their order, and what a call has succeeded with is handed on no more. `failing` has the errors
-    of the messages that failed; `untried` are those that it left at the end.
+    The halves of a failing part are tried from its beginning, so messages are handled in order, and
+    messages that were handled successfully are not handled again. `failing` has the errors of the
+    failed messages; `untried` are the messages left at the end.
     """
 
     def __init__(self, call_next: ConsumeBatchCall) -> None:
@@ -31,10 +31,10 @@ class Search:
         self.untried: Messages = []
 
     async def run(self, messages: Sequence[IncomingMessage]) -> None:
-        """Find the failing ones of these messages, which fail together.
+        """Find the failing messages among these, which fail together.
 
         Raises:
-            Exception: of a part during whose handling the running task was cancelled.
+            Exception: the running task was cancelled while a part was handled.
         """
         suspect: Messages = list(messages)
         rest: Messages = []
@@ -56,7 +56,7 @@ class Search:
                 suspect, rest = part, [*others, *rest]
 
     async def _succeeds(self, part: Messages) -> bool:
-        """Handle a part; return whether nothing of it has to be looked for any more."""
+        """Handle a part; return whether the search is over for this part."""
         self._calls += 1
         try:
             await self._call_next(part)
@@ -75,5 +75,5 @@ class Search:
 
     @staticmethod
     def _is_put_off(messages: Sequence[IncomingMessage]) -> bool:
-        """Whether the core has put messages off, behind one that cannot be decoded."""
+        """Whether the core has deferred messages, behind one that cannot be decoded."""
         return any(message.turn == "put off" for message in messages)

@@ -1,7 +1,7 @@
 """Contracts for kafkaesk: frozen schemas, compatibility with reasons, upcasting.
 
-The public names stand in `__init__.pyi`. Each is imported at its first use, so that
-`kafkaesk --help`, which imports the command `kafkaesk schemas`, loads no client of Kafka.
+`__init__.pyi` lists the public names. Each one is imported at its first use, so that `kafkaesk
+--help`, which imports the command `kafkaesk schemas`, loads no Kafka client.
 """
 
 from lazy_loader import attach_stub

@@ -25,7 +25,7 @@ _KAFKA = "0.5.0"
 def asyncapi_document(
     app: Application, title: str, version: str = "1.0.0", asyncapi: str = "3.0"
 ) -> Node:
-    """Return what an application publishes and takes, for tools that read AsyncAPI."""
+    """Return the AsyncAPI document of an application's published and consumed messages."""
     contracts = contracts_of(app)
     described = app.describe()
     schemas = {each["schema"]: each for each in described["schemas"]}
@@ -60,7 +60,7 @@ def asyncapi_document(
 
 
 def _own(streams: Any, claimed: Collection[str]) -> list[Any]:
-    """Those that are not a plugin's."""
+    """Return the streams that do not belong to plugins."""
     return [
         each
         for each in streams
@@ -81,7 +81,7 @@ def _channel_binding(schemas: list[Any]) -> Node:
 
 
 def _operations(streams: Any, handlers: Any, forms: Forms) -> Iterator[tuple[str, Node]]:
-    """What is sent to each stream that has a schema, and what each handler receives."""
+    """Return the send operations of streams with a schema, and each handler's receive."""
     for stream in streams:
         sent = stream["published"] or stream["schemas"]
         if sent:
@@ -118,7 +118,7 @@ def _on_channel(stream: str, keys: list[str], forms: Forms) -> Node:
 
 
 def _message(contract: Contract, schema: Any, form: Form | None) -> Node:
-    """A message as it is on the wire: in its envelope, alone, or in the form of a codec."""
+    """Return a message as it is on the wire: in its envelope, plain, or in a codec's format."""
     document = export_document(contract)
     words = ("$schema", "$id", "$defs", "examples")
     data = _older({key: v for key, v in document.items() if key not in words}, contract.key)
@@ -148,13 +148,13 @@ def _in_form(message: Node, form: Form) -> Node:
 
 
 def _definitions(contract: Contract) -> Iterator[tuple[str, Node]]:
-    """What a schema refers to, under names of the whole document."""
+    """Return the definitions that a schema refers to, with names for the whole document."""
     for name, node in export_document(contract).get("$defs", {}).items():
         yield f"{name_of(contract.key)}.{name}", _older(node, contract.key)
 
 
 def _older(node: Any, key: str) -> Any:
-    """A schema in the dialect of AsyncAPI, which is that of draft 7."""
+    """Return a schema in AsyncAPI's dialect, which is draft 7."""
     if isinstance(node, list):
         return [_older(each, key) for each in node]
     if not isinstance(node, dict):

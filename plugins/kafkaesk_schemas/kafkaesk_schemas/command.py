@@ -1,4 +1,4 @@
-"""The command `kafkaesk schemas`; its work is imported when it is called."""
+"""The command `kafkaesk schemas`; the module that does the work is imported when it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIRECTORY = click.option(
 
 
 def _run(what: str, **options: Any) -> None:
-    """Do the work; errors are told in one line, with their exit code."""
+    """Do the work; report errors in one line, with their exit code."""
     from . import work
 
     with reported_errors():
@@ -33,25 +33,25 @@ def _run(what: str, **options: Any) -> None:
 
 @click.group(short_help="Freeze schemas, and check that versions understand each other.")
 def schemas() -> None:
-    """Contracts: what is written and read as each version of a schema.
+    """Manage contracts: the messages that each version of a schema writes and reads.
 
     APP is module:attribute or an application's name. No command needs a broker.
     """
 
 
-@schemas.command(short_help="Write each version that is not frozen yet into a file.")
+@schemas.command(short_help="Write each version that is not frozen yet to a file.")
 @click.argument("app", shell_complete=complete_app)
 @_DIRECTORY
 @click.option("--update-words", is_flag=True, help="Also renew descriptions and examples.")
 def freeze(**options: Any) -> None:
     """Write schemas/Order-1.json for each version that has no file yet; keep these in git.
 
-    A frozen version is never changed: what differs is refused, and nothing is written.
+    A frozen version never changes: if a version differs from its file, nothing is written.
     """
     _run("freeze", **options)
 
 
-@schemas.command(short_help="Check that each version reads what it must.")
+@schemas.command(short_help="Check that versions are compatible.")
 @click.argument("app", shell_complete=complete_app)
 @_DIRECTORY
 @click.option(
@@ -67,14 +67,14 @@ def freeze(**options: Any) -> None:
     show_default=True,
     help="github writes annotations of a workflow.",
 )
-@click.option("--allow-unknown", is_flag=True, help="Do not fail for what is not known.")
+@click.option("--allow-unknown", is_flag=True, help="Do not fail for unknown results.")
 def check(**options: Any) -> None:
     """Compare each version with its frozen file, and with the versions before it.
 
     \b
     Exit codes:
       0  every version reads what it must
-      2  one does not, or nobody knows; or wrong usage or configuration
+      2  a version does not, or may not; or wrong usage or configuration
     """  # noqa: D301 (click wants the character)
     _run("check", **options)
 
@@ -84,7 +84,7 @@ def check(**options: Any) -> None:
 @click.argument("keys", nargs=-1, metavar="[SCHEMA]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the contracts as they are frozen.")
 def show(**options: Any) -> None:
-    """Show what is written and read as SCHEMA, as in Order:1; all of them by default."""
+    """Show what SCHEMA, such as Order:1, writes and reads; all schemas by default."""
     _run("show", **options)
 
 
@@ -94,7 +94,7 @@ def show(**options: Any) -> None:
 @click.argument("new")
 @_DIRECTORY
 def diff(**options: Any) -> None:
-    """Show what differs from OLD to NEW, as in Order:1 Order:2, and who reads whom.
+    """Show the differences from OLD to NEW, as in Order:1 Order:2, and which version reads which.
 
     Versions that the application no longer has are read from their frozen files.
     """
@@ -108,9 +108,11 @@ def diff(**options: Any) -> None:
     metavar="URL",
     help="The registry; by default the one of the setting registry_url.",
 )
-@click.option("--dry-run", is_flag=True, help="Only ask whether the registry would take each.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only ask whether the registry would accept each version."
+)
 def register(**options: Any) -> None:
-    """Register what is on the wire in a registry that speaks Confluent's API.
+    """Register the schemas on the wire in a registry with Confluent's API.
 
     \b
     Exit codes:
@@ -125,7 +127,7 @@ def register(**options: Any) -> None:
 @click.argument("app", shell_complete=complete_app)
 @click.option("--out", required=True, help="The folder to write to.")
 def export(**options: Any) -> None:
-    """Write what is on the wire as JSON Schema 2020-12, one file for each version."""
+    """Write the schemas on the wire as JSON Schema 2020-12, one file for each version."""
     _run("export", **options)
 
 
@@ -137,7 +139,7 @@ def export(**options: Any) -> None:
     type=click.Choice(["yaml", "json", "html"]),
     default="yaml",
     show_default=True,
-    help="How the document is written; html is a page that needs no server and no network.",
+    help="The format; html is a page that needs no server and no network.",
 )
 @click.option(
     "--asyncapi",
@@ -149,9 +151,9 @@ def export(**options: Any) -> None:
 )
 @click.option("--title", help="The title of the document; APP by default.")
 def asyncapi(**options: Any) -> None:
-    """Write what an application publishes and takes as AsyncAPI, to standard output.
+    """Write an application's published and consumed messages as AsyncAPI to standard output.
 
-    APP is module:attribute or an application's name. No broker is needed. Streams that are
-    published stand in it if a schema names them, or `app.publishes()`.
+    APP is module:attribute or an application's name. No broker is needed. A published stream is
+    included if a schema or `app.publishes()` names it.
     """
     _run("asyncapi", **options)

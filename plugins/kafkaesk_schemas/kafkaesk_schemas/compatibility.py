@@ -1,8 +1,8 @@
-"""Whether a reader understands everything that a writer may write, and if not, why.
+"""Checks whether a reader understands everything that a writer may write, and if not, why.
 
-The writer's schema says what is on the wire, the reader's what its model takes. What is not known
-to be understood is a problem: a known one if a message can be made that the reader's schema
-refuses, else an unknown one.
+The writer's schema describes the messages on the wire; the reader's schema describes the messages
+that its model accepts. Each part of the writer's schema that may not be understood is a problem.
+The problem is known if a message can be made that the reader's schema refuses, else unknown.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _PROOFS, _CHOICES = 4, 16
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a reader does not understand: where, why, and messages in which it occurs.
+    """A part that a reader does not understand: the place, the reason, and example messages.
 
-    `is_known` False means that nobody knows whether it understands them.
+    With `is_known` False it is unknown whether the reader understands them.
     """
 
     path: str
@@ -58,10 +58,10 @@ class Problem:
 
 
 def find_problems(written: Any, read: Any) -> list[Problem]:
-    """Return what a reader of `read` does not understand of a writer's `written`.
+    """Return the problems of a reader with schema `read` for a writer with schema `written`.
 
-    Both are schemas in normal form. The messages of each problem satisfy `written` and not `read`;
-    a problem for which none can be made is not known.
+    Both schemas are in normal form. The messages of each problem satisfy `written` but not `read`;
+    a problem without such a message is unknown.
     """
     comparison = _Comparison(written, read)
     found = []
@@ -77,7 +77,7 @@ def _is_proof(message: Any, written: Any, read: Any) -> bool:
 
 
 def accepts(schema: Any, value: Any) -> bool | None:
-    """Whether a value satisfies a schema in normal form; None if that is not known."""
+    """Return whether a value satisfies a schema in normal form; None if that is unknown."""
     comparison = _Comparison({}, schema)
     problems = list(comparison.compare(_schema_of(value), schema, ""))
     if any(problem.is_known for problem in problems):
@@ -86,7 +86,7 @@ def accepts(schema: Any, value: Any) -> bool | None:
 
 
 def _schema_of(value: Any) -> Node:
-    """Return the schema of this one value."""
+    """Return the schema of exactly this value."""
     kind = kind_of(value)
     if kind == "array":
         texts = [repr(each) for each in value]
@@ -106,7 +106,7 @@ class _Comparison:
         self._written = _definitions(written)
         self._read = _definitions(read)
         self._open: list[tuple[Any, Any]] = []
-        """Pairs of recursive schemas that are being compared: each is held to be understood."""
+        """Pairs of recursive schemas that are being compared; each is assumed to be understood."""
 
     def compare(self, written: Any, read: Any, path: str) -> Iterator[Problem]:
         pair = (written, read)
@@ -162,7 +162,7 @@ class _Comparison:
     # --- the ways to say several things at once
 
     def _of_all(self, written: Node, read: Node, path: str) -> Iterator[Problem]:
-        """What satisfies several schemas: one of them may be enough to be understood."""
+        """Compare a value that satisfies several schemas; understanding one may be enough."""
         rest = {key: v for key, v in written.items() if key != "allOf"}
         found = [list(self.compare(p, read, path)) for p in (*written["allOf"], rest)]
         if all(found):
@@ -180,7 +180,7 @@ class _Comparison:
     def _of_choice(
         self, written: Node, branches: list[Any], read: Node, path: str
     ) -> Iterator[Problem]:
-        """One of several schemas must understand all of it, or each a part."""
+        """Compare with a choice: one schema understands everything, or each understands a part."""
         is_exclusive = "oneOf" in read
         found = [list(self._alone(written, branch, path)) for branch in branches]
         if not all(found):
@@ -201,7 +201,7 @@ class _Comparison:
             yield replace(problem, messages=(*problem.messages, *values))
 
     def _alone(self, written: Any, read: Any, path: str) -> Iterator[Problem]:
-        """Compare, and forget what was held to be understood on the way if it is not."""
+        """Compare; after a failure, forget the assumptions made on the way."""
         before = len(self._open)
         found = list(self.compare(written, read, path))
         if found:
@@ -321,7 +321,7 @@ class _Comparison:
     def _not_named(
         self, written: Node, name: str, each: Any, read: Node, below: str
     ) -> Iterator[Problem]:
-        """A property that the reader has no name for."""
+        """Compare a property that the reader does not name."""
         rest = read.get("additionalProperties", True)
         if patterns := read.get("patternProperties"):
             fitting = [p for p in patterns if string_problem(name, {"pattern": p}) is None]
@@ -342,7 +342,7 @@ class _Comparison:
             yield replace(problem, messages=self._with(written, name, problem.messages))
 
     def _other_keys(self, written: Node, read: Node, path: str) -> Iterator[Problem]:
-        """Keys that neither names: dictionaries, and models that keep what they do not know."""
+        """Compare keys that neither names: in dictionaries, and models that keep unknown keys."""
         below = f"{path}.*" if path else "*"
         patterns, others = written.get("patternProperties", {}), read.get("patternProperties", {})
         extra, rest = (
@@ -387,7 +387,7 @@ class _Comparison:
         return tuple(found)
 
     def _with(self, written: Node, name: str, values: Iterable[Any]) -> tuple[Any, ...]:
-        """Objects of the writer with these values in one place."""
+        """Return objects of the writer with these values in one place."""
         known = samples({**written, "required": written.get("required", [])}, self._written, most=1)
         return tuple({**whole, name: value} for whole in known for value in values)
 
@@ -398,18 +398,18 @@ class _Comparison:
 
 
 def accepts_plain(node: Node, value: Any) -> bool:
-    """Whether a text or a number satisfies a schema of its type."""
+    """Return whether a text or a number satisfies a schema of its type."""
     if isinstance(value, str):
         return string_problem(value, node) is None
     return number_problem(value, node) is None
 
 
 class _Missing:
-    """Stands for a property that is not there."""
+    """Stands for a missing property."""
 
 
 def _refusal(value: Any, read: Node, comparison: _Comparison) -> tuple[str, bool] | None:
-    """Say why one value is refused, and whether that is known."""
+    """Return why a value is refused, and whether that is known."""
     if branches := _branches_of(read, has_type=True):
         found = [_first(comparison.compare(_schema_of(value), branch, "")) for branch in branches]
         return _refusal_of_all(found, is_exclusive="oneOf" in read)
@@ -423,7 +423,7 @@ def _refusal(value: Any, read: Node, comparison: _Comparison) -> tuple[str, bool
 
 
 def _refusal_of_all(found: list[Problem | None], *, is_exclusive: bool) -> tuple[str, bool] | None:
-    """Say why none of several schemas takes a value."""
+    """Return why none of several schemas accepts a value."""
     fitting = sum(one is None for one in found)
     if fitting:
         is_unclear = is_exclusive and fitting > 1
@@ -443,7 +443,7 @@ def _refusal_of_scalar(value: Any, read: Node) -> tuple[str, bool] | None:
 
 
 def _first(problems: Iterator[Problem]) -> Problem | None:
-    """The first problem, a known one if there is any."""
+    """Return the first known problem, else the first problem."""
     found = list(problems)
     return next((one for one in found if one.is_known), found[0] if found else None)
 
@@ -476,7 +476,7 @@ def _unknown_keywords(node: Node) -> str:
 
 
 def _branches_of(node: Node, *, has_type: bool = False) -> list[Any]:
-    """The schemas of which one holds, each with what is said beside them."""
+    """Return the alternatives of a schema, each merged with the keywords beside them."""
     for word in _BRANCHES:
         if word in node:
             beside = {
@@ -494,7 +494,7 @@ def _branches_of(node: Node, *, has_type: bool = False) -> list[Any]:
 
 
 def _split(written: Node, definitions: Node) -> list[Node]:
-    """Objects for each value of a property that has few: it may choose among the reader's types."""
+    """Split objects by a property with few values, which may discriminate the reader's types."""
     properties = written.get("properties", {})
     for name in written.get("required", ()):
         each = _resolve(properties.get(name, True), definitions)
@@ -508,14 +508,14 @@ def _split(written: Node, definitions: Node) -> list[Node]:
 
 
 def _may_overlap(branches: list[Any]) -> int:
-    """1 unless the schemas are of different types."""
+    """Return 1 unless the schemas have different types."""
     kinds = [branch.get("type") if isinstance(branch, dict) else None for branch in branches]
     is_disjoint = None not in kinds and len(set(map(str, kinds))) == len(kinds)
     return 0 if is_disjoint and {"integer", "number"} - set(map(str, kinds)) else 1
 
 
 def _distance(problems: list[Problem], path: str) -> int:
-    """2 for another type, 1 for another value at this very place, 0 for something deeper."""
+    """Return 2 for another type, 1 for another value at this place, 0 for a deeper problem."""
     here = [problem for problem in problems if problem.path == path]
     if any(problem.reason.startswith("it is written as") for problem in here):
         return 3
@@ -540,7 +540,7 @@ def _kind(node: Node) -> str:
 
 
 def _names_of(read: Node) -> Node:
-    """The properties by every name under which they are read."""
+    """Return the properties by every name under which they are read."""
     properties: Node = read.get("properties", {})
     others = {alias: each for each in properties.values() for alias in _aliases(each)}
     return others | properties

@@ -1,4 +1,4 @@
-"""A contract: what is written and what is read as one version of a schema."""
+"""A contract: the messages that one version of a schema writes and reads."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MESSAGES = 6
 
 @dataclass(frozen=True)
 class Contract:
-    """One version of a schema, of the application (with its `model`) or frozen in a file.
+    """One version of a schema: from the application (with its `model`), or frozen in a file.
 
-    `written` and `read` are JSON Schemas in normal form. `messages` were read by the model when
-    the contract was made.
+    `written` and `read` are JSON Schemas in normal form. The model accepted `messages` when the
+    contract was made.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Contract:
 
     @cached_property
     def messages(self) -> tuple[Any, ...]:
-        """A few messages of this version, which its own reader takes."""
+        """A few messages of this version, which its own reader accepts."""
         if self.frozen_messages is not None:
             return self.frozen_messages
         made = samples(self.written, self.written.get("$defs", {}))
@@ -55,7 +55,7 @@ class Contract:
         return tuple(islice(own, _MESSAGES))
 
     def refusal(self, message: Any) -> str | None:
-        """Say why this version does not read a message: its model, or its schema without one."""
+        """Return why the model, or else the schema, refuses a message; None if it does not."""
         if self.model is None:
             problems = find_problems({"enum": [message]}, self.read)
             known = [str(problem) for problem in problems if problem.is_known]
@@ -63,14 +63,14 @@ class Contract:
         return describe_refusal(self.model, message)
 
     def is_same(self, other: Contract) -> bool:
-        """Whether both say the same, whatever their words."""
+        """Return whether two contracts are equivalent, whatever their descriptions."""
         return bool(
             without_words(self.written) == without_words(other.written)
             and without_words(self.read) == without_words(other.read)
         )
 
     def to_text(self) -> str:
-        """Return the text of its file."""
+        """Return the text of the contract's file."""
         parts = {
             "schema": self.key,
             "written": self.written,
@@ -101,7 +101,7 @@ def read_contract(text: str, where: str) -> Contract:
     """Return the contract of a file.
 
     Raises:
-        ConfigurationError: the text is none.
+        ConfigurationError: the text is not a contract.
     """
     try:
         parts = json.loads(text)
@@ -119,7 +119,7 @@ def read_contract(text: str, where: str) -> Contract:
 
 
 def describe_refusal(model: type[BaseModel], message: Any) -> str | None:
-    """Let a model read a message; say what it does not take, None if it takes it."""
+    """Let a model read a message; return why the model refuses it, or None."""
     try:
         model.model_validate_json(json.dumps(message))
     except ValidationError as error:

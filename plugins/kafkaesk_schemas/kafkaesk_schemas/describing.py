@@ -1,4 +1,4 @@
-"""Contracts for people and for other languages: an outline, and a plain JSON Schema."""
+"""Descriptions of contracts: an outline for people, and a plain JSON Schema for other tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def outline(contract: Contract) -> list[str]:
-    """Return the contract's name, and a line for each property: its type, and when it is there."""
+    """Return the contract's name, and a line per property: its type, and when it is present."""
     return [contract.key, *(f"  {line}" for line in _outline(contract.written, contract.read, ""))]
 
 
@@ -90,7 +90,7 @@ def _array(node: Node) -> str:
 
 
 def export_document(contract: Contract) -> Node:
-    """Return what is on the wire as a JSON Schema 2020-12, without words of our own."""
+    """Return the schema on the wire as JSON Schema 2020-12, without keywords of our own."""
     body = _plain(contract.written)
     return {
         "$schema": _DIALECT,

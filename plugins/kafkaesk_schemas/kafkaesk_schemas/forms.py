@@ -1,4 +1,4 @@
-"""The forms that messages have on the wire: that of their schema, or that of a plugin's codec."""
+"""The formats of messages on the wire: of their schema, or of a plugin's codec."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["Form", "Forms", "name_of"]
 
 
 class Form(NamedTuple):
-    """What a codec makes of a message; `said` are fields of AsyncAPI's messages, {} if unknown."""
+    """A codec's format; `said` has fields of an AsyncAPI message, {} if unknown."""
 
     name: str
     said: Mapping[str, Any]  # any JSON
 
 
 class Forms:
-    """The messages of an application: a schema has one for each form that its streams give it."""
+    """The messages of an application: one per schema and format of its streams."""
 
     def __init__(self, app: Application, streams: Iterable[Mapping[str, Any]]) -> None:
         self._schemas = app.schemas
         self._find = app.plugins.codec
         self.messages: dict[str, tuple[str, Form | None]] = {}
-        """The key of a message's schema, and its form unless it is the schema's own, by name."""
+        """By message name: the schema's key, and the format unless it is the schema's own."""
         named: set[str] = set()
         for stream in streams:
             for key in self.known(stream["schemas"]):
@@ -36,11 +36,11 @@ class Forms:
             self.messages[name_of(key)] = (key, None)
 
     def known(self, keys: Iterable[str]) -> list[str]:
-        """Those that the service registers itself."""
+        """The schemas that the service registers itself."""
         return [key for key in keys if key in self._schemas]
 
     def names_on(self, stream: str, keys: Iterable[str]) -> list[str]:
-        """The names of the messages of schemas on a stream: "Order_1", "Order_1.CloudEvents"."""
+        """Return the message names of schemas on a stream: "Order_1", "Order_1.CloudEvents"."""
         return [_message_name(key, self._form_on(stream, key)) for key in self.known(keys)]
 
     def _form_on(self, stream: str, key: str) -> Form | None:
@@ -58,5 +58,5 @@ def _message_name(key: str, form: Form | None) -> str:
 
 
 def name_of(text: str) -> str:
-    """A name as AsyncAPI allows it for channels, messages and operations."""
+    """Return a name that AsyncAPI allows for channels, messages and operations."""
     return re.sub(r"[^a-zA-Z0-9._-]", "_", text)

@@ -1,4 +1,4 @@
-"""Frozen contracts: one file for each version of a schema, in a folder or a revision of git."""
+"""Frozen contracts: one file per version of a schema, in a folder or a git revision."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SECONDS = 30
 
 
 def file_name(contract: Contract) -> str:
-    """The name of the file that holds a contract: "Order-1.json"."""
+    """Return the name of a contract's file: "Order-1.json"."""
     return f"{quote(contract.id, safe=' ')}-{contract.version}.json"
 
 
 def read_frozen(source: str, folder: str = FOLDER) -> dict[str, Contract]:
-    """Return the frozen contracts by their keys; a folder that is not there has none.
+    """Return the frozen contracts by key; a missing folder has none.
 
-    `source` is a folder, or "git:REV" for `folder` as it was in a revision.
+    `source` is a folder, or "git:REV" for `folder` at a revision.
 
     Raises:
-        ConfigurationError: there is no such revision, or a file is no frozen schema.
+        ConfigurationError: the revision does not exist, or a file is not a frozen schema.
     """
     is_git = source.startswith(_GIT)
     texts = _of_git(source.removeprefix(_GIT), folder) if is_git else _of_folder(Path(source))
@@ -45,7 +45,7 @@ def read_frozen(source: str, folder: str = FOLDER) -> dict[str, Contract]:
 
 
 def write_frozen(contracts: Mapping[str, Contract], folder: Path) -> None:
-    """Write each contract into its file."""
+    """Write each contract to its file."""
     folder.mkdir(parents=True, exist_ok=True)
     for contract in contracts.values():
         (folder / file_name(contract)).write_text(contract.to_text(), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""JSON Schema of a model, in the one form that contracts are compared in.
+"""The JSON Schema of a model, in the normal form for comparing contracts.
 
-Pydantic describes what a model writes ("serialization") and what it reads ("validation"). This
-generator says more than pydantic's own: fields with a default are always written, a decimal is no
-arbitrary text, and a field may be read by several names. `normalize` then removes what differs
-between pydantic's versions, and what is only words.
+Pydantic describes the data that a model writes ("serialization") and reads ("validation"). This
+generator is more precise than pydantic's own: fields with a default are always written, a decimal
+is not an arbitrary text, and a field may be read by several names. `normalize` then removes
+differences between pydantic's versions, and mere descriptions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNKNOWN = "x-unknown"
 WORDS = frozenset(
     ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly")
 ) | {"$comment", "$schema", "$id", "discriminator"}
-"""Keywords that say nothing of which messages are valid."""
+"""Keywords that do not affect the validity of messages."""
 _OF_SCHEMAS = ("properties", "patternProperties", "$defs")
 _OF_ONE = ("items", "additionalProperties", "propertyNames", "not", "contentSchema")
 _OF_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -40,7 +40,7 @@ _NUMBERS = {
 
 
 def describe_model(model: type[BaseModel], mode: Literal["written", "read"]) -> Node:
-    """Return the JSON Schema of what a model writes or reads, in normal form."""
+    """Return the JSON Schema of the data that a model writes or reads, in normal form."""
     pydantic_mode: Literal["serialization", "validation"] = (
         "serialization" if mode == "written" else "validation"
     )
@@ -54,7 +54,7 @@ class _Generator(GenerateJsonSchema):
         self._by_name = [False]
 
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Say nothing: a default that is no JSON is only words."""
+        """Ignore the warning: a default that is not valid JSON is only a description."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Node:
         return {UNKNOWN: error_info}
@@ -99,7 +99,7 @@ class _Generator(GenerateJsonSchema):
         return described
 
     def _names(self, name: str, field: Node) -> Iterator[str]:
-        """The names that a field is read by; the first is the one in the schema."""
+        """Return the names under which a field is read; the schema has the first one."""
         alias = field.get("validation_alias", name)
         paths = [[alias]] if isinstance(alias, str) else alias
         if isinstance(paths[0], str):
@@ -113,9 +113,9 @@ class _Generator(GenerateJsonSchema):
 
 
 def normalize(schema: Mapping[str, Any], *, is_closed: bool, keeps_default: bool = True) -> Node:
-    """Return a schema without needless references, and without two ways to say one thing.
+    """Return a schema without needless references, with one form for each meaning.
 
-    `is_closed`: objects have no properties but those that are named.
+    With `is_closed`, objects have only the named properties.
     """
     return _Normalizer(schema, is_closed=is_closed, keeps_default=keeps_default).normalize()
 
@@ -208,7 +208,7 @@ class _Normalizer:
 
 
 def _references(node: Any) -> Iterator[tuple[str | None, Any]]:
-    """Yield the references in a node, and the nodes in it."""
+    """Yield the references in a node and the nodes inside it."""
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"], None
@@ -222,14 +222,14 @@ def _references(node: Any) -> Iterator[tuple[str | None, Any]]:
 
 
 def _requiring(node: Any, name: str | None) -> Any:
-    """Require the property that chooses among models: pydantic does, also if it has a default."""
+    """Require a discriminator property, as pydantic does even if it has a default."""
     if not isinstance(node, dict) or name not in node.get("properties", {}):
         return node
     return {**node, "required": sorted({*node.get("required", ()), name})}
 
 
 def without_words(node: Any) -> Any:
-    """Return a schema without what says nothing of which messages are valid."""
+    """Return a schema without keywords that do not affect validity."""
     if isinstance(node, list):
         return [without_words(each) for each in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""The page of an AsyncAPI document: one file that asks no host for anything and needs no script."""
+"""The page of an AsyncAPI document: one file without external resources or required scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 def render_page(document: Node) -> str:
-    """Return the document as a page of HTML, to be read from a file or served."""
+    """Return the document as an HTML page, to open as a file or to serve."""
     title = escape(document["info"]["title"])
     parts = files(__package__).joinpath("assets")
     style, script = (parts.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -67,7 +67,7 @@ def _counts(document: Node) -> str:
 
 
 def _contents(document: Node) -> Iterator[str]:
-    """The list of everything that the page has."""
+    """Return the page's table of contents."""
     yield '<nav aria-label="Contents"><details open><summary>Contents</summary>'
     for heading, prefix, names in (
         (
@@ -114,7 +114,7 @@ def _streams(document: Node) -> Iterator[str]:
 
 
 def _facts(binding: Node) -> Iterator[str]:
-    """What is known of the topic."""
+    """Return the known facts about the topic."""
     facts = [(word, str(binding[word])) for word in ("partitions", "replicas") if word in binding]
     for word, value in binding.get("topicConfiguration", {}).items():
         facts.append(
@@ -202,7 +202,7 @@ def _schemas(document: Node) -> Iterator[str]:
 
 
 Row = tuple[str, str, str, str]
-"""A path, its type as HTML, when it is there, and what it means."""
+"""A path, its type as HTML, when it is present, and its description."""
 
 
 def _rows(node: Any, path: str, *, required: bool, depth: int) -> Iterator[Row]:
@@ -216,7 +216,7 @@ def _rows(node: Any, path: str, *, required: bool, depth: int) -> Iterator[Row]:
 
 
 def _inner(node: Any, path: str) -> Iterator[tuple[str, Any, bool]]:
-    """The properties of a schema, of an array's items, and of each branch of a choice."""
+    """Return the properties of a schema, of an array's items, and of each alternative."""
     if not isinstance(node, dict):
         return
     for name, each in node.get("properties", {}).items():
@@ -239,7 +239,7 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def type_of(node: Any) -> str:
-    """Return a type as HTML, with links to the types that have names."""
+    """Return a type as HTML, with links to named types."""
     if not isinstance(node, dict):
         return "nothing" if node is False else "anything"
     if "$ref" in node:
@@ -277,5 +277,5 @@ def _json(heading: str, value: Any) -> Iterator[str]:
 
 
 def _words(*texts: str) -> str:
-    """What the search looks in."""
+    """Return the text that the search examines."""
     return escape(" ".join(texts).lower())

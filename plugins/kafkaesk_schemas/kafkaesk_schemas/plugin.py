@@ -1,4 +1,4 @@
-"""The plugin: it claims the option of schemas, and hands upcasters to the handlers."""
+"""The plugin: claims the option of schemas, and provides upcasters to handlers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("kafkaesk.schemas")
 
 
 class SchemasPlugin:
-    """Checks the options of schemas, and brings records of older versions up to date."""
+    """Checks the options of schemas, and upgrades records of older versions."""
 
     name = OPTION
     claimed_options = frozenset({OPTION})
@@ -42,14 +42,14 @@ class SchemasPlugin:
 
     @hookimpl
     async def wrap_schema(self, schema: SchemaRegistration, call_next: SchemaCall) -> None:
-        """Refuse an option that is none, and register the schema, at the start."""
+        """Refuse an invalid option, and register the schema, at the start."""
         if OPTION in schema.options:
             check_mode(schema.options[OPTION], schema.key)
         await self._register(schema)
         await call_next(schema)
 
     async def _register(self, schema: SchemaRegistration) -> None:
-        """Register a schema; a registry that is down is asked once, not for every schema."""
+        """Register a schema; ask a registry that is down only once, not for every schema."""
         registry = self._registry
         if registry is None or self._is_registry_down:
             return
@@ -72,7 +72,7 @@ class SchemasPlugin:
 
     @hookimpl
     def declare(self, router: Router, app: App) -> None:
-        """Read the upcasters of the service, and refuse those that lead nowhere."""
+        """Read the upcasters of the service, and refuse those without a target version."""
         self._is_registry_down = False  # an application may start again
         self._upcasters = upcasters_of(app) if isinstance(app, Router) else {}
         check_targets(self._upcasters, app.schemas.values())
@@ -81,6 +81,6 @@ class SchemasPlugin:
     def upcasters(
         self, schema: SchemaRegistration, subscription: Subscription
     ) -> Mapping[str, Callable[[Any], Any]]:  # the data of messages, any JSON
-        """Bring records of older versions up to date for the handlers of this one."""
+        """Return functions that upgrade records of older versions for handlers of this one."""
         chains = chains_to(self._upcasters, schema.id, schema.version)
         return {f"{schema.id}:{version}": chain.convert for version, chain in chains.items()}

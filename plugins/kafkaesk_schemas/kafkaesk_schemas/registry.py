@@ -1,4 +1,4 @@
-"""A schema registry that speaks Confluent's API: contracts are registered there, or tried."""
+"""A schema registry with Confluent's API: registers contracts, or tests them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _NO_SUBJECT, _NO_VERSION = 40401, 40402
 
 
 class RegistryDownError(KafkaeskError):
-    """The registry gave no answer, or said that it is not able to."""
+    """The registry did not answer, or reported that it is unavailable."""
 
 
 class RegistryRefusedError(KafkaeskError):
-    """The registry refused what it was asked."""
+    """The registry refused a request."""
 
 
 def check_url(url: str) -> str:
     """Return the address of a registry.
 
     Raises:
-        ValueError: it is none, or has a password in it.
+        ValueError: the text is not an address, or contains a password.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -59,7 +59,7 @@ def check_url(url: str) -> str:
 
 
 class Registry:
-    """Asks a registry; blocks while it does, five seconds at most for each answer.
+    """A client of a registry; it blocks, for at most five seconds per answer.
 
     `subject` is a template with {name} and {version}. `credentials` are "user:password".
     """
@@ -72,17 +72,17 @@ class Registry:
             self._headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
 
     def subject_of(self, contract: Contract) -> str:
-        """Return the name under which the registry has a contract."""
+        """Return a contract's subject in the registry."""
         return self._subject.replace("{name}", contract.id).replace(
             "{version}", str(contract.version)
         )
 
     def register(self, contract: Contract) -> int:
-        """Register a contract, and return the registry's id; one that is there keeps its id.
+        """Register a contract, and return its id; a registered contract keeps its id.
 
         Raises:
-            RegistryDownError: it gave no answer.
-            RegistryRefusedError: it refused the contract, or the credentials.
+            RegistryDownError: the registry did not answer.
+            RegistryRefusedError: the registry refused the contract or the credentials.
         """
         path = f"/subjects/{quote(self.subject_of(contract), safe='')}/versions"
         status, answer = self._post(path, contract)
@@ -92,11 +92,11 @@ class Registry:
         return found
 
     def problems(self, contract: Contract) -> list[str]:
-        """Say why the registry would not take a contract; nothing if it would.
+        """Return why the registry would refuse a contract; empty if it would accept it.
 
         Raises:
-            RegistryDownError: it gave no answer.
-            RegistryRefusedError: it refused the question.
+            RegistryDownError: the registry did not answer.
+            RegistryRefusedError: the registry refused the request.
         """
         subject = quote(self.subject_of(contract), safe="")
         path = f"/compatibility/subjects/{subject}/versions/latest?verbose=true"
@@ -157,7 +157,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def check_subject(template: str) -> str:
-    """Return the template of subjects.
+    """Check and return the template of subjects.
 
     Raises:
         ValueError: all schemas would have one subject.

@@ -1,4 +1,4 @@
-"""How findings are shown: as text, as JSON, and as GitHub's annotations."""
+"""The output of findings: as text, as JSON, or as GitHub annotations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _fails(finding: Finding, allows_unknown: bool) -> bool:
 
 
 def headline(finding: Finding) -> str:
-    """Say in one line what was found."""
+    """Return a finding in one line."""
     if finding.answer in _SAYS:
         return f"{finding.schema} {_SAYS[finding.answer]}"
     verb = {
@@ -88,7 +88,7 @@ def _summary(findings: Iterable[Finding], allows_unknown: bool) -> str:
 
 
 def _annotation(level: str, finding: Finding) -> str:
-    """A line that GitHub shows beside the model."""
+    """Return an annotation that GitHub shows beside the model."""
     lines = list(_text(finding))[1:]
     text = "\n".join([headline(finding), *(line.strip() for line in lines)])
     place = ""

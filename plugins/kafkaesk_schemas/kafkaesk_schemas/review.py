@@ -1,4 +1,4 @@
-"""The check of an application: each version against those before it, and its frozen self."""
+"""The check of an application: each version against earlier ones and its frozen file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ Mode = Literal[
     "full_transitive",
     "none",
 ]
-"""Who must understand whom: backward, new readers old writers; forward, old readers new writers."""
+"""The required compatibility: with backward, new readers understand old writers; with forward, old
+readers understand new writers."""
 Answer = Literal["same", "compatible", "incompatible", "unknown", "changed", "unreadable"]
 OPTION = "schemas"
 _LISTED = 5
@@ -37,7 +38,7 @@ _LISTED = 5
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One problem: its place and reason, a message in which it occurs, what its reader says."""
+    """One problem: its place and reason, an example message, and the reader's error."""
 
     path: str
     reason: str
@@ -47,10 +48,10 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer for one version, or for a pair of a writer and a reader.
+    """The result for one version, or for a pair of a writer and a reader.
 
-    `readers` are handlers of the reader, as "shop.bill of orders.placed". `file` and `line` say
-    where the version is declared.
+    `readers` are the reader's handlers, as "shop.bill of orders.placed". `file` and `line` are the
+    place of the version's declaration.
     """
 
     schema: str
@@ -72,10 +73,10 @@ class Finding:
 
 
 def check_mode(value: object, schema: str) -> Mode:
-    """Return the mode that a schema's option says.
+    """Return the mode from a schema's option.
 
     Raises:
-        ConfigurationError: there is no such mode.
+        ConfigurationError: the mode does not exist.
     """
     if isinstance(value, str) and value in get_args(Mode):
         return value  # type: ignore[return-value]  # one of them
@@ -86,19 +87,19 @@ def check_mode(value: object, schema: str) -> Mode:
 
 
 def contracts_of(app: Application) -> dict[str, Contract]:
-    """The contracts of the schemas that a service registers itself, by key."""
+    """Return the contracts of the schemas that a service registers itself, by key."""
     return {key: contract_of(each) for key, each in sorted(app.schemas.items())}
 
 
 @dataclass
 class Review:
-    """Compares the contracts of an application with those that are frozen."""
+    """Compares the contracts of an application with the frozen contracts."""
 
     app: Application
     frozen: Mapping[str, Contract]
     default: Mode = "backward"
     chains: Callable[[str, int], Mapping[int, Chain]] = field(default=lambda *_: {})
-    """The upcasters to a version of a schema, by the version that they begin with."""
+    """The upcasters to a version of a schema, by their first version."""
 
     def __post_init__(self) -> None:
         self.current = contracts_of(self.app)
@@ -106,14 +107,14 @@ class Review:
         self._registrations = {each.key: each for each in self.app.schemas.values()}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield an answer for each version, and for each pair that must understand each other."""
+        """Yield the result for each version, and for each pair that must be compatible."""
         for key, contract in self.current.items():
             if key in self.frozen:
                 yield self._of_frozen(contract, self.frozen[key])
             yield from self._of_others(contract, self._registrations[key])
 
     def _of_frozen(self, contract: Contract, frozen: Contract) -> Finding:
-        """A frozen version never changes, and still reads what it read."""
+        """Check that a frozen version is unchanged and still reads the messages that it read."""
         names = contract.key, contract.key
         place = partial(_place, self._registrations[contract.key])
         if not contract.is_same(frozen):
@@ -201,9 +202,9 @@ class Review:
 def judge(
     writer: Contract, original: Contract, reader: Contract
 ) -> tuple[Answer, tuple[Detail, ...]]:
-    """Compare the schemas; a refusal needs a message that the reader really refuses.
+    """Compare the schemas; a refusal requires a message that the reader really refuses.
 
-    `original` is the writer with its model, where the application still has it.
+    `original` is the writer with its model, if the application still has it.
     """
     refused: list[Detail] = []
     unclear: list[Detail] = []
@@ -220,7 +221,7 @@ def judge(
 
 
 def _proof(problem: Problem, writer: Contract, reader: Contract) -> Detail | None:
-    """A message that the writer's model takes for its own, and the reader really refuses."""
+    """Return a message that the writer's model accepts and the reader really refuses."""
     if not problem.is_known:
         return None
     for message in problem.messages:
@@ -240,7 +241,7 @@ def _unclear(problem: Problem, own: Iterable[str]) -> Detail:
 
 
 def _refused_messages(writer: Contract, reader: Contract) -> Iterator[Detail]:
-    """Messages of the writer that the reader refuses although the schemas fit: validators do."""
+    """Return the writer's messages that the reader's validators refuse although the schemas fit."""
     for message in writer.messages:
         if (said := reader.refusal(message)) is not None:
             reason = "the schemas fit, but the reader refuses what was written"
@@ -248,7 +249,7 @@ def _refused_messages(writer: Contract, reader: Contract) -> Iterator[Detail]:
 
 
 def _tried(writer: Contract, reader: Contract, chain: Chain) -> Iterator[Detail]:
-    """What the reader refuses of the writer's messages after they were upcast."""
+    """Return the writer's messages that the reader refuses after upcasting."""
     if not writer.messages:
         yield Detail("", f"no message of {writer.key} could be made to try its upcaster with")
     for message in writer.messages:
@@ -275,7 +276,7 @@ def _remedy(writer: Contract, reader: Contract, *, is_chained: bool) -> str:
 
 
 def _changes(verb: str, frozen: Any, current: Any) -> Iterator[Detail]:
-    """What was changed, seen from both sides."""
+    """Return the changes, seen from both sides."""
     if without_words(frozen) == without_words(current):
         return
     found = {
@@ -288,7 +289,7 @@ def _changes(verb: str, frozen: Any, current: Any) -> Iterator[Detail]:
 
 
 def _place(registration: SchemaRegistration) -> dict[str, Any]:
-    """Where a model is defined; a document is declared in a line of a module."""
+    """Return where a model is defined, or the line that declares a document."""
     if registration.model is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Messages of a schema, made from the schema alone: a few of each kind, always the same ones."""
+"""Generates messages from a schema alone: a few of each kind, always the same ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def samples(node: Any, definitions: Node, *, most: int = 24, depth: int = 0) -> list[Any]:
-    """Return at most so many values that satisfy a schema in normal form; the usual ones first."""
+    """Return a limited number of values that satisfy a schema in normal form, usual ones first."""
     return list(islice(_unique(_samples(node, definitions, depth)), most))
 
 
@@ -60,7 +60,7 @@ def _of_node(node: Node, definitions: Node, depth: int) -> Iterator[Any]:
 
 
 def _of_branches(branches: list[Any], definitions: Node, depth: int) -> Iterator[Any]:
-    """The first value of each branch, then the others."""
+    """Yield the first value of each alternative, then the other values."""
     found = [samples(branch, definitions, most=8, depth=depth) for branch in branches]
     yield from (values[0] for values in found if values)
     yield from (value for values in found for value in values[1:])
@@ -150,7 +150,7 @@ def _objects(node: Node, definitions: Node, depth: int) -> Iterator[Node]:
 
 
 def _varied(full: Node, found: dict[str, list[Any]]) -> Iterator[Node]:
-    """Objects that differ in one property, the second value of each first."""
+    """Yield objects that differ in one property, starting with each property's second value."""
     for place in range(1, max(map(len, found.values()), default=0)):
         for name, values in found.items():
             if place < len(values):
@@ -158,7 +158,7 @@ def _varied(full: Node, found: dict[str, list[Any]]) -> Iterator[Node]:
 
 
 def _with_keys(node: Node, definitions: Node, depth: int) -> Iterator[Node]:
-    """Objects with keys that no property names."""
+    """Yield objects with keys that are not named properties."""
     kinds = [
         ("", node.get("additionalProperties", True)),
         *node.get("patternProperties", {}).items(),

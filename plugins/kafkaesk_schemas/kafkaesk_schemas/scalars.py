@@ -1,4 +1,4 @@
-"""Text and numbers: what a constraint says of a value, and whether one includes another."""
+"""Constraints of text and numbers: checks values, and whether one schema includes another."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ANY_TEXT = frozenset(("binary", "password", "path", "base64url"))
 
 
 def kind_of(value: Any) -> str:
-    """Return the JSON type of a value; a whole float is an integer, as JSON Schema says."""
+    """Return the JSON type of a value; a whole float is an integer, as in JSON Schema."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -73,7 +73,7 @@ def format_of(node: Node) -> str | None:
 
 
 def format_samples(node: Node) -> tuple[str, ...] | None:
-    """Return texts of a format; None if it restricts nothing, empty if they are not known."""
+    """Return texts of a format; None if it restricts nothing, empty if no text is known."""
     name = format_of(node)
     return None if name is None else FORMATS.get(name, ())
 
@@ -82,7 +82,7 @@ def format_samples(node: Node) -> tuple[str, ...] | None:
 
 
 def number_problem(value: Any, node: Node) -> str | None:
-    """Say why a number does not satisfy a schema."""
+    """Return why a number does not satisfy a schema."""
     exact = _exact(value)
     tests: tuple[tuple[str, Callable[[Fraction], bool], str], ...] = (
         ("minimum", lambda limit: exact >= limit, "below the minimum"),
@@ -98,7 +98,7 @@ def number_problem(value: Any, node: Node) -> str | None:
 
 
 def string_problem(value: str, node: Node) -> tuple[str, bool] | None:
-    """Say why a text does not satisfy a schema, and whether that is known."""
+    """Return why a text does not satisfy a schema, and whether that is known."""
     if len(value) < node.get("minLength", 0):
         return f"it is shorter than {node['minLength']} characters", True
     if len(value) > node.get("maxLength", math.inf):
@@ -132,7 +132,7 @@ def _decimal_problem(value: str, node: Node) -> tuple[str, bool] | None:
 
 
 def _matches(pattern: str, value: str) -> bool | None:
-    """Whether a text matches; None if the pattern is none of Python's."""
+    """Return whether a text matches; None if Python cannot compile the pattern."""
     try:
         return re.search(pattern, value) is not None
     except re.error:
@@ -147,7 +147,7 @@ def _exact(value: Any) -> Fraction:
 
 
 def includes_numbers(written: Node, read: Node, *, is_integer: bool) -> Iterator[str]:
-    """Yield why numbers that satisfy one schema may not satisfy another."""
+    """Yield reasons why numbers of one schema may not satisfy another."""
     low, high = _interval(written, is_integer)
     for keyword in ("minimum", "exclusiveMinimum"):
         if keyword in read and low < _lower(keyword, read[keyword], is_integer):
@@ -188,7 +188,7 @@ def _interval(node: Node, is_integer: bool) -> tuple[Limit, Limit]:
 
 
 def includes_strings(written: Node, read: Node) -> Iterator[tuple[str, bool]]:
-    """Yield why texts of one schema may not satisfy another, and whether that is known."""
+    """Yield reasons why texts of one schema may not satisfy another, and whether each is known."""
     if written.get("minLength", 0) < read.get("minLength", 0):
         yield f"at least {read['minLength']} characters are required", True
     if written.get("maxLength", math.inf) > read.get("maxLength", math.inf):

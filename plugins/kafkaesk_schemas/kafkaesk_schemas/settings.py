@@ -11,12 +11,12 @@ __all__ = ["SchemasSettings"]
 
 
 class SchemasSettings(BaseModel):
-    """What holds for every schema that says nothing else."""
+    """The defaults for every schema."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     compatibility: Mode = Field(
-        "backward", description="Who must understand whom: one of the modes above."
+        "backward", description="The required compatibility: one of the modes above."
     )
     registry_url: str = Field(
         "", description="A registry with Confluent's API; each schema is registered at the start."
@@ -44,7 +44,7 @@ class SchemasSettings(BaseModel):
         return check_subject(template)
 
     def registry(self) -> Registry | None:
-        """The registry, if there is one."""
+        """The registry; None if none is configured."""
         if not self.registry_url:
             return None
         return Registry(

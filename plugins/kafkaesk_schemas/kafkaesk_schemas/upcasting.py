@@ -1,4 +1,4 @@
-"""Upcasters: functions that bring the data of an older version up to the next one."""
+"""Upcasters: functions that upgrade the data of an older version to the next one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELD = "__kafkaesk_upcasters__"
 
 @dataclass(frozen=True, slots=True)
 class Upcaster:
-    """Brings data of `schema` from `version` to the version `to`."""
+    """Upgrades data of `schema` from `version` to the version `to`."""
 
     schema: str
     version: int
@@ -37,30 +37,30 @@ class Upcaster:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The upcasters from one version to another, in their order."""
+    """The upcasters from one version to another, in order."""
 
     upcasters: tuple[Upcaster, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The functions, in their order."""
+        """The names of the functions, in order."""
         return tuple(each.name for each in self.upcasters)
 
     def convert(self, data: Any) -> Any:
-        """Bring data up to date."""
+        """Upgrade data through all upcasters."""
         for each in self.upcasters:
             data = each.convert(data)
         return data
 
 
 def upcast(app: Router, schema: str, version: int, *, to: int | None = None) -> Callable[[F], F]:
-    """Decorate a function that brings data of a schema from `version` to the next one, or `to`.
+    """Decorate a function that upgrades data of a schema from `version` to the next one, or `to`.
 
-    It takes and returns the data as JSON has it, usually a dict. It runs where a handler's model
-    is of a later version than the message, before the data is validated.
+    The function takes and returns the data as JSON-able values, usually a dict. It runs before the
+    validation if a handler's model has a later version than the message.
 
     Raises:
-        ConfigurationError: the version has an upcaster already, or an argument cannot work.
+        ConfigurationError: the version already has an upcaster, or an argument is invalid.
     """
     if not isinstance(app, Router):
         raise ConfigurationError(f"upcast() takes an application or a router, got {app!r}")
@@ -98,10 +98,10 @@ def _is_version(value: object) -> bool:
 
 
 def upcasters_of(app: Router) -> dict[tuple[str, int], Upcaster]:
-    """The upcasters of an application and of the routers that are mounted in it.
+    """Return the upcasters of an application and its mounted routers.
 
     Raises:
-        ConfigurationError: a version has two of them.
+        ConfigurationError: a version has two upcasters.
     """
     found: dict[tuple[str, int], Upcaster] = {}
     for router in (app, *app.mounted):
@@ -119,10 +119,10 @@ def _twice(one: Upcaster, other: Upcaster) -> ConfigurationError:
 
 
 def chains_to(upcasters: Upcasters, schema: str, version: int) -> dict[int, Chain]:
-    """The chains to a version of a schema, by the version that they begin with.
+    """Return the chains to a version of a schema, by their first version.
 
     Raises:
-        ConfigurationError: an upcaster between is missing.
+        ConfigurationError: an upcaster in between is missing.
     """
     older = sorted(start for name, start in upcasters if name == schema and start < version)
     return {start: _chain(upcasters, schema, start, version) for start in older}
@@ -151,7 +151,7 @@ def _chain(upcasters: Upcasters, schema: str, start: int, version: int) -> Chain
 
 
 def check_targets(upcasters: Upcasters, schemas: Iterable[SchemaRegistration]) -> None:
-    """Refuse upcasters that lead to no version, or to versions whose records do not say theirs.
+    """Refuse upcasters to unregistered versions, or to versions whose records have no envelope.
 
     Raises:
         ConfigurationError: no later version of the schema is registered, or none has an envelope.

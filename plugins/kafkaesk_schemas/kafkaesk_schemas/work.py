@@ -1,4 +1,4 @@
-"""What the commands do."""
+"""The work of the commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["run"]
 
 
 def run(what: str, *, app: str, **options: Any) -> int:
-    """Do what a command says; return its exit code.
+    """Run a command; return its exit code.
 
     Raises:
         KafkaeskError: the application cannot be imported, or an argument is wrong.
@@ -52,7 +52,7 @@ def run(what: str, *, app: str, **options: Any) -> int:
 
 
 def _settings(app: Application) -> SchemasSettings:
-    """The settings of the plugin as they hold in the application."""
+    """Return the plugin's settings in the application."""
     app.describe()  # loads the installed plugins
     plugin = app.plugins.get(SchemasPlugin.name)
     return plugin.settings if isinstance(plugin, SchemasPlugin) else SchemasSettings()

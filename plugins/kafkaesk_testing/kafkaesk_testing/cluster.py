@@ -1,4 +1,4 @@
-"""One or three brokers of a real Apache Kafka, from Maven's packages, on free ports."""
+"""One or three brokers of real Apache Kafka, from Maven's packages, on free ports."""
 
 import atexit
 import base64
@@ -22,11 +22,11 @@ logger = logging.getLogger("kafkaesk.testing")
 
 
 class KafkaCluster:
-    """Brokers in KRaft mode, each a JVM of its own; a context manager that starts and stops them.
+    """Brokers in KRaft mode, each in its own JVM; a context manager that starts and stops them.
 
-    The ports are chosen here, before the start, so that a proxy can be set up around them, and are
-    reserved until the stop: a node that is down finds its own free when it starts again. Every
-    method blocks: in an async test call it through ``asyncio.to_thread``.
+    The ports are chosen here, before the start, so that a proxy can be set up around them. They are
+    reserved until the stop, so that a restarted node finds its port free. Every method blocks: in
+    an async test call it through ``asyncio.to_thread``.
 
     Args:
         nodes: how many; replication and in-sync replicas follow (three: 3 and 2).
@@ -87,7 +87,7 @@ class KafkaCluster:
         Raises:
             KafkaUnavailableError: Java, or Maven for the first run, is missing.
             KafkaBrokerError: a node refused its configuration or was not ready in time; its log is
-                kept, the message says where.
+                kept, and the error says where.
         """
         java = find_java()
         archive = class_archive(java)
@@ -115,7 +115,7 @@ class KafkaCluster:
             raise
 
     def heal(self) -> None:
-        """Thaw the frozen, start the dead, return when each knows all and all replicas are in sync.
+        """Thaw frozen nodes, start dead ones, and return once all know each other and are in sync.
 
         Raises:
             KafkaBrokerError: a node was not ready in time.
@@ -129,7 +129,7 @@ class KafkaCluster:
             node.wait_until_ready(expected_ids=ids, in_sync=True, timeout=self._start_timeout)
 
     def stop(self) -> None:
-        """Kill all nodes and delete their data; with `keep_logs`, the logs stay."""
+        """Kill all nodes and delete their data; with `keep_logs`, keep the logs."""
         atexit.unregister(self.stop)
         for node in self.nodes:
             node.kill()
@@ -175,5 +175,5 @@ class KafkaCluster:
 
 
 def _new_cluster_id() -> str:
-    """16 bytes in URL-safe base64; the first is fixed: Kafka takes a leading "-" for an option."""
+    """Return 16 bytes in URL-safe base64; a fixed first byte avoids a "-", an option to Kafka."""
     return base64.urlsafe_b64encode(b"K" + os.urandom(15)).decode().rstrip("=")

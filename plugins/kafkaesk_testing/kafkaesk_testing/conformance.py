@@ -1,4 +1,4 @@
-"""The conformance kit: what every good plugin does in every hook that it implements."""
+"""The conformance kit: checks the required behaviour of a plugin's hooks."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ CONSUMING = ("wrap_consume", "wrap_consume_batch")
 
 
 class Problem(Exception):
-    """An exception that a plugin has no reason to know."""
+    """An exception that no plugin knows."""
 
 
 def check_plugin(plugin: object, *, answers_failures: bool = False) -> None:
-    """Check that a plugin passes on what passes through it.
+    """Check that a plugin passes on results, exceptions and context unchanged.
 
-    For every `wrap_*` hook that it implements: results, exceptions, dispositions and cancellation
-    come out as they went in; context variables are as before; a second call of `call_next` is
-    harmless and adds no header again. Observers do not raise, and a lifespan enters and leaves.
-    Runs an event loop of its own: call it from a plain function.
+    For every `wrap_*` hook of the plugin: results, exceptions, dispositions and cancellations pass
+    through unchanged; context variables are restored; a second call of `call_next` is harmless and
+    adds no header again. Observers do not raise, and a lifespan can be entered and left. The check
+    runs its own event loop, so call it from a plain function.
 
-    With `answers_failures` the plugin has its own answer to what handlers raise, such as retries or
-    dead letters: out of `wrap_consume` and `wrap_consume_batch` may come a disposition, or nothing,
-    in place of an exception, but no other one. Test what it does instead. Everything else holds.
+    With `answers_failures` the plugin handles handlers' exceptions itself, for example with retries
+    or dead letters. Then `wrap_consume` and `wrap_consume_batch` may return, or raise a
+    disposition, instead of the exception, but may not raise another exception. All other checks
+    apply. Test the plugin's own reaction separately.
 
     Raises:
         AssertionError: lists every check that failed.
@@ -65,7 +66,7 @@ def check_plugin(plugin: object, *, answers_failures: bool = False) -> None:
 
 
 class _Checks:
-    """Runs all checks of the hooks that a plugin implements, and lists those that failed."""
+    """Runs all checks of a plugin's hooks, and lists the failed checks."""
 
     def __init__(self, runner: HookRunner, *, answers_failures: bool) -> None:
         self._runner = runner
@@ -91,7 +92,7 @@ class _Checks:
         return self._failures
 
     def _others(self) -> dict[str, Check]:
-        """The checks of hooks that are neither layers nor observers."""
+        """Return the checks of hooks that are neither layers nor observers."""
         return {
             "lifespan": self.enters_and_leaves,
             "declare": self.declares_at_each_start,
@@ -117,7 +118,7 @@ class _Checks:
     # --- the checks; each returns what is wrong, or None
 
     async def passes_results(self, hook: str) -> str | None:
-        """What call_next returns comes out, and it was called."""
+        """The layer calls call_next and returns its result."""
         result, calls = _result(hook), 0
 
         async def terminal(subject: Any) -> Any:
@@ -131,7 +132,7 @@ class _Checks:
         return None if got is result else f"returned {got!r} instead of what call_next returned"
 
     async def passes_exceptions(self, hook: str) -> str | None:
-        """What call_next raises comes out, or the plugin's own answer to it."""
+        """The exception of call_next passes through, or the plugin handles it itself."""
         error = Problem("of the innermost call")
         if not (self._answers_failures and hook in CONSUMING):
             return await self._passes(hook, error)
@@ -148,7 +149,7 @@ class _Checks:
         return None
 
     async def passes_dispositions(self, hook: str) -> str | None:
-        """Retry, Defer, Skip and Stop are no errors of the plugin's concern."""
+        """Retry, Defer, Skip and Stop pass through."""
         for disposition in (Retry(delay=0), Defer(0), Skip("why"), Stop("why")):
             if problem := await self._passes(hook, disposition):
                 return problem
@@ -167,7 +168,7 @@ class _Checks:
         return f"{type(error).__name__} was swallowed"
 
     async def passes_cancellation(self, hook: str) -> str | None:
-        """A cancelled chain ends, cancelled."""
+        """A cancelled chain ends with the cancellation."""
         started = asyncio.Event()
 
         async def terminal(subject: Any) -> Any:
@@ -188,7 +189,7 @@ class _Checks:
         return None if task.cancelled() else "the cancellation was swallowed"
 
     async def resets_context(self, hook: str) -> str | None:
-        """Context variables are as they were, also after a failure."""
+        """Context variables are restored, even after a failure."""
         for fails in (False, True):
             if left := await self._left_in_context(hook, fails):
                 return f"left the context variables {', '.join(left)} changed"
@@ -208,7 +209,7 @@ class _Checks:
         return sorted(v.name for v in names if before.get(v) is not after.get(v))
 
     async def survives_a_second_call(self, hook: str) -> str | None:
-        """A layer further out may call again, with the same subject: nothing is added twice."""
+        """An outer layer may call again with the same subject: nothing is added twice."""
         seen: list[list[str]] = []
 
         async def terminal(subject: Any) -> Any:
@@ -233,7 +234,7 @@ class _Checks:
         return None
 
     async def declares_at_each_start(self, hook: str) -> str | None:
-        """An application that starts again asks again, with a new router: the same is declared."""
+        """At each start, the plugin makes the same declarations on a new router."""
         declared = []
         for _ in range(2):
             router = Router()
@@ -244,12 +245,12 @@ class _Checks:
         return None if first == second else f"declared {first} at first, and then {second}"
 
     async def accepts_what_has_no_options(self, hook: str) -> str | None:
-        """A subscription that has none of its options is right."""
+        """A subscription without any of the plugin's options is valid."""
         self._plugins.check_subscription(self._runner.subscription)
         return None
 
     async def reads_what_it_writes(self, hook: str) -> str | None:
-        """A message that is encoded, also twice, is decoded to its schema and data again."""
+        """A message that is encoded, once or twice, is decoded to its schema and data."""
         schema, find = _registration(), self._plugins.codec
         codec = None if find is None else find("checked", schema)
         if codec is None:
@@ -267,12 +268,12 @@ class _Checks:
         return None
 
     async def answers_with_functions(self, hook: str) -> str | None:
-        """What it returns for a schema that it does not know are functions, or nothing."""
+        """For an unknown schema, the hook returns functions or nothing."""
         self._plugins.upcasts(_registration(), self._runner.subscription)
         return None
 
     async def answers_as_expected(self, hook: str) -> str | None:
-        """Texts, or JSON-able data; also before anything was published or consumed."""
+        """The hook returns texts or JSON-able data, even before anything was published."""
         ask = self._plugins.hindrances if hook == "health" else self._plugins.reports
         answer = ask(self._runner.app)
         failed = sum(self._plugins.observer_errors.values())
@@ -298,7 +299,7 @@ def _incoming() -> IncomingMessage:
 
 
 def _subject(hook: str) -> Any:
-    """What goes into a chain, anew for each check."""
+    """Return a new subject of a chain for each check."""
     if hook == "wrap_publish":
         return outgoing_message({"a": 1}, stream="checked", headers=[("name", b"value")])
     if hook == "wrap_consume":
@@ -323,7 +324,7 @@ def _metadata() -> RecordMetadata:
 
 
 def _events(hook: str, app: App, subscription: Subscription) -> Iterator[tuple[Any, ...]]:
-    """The arguments with which an observer may be called."""
+    """Return the possible arguments of an observer."""
     if hook == "published":
         yield _subject("wrap_publish"), _metadata(), None, app
         yield _subject("wrap_publish"), None, Problem("not delivered"), app

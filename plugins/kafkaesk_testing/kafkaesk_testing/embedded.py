@@ -15,16 +15,16 @@ SETTINGS = EmbeddedBroker.consumer_settings
 
 @asynccontextmanager
 async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
-    """Run an embedded broker as long as the application does.
+    """Run an embedded broker while the application runs.
 
-    Options: ``embedded://?brokers=3&topics=orders,audit&partitions=7``. ``brokers`` is 1 unless
-    said. ``topics`` are made at the start, with ``partitions`` each; others appear on first use,
-    always with 4. ``embedded://127.0.0.1:33839`` is the embedded broker of another process, as its
-    log names it: none is started.
+    Options: ``embedded://?brokers=3&topics=orders,audit&partitions=7``. ``brokers`` defaults to 1.
+    ``topics`` are created at the start, with ``partitions`` each; other topics appear on first use,
+    always with 4 partitions. ``embedded://127.0.0.1:33839`` is the embedded broker of another
+    process, from its log; then no broker is started.
 
     Raises:
-        ConfigurationError: the URL has an option that is not known, or a value that is not right.
-        KafkaTestingError: librdkafka is missing or refused.
+        ConfigurationError: the URL has an unknown option or an invalid value.
+        KafkaTestingError: librdkafka is missing, or refused to start.
     """
     if address := _address(url):
         yield Bootstrap((address,), can_create_topics=False, kafka_settings=SETTINGS)
@@ -42,7 +42,7 @@ async def bootstrap(url: str, settings: object) -> AsyncIterator[Bootstrap]:
 
 
 def _address(url: str) -> str:
-    """The address of another process's broker; "" for a broker in this process."""
+    """Return the address of another process's broker; "" for a broker in this process."""
     parts = urlsplit(url)
     if not parts.netloc and not parts.path.strip("/"):
         return ""

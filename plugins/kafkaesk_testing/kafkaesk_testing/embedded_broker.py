@@ -14,13 +14,13 @@ from .librdkafka import Librdkafka
 
 ALL_BROKERS = -1
 DISCONNECT = -195
-"""In place of an error code: the broker closes the connection and does nothing."""
+"""A value instead of an error code: the broker closes the connection and does nothing."""
 
 logger = logging.getLogger("kafkaesk.testing")
 
 
 class ApiKey(IntEnum):
-    """The requests that a fault can be set for.
+    """The requests for which a fault can be set.
 
     https://kafka.apache.org/protocol.html#protocol_api_keys
     """
@@ -50,9 +50,9 @@ class Request:
 class EmbeddedBroker:
     """One or more embedded brokers; a context manager that starts and stops them.
 
-    Topics appear on first use, with 4 partitions. A consumer group has one member at most. About
-    5 MB are kept per partition, older records go. Nothing survives `stop`. Starting, stopping and
-    every call take about a millisecond or less, so they may be made from async code.
+    Topics appear on first use, with 4 partitions. A consumer group has at most one member. Each
+    partition keeps about 5 MB and drops older records. Nothing survives `stop`. Starting, stopping
+    and every call take about a millisecond or less, so async code may call them directly.
 
     Args:
         brokers: how many; their ids start at 1.
@@ -66,8 +66,8 @@ class EmbeddedBroker:
             "metadata_max_age_ms": 1000,  # a topic appears when it is first used, and tells nobody
         }
     )
-    """What aiokafka's consumer should be given here. A member that joins a group again, after a
-    restart or for a new topic, waits for the session timeout less one second."""
+    """Recommended settings for aiokafka's consumer. A member that rejoins a group, after a restart
+    or for a new topic, waits for the session timeout minus one second."""
 
     def __init__(self, *, brokers: int = 1, topics: Mapping[str, int] | None = None) -> None:
         self._brokers = brokers
@@ -89,7 +89,7 @@ class EmbeddedBroker:
         return self.servers[0]
 
     def start(self) -> None:
-        """Start the brokers; one line in the log says what they cannot do.
+        """Start the brokers; log their limits in one line.
 
         Raises:
             KafkaTestingError: librdkafka is missing or refused.
@@ -123,15 +123,15 @@ class EmbeddedBroker:
         """Create a topic.
 
         Raises:
-            KafkaTestingError: it exists.
+            KafkaTestingError: the topic exists.
         """
         self._check("topic_create", topic.encode(), partitions, min(self._brokers, 3))
 
     def delete_topic(self, topic: str) -> None:
-        """Delete a topic and its records; its next use makes it again.
+        """Delete a topic and its records; its next use creates it again.
 
         Raises:
-            KafkaTestingError: it does not exist, or librdkafka is older than 2.15.
+            KafkaTestingError: the topic does not exist, or librdkafka is older than 2.15.
         """
         self._check("topic_delete", topic.encode())
 
@@ -139,31 +139,31 @@ class EmbeddedBroker:
         """Delete the records of a partition that are older than an offset.
 
         Raises:
-            KafkaTestingError: there is no such partition or offset, or librdkafka is too old.
+            KafkaTestingError: the partition or offset does not exist, or librdkafka is too old.
         """
         self._check("partition_delete_records", topic.encode(), partition, before_offset)
 
     def push_errors(self, api_key: int, *codes: int) -> None:
-        """Answer the next requests of one kind with these error codes, one each; 0 is no error.
+        """Answer the next requests of one kind with one of these error codes each; 0 is no error.
 
-        The request is not carried out. `DISCONNECT` closes the connection instead.
+        The request is not executed. `DISCONNECT` closes the connection instead.
         """
         array = (ctypes.c_int * len(codes))(*codes)
         self._call("push_request_errors_array", api_key, len(codes), array)
 
     def push_broker_errors(self, broker_id: int, api_key: int, *errors: tuple[int, float]) -> None:
-        """As `push_errors`, on one broker: pairs of error code and delay of the answer in seconds.
+        """Like `push_errors`, on one broker: pairs of an error code and a delay in seconds.
 
-        With code 0 the request is carried out and its answer comes late.
+        With code 0 the request is executed and its answer is delayed.
 
         Raises:
-            KafkaTestingError: there is no such broker.
+            KafkaTestingError: the broker does not exist.
         """
         flat = [int(value) for code, delay in errors for value in (code, delay * 1000)]
         self._check("broker_push_request_error_rtts", broker_id, api_key, len(errors), *flat)
 
     def clear_errors(self, api_key: int) -> None:
-        """Forget what `push_errors` left over for one kind of request."""
+        """Forget the remaining errors of `push_errors` for one kind of request."""
         self._call("clear_request_errors", api_key)
 
     def set_rtt(self, seconds: float, *, broker_id: int = ALL_BROKERS) -> None:
@@ -191,11 +191,11 @@ class EmbeddedBroker:
         self._call("topic_set_error", topic.encode(), code)
 
     def track_requests(self) -> None:
-        """Remember the requests received from now on, and forget earlier ones."""
+        """Record the requests from now on, and forget earlier ones."""
         self._call("start_request_tracking")
 
     def requests(self) -> list[Request]:
-        """Return the requests remembered since `track_requests`, in order."""
+        """Return the requests recorded since `track_requests`, in order."""
         count = ctypes.c_size_t()
         array = self._call("get_requests", ctypes.byref(count))
         library = self._running()[0]

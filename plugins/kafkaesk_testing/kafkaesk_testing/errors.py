@@ -7,11 +7,11 @@ KafkaTestingError
 
 
 class KafkaTestingError(Exception):
-    """Root of what this package raises."""
+    """The base class of this package's errors."""
 
 
 class KafkaUnavailableError(KafkaTestingError):
-    """No Kafka can be had on this machine."""
+    """No Kafka is available on this machine."""
 
 
 class KafkaBrokerError(KafkaTestingError):

@@ -53,7 +53,7 @@ def incoming_message(
     timestamp_ms: int = 0,
     attempt: int = 1,
 ) -> IncomingMessage:
-    """A consumed record, before it is decoded; the topic is the stream's name unless given."""
+    """Return a consumed record before decoding; the topic defaults to the stream's name."""
     record = ConsumerRecord(
         *(topic or stream, partition, offset, timestamp_ms, 0, key, value, None),
         *(len(key or b""), len(value or b""), tuple(headers)),
@@ -69,7 +69,7 @@ def outgoing_message(
     headers: Sequence[Header] = (),
     **fields: Any,
 ) -> OutgoingMessage:
-    """A message to publish; `fields` are the other arguments of OutgoingMessage."""
+    """Return a message to publish; `fields` are the other arguments of OutgoingMessage."""
     return OutgoingMessage(stream, topic or stream, data, headers=list(headers), **fields)
 
 
@@ -80,9 +80,9 @@ def delivery(
     offset: int = 0,
     error: BaseException | None = None,
 ) -> Delivery:
-    """A delivery that is acknowledged, or has failed with this error.
+    """Return a delivery that is acknowledged, or has failed with this error.
 
-    `PendingDelivery` makes one that the test settles later.
+    `PendingDelivery` makes a delivery that the test settles later.
     """
     place = TopicPartition(topic, partition)
     if error is None:
@@ -101,10 +101,10 @@ class Published(NamedTuple):
 
 
 class FakeApplication(Application):
-    """An application that runs nowhere, for hooks; it notes what is published.
+    """An application for tests of hooks; it does not run, and notes the published messages.
 
-    `answers` are used up first: a delivery is returned, an exception raised, None stands for an
-    acknowledged delivery, which is also the answer once they are used up.
+    `answers` are used in order: a delivery is returned, an exception is raised, and None stands for
+    an acknowledged delivery. After the last answer, every delivery is acknowledged.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class FakeApplication(Application):
 
     @property
     def servers(self) -> Sequence[str]:
-        """The brokers, to which nobody connects."""
+        """The brokers; nothing connects to them."""
         return self.settings.kafka_servers
 
     @property
@@ -131,7 +131,7 @@ class FakeApplication(Application):
         return self._claimed_headers
 
     def status(self) -> Status:
-        """Return that nothing is consumed."""
+        """Return a status without groups."""
         return Status("running")
 
     async def publish(self, stream_id: str, data: Any, *arguments: Any, **options: Any) -> Delivery:
@@ -185,7 +185,7 @@ class FakeApplication(Application):
         self.paused[group] = reason
 
     async def resume(self, group: str | None = None, streams: Any = None) -> None:
-        """Note the end of a pause, or of all."""
+        """Note the end of a pause, or of every pause."""
         self.paused = {key: why for key, why in self.paused.items() if group not in (None, key)}
 
     async def flush(self) -> None:
@@ -196,9 +196,9 @@ async def _handler(data: bytes) -> None: ...
 
 
 class HookRunner:
-    """Runs the hooks of plugins around functions of a test, as an application composes them.
+    """Runs the hooks of plugins around a test's functions, composed as in an application.
 
-    `subscription` is the one that hooks of consuming and committing are given.
+    `subscription` is passed to the hooks of consuming and committing.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class HookRunner:
             self.plugins.register(plugin)
 
     def chain(self, hook: str, terminal: Call, *, reason: str = "interval") -> Call:
-        """The layers of a `wrap_*` hook around a function, which gets what the last one passes."""
+        """Return the layers of a `wrap_*` hook around a function, the innermost call."""
         constants: dict[str, Any] = {"app": self.app}
         if hook in ("wrap_consume", "wrap_consume_batch", "wrap_commit"):
             constants["subscription"] = self.subscription
@@ -225,11 +225,11 @@ class HookRunner:
     async def consume(
         self, handler: Call, message: IncomingMessage | None = None, **fields: Any
     ) -> Any:
-        """Handle a message; return what comes out. `fields` make one: see `incoming_message`."""
+        """Handle a message; return the chain's result. `fields` are those of `incoming_message`."""
         return await self.chain("wrap_consume", handler)(message or incoming_message(**fields))
 
     async def consume_batch(self, handler: Call, *messages: IncomingMessage) -> Any:
-        """Handle a batch; return what comes out."""
+        """Handle a batch; return the chain's result."""
         return await self.chain("wrap_consume_batch", handler)(list(messages))
 
     async def publish(
@@ -238,9 +238,9 @@ class HookRunner:
         message: OutgoingMessage | None = None,
         **fields: Any,
     ) -> Delivery:
-        """Publish a message, which has this delivery or is refused with this error.
+        """Publish a message that gets this delivery or is refused with this error.
 
-        `fields` make the message: see `outgoing_message`.
+        `fields` are those of `outgoing_message`.
         """
 
         async def publish(_: OutgoingMessage) -> Delivery:

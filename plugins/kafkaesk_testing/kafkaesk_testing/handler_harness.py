@@ -1,4 +1,4 @@
-"""A harness for a service's handlers: messages in, outcomes and published messages out."""
+"""A harness for a service's handlers: takes messages, returns outcomes and publications."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PLUGIN = "kafkaesk-testing-harness"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message: "done", "skip" or "stop", and why.
+    """The outcome of a message: "done", "skip" or "stop", with the reason.
 
-    `attempts` counts the runs of the handler that a retry led to, the first one included; `waited`
-    is the seconds that the message would have waited for retries and for its time.
+    `attempts` counts the handler's runs, including the first one, but no deferrals. `waited` is the
+    number of seconds that the message would have waited for retries and deferrals.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Outcome:
 
 
 class _Recorder:
-    """Notes what is published, by the service and by its plugins."""
+    """Notes the messages published by the service and its plugins."""
 
     stage = "observe"
 
@@ -39,7 +39,7 @@ class _Recorder:
 
     @hookimpl
     async def wrap_publish(self, message: OutgoingMessage, call_next: Any) -> Delivery:
-        """Note a message that was accepted."""
+        """Note an accepted message."""
         delivery: Delivery = await call_next(message)
         self.messages.append(message)
         return delivery
@@ -65,14 +65,14 @@ class Harness:
         partition: int = 0,
         max_attempts: int = 100,
     ) -> Outcome:
-        """Handle a message until it is done, skipped, or stops the service; waits for nothing.
+        """Handle a message until it is done, skipped, or stops the service; never wait.
 
-        A retry is the next attempt, at once: `waited` says how long it would have taken. The other
-        arguments are those of `Application.handle`.
+        A retry runs at once; the outcome's `waited` has the omitted delay. The other arguments are
+        those of `Application.handle`.
 
         Raises:
-            AssertionError: it is not over after `max_attempts` runs of the handler.
-            SubscriptionError: no handler takes the stream, or several do.
+            AssertionError: the message is not finished after `max_attempts` runs of the handler.
+            SubscriptionError: no handler takes the stream, or several handlers do.
             SchemaError: the data satisfies no schema.
         """
         offset = self._offsets[stream, partition]
@@ -100,20 +100,20 @@ class Harness:
         )
 
     def messages(self, stream: str) -> list[OutgoingMessage]:
-        """What was published to a stream, in order: data, key, headers."""
+        """Return the messages published to a stream, in order: data, key, headers."""
         return [message for message in self._recorder.messages if message.stream == stream]
 
     def published(self, stream: str) -> list[Any]:
-        """The data that was published to a stream, in order: models as they are."""
+        """Return the data published to a stream, in order; models are unchanged."""
         return [message.data for message in self.messages(stream)]
 
 
 @asynccontextmanager
 async def harness(app: Application) -> AsyncIterator[Harness]:
-    """Run an application on a broker inside the process, and deliver messages to its handlers.
+    """Run an application on a broker inside the process, to deliver messages to its handlers.
 
-    Its layers, decoding and decisions are real, and so is publishing; nothing is consumed. Its
-    `kafka_servers` are `embedded://` from now on.
+    Layers, decoding, decisions and publishing are real; nothing is consumed. The application's
+    `kafka_servers` are set to `embedded://`.
     """
     recorder = _Recorder()
     app.override(kafka_servers="embedded://")

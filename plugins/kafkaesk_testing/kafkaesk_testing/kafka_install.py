@@ -1,7 +1,7 @@
-"""Apache Kafka on this machine: its jars, the Java that runs them, and a class-data archive.
+"""Apache Kafka on this machine: its jars, the Java runtime, and a class-data archive.
 
-Maven fetches the jars once per user. The archive halves the time that a broker takes to start; it
-is made once per Java.
+Maven fetches the jars once per user. The archive halves the start time of a broker; it is made once
+per Java.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _POM = f"""\
 
 
 def cache_directory() -> Path:
-    """Return where this version's files are kept: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Return the directory of this version's files, in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "kafkaesk-testing" / f"kafka-{KAFKA_VERSION}"
 
 
 def fetch_jars(*, timeout: float = 600.0) -> Path:
-    """Return the directory of the jars, after one run of Maven if this user has none yet.
+    """Return the directory of the jars; run Maven first if this user has no jars yet.
 
-    Processes that call at the same time wait for the one that fetches. About 44 MB.
+    Concurrent processes wait for the one that fetches. The jars take about 44 MB.
 
     Raises:
         KafkaUnavailableError: ``mvn`` is missing, failed, or took longer than ``timeout``.
@@ -75,7 +75,7 @@ def fetch_jars(*, timeout: float = 600.0) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes, ended by the system if this one dies."""
+    """Hold an exclusive lock between processes; the system releases it if this process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -131,7 +131,7 @@ class Java:
 
     @property
     def fingerprint(self) -> str:
-        """A name for this Java and class path: a class-data archive is valid for one such pair."""
+        """A name for this Java and class path; a class-data archive is valid for only one pair."""
         return hashlib.sha256(f"{self.version}\n{self.jars}".encode()).hexdigest()[:16]
 
     def command(self, main: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
@@ -141,10 +141,10 @@ class Java:
 
 
 def find_java() -> Java:
-    """Return the Java on PATH with Kafka's jars, which Maven fetches if need be.
+    """Return the Java on PATH with Kafka's jars; Maven fetches them if necessary.
 
     Raises:
-        KafkaUnavailableError: there is no Java, it is too old for Kafka, or the jars cannot be had.
+        KafkaUnavailableError: Java is missing or too old for Kafka, or the jars are not available.
     """
     executable = shutil.which("java")
     if executable is None:
@@ -166,10 +166,10 @@ def find_java() -> Java:
 
 
 def class_archive(java: Java) -> Path | None:
-    """Return the archive for this Java, made now if need be; None if it cannot be had.
+    """Return the archive for this Java, made now if necessary; None if it is not available.
 
-    While another process makes it, this one goes on without. A failure is logged and not tried
-    again until the cache directory is deleted.
+    While another process makes the archive, this process continues without it. A failure is logged,
+    and not retried until the cache directory is deleted.
     """
     cache = cache_directory()
     archive = cache / f"classes-{java.fingerprint}.jsa"
@@ -192,7 +192,7 @@ def class_archive(java: Java) -> Path | None:
 
 
 def _make(java: Java, cache: Path, archive: Path) -> None:
-    """Run a broker of its own until it is ready: what it loaded by then is archived as it ends."""
+    """Run a separate broker until it is ready; at its end, the loaded classes are archived."""
     with tempfile.TemporaryDirectory(prefix="archive-", dir=cache) as scratch:
         made = Path(scratch) / archive.name
         guard = Guard()

@@ -1,8 +1,8 @@
-"""The C functions of librdkafka's mock cluster, in the library that confluent-kafka brings.
+"""The C functions of librdkafka's mock cluster, from the library in confluent-kafka.
 
 https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h describes them. They may
-be called from any thread; ctypes releases the interpreter's lock in each, and the mock answers its
-clients in a thread of its own, so an event loop in this process is not held up.
+be called from any thread. ctypes releases the interpreter's lock in each call, and the mock answers
+its clients in its own thread, so an event loop in this process is not blocked.
 """
 
 import ctypes
@@ -49,7 +49,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Librdkafka:
-    """The loaded library. A name here is a C function's without its prefix ``rd_kafka_``.
+    """The loaded library; names of C functions are given without the prefix ``rd_kafka_``.
 
     Raises:
         KafkaTestingError: the library cannot be found or loaded.
@@ -64,10 +64,10 @@ class Librdkafka:
 
     # Any: each function has its own arguments and result, which only the table above knows.
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function that answers with anything but an error code.
+        """Call a function that does not return an error code.
 
         Raises:
-            KafkaTestingError: this librdkafka is too old to have it.
+            KafkaTestingError: this librdkafka is too old for the function.
         """
         function = getattr(self._library, f"rd_kafka_{name}", None)
         if function is None:
@@ -77,7 +77,7 @@ class Librdkafka:
         return function(*arguments)
 
     def check(self, name: str, *arguments: Any) -> None:
-        """Call a function that answers with an error code.
+        """Call a function that returns an error code.
 
         Raises:
             KafkaTestingError: the code is not 0.
@@ -88,10 +88,10 @@ class Librdkafka:
             raise KafkaTestingError(f"{name}{arguments[1:]} failed: {meaning} ({code})")
 
     def new_handle(self) -> int:
-        """Return a producer's handle that logs nothing: what a mock cluster hangs on.
+        """Return the handle of a silent producer, which a mock cluster needs.
 
         Raises:
-            KafkaTestingError: librdkafka refused.
+            KafkaTestingError: librdkafka refused to create it.
         """
         configuration = self.call("conf_new")
         self.call("conf_set_log_cb", configuration, None)
@@ -103,7 +103,7 @@ class Librdkafka:
 
 
 def _find_library() -> str:
-    """Wheels keep it beside the package: in ``confluent_kafka.libs``, on macOS in ``.dylibs``."""
+    """Find the library; wheels have it in ``confluent_kafka.libs``, on macOS in ``.dylibs``."""
     package = importlib.util.find_spec("confluent_kafka")
     if package is None or package.origin is None:
         raise KafkaTestingError("the embedded broker needs confluent-kafka; pip install it")

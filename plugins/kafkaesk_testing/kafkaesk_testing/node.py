@@ -1,4 +1,4 @@
-"""One broker of a real Apache Kafka: a JVM that can be killed, frozen and restarted."""
+"""One broker of real Apache Kafka: a JVM that can be killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _MEMORY = ("-Xms64m", "-Xmx128m")
 
 
 class KafkaNode:
-    """A combined broker and controller, driven by its process id.
+    """A combined broker and controller, controlled by its process id.
 
-    Every method blocks until what it says is done: in an async test call it as
-    ``await asyncio.to_thread(node.kill)``, or the event loop under test stands still as well. Do
-    not call two methods of one node at the same time.
+    Every method blocks until it is done. In an async test, call it as ``await
+    asyncio.to_thread(node.kill)``, or it also blocks the event loop under test. Do not call two
+    methods of one node at the same time.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class KafkaNode:
 
     @property
     def log(self) -> Path:
-        """The file of the broker's log, all its starts in one."""
+        """The file of the broker's log, for all of its starts."""
         return self.directory / "kafka.log"
 
     @property
     def pid(self) -> int | None:
-        """The id of the broker's process, None while there is none."""
+        """The id of the broker's process; None while there is no process."""
         return self._process.pid if self._process and self.is_running else None
 
     @property
@@ -120,12 +120,12 @@ class KafkaNode:
         self._command = java.command("kafka.Kafka", str(file), options=options)
 
     def start(self, *, wait: bool = True, timeout: float = 60.0) -> None:
-        """Start the process; with ``wait``, until the broker is ready.
+        """Start the process; with ``wait``, wait until the broker is ready.
 
         Without a majority of the nodes no broker becomes ready: start several with ``wait=False``.
 
         Raises:
-            KafkaBrokerError: it ended, or was not ready within ``timeout``.
+            KafkaBrokerError: the process ended, or was not ready within ``timeout``.
         """
         if self.is_running:
             raise KafkaBrokerError(f"node {self.id} runs already")
@@ -146,12 +146,12 @@ class KafkaNode:
     def wait_until_ready(
         self, *, expected_ids: Iterable[int] = (), in_sync: bool = False, timeout: float = 60.0
     ) -> None:
-        """Block until the broker knows itself, the expected others, and a group coordinator.
+        """Block until the broker knows itself, the other expected brokers, and a group coordinator.
 
-        With ``in_sync``, also until every replica of every partition is in sync.
+        With ``in_sync``, block until every replica of every partition is also in sync.
 
         Raises:
-            KafkaBrokerError: it ended, or was not ready within ``timeout``.
+            KafkaBrokerError: the process ended, or was not ready within ``timeout``.
         """
         try:
             wait_until_ready(
@@ -165,20 +165,20 @@ class KafkaNode:
             raise KafkaBrokerError(f"node {self.id}: {error}: {self._last_words()}") from error
 
     def kill(self) -> None:
-        """End the process with SIGKILL, frozen or not; without one do nothing."""
+        """End the process with SIGKILL, frozen or not; without a process, do nothing."""
         self._end(signal.SIGKILL, timeout=30.0)
 
     def terminate(self, *, timeout: float = 30.0) -> None:
-        """End the process in order with SIGTERM; a frozen one is thawed first.
+        """End the process gracefully with SIGTERM; thaw a frozen process first.
 
         Raises:
-            KafkaBrokerError: it did not end within ``timeout``.
+            KafkaBrokerError: the process did not end within ``timeout``.
         """
         self.thaw()
         self._end(signal.SIGTERM, timeout=timeout)
 
     def freeze(self) -> None:
-        """Stop the process with SIGSTOP: connections stay open, nothing is answered.
+        """Stop the process with SIGSTOP: connections stay open, but nothing is answered.
 
         Raises:
             KafkaBrokerError: there is no process.
@@ -189,16 +189,17 @@ class KafkaNode:
         self._is_frozen = True
 
     def thaw(self) -> None:
-        """Let a frozen process go on with SIGCONT; otherwise do nothing."""
+        """Continue a frozen process with SIGCONT; otherwise do nothing."""
         if self.is_frozen:
             os.kill(self._running_pid(), signal.SIGCONT)
         self._is_frozen = False
 
     def restart(self, *, wait: bool = True, timeout: float = 60.0) -> None:
-        """Start again on the same data and ports, after SIGTERM if it still runs.
+        """Restart with the same data and ports, after SIGTERM if the process still runs.
 
         Raises:
-            KafkaBrokerError: it did not end, or was not ready within ``timeout``.
+            KafkaBrokerError: the process did not end, or the broker was not ready within
+                ``timeout``.
         """
         self.terminate(timeout=timeout)
         self.start(wait=wait, timeout=timeout)
@@ -247,7 +248,7 @@ done
 
 
 class Guard:
-    """A shell that waits for this process to end, then kills the processes listed with it."""
+    """A shell that waits for this process to end, and then kills the registered processes."""
 
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
@@ -263,15 +264,15 @@ class Guard:
         )
 
     def add(self, pid: int) -> None:
-        """Kill the process ``pid`` should this one end."""
+        """Kill the process ``pid`` if this process ends."""
         self._tell("add", pid)
 
     def remove(self, pid: int) -> None:
-        """Forget ``pid``: it has ended."""
+        """Forget ``pid``, which has ended."""
         self._tell("remove", pid)
 
     def stop(self) -> None:
-        """Kill what is still listed and end the shell."""
+        """Kill the registered processes and end the shell."""
         shell, self._shell = self._shell, None
         if shell is not None:
             shell.communicate(timeout=10)

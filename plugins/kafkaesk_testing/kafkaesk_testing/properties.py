@@ -1,4 +1,4 @@
-"""What is written into a broker's ``server.properties``."""
+"""The content of a broker's ``server.properties``, and the choice of its ports."""
 
 import random
 import socket
@@ -24,11 +24,11 @@ FAST_FAILOVER: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One more named listener on every node, next to the plain internal one.
+    """An additional named listener on every node, next to the plain internal listener.
 
-    ``name`` in lower case is the prefix of its properties (``listener.name.NAME.``).
-    ``advertised_ports`` are the ports that brokers give to clients, one per node, when something
-    stands between them; by default it is the broker's own port.
+    The prefix of its properties has ``name`` in lower case (``listener.name.NAME.``).
+    ``advertised_ports`` are the ports that brokers advertise to clients, one per node, for example
+    of a proxy; the default is the broker's own port.
     """
 
     name: str
@@ -44,7 +44,7 @@ def server_properties(
     data: Path,
     fast_failover: bool,
 ) -> dict[str, str]:
-    """Return the properties of one node; ``ports`` are those of all, by node id and listener."""
+    """Return the properties of one node; ``ports`` has all ports, by node id and listener."""
     return {
         **_network(node_id, ports, list(listeners)),
         **_replication(len(ports)),
@@ -137,11 +137,12 @@ def free_ports(count: int) -> list[int]:
 
 
 class ReservedPorts:
-    """Distinct ports that nobody else is given until `release`, also while nothing listens there.
+    """Distinct ports that no other process gets until `release`, even while nothing listens there.
 
-    On Linux each is bound by a socket that does not listen. Whoever looks for a free port passes
-    over it. A server that sets SO_REUSEADDR, as Java's and asyncio's do, can listen on it, and
-    again after it was down. Elsewhere a bound port cannot be shared, and the ports are only free.
+    On Linux, each port is bound by a socket that does not listen, so a search for a free port skips
+    it. A server that sets SO_REUSEADDR, as in Java and asyncio, can listen on it, and do so again
+    after a restart. On other systems a bound port cannot be shared, and the ports are only free,
+    not reserved.
     """
 
     def __init__(self, count: int) -> None:
@@ -164,7 +165,7 @@ class ReservedPorts:
             self.release()
 
     def release(self) -> None:
-        """Leave the ports to others."""
+        """Release the ports."""
         self._release()
 
 

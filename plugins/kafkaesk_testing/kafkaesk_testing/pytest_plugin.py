@@ -1,6 +1,6 @@
-"""The pytest fixtures: real Kafka, three nodes of it, and the embedded broker.
+"""The pytest fixtures: one real broker, a cluster of three, and the embedded broker.
 
-Imported by every pytest run where the package is installed, so nothing here may import a Kafka
+Every pytest run imports this module if the package is installed, so it must not import a Kafka
 client.
 """
 
@@ -36,8 +36,8 @@ _CLUSTER_SOURCE = "install Java 17 and Maven"
 def kafka() -> Iterator[Kafka]:
     """A real broker for the whole run, with `servers` and `host_port`.
 
-    It does not create topics by itself, and new ones get one partition. Where no broker can be
-    had the test is skipped, or fails if the environment says ``CI=true``.
+    The broker does not create topics automatically, and new topics get one partition. If no broker
+    is available, the test is skipped, or fails if the environment has ``CI=true``.
     """
     with _found(find_kafka, remedy=_ANY_SOURCE) as running:
         yield running
@@ -45,9 +45,9 @@ def kafka() -> Iterator[Kafka]:
 
 @pytest.fixture(scope="session")
 def kafka_jars() -> Path:
-    """Where Kafka's jars are: a test that asks for this may start a `KafkaCluster` of its own.
+    """The directory of Kafka's jars; a test that uses this may start its own `KafkaCluster`.
 
-    Without Java and Maven it is skipped, or fails if the environment says ``CI=true``.
+    Without Java and Maven the test is skipped, or fails if the environment has ``CI=true``.
     """
     return _found(find_java, remedy=_CLUSTER_SOURCE).jars
 
@@ -60,9 +60,9 @@ def _three_nodes(kafka_jars: Path) -> Iterator[KafkaCluster]:
 
 @pytest.fixture
 def kafka_cluster(_three_nodes: KafkaCluster) -> KafkaCluster:
-    """Three brokers, each of which can be killed, frozen and restarted; all run when a test begins.
+    """Three brokers that can be killed, frozen and restarted; all run when a test begins.
 
-    One cluster serves a module: topics and groups of earlier tests are still there.
+    One cluster serves a module, so topics and groups of earlier tests still exist.
     """
     _three_nodes.heal()
     return _three_nodes
@@ -70,7 +70,7 @@ def kafka_cluster(_three_nodes: KafkaCluster) -> KafkaCluster:
 
 @pytest_asyncio.fixture
 async def kafkaesk_app(kafka: Kafka) -> AsyncIterator[Application]:
-    """An application on real Kafka with a topic prefix of its own and no installed plugins.
+    """An application on real Kafka, with its own topic prefix and no installed plugins.
 
     It is not started; what the test leaves running is stopped.
     """
@@ -81,7 +81,7 @@ async def kafkaesk_app(kafka: Kafka) -> AsyncIterator[Application]:
 
 @pytest_asyncio.fixture
 async def embedded_app() -> AsyncIterator[Application]:
-    """An application on ``embedded://``, with a broker of its own and no installed plugins.
+    """An application on ``embedded://``, with its own broker and no installed plugins.
 
     It is not started; what the test leaves running is stopped. Topics appear on first use.
     """
@@ -94,14 +94,14 @@ async def embedded_app() -> AsyncIterator[Application]:
 def embedded_kafka() -> Iterator[EmbeddedBroker]:
     """A broker inside this process, fresh for each test; its limits are in the README.
 
-    It is for any Kafka client. For an application of kafkaesk ask for ``embedded_app``.
+    It is for any Kafka client. For a kafkaesk application, use ``embedded_app``.
     """
     with EmbeddedBroker() as broker:
         yield broker
 
 
 def new_application(servers: Sequence[str]) -> Application:
-    """Make an application whose topics nobody else uses; few partitions, quick rebalances."""
+    """Return an application with its own topics, few partitions and quick rebalances."""
     from kafkaesk_core import Application  # the library is imported where it is used
 
     return Application(
@@ -119,7 +119,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what uses a real broker, before ``-m`` selects."""
+    """Mark tests that use a real broker, before ``-m`` selects."""
     if _REAL.intersection(getattr(item, "fixturenames", ())):
         item.add_marker("kafka")
 
@@ -128,7 +128,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep the brokers' logs if a test fails that uses them, and say where they are."""
+    """Keep the brokers' logs if a test that uses the brokers fails, and report their place."""
     report = yield
     if report.failed:
         used = getattr(item, "funcargs", {}).values()
@@ -139,7 +139,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line how many tests had no Kafka, why, and how to have them."""
+    """Report in one line the number of tests without Kafka, the reason, and the remedy."""
     skips = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
     reasons = [skip.partition(_NEEDED)[2] for skip in skips if _NEEDED in skip]
     if reasons:

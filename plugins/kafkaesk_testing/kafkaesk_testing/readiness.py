@@ -1,7 +1,7 @@
-"""Is a broker ready? Two requests of Kafka's protocol over a plain blocking socket.
+"""Checks whether a broker is ready, with two Kafka requests over a plain blocking socket.
 
 An open port is not enough: a broker answers FindCoordinator with COORDINATOR_NOT_AVAILABLE until it
-has made the topic ``__consumer_offsets``. The requests are described in
+has created the topic ``__consumer_offsets``. The requests are described in
 https://kafka.apache.org/protocol.html#protocol_messages
 """
 
@@ -21,7 +21,7 @@ _ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What one broker knows: the live brokers, and the partitions that lack a replica in sync."""
+    """The metadata of one broker: the live brokers, and partitions that are not in sync."""
 
     broker_ids: list[int]
     out_of_sync: list[tuple[str, int]]
@@ -31,7 +31,7 @@ def metadata(address: str) -> Metadata:
     """Ask the broker at ``address`` (``host:port``) about all topics.
 
     Raises:
-        OSError: it does not answer.
+        OSError: the broker does not answer.
     """
     reader = _Reader(_request(address, _METADATA, struct.pack(">i", -1)))
     broker_ids = []
@@ -56,10 +56,10 @@ def metadata(address: str) -> Metadata:
 
 
 def has_coordinator(address: str) -> bool:
-    """Say whether the broker at ``address`` can name the coordinator of a consumer group.
+    """Return whether the broker at ``address`` can name the coordinator of a consumer group.
 
     Raises:
-        OSError: it does not answer.
+        OSError: the broker does not answer.
     """
     group = b"probe"
     payload = struct.pack(f">h{len(group)}sb", len(group), group, 0)
@@ -76,12 +76,12 @@ def wait_until_ready(
     in_sync: bool = False,
     is_alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Block until the broker at ``address`` knows the expected ones and names a coordinator.
+    """Block until the broker at ``address`` knows the expected brokers and a coordinator.
 
     With ``in_sync``, also until every replica of every partition is in sync.
 
     Raises:
-        KafkaBrokerError: it did not within ``timeout``, or ``is_alive`` became false.
+        KafkaBrokerError: the broker was not ready within ``timeout``, or ``is_alive`` became false.
     """
     expected = set(expected_ids)
     deadline = time.monotonic() + timeout
@@ -112,7 +112,7 @@ def _obstacle(address: str, expected: set[int], *, in_sync: bool) -> str | None:
 
 
 class _Reader:
-    """Takes values off the front of an answer."""
+    """Reads values from the front of an answer."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""Where a real Kafka comes from on this machine: a named broker, Maven, or a container."""
+"""The sources of a real Kafka on this machine: a named broker, Maven, or a container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .readiness import wait_until_ready
 
 
 class Kafka(Protocol):
-    """A broker that runs; each address is ``host:port``."""
+    """A running broker; each address is ``host:port``."""
 
     @property
     def servers(self) -> list[str]:
@@ -35,7 +35,7 @@ class Kafka(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NamedKafka:
-    """A broker that somebody else runs."""
+    """A broker that runs independently of this process."""
 
     servers: list[str]
 
@@ -46,14 +46,15 @@ class NamedKafka:
 
 
 def find_kafka(*, timeout: float = 5.0) -> AbstractContextManager[Kafka]:
-    """Return what runs a real Kafka while it is entered.
+    """Return a context manager that runs a real Kafka.
 
-    In this order: the broker that ``KAFKA=host:port`` names; one started from Maven's packages, if
-    there are Java and Maven; one in a container, if there is a Docker engine with compose.
+    The sources are tried in this order: the broker that ``KAFKA=host:port`` names; a broker from
+    Maven's packages, if there are Java and Maven; a broker in a container, if there is a Docker
+    engine with compose.
 
     Raises:
         KafkaBrokerError: the broker that ``KAFKA`` names does not answer within ``timeout``.
-        KafkaUnavailableError: there is none of the three; the message says why, one by one.
+        KafkaUnavailableError: no source is available; the error has the reason for each.
     """
     named = os.environ.get("KAFKA")
     if named:
@@ -96,10 +97,10 @@ _PULL_SECONDS = 600.0
 
 
 def check_docker(*, timeout: float = 10.0) -> None:
-    """Make sure that there is a Docker client, its compose command, and an engine that answers.
+    """Check that there is a Docker client with its compose command, and that the engine answers.
 
     Raises:
-        KafkaUnavailableError: one of them is missing.
+        KafkaUnavailableError: one of these is missing.
     """
     if shutil.which("docker") is None:
         raise KafkaUnavailableError("docker is not on PATH")
@@ -138,10 +139,10 @@ class ComposeKafka:
         return [self.host_port]
 
     def start(self) -> None:
-        """Start the container, pulling the image if need be; return when the broker is ready.
+        """Start the container, pulling the image if necessary; return when the broker is ready.
 
         Raises:
-            KafkaBrokerError: it was not ready in time; the end of its log is in the message.
+            KafkaBrokerError: the broker was not ready in time; the error has the end of its log.
         """
         self._directory.mkdir()
         self._file.write_text(json.dumps(self._service(), indent=2))

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping for a guess, and consuming meanwhile."""
+"""Waits for a condition instead of a guessed time, and consumes meanwhile."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["consuming", "eventually"]
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
-    """Wait until `condition()` is true, or what it returns is when awaited.
+    """Wait until the result of `condition()`, awaited if necessary, is true.
 
     Raises:
-        AssertionError: it was not true within so many seconds.
+        AssertionError: the condition was not true within this many seconds.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -36,11 +36,11 @@ async def _value_of(result: object) -> object:
 async def consuming(app: Application, *, within: float = 20.0) -> AsyncIterator[None]:
     """Start an application and consume until the block ends, then stop it.
 
-    The block begins when every group has joined and its partitions are assigned, or when
-    consuming has failed; what it failed with is raised at the end of the block.
+    The block begins when every group has joined and its partitions are assigned, or when consuming
+    has failed; the error is then raised at the end of the block.
 
     Raises:
-        AssertionError: the groups had not joined within so many seconds.
+        AssertionError: the groups had not joined within this many seconds.
     """
     async with app:
         task = asyncio.create_task(app.consume_forever())

@@ -1,1 +1,1 @@
-"""Records of a stream, read without a consumer group: from where to where, and how they look."""
+"""Reads records of a stream without a consumer group: positions, filters and output."""

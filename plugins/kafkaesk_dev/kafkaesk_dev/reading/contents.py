@@ -1,4 +1,4 @@
-"""What a record holds: its schema and data, as far as they can be read."""
+"""The content of a record: its schema and data, as far as they can be read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Content:
 
 
 class ContentReader:
-    """Reads values of one stream; with an application, also those of its codecs."""
+    """Reads values of one stream; with an application, also values in its codecs' formats."""
 
     def __init__(self, app: Application | None, stream: str) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class ContentReader:
         self._codec = None if codec is None else codec(stream, self._schema)
 
     def read(self, record: ConsumerRecord) -> Content:
-        """Return what the value holds; what cannot be read is text or bytes, never an error."""
+        """Return a value's content; an unreadable value becomes text or bytes, never an error."""
         value = record.value
         if value is None:
             return Content("tombstone")
@@ -80,7 +80,7 @@ def _schema_of(app: Application, stream: str) -> SchemaRegistration | None:
 
 
 def parse_json(value: bytes) -> tuple[bool, Any]:
-    """Return whether bytes are JSON, and what it says."""
+    """Return whether bytes are JSON, and the parsed value."""
     try:
         return True, json.loads(value, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Which records are meant: by key, schema, header, or a value in their JSON."""
+"""Selects records by key, schema, header, or a value in their JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Filter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a record must have; None and empty ask for nothing.
+    """The conditions for a record; None and empty values are no condition.
 
-    `schema` is a name, with its version or without. `where` are pairs of a JSON pointer into the
-    value, with its envelope, and the text that must be there. `since_ms` and `before_ms` are times
+    `schema` is a name, with or without a version. `where` has pairs of a JSON pointer into the
+    value, including the envelope, and the text expected there. `since_ms` and `before_ms` are times
     in milliseconds since 1970.
     """
 
@@ -30,7 +30,7 @@ class Filter:
     before_ms: int | None = None
 
     def takes(self, record: ConsumerRecord, content: Content) -> bool:
-        """Whether a record is meant."""
+        """Whether a record satisfies all conditions."""
         return (
             (self.since_ms is None or record.timestamp >= self.since_ms)
             and (self.before_ms is None or record.timestamp < self.before_ms)

@@ -1,4 +1,4 @@
-"""Where reading begins and ends: an offset, a time, an age, or a number of records."""
+"""The positions where reading begins and ends: an offset, a time, an age, or a record count."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Position:
 
 
 def parse_position(text: str) -> Position:
-    """Parse what --from and --until take.
+    """Parse a position of --from or --until.
 
     Raises:
-        ValueError: it is none of them; the text says what they are.
+        ValueError: the text is not a position; the error lists the valid forms.
     """
     if text in ("begin", "end"):
         return Position("begin" if text == "begin" else "end")
@@ -60,7 +60,7 @@ async def resolve(
     begins: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
 ) -> dict[TopicPartition, int]:
-    """Return the offset of a position in each partition, within what the partition has."""
+    """Return the offset of a position in each partition, within the partition's log."""
     if position.kind == "begin":
         return dict(begins)
     if position.kind == "end":

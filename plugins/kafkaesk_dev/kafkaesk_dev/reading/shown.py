@@ -1,4 +1,4 @@
-"""How a record looks: text for people, JSON for programs."""
+"""The output of a record: text for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _beginning(text: str, columns: int) -> str:
 
 
 def shown_value(content: Content, value: bytes | None, longest: int = _LONGEST_VALUE) -> str:
-    """Return a value on one line; a long one is cut, and says so."""
+    """Return a value on one line; a long value is cut and marked."""
     if value is None:
         return "(tombstone: no value)"
     if content.kind == "binary":
@@ -122,7 +122,7 @@ def shown_value(content: Content, value: bytes | None, longest: int = _LONGEST_V
 
 
 def shown_bytes(value: bytes, longest: int = _LONGEST_BYTES) -> str:
-    """Return bytes as text where they are text, else in hexadecimal digits."""
+    """Return bytes as text if they are text, else in hexadecimal digits."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def shown_time(timestamp_ms: int) -> str:
 
 
 def shown_age(timestamp_ms: int, now: float) -> str:
-    """Return how long ago it was, in the largest unit that fits: "12 s ago"."""
+    """Return how long ago a time was, in the largest suitable unit: "12 s ago"."""
     if timestamp_ms < 0:
         return "no time"
     seconds = now - timestamp_ms / 1000
@@ -155,7 +155,7 @@ def shown_age(timestamp_ms: int, now: float) -> str:
 
 
 def safe(text: str) -> str:
-    """Return a text of somebody else's with what could control the terminal escaped."""
+    """Return a foreign text with all characters escaped that could control the terminal."""
     return _UNSHOWN.sub(lambda found: _escaped(found[0]), text)
 
 
@@ -166,9 +166,9 @@ def _escaped(character: str) -> str:
 
 
 def as_json(record: ConsumerRecord, content: Content) -> dict[str, Any]:
-    """Return a record as JSON; bytes that are no text are {"base64": ...}.
+    """Return a record as JSON; bytes that are not text become {"base64": ...}.
 
-    `data` stands there if the value is JSON, else `value`; null is a tombstone.
+    It has `data` if the value is JSON, else `value`; null is a tombstone.
     """
     described: dict[str, Any] = {
         "topic": record.topic,

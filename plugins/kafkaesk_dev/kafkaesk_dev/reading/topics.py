@@ -1,4 +1,4 @@
-"""Finds the topic that is meant, or waits for it."""
+"""Finds the topic of a stream, or waits for it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PAUSE_SECONDS = 0.5
 async def find_topic(
     cluster: Cluster, topic: str, tell: Callable[[str], None], *, waits: bool
 ) -> int:
-    """Return how many partitions a topic has; with `waits`, wait until it exists.
+    """Return a topic's number of partitions; with `waits`, wait until the topic exists.
 
     Raises:
-        TopicError: it does not exist.
+        TopicError: the topic does not exist.
     """
     is_told = False
     while not (count := (await cluster.partitions([topic])).get(topic, 0)):

@@ -1,6 +1,6 @@
 """The command `kafkaesk logs`: reads the log lines of a stream.
 
-`kafkaesk --help` imports this module for its first line, so it imports little itself.
+`kafkaesk --help` imports this module for its first line, so this module imports little.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def logs(
 ) -> None:
     """Read the log lines of STREAM from beginning to end, and new ones with --follow.
 
-    Joins no consumer group and commits nothing. Lines of several partitions are
-    sorted by time. Records that are not log lines are reported on standard error.
+    The command joins no consumer group and commits nothing. Lines of several partitions are sorted
+    by time. Records that are not log lines are reported on standard error.
     """
     import asyncio
 

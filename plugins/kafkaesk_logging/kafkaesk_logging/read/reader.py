@@ -1,4 +1,4 @@
-"""Reads a stream from its beginning, in the order of time, without a consumer group."""
+"""Reads a stream from its beginning, in the order of timestamps, without a consumer group."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _PAUSE_SECONDS = 0.5
 class StreamReader:
     """Reads with a consumer that joins no group and commits nothing.
 
-    `report` is called with the reason why a follower waits. Without a record for `patience` seconds
-    it checks whether the brokers answer.
+    `report` is called with the reason why a follower waits. After `patience` seconds without a
+    record, the reader checks whether the brokers answer.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class StreamReader:
         self._patience = patience
 
     async def records(self, *, follow: bool) -> AsyncGenerator[Records]:
-        """Yield the records of the log, and with `follow` new ones too.
+        """Yield the records of the log, and with `follow` also new records.
 
         Raises:
             ConfigurationError: the settings name a broker inside a process.
-            BrokerError: no broker can be used, or the topic cannot be read; without `follow` it
-                must exist.
+            BrokerError: no broker can be reached, or the topic cannot be read; without `follow` the
+                topic must exist.
         """
         async with self._cluster as cluster, cluster.reader() as reader:
             partitions = await self._partitions(follow=follow)
@@ -76,7 +76,7 @@ class StreamReader:
 
 
 def _complete(partitions: Iterable[TopicPartition], offsets: Offsets) -> Offsets:
-    """Return the offsets, of every partition.
+    """Return the offsets of every partition.
 
     Raises:
         TopicError: a partition has no leader.

@@ -1,4 +1,4 @@
-"""Log lines as text for people: which are printed, and how they look."""
+"""Prints log lines as text for people: selects and formats them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ELSEWHERE = frozenset(
         *("exception", "exception_message", "topic", "partition", "offset"),
     )
 )
-"""Fields with a place of their own in the text."""
+"""Fields with their own place in the text."""
 _NOT_SHOWN = frozenset(
     (
         *("hostname", "service", "namespace", "cluster", "pathname", "lineno", "function"),
@@ -45,7 +45,7 @@ _UNSHOWN = re.compile(
 
 
 def level_of(fields: Fields) -> int | None:
-    """Return the level's number; None if the line has none."""
+    """Return the number of the line's level; None if the line has no level."""
     level = fields.get("level")
     if type(level) is int:
         return level
@@ -53,9 +53,10 @@ def level_of(fields: Fields) -> int | None:
 
 
 def format_line(fields: Fields, timestamp_ms: int, *, is_coloured: bool = False) -> str:
-    """Return a log line as text; a traceback follows on lines of its own.
+    """Return a log line as text; a traceback follows on separate lines.
 
-    `timestamp_ms`, the record's in milliseconds since 1970, is for a line without a timestamp.
+    `timestamp_ms`, the record's timestamp in milliseconds since 1970, is used for a line without
+    one.
     """
     level = level_of(fields)
     severity = _flat(fields.get("severity") or level or "-")
@@ -89,7 +90,7 @@ class _Known(dict[str, Any]):
 
 
 def _time(fields: Fields, timestamp_ms: int) -> str:
-    """Return the time in UTC with milliseconds; a timestamp of another form stays as it is."""
+    """Return the time in UTC with milliseconds; keep a timestamp in another format."""
     timestamp = fields.get("timestamp")
     if timestamp is None:
         timestamp = datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime(
@@ -140,9 +141,9 @@ _NAME = SCHEMA.partition(":")[0]
 class LinePrinter:
     """Prints the log lines among records to a text stream.
 
-    Lines below `level` are left out, and so are lines whose text `pattern` does not match. A line
-    without a level passes any `level`. `report` is called with the reason why a record is not a
-    log line.
+    Lines below `level` are left out, as are lines whose text does not match `pattern`. A line
+    without a level passes any `level`. `report` is called with the reason why a record is not a log
+    line.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class LinePrinter:
         self._others = 0
 
     def show(self, record: ConsumerRecord) -> None:
-        """Print a record if it is a line that passes."""
+        """Print a record if it is a selected line."""
         fields, reason = _fields(record.value)
         if reason:
             self._note(record, reason)
@@ -186,13 +187,13 @@ class LinePrinter:
         self._output.flush()
 
     def finish(self) -> None:
-        """Report how many records were not log lines, unless each of them was reported."""
+        """Report the number of records that were not log lines, unless each was reported."""
         self.flush()
         if self._others > len(self._reported):
             self._report(f"{self._others} records were not log lines")
 
     def _note(self, record: ConsumerRecord, reason: str) -> None:
-        """Report the first record for each reason; count the others."""
+        """Report the first record for each reason, and count the others."""
         self._others += 1
         if reason not in self._reported:
             self._reported.add(reason)
@@ -202,7 +203,7 @@ class LinePrinter:
 
 
 def _fields(value: bytes | None) -> tuple[dict[str, Any], str]:  # Any: fields are of any type
-    """Return the fields of a line, or the reason why it is not one."""
+    """Return the fields of a line, or the reason why the record is not a line."""
     if value is None:
         return {}, "it has no value"
     try:

@@ -1,1 +1,1 @@
-"""The commands of the package; their work is imported when they are called."""
+"""The commands of the package; the modules that do the work are imported when a command runs."""

@@ -1,4 +1,4 @@
-"""The commands as the command line declares them; their work is imported when they are called."""
+"""Declares the commands; the modules that do the work are imported when a command runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["deploy", "lag", "status"]
 
 
 def _watching(func: Any) -> Any:  # click's decorators
-    """The options of a command that can show its table again and again."""
+    """Add the options of a command that can refresh its table."""
     options = (
-        click.option("--watch", is_flag=True, help="Show it anew until Ctrl-C."),
+        click.option("--watch", is_flag=True, help="Refresh the output until Ctrl-C."),
         click.option(
             "--interval",
             type=click.FloatRange(0.1),
             default=2.0,
             show_default=True,
-            help="Seconds between two looks, with --watch.",
+            help="Seconds between refreshes, with --watch.",
         ),
         click.option(
             "--json", "as_json", is_flag=True, help="Print JSON; with --watch one object per line."
@@ -39,11 +39,11 @@ def _watching(func: Any) -> Any:  # click's decorators
 @_watching
 @cluster_options
 def lag(app: str | None, groups: tuple[str, ...], **options: Any) -> None:
-    """Show how far the groups of APP, or those named with --group, are in each partition.
+    """Show the lag of the groups of APP, or those named with --group, in each partition.
 
-    Asks the brokers, as Kafka's own kafka-consumer-groups.sh does; no service needs to
-    run. LAG counts offsets from the committed one to the end. A number that is not known
-    is "-": nothing is committed, or the partition has no leader.
+    The command asks the brokers, as Kafka's own kafka-consumer-groups.sh does; no service needs to
+    run. LAG counts offsets from the committed one to the end. An unknown number is "-": nothing is
+    committed, or the partition has no leader.
     """
     from .lag import show_lag
 
@@ -60,10 +60,10 @@ def status(target: str, watch: bool, interval: float, as_json: bool) -> None:
     """Show the status of a running service: health, groups, partitions, handlers.
 
     TARGET is the address of its endpoint (KAFKAESK_OPS_PORT), as in localhost:8080 or
-    http://shop:8080/ops, or an application whose plugin has a port: then the service is
-    looked for on this machine.
+    http://shop:8080/ops, or an application whose plugin has a port; then the service is expected on
+    this machine.
 
-    Exit code 1 if the service is not live.
+    The exit code is 1 if the service is not live.
     """
     from .status import show_status
 
@@ -73,7 +73,7 @@ def status(target: str, watch: bool, interval: float, as_json: bool) -> None:
 
 @click.group(short_help="Write the deployment files of a service.")
 def deploy() -> None:
-    """Write files to run a service with, made from its settings and checked against them.
+    """Write deployment files for a service, generated from its settings and checked with them.
 
     APP is module:attribute or an application's name. Without --out a single file is printed.
     """
@@ -121,20 +121,20 @@ def _write(what: str, **options: Any) -> None:
 def k8s(**options: Any) -> None:
     """Write a Deployment, a PodMonitor, a PrometheusRule and a KEDA ScaledObject.
 
-    Options of aiokafka that are secret are read from the key "settings" of the secret
-    NAME-kafka, as a JSON object, if there is one.
+    Secret options of aiokafka are read from the key "settings" of the secret NAME-kafka, a JSON
+    object, if the secret exists.
     """
     _write("k8s", **options)
 
 
 @_writes("dockerfile", "An image of the service.")
 def dockerfile(**options: Any) -> None:
-    """Write a Dockerfile in two stages, for a project that can be installed."""
+    """Write a Dockerfile with two stages, for an installable project."""
     _write("dockerfile", **options)
 
 
 @_writes("compose", "The service with Kafka, Prometheus and Grafana.")
-@click.option("--build", default=".", show_default=True, help="Folder that the image is built of.")
+@click.option("--build", default=".", show_default=True, help="Folder to build the image from.")
 @click.option("--dockerfile", help="Path of its Dockerfile, if it is not in that folder.")
 def compose(**options: Any) -> None:
     """Write a compose file with Kafka, the service, Prometheus with alerts, and Grafana."""
@@ -143,5 +143,5 @@ def compose(**options: Any) -> None:
 
 @_writes("grafana", "The dashboard.")
 def grafana(**options: Any) -> None:
-    """Write the dashboard, to import in Grafana."""
+    """Write the dashboard, for the import in Grafana."""
     _write("grafana", **options)

@@ -1,4 +1,4 @@
-"""What `kafkaesk deploy` does: writes files, or prints the one that there is."""
+"""Implements `kafkaesk deploy`: writes files, or prints a single file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["write"]
 
 
 def write(what: str, app: str, out: Path | None, **options: Any) -> None:
-    """Make the files of an application, and write them to a folder or print them.
+    """Generate the files for an application, and write them to a folder or print them.
 
     Raises:
-        ConfigurationError: the application contradicts an option, or the folder is none.
+        ConfigurationError: the application contradicts an option, or the path is not a folder.
     """
     build = {"context": options.pop("build", ".")}
     if dockerfile_path := options.pop("dockerfile", None):

@@ -1,4 +1,4 @@
-"""What `kafkaesk lag` does: asks the brokers for groups, and shows how far they are."""
+"""Implements `kafkaesk lag`: asks the brokers about groups, and shows their lag."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Speeds = Mapping[tuple[str, int], float]
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """A group and its partitions, and when they were asked for."""
+    """A group and its partitions, with the time of the request."""
 
     group: ClusterGroup
     partitions: tuple[PartitionLag, ...]
@@ -34,17 +34,17 @@ class GroupLag:
 
     @property
     def lag(self) -> int | None:
-        """All that is known; None if nothing is."""
+        """The sum of the known lags; None if none is known."""
         known = [one.lag for one in self.partitions if one.lag is not None]
         return sum(known) if known else None
 
     @property
     def unknown(self) -> int:
-        """How many partitions have a lag that is not known."""
+        """The number of partitions with an unknown lag."""
         return sum(one.lag is None for one in self.partitions)
 
     def as_json(self) -> dict[str, Any]:
-        """The group as JSON; null is what is not known."""
+        """Return the group as JSON; null stands for unknown values."""
         return {
             "group": self.group.name,
             "state": self.group.state if self.group.exists else None,
@@ -75,11 +75,11 @@ def show_lag(
     as_json: bool,
     **options: Any,  # of the command: where Kafka is
 ) -> None:
-    """Show the lag of an application's groups, or of these.
+    """Show the lag of an application's groups, or of the given groups.
 
     Raises:
-        ConfigurationError: the application has no groups, or a group that was named is unknown.
-        BrokerError: no broker can be used.
+        ConfigurationError: the application has no groups, or a named group is unknown.
+        BrokerError: no broker can be reached.
     """
     application = find_described(app) if app else None
     names = groups or _groups_of(application)
@@ -116,7 +116,7 @@ def _as_json(found: Sequence[GroupLag]) -> dict[str, Any]:
 
 
 class _Watcher:
-    """Looks at groups, and remembers the first look: the difference is the speed."""
+    """Reads the state of groups, and keeps the first state: the speed is the difference."""
 
     def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
         self._cluster = cluster
@@ -124,7 +124,7 @@ class _Watcher:
         self._first: dict[str, GroupLag] = {}
 
     async def check(self) -> None:
-        """Refuse groups that nobody knows.
+        """Refuse unknown groups.
 
         Raises:
             ConfigurationError: a group has neither a member nor a committed offset.
@@ -141,7 +141,7 @@ class _Watcher:
             )
 
     async def look(self) -> list[GroupLag]:
-        """Ask for all groups."""
+        """Read the state of all groups."""
         found = []
         for name in self._names:
             group = await self._cluster.group(name)
@@ -150,7 +150,7 @@ class _Watcher:
         return found
 
     def render(self, found: Sequence[GroupLag]) -> RenderableType:
-        """Draw one table for each group."""
+        """Return the tables, one for each group."""
         return Group(*(part for each in found for part in self._table(each)))
 
     def _table(self, found: GroupLag) -> list[RenderableType]:
@@ -186,7 +186,7 @@ def _state(found: GroupLag) -> str:
 
 
 def _speeds(first: GroupLag, now: GroupLag) -> Speeds:
-    """Offsets committed per second since the first look."""
+    """Return the offsets committed per second since the first state."""
     earlier = {(one.topic, one.partition): one.committed for one in first.partitions}
     seconds = max(now.at - first.at, 0.001)
     speeds: dict[tuple[str, int], float] = {}

@@ -1,4 +1,4 @@
-"""How a command shows what it found: a table or JSON, once or again and again."""
+"""Shows a command's results: as a table or JSON, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ UNKNOWN = "-"
 
 
 def number(value: float | None) -> str:
-    """A number for people; "-" if it is not known, never 0."""
+    """Return a number for people; "-" if it is unknown, never 0."""
     if value is None:
         return UNKNOWN
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def table(*columns: str, numbers: Collection[str] = ()) -> Table:
-    """Make a table; the columns named in `numbers` are on the right."""
+    """Return a table; the columns in `numbers` are right-aligned."""
     made = Table(box=None, pad_edge=False)
     for column in columns:
         is_number = column in numbers
@@ -39,7 +39,7 @@ def table(*columns: str, numbers: Collection[str] = ()) -> Table:
 
 
 def under(mark: str, text: RenderableType) -> RenderableType:
-    """A text that belongs to the line above: its lines stand below each other, behind a mark."""
+    """Return a text for below a line: one row per line of the text, each behind a mark."""
     made = Table.grid(padding=(0, 1, 0, 0))
     made.add_column(width=1)
     made.add_column(overflow="fold")
@@ -55,7 +55,7 @@ async def show(
     watch: bool,
     interval: float,
 ) -> Found:
-    """Look once, or until Ctrl-C, and show each time what was found; return the last."""
+    """Read and show a result once, or until Ctrl-C; return the last result."""
     found = await look()
     if not watch:
         if as_json is None:
@@ -81,4 +81,4 @@ async def show(
 
 
 plain = escape
-"""A text of somebody else's, so that rich reads no markup in it."""
+"""Escapes a foreign text, so that rich reads no markup in it."""

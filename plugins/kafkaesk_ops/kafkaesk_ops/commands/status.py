@@ -1,4 +1,4 @@
-"""What `kafkaesk status` does: asks the endpoint of a running service, and shows what it says."""
+"""Implements `kafkaesk status`: asks the endpoint of a running service, and shows the answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
 class Seen(NamedTuple):
-    """What the endpoint said: the body of the probe, and the status."""
+    """The endpoint's answers: the body of the probe, and the status."""
 
     health: dict[str, Any]
     status: dict[str, Any]
@@ -41,7 +41,7 @@ def show_status(target: str, *, watch: bool, interval: float, as_json: bool) -> 
     """Show the status of a running service; exit with 1 if it is not live.
 
     Raises:
-        ConfigurationError: the application's plugin has no port, or the address is no endpoint.
+        ConfigurationError: the application's plugin has no port, or the address is not an endpoint.
         BrokerUnreachableError: nothing answers at the address.
     """
     address = _address(target)
@@ -125,7 +125,7 @@ def _parts(address: str, seen: Seen) -> Iterator[RenderableType]:
 
 
 def _counts(counts: Mapping[str, int], always: str) -> str:
-    """The counts that are not 0, and one that is always shown."""
+    """Return the counts that are not 0, and one that is always shown."""
     shown = ((name, count) for name, count in counts.items() if count or name == always)
     return ", ".join(f"{number(count)} {name}" for name, count in shown)
 
@@ -174,7 +174,7 @@ def _partitions(partitions: list[dict[str, Any]]) -> RenderableType:
 
 
 def _report(name: str, report: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What a plugin reports; a line for each part of it."""
+    """Yield a plugin's report, one line for each part."""
     facts = [f"{key} {_text(value)}" for key, value in report.items() if not _is_part(value)]
     yield f"[bold]{plain(name)}[/bold]: {plain(', '.join(facts) or '-')}"
     for key, part in report.items():

@@ -1,1 +1,1 @@
-"""What `kafkaesk deploy` writes: files to run an application with, made from its settings."""
+"""The files of `kafkaesk deploy`, generated from an application's settings."""

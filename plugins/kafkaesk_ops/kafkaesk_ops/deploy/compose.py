@@ -1,4 +1,4 @@
-"""Docker: an image of the service, and the service beside Kafka, Prometheus and Grafana."""
+"""Docker: an image of the service, and a compose file with Kafka, Prometheus and Grafana."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ ANSWERS = "/opt/kafka/bin/kafka-broker-api-versions.sh"
 
 
 def dockerfile(service: Service) -> str:
-    """An image in two stages: what builds the service is not in it."""
+    """Return a Dockerfile with two stages, so that the image has no build tools."""
     return DOCKERFILE.format(port=service.port, user=USER, app=service.app)
 
 
 def dump_yaml(*documents: dict[str, Any]) -> str:
-    """Write documents as YAML, in the order of their keys."""
+    """Return documents as YAML, in the order of their keys."""
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
-        """Write what is used twice twice: people read it."""
+        """Repeat a value instead of using YAML aliases, because people read the file."""
         return True
 
 
 def compose_files(service: Service, build: Mapping[str, str]) -> dict[str, str]:
-    """The files by their paths: `docker compose up` runs all of it."""
+    """Return the files by path; `docker compose up` runs everything."""
     source = {"name": "Prometheus", "type": "prometheus", "url": "http://prometheus:9090"}
     scraped = {"job_name": service.name, "static_configs": [{"targets": [_target(service)]}]}
     prometheus = {

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: lag, outcomes, what runs and waits, and what hinders."""
+"""The Grafana dashboard: lag, outcomes, running and waiting records, and problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["dashboard_of", "queries"]
 
 
 class Panel(NamedTuple):
-    """A panel: its title, what it shows, its queries with their legends, and its unit."""
+    """A panel: its title, its description, its queries with their legends, and its unit."""
 
     title: str
     text: str
@@ -34,7 +34,7 @@ PANELS = (
     ),
     Panel(
         "Degraded",
-        "Instances that something hinders; /ready says what.",
+        "Instances with a problem; /ready says which.",
         ((f"sum(kafkaesk_degraded{{{JOB}}})", "degraded"),),
         kind="stat",
     ),
@@ -56,7 +56,7 @@ PANELS = (
     ),
     Panel(
         "Records per second",
-        "What became of the records: done, retried, deferred, skipped.",
+        "The outcomes of records: done, retried, deferred, skipped.",
         (
             (
                 f"sum by (group, outcome) (rate(kafkaesk_records_total{{{JOB}}}[5m]))",
@@ -92,7 +92,7 @@ PANELS = (
     ),
     Panel(
         "Commits per second",
-        "By what the broker answered.",
+        "By the broker's answer.",
         (
             (
                 f"sum by (group, outcome) (rate(kafkaesk_commits_total{{{JOB}}}[5m]))",
@@ -113,7 +113,7 @@ PANELS = (
     ),
     Panel(
         "Published per second",
-        "By how the delivery ended.",
+        "By the outcome of the delivery.",
         ((f"sum by (outcome) (rate(kafkaesk_published_total{{{JOB}}}[5m]))", "{{outcome}}"),),
         "ops",
     ),
@@ -129,12 +129,12 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def queries() -> list[str]:
-    """All queries of the dashboard."""
+    """Return all queries of the dashboard."""
     return [query for panel in PANELS for query, _ in panel.queries]
 
 
 def dashboard_of(name: str) -> dict[str, Any]:
-    """The dashboard as Grafana imports it; it chooses the data source and the jobs itself."""
+    """Return the dashboard for Grafana's import; it selects the data source and the jobs."""
     jobs = "label_values(kafkaesk_up, job)"
     return {
         "uid": "kafkaesk",

@@ -1,4 +1,4 @@
-"""Kubernetes: a Deployment, what scrapes and watches it, and what scales it."""
+"""Kubernetes: a Deployment, with the objects that scrape, watch and scale it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USER = 10001
 
 
 def documents(service: Service) -> list[dict[str, Any]]:
-    """All documents; the last ones are for the operators of Prometheus and for KEDA."""
+    """Return all documents; the last ones are for the Prometheus operator and KEDA."""
     found = [_deployment(service), _pod_monitor(service), _prometheus_rule(service)]
     return [*found, _scaled_object(service)] if service.groups else found
 
@@ -116,7 +116,7 @@ def _prometheus_rule(service: Service) -> dict[str, Any]:
 
 
 def _scaled_object(service: Service) -> dict[str, Any]:
-    """One object for all groups: KEDA refuses a second one for the same Deployment."""
+    """Return one object for all groups; KEDA refuses a second one for the same Deployment."""
     triggers = [trigger for group in service.groups for trigger in _triggers(service, group)]
     return {
         "apiVersion": "keda.sh/v1alpha1",

@@ -1,4 +1,4 @@
-"""The alerts: what a person should look at, and what to look for."""
+"""The alerting rules, each with advice on what to check."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .service import Service
 __all__ = ["rules_of"]
 
 PATIENCE = 0.8
-"""The part of `max_record_age` after which a record is told; at its end the service is not live."""
+"""The part of `max_record_age` after which a record raises an alert, before the service fails."""
 
 
 def rules_of(service: Service) -> dict[str, Any]:
-    """Prometheus's groups of alerting rules, for one service."""
+    """Return Prometheus's groups of alerting rules for one service."""
     job = f'job=~"(.*/)?{service.name}"'
     rules = [*_of_health(job), *_of_records(job, service.max_record_age * PATIENCE)]
     return {"groups": [{"name": f"{service.name}-kafkaesk", "rules": rules}]}

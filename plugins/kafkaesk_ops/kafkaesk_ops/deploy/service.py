@@ -1,4 +1,4 @@
-"""What the files are made from: an application's settings and groups, checked."""
+"""The input of the files: an application's settings and groups, checked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kafkaesk_core import Application, ConfigurationError
 __all__ = ["Group", "Service"]
 
 SECONDS_ABOVE = 5
-"""Of the container's time to stop, above `shutdown_timeout`: for the exit of the process."""
+"""Seconds to stop a container beyond `shutdown_timeout`, for the exit of the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group: its topics by name, as far as it names them, and how many may share them.
+    """A consumer group: the topics that it names, and the largest useful number of members.
 
-    `has_pattern` says that it takes topics by a pattern, too.
+    `has_pattern` says that the group also takes topics by a pattern.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """An application and how it is to run; `grace` is the seconds that a stop may take."""
+    """An application and its deployment options; `grace` is a stop's time limit in seconds."""
 
     app: str
     name: str
@@ -55,7 +55,7 @@ class Service:
         """Read an application.
 
         Raises:
-            ConfigurationError: the name cannot be one, or the grace is too short.
+            ConfigurationError: the name is invalid, or the grace is too short.
         """
         settings = application.settings
         name = name or _name_of(app)
@@ -89,7 +89,7 @@ def _name_of(app: str) -> str:
 
 
 def _servers(configured: tuple[str, ...]) -> str:
-    """The brokers; a usual address in place of one that is inside of a process."""
+    """Return the brokers; a usual address replaces a broker inside a process."""
     if not configured or "://" in configured[0]:
         return "kafka:9092"
     return ",".join(configured)

@@ -1,1 +1,1 @@
-"""The command `kafkaesk dead`: what is in the streams of dead letters, and what to do with it."""
+"""The command `kafkaesk dead`: shows, replays, drops and exports dead letters."""

@@ -1,4 +1,4 @@
-"""The command `kafkaesk dead`; its work is imported when it is called."""
+"""The command `kafkaesk dead`; the module that does the work is imported when it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # Any: what click passes.
 def _since(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
-    """Milliseconds since 1970, of an age ("2h") or a time ("2026-01-31T12:00+01:00")."""
+    """Convert an age ("2h") or a time ("2026-01-31T12:00+01:00") to milliseconds since 1970."""
     import time
     from datetime import datetime
 
@@ -58,18 +58,22 @@ _APPLICATION = (
     click.option("--json", "as_json", is_flag=True, help="Print JSON for machines."),
 )
 _SELECTION = (
-    click.option("--group", help="Only of this consumer group."),
-    click.option("--stream", help="Only of records that came from this stream."),
-    click.option("--since", callback=_since, help="Only failed since: 30m, 2h, 7d, or a time."),
-    click.option("--fingerprint", help="Only of this kind of failure, as `ls` shows it."),
+    click.option("--group", help="Only letters of this consumer group."),
+    click.option("--stream", help="Only letters of records from this stream."),
     click.option(
-        "--where", callback=_where, help="Only with a value at a JSON pointer: /data/number=7."
+        "--since", callback=_since, help="Only failures since then: 30m, 2h, 7d, or a time."
     ),
-    click.option("--id", "ids", multiple=True, help="Only this one: topic/partition/offset."),
+    click.option("--fingerprint", help="Only this kind of failure, as `ls` shows it."),
+    click.option(
+        "--where",
+        callback=_where,
+        help="Only letters with a value at a JSON pointer: /data/number=7.",
+    ),
+    click.option("--id", "ids", multiple=True, help="Only this letter: topic/partition/offset."),
 )
 _ACTING = (
-    click.option("--limit", type=click.IntRange(1), help="At most so many."),
-    click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+    click.option("--limit", type=click.IntRange(1), help="At most this many letters."),
+    click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing."),
     click.option("--yes", is_flag=True, help="Do not ask."),
 )
 
@@ -84,7 +88,7 @@ def _options(*declared: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def _run(what: str, **options: Any) -> None:
-    """Do the work; errors are told in one line, with their exit code."""
+    """Do the work; report errors in one line, with their exit code."""
     from . import work
 
     try:
@@ -99,64 +103,76 @@ def _run(what: str, **options: Any) -> None:
 
 @click.group(short_help="List, show, replay, drop and export dead letters.")
 def dead() -> None:
-    """Dead letters: records that failed for good, in the streams dlq.<group>.<stream>.
+    """Manage dead letters: records that failed for good, in the streams dlq.<group>.<stream>.
 
-    APP is module:attribute or an application's name; its settings say where Kafka is.
+    APP is module:attribute or an application's name; its settings locate Kafka.
     """
 
 
-@dead.command(name="ls", short_help="List them by kind of failure.")
+@dead.command(name="ls", short_help="List dead letters by kind of failure.")
 @_options(*_APPLICATION, *_SELECTION)
-@click.option("--all", "with_settled", is_flag=True, help="Also those replayed or dropped.")
+@click.option(
+    "--all", "with_settled", is_flag=True, help="Also letters that were replayed or dropped."
+)
 def ls(**options: Any) -> None:
     """List dead letters by group, stream and kind of failure, the most frequent first."""
     _run("ls", **options)
 
 
-@dead.command(short_help="Show one: error, traceback, headers, value.")
+@dead.command(short_help="Show a dead letter: error, traceback, headers, value.")
 @_options(*_APPLICATION)
 @click.argument("letter")
-@click.option("--no-values", is_flag=True, help="Leave key, value and headers' values out.")
+@click.option(
+    "--no-values", is_flag=True, help="Leave out the key, the value and the headers' values."
+)
 def show(letter: str, **options: Any) -> None:
-    """Show the dead letter LETTER: topic/partition/offset, as `ls` and `export` have it."""
+    """Show the dead letter LETTER, given as topic/partition/offset, as in `ls` and `export`."""
     _run("show", ids=(letter,), **options)
 
 
-@dead.command(short_help="Let their group handle them again.")
+@dead.command(short_help="Let the group of dead letters handle them again.")
 @_options(*_APPLICATION, *_SELECTION, *_ACTING)
-@click.option("--to-origin", is_flag=True, help="To the stream they came from: to all its groups.")
-@click.option("--local", is_flag=True, help="Handle them in this process; send and settle nothing.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
+@click.option(
+    "--to-origin", is_flag=True, help="Send to the stream of their origin, so to all its groups."
+)
+@click.option(
+    "--local", is_flag=True, help="Handle the letters in this process; send and settle nothing."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="At most this many letters per second."
+)
 @click.option(
     "--max-replays",
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Leave those that were replayed so often.",
+    help="Leave letters that were replayed this often.",
 )
 def replay(**options: Any) -> None:
     """Send dead letters to retry.<group>.0, so that only the group that failed gets them again.
 
-    What arrives after the command has begun is left alone. Interrupted, it may be called again:
-    what was sent is not sent twice. Call it once at a time for a group.
+    Letters that arrive after the command has begun are left alone. If it is interrupted, call it
+    again: no letter is sent twice. Do not run it twice at the same time for a group.
 
-    With --local the handlers of APP are called here, one letter after the other, to see whether
-    they fail. The application is not started: its `initialize` handlers do not run, and a handler
-    that publishes fails. The exit code is 1 if one of them fails.
+    With --local the handlers of APP are called in this process, one letter after the other, to test
+    whether they fail. The application is not started: its `initialize` handlers do not run, and a
+    handler that publishes fails. The exit code is 1 if any handler fails.
     """
     _run("replay", **options)
 
 
-@dead.command(short_help="Settle them without a replay.")
+@dead.command(short_help="Settle dead letters without a replay.")
 @_options(*_APPLICATION, *_SELECTION, *_ACTING)
 def drop(**options: Any) -> None:
-    """Mark dead letters as settled: `ls` and `replay` leave them out; retention deletes them."""
+    """Mark dead letters as settled: `ls` and `replay` ignore them, and retention deletes them."""
     _run("drop", **options)
 
 
-@dead.command(short_help="Write them as JSON lines.")
+@dead.command(short_help="Write dead letters as JSON lines.")
 @_options(*_APPLICATION, *_SELECTION)
-@click.option("--all", "with_settled", is_flag=True, help="Also those replayed or dropped.")
+@click.option(
+    "--all", "with_settled", is_flag=True, help="Also letters that were replayed or dropped."
+)
 def export(**options: Any) -> None:
-    """Write dead letters to standard output, one JSON object a line; bytes as base64."""
+    """Write dead letters to standard output, one JSON object per line, with bytes as base64."""
     _run("export", **options)

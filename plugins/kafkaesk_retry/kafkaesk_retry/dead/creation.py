@@ -1,4 +1,4 @@
-"""Creating the topics that the command writes to, as an application does."""
+"""Creates the topics that the command writes to, as an application does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TAKEN = (
 
 
 def creator(settings: Settings) -> Application:
-    """Return an application that declares nothing: entered, it creates topics.
+    """Return an application without declarations; enter it to create topics.
 
-    It asks again while the cluster is busy with itself, for `start_timeout` seconds.
+    It retries while the cluster elects leaders, for `start_timeout` seconds.
     """
     app = Application(entry_points=False)
     app.override(**{name: getattr(settings, name) for name in _TAKEN})

@@ -1,4 +1,4 @@
-"""Which dead letters are settled: marks in a compacted topic, as Kafka deletes no single record."""
+"""The settled dead letters, as marks in a compacted topic: Kafka cannot delete one record."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RUN = b"run"
 
 
 class Ledger:
-    """The marks of all groups, as the state topics have them.
+    """The marks of all groups, from the state topics.
 
-    `runs` has, by group, the replay that was interrupted: the topics that it wrote to and their
-    ends before it began.
+    `runs` has each group's interrupted replay: the topics that it wrote to, with their ends before
+    it began.
     """
 
     def __init__(self, names: StreamNames, prefix: str) -> None:
@@ -32,7 +32,7 @@ class Ledger:
         self.runs: dict[str, dict[TopicPartition, int]] = {}
 
     def topic(self, group: str) -> str:
-        """The topic of a group's marks."""
+        """Return the topic of a group's marks."""
         return self._prefix + self._names.state(group)
 
     def is_topic(self, topic: str) -> bool:
@@ -44,16 +44,16 @@ class Ledger:
         return place.offset in self._settled.get(TopicPartition(*place[:2]), ())
 
     def count(self, partition: TopicPartition, begin: int, end: int) -> int:
-        """Return how many letters are settled from one offset of a partition up to another.
+        """Return the number of settled letters between two offsets of a partition.
 
-        Those below `begin` are forgotten.
+        Marks below `begin` are forgotten.
         """
         settled = self._settled.get(partition, set())
         settled.difference_update([offset for offset in settled if offset < begin])
         return sum(offset < end for offset in settled)
 
     def take(self, record: ConsumerRecord) -> None:
-        """Take one record of a state topic into account; a foreign one is ignored."""
+        """Apply one record of a state topic; ignore a foreign record."""
         key = record.key or b""
         if key == RUN:
             self._take_run(record)
@@ -79,13 +79,13 @@ class Ledger:
             return
 
     def note(self, places: Iterable[Place]) -> None:
-        """Note letters that were settled just now."""
+        """Note letters that have just been settled."""
         for topic, partition, offset in places:
             self._settled.setdefault(TopicPartition(topic, partition), set()).add(offset)
 
 
 def mark(place: Place, how: Mark, to: Place | None = None) -> tuple[bytes, bytes]:
-    """Return key and value of the mark that settles a letter."""
+    """Return the key and value of the mark that settles a letter."""
     said: dict[str, Any] = {"settled": how, "at": int(time.time() * 1000)}
     if to is not None:
         said["to"] = str(to)
@@ -93,11 +93,11 @@ def mark(place: Place, how: Mark, to: Place | None = None) -> tuple[bytes, bytes
 
 
 def begin_run(ends: Mapping[TopicPartition, int]) -> tuple[bytes, bytes]:
-    """Return key and value of the mark that a replay has begun."""
+    """Return the key and value of the mark for the begin of a replay."""
     triples = [[one.topic, one.partition, end] for one, end in ends.items()]
     return RUN, json.dumps({"ends": triples}).encode()
 
 
 def end_run() -> tuple[bytes, None]:
-    """Return key and value of the mark that no replay is under way."""
+    """Return the key and value of the mark for the end of a replay."""
     return RUN, None

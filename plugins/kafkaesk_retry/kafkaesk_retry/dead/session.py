@@ -1,4 +1,4 @@
-"""One look at a cluster's dead letters: what is read stands still, while new ones arrive."""
+"""A snapshot of a cluster's dead letters; letters that arrive later are not part of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """The dead letters of a selection, up to the ends that the logs had when it was opened."""
+    """The dead letters of a selection, up to the ends of the logs when it was opened."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Session:
         self.reader = reader
         self.ledger = Ledger(names, cluster.settings.topic_prefix)
         self.foreign: Counter[str] = Counter()
-        """By topic: records that are no dead letters."""
+        """The number of records that are not dead letters, by topic."""
         self._selection = selection
         self._ends: Mapping[TopicPartition, int] = {}
 
@@ -42,11 +42,11 @@ class Session:
     async def open(
         cls, settings: Settings, names: StreamNames, selection: Selection
     ) -> AsyncIterator[Session]:
-        """Connect, and read the marks of what is settled.
+        """Connect, and read the marks of settled letters.
 
         Raises:
-            ConfigurationError: the settings cannot work, or name a broker inside a process.
-            BrokerError: no broker can be used, or it refused.
+            ConfigurationError: the settings are invalid, or name a broker inside a process.
+            BrokerError: no broker can be reached, or the broker refused a request.
         """
         async with Cluster(settings) as cluster, LogReader.connect(cluster) as reader:
             session = cls(names, selection, cluster, reader)
@@ -63,7 +63,7 @@ class Session:
             self.ledger.take(record)
 
     async def letters(self, *, with_settled: bool = False) -> AsyncIterator[StoredLetter]:
-        """Yield the letters that are meant; each call yields the same ones."""
+        """Yield the selected letters; each call yields the same ones."""
         self.foreign.clear()
         async for record in self.reader.records(self._ends):
             letter = read_letter(record)

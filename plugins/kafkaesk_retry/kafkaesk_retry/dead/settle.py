@@ -1,4 +1,4 @@
-"""Replaying and dropping dead letters, so that an interrupted run goes on where it was."""
+"""Replays and drops dead letters; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ Target = Literal["group", "origin"]
 
 
 class Settler:
-    """Settles letters in chunks: their records are acknowledged before their marks are written.
+    """Settles letters in chunks: the records are acknowledged before the marks are written.
 
-    While it replays, a mark in each group's state topic says where the targets ended before. If
-    the run is interrupted, the next one looks there for what was sent, and sends it no more.
+    During a replay, a mark in each group's state topic stores the previous ends of the target
+    topics. If the run is interrupted, the next run finds the sent letters behind these ends, and
+    does not send them again.
     """
 
     def __init__(self, session: Session, producer: AIOKafkaProducer, topics: Application) -> None:
@@ -44,11 +45,11 @@ class Settler:
     @classmethod
     @asynccontextmanager
     async def connect(cls, session: Session) -> AsyncIterator[Settler]:
-        """Connect a producer, and disconnect it in the end.
+        """Connect a producer, and disconnect it at the end.
 
         Raises:
             BrokerError: no broker can be used, or it refused.
-            TopicError: a topic that is missing cannot be created, or must not be.
+            TopicError: a missing topic cannot or must not be created.
         """
         options = {
             **session.settings.client.for_producer(),
@@ -71,7 +72,7 @@ class Settler:
     # --- what an interrupted run has sent
 
     async def recover(self) -> int:
-        """Settle what an interrupted replay has sent and not marked; return how many letters."""
+        """Settle letters that an interrupted replay sent but did not mark; return their number."""
         found: dict[str, list[tuple[Place, Place]]] = {}
         session = self._session
         for state, begins in session.ledger.runs.items():
@@ -101,7 +102,7 @@ class Settler:
         rate: float | None,
         advance: Callable[[int], None],
     ) -> int:
-        """Send letters to their group, or to their origin, and mark them; return how many."""
+        """Send letters to their group or to their origin, and mark them; return their number."""
         states = {group: await self._state(group) for group in groups}
         topics = set(origins)
         if target == "group":
@@ -126,7 +127,7 @@ class Settler:
     async def drop(
         self, letters: AsyncIterator[StoredLetter], *, advance: Callable[[int], None]
     ) -> int:
-        """Settle letters without a replay; return how many."""
+        """Settle letters without a replay; return their number."""
         count = 0
         async for chunk in _chunks(letters, CHUNK):
             for group in {letter.group for letter in chunk}:
@@ -189,7 +190,7 @@ class Settler:
 
 
 def _letter_of(record: ConsumerRecord) -> Place | None:
-    """The letter of which this record is the replay; None if it is none, as anybody may write."""
+    """Return the letter that this record replays; None for a foreign record."""
     sent = dict(record.headers).get(REPLAY_LETTER)
     try:
         return None if sent is None else Place.parse(sent.decode())

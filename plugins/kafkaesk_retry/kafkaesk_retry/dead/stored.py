@@ -1,4 +1,4 @@
-"""Dead letters as they are stored: read from their streams, and chosen among."""
+"""Stored dead letters: reads them from their streams, and selects among them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Ends = Mapping[TopicPartition, int]
 
 
 class StoredLetter(NamedTuple):
-    """One dead letter, with what its headers say of it."""
+    """One dead letter, with the content of its headers."""
 
     place: Place
     origin: Place
@@ -52,12 +52,12 @@ class StoredLetter(NamedTuple):
         return _texts(self.record).get(f"{OWN}stacktrace", "")
 
     def headers(self) -> list[tuple[str, bytes | None]]:
-        """The headers of the record that failed."""
+        """The headers of the failed record."""
         return without_own(self.record.headers, self.style)
 
 
 def read_letter(record: ConsumerRecord) -> StoredLetter | None:
-    """Read the headers of a dead letter; None if nothing says where it came from."""
+    """Read the headers of a dead letter; return None if they do not name its origin."""
     headers = dict(record.headers)
     texts = _texts(record)
     style: Style = "kafka"
@@ -98,7 +98,7 @@ def _binary(value: bytes | None) -> str:
 
 
 def _failed_at(texts: Mapping[str, str], record: ConsumerRecord) -> int:
-    """When it failed; where that cannot be read, its own time, or else the beginning of time."""
+    """Return when the record failed; else the letter's own time, else the earliest time."""
     for text in (texts.get(f"{OWN}failed-at", ""), str(record.timestamp)):
         try:
             return number(text, MOST_TIME)
@@ -113,7 +113,7 @@ def _texts(record: ConsumerRecord) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters are meant; None means all. `stream` is that of their origin."""
+    """The conditions for dead letters; None is no condition. `stream` is the origin's stream."""
 
     prefix: str = ""
     group: str | None = None
@@ -124,7 +124,7 @@ class Selection:
     places: frozenset[Place] = frozenset()
 
     def takes(self, letter: StoredLetter) -> bool:
-        """Whether this letter is meant."""
+        """Whether this letter is selected."""
         stream = letter.origin.topic.removeprefix(self.prefix)
         return (
             self.group in (None, letter.group)
@@ -149,7 +149,7 @@ def _has(value: bytes | None, pointer: str, text: str) -> bool:
 
 
 class LogReader:
-    """Reads topics from their beginning to their present ends; joins no group."""
+    """Reads topics from the beginning to the current ends; joins no group."""
 
     def __init__(self, cluster: Cluster, reader: RecordReader) -> None:
         self._cluster = cluster
@@ -158,7 +158,7 @@ class LogReader:
     @classmethod
     @asynccontextmanager
     async def connect(cls, cluster: Cluster) -> AsyncIterator[LogReader]:
-        """Connect, and disconnect in the end.
+        """Connect, and disconnect at the end.
 
         Raises:
             BrokerError: no broker can be used, or it refused.
@@ -182,7 +182,7 @@ class LogReader:
     async def records(
         self, ends: Ends, begins: Ends | None = None
     ) -> AsyncIterator[ConsumerRecord]:
-        """Yield the records up to these ends, each partition in its order."""
+        """Yield the records up to these ends, in order for each partition."""
         async with aclosing(self._reader.records(ends, begins)) as batches:
             async for records in batches:
                 for record in records:

@@ -1,4 +1,4 @@
-"""Dead letters as a person reads them, and as JSON."""
+"""The output of dead letters: as text for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Kinds:
         return sorted(self._kinds.values(), key=lambda kind: (-kind.count, kind.fingerprint))
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The kinds, the most frequent first."""
+        """Return the kinds as JSON, the most frequent first."""
         return [
             {**asdict(kind), "first": _time(kind.first_ms), "last": _time(kind.last_ms)}
             for kind in self._sorted()
         ]
 
     def table(self) -> Table:
-        """The kinds as a table, the most frequent first; it fits a terminal of 80 columns."""
+        """Return the kinds as a table for 80 columns, the most frequent first."""
         letters = "letter" if self.total == 1 else "letters"
         table = Table(title=f"{self.total} dead {letters}", title_justify="left", box=box.SIMPLE)
         table.add_column("count", justify="right")
@@ -86,7 +86,7 @@ class Kinds:
 
 
 def as_json(letter: StoredLetter, *, with_values: bool) -> dict[str, Any]:
-    """One letter; bytes as base64."""
+    """Return one letter as JSON, with bytes as base64."""
     record = letter.record
     described: dict[str, Any] = {
         "id": str(letter.place),

@@ -1,4 +1,4 @@
-"""What `kafkaesk dead` does: reads, asks, acts, and says what it did."""
+"""Implements `kafkaesk dead`: reads, asks for confirmation, acts, and reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of all commands; each has those that it declares."""
+    """The options of all commands; each command sets those that it declares."""
 
     app: str
     as_json: bool = False
@@ -56,7 +56,7 @@ def run(what: str, **given: Any) -> int:
     """Run one of the commands; return its exit code.
 
     Raises:
-        KafkaeskError: it cannot be done; the text says why.
+        KafkaeskError: the command failed; the error says why.
     """
     names = ("kafka_servers", "kafka_settings", "topic_prefix")
     settings = {name: given.pop(name) for name in names}
@@ -136,7 +136,7 @@ async def _export(session: Session, options: Options) -> None:
 
 
 class Plan:
-    """Which letters are acted upon: counted first, and the same ones taken then."""
+    """The letters to act upon: counts them first, and then takes the same letters."""
 
     def __init__(self, session: Session, options: Options) -> None:
         self._session = session
@@ -147,7 +147,7 @@ class Plan:
         self.origins: set[str] = set()
 
     async def count(self) -> int:
-        """Count them, by kind."""
+        """Count the letters by kind."""
         self.kinds = tables.Kinds(self._session.settings.topic_prefix)
         self.left.clear()
         async for letter in self.letters():
@@ -157,7 +157,7 @@ class Plan:
         return self.kinds.total
 
     async def letters(self) -> AsyncIterator[StoredLetter]:
-        """Yield the letters that can be acted upon, up to the limit."""
+        """Yield the usable letters, up to the limit."""
         options, count = self._options, 0
         async for letter in self._session.letters():
             if options.limit is not None and count >= options.limit:
@@ -177,7 +177,7 @@ class Plan:
         return "are cut, because their value was too large" if letter.is_truncated else ""
 
     def is_agreed(self, question: str) -> bool:
-        """Show what will be done, and ask."""
+        """Show the plan, and ask for confirmation."""
         options = self._options
         if not options.as_json:
             Console(stderr=True).print(self.kinds.table())
@@ -212,7 +212,7 @@ async def _replay(session: Session, options: Options) -> None:
 
 
 async def _replay_here(application: Application, session: Session, options: Options) -> int:
-    """Let the handlers of this process handle the letters; return 1 if one of them fails.
+    """Let the handlers handle the letters in this process; return 1 if any handler fails.
 
     Nothing is sent to Kafka, and no letter is settled.
     """
@@ -233,7 +233,7 @@ async def _replay_here(application: Application, session: Session, options: Opti
 
 
 async def _handled_here(application: Application, letter: StoredLetter) -> str:
-    """Handle one letter in this process; return what is wrong with it, "" if nothing is."""
+    """Handle one letter in this process; return the problem, or "" if it succeeds."""
     record, origin = letter.record, letter.origin
     try:
         result = await application.handle(
@@ -277,7 +277,7 @@ def _tell_result(
 
 
 class _progress:
-    """A bar on a terminal's standard error; `with` it gives the function that advances it."""
+    """Show a progress bar on a terminal's standard error; yield the function that advances it."""
 
     def __init__(self, total: int, text: str) -> None:
         console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""The names of kafkaesk.ext.logging; they are those of the package kafkaesk-logging."""
+"""The names of kafkaesk.ext.logging, from the package kafkaesk-logging."""
 
 from kafkaesk_compat.forward import forward
 
