@@ -291,19 +291,6 @@ _LONGEST_WAIT = 10 * 365 * 86_400.0
 """Seconds. A number above it is a moment in seconds since 1970, not a time from now."""
 
 
-def _check_wait(subject: str, seconds: float) -> None:
-    """Refuse a number of seconds that must be a moment.
-
-    Raises:
-        ValueError: the wait is longer than ten years.
-    """
-    if seconds > _LONGEST_WAIT:
-        raise ValueError(
-            f"{subject} waits for {seconds / 86_400 / 365:.0f} years: a number is seconds from "
-            "now; for a moment, use Defer with a datetime that has a time zone"
-        )
-
-
 class Retry(Disposition):
     """Handle this message again after `delay` seconds.
 
@@ -315,7 +302,6 @@ class Retry(Disposition):
         is_number = isinstance(delay, (int, float)) and not isinstance(delay, bool)
         if not (is_number and 0 <= delay < math.inf):
             raise ValueError(f"Retry(delay={delay!r}) must be a number of seconds, 0 or more")
-        _check_wait(f"Retry(delay={delay!r})", delay)
         super().__init__(reason)
         self.reason = reason
         self.delay = delay
@@ -340,8 +326,11 @@ class Defer(Disposition):
                 f"Defer(until={until!r}) must be a datetime with a time zone, or a number of "
                 "seconds from now, 0 or more"
             )
-        if not isinstance(until, datetime):
-            _check_wait(f"Defer(until={until!r})", until)
+        if not isinstance(until, datetime) and until > _LONGEST_WAIT:
+            raise ValueError(
+                f"Defer(until={until!r}) waits for {until / 86_400 / 365:.0f} years: a number is "
+                "seconds from now; for a moment, pass a datetime with a time zone"
+            )
         super().__init__(reason)
         self.until = until
         self.reason = reason

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 
 from kafkaesk_core import ConsumerRecord
 
@@ -103,7 +103,12 @@ def _fold(parts: Iterable[_Part], columns: int | None) -> Iterator[_Part]:
 
 def _beginning(text: str, columns: int) -> str:
     """As much of a text as fits; a character may take two columns."""
-    return chop_cells(text, columns)[0] if columns > 1 else ""
+    used = 0
+    for index, character in enumerate(text):
+        used += cell_len(character)
+        if used > columns:  # rich's chop_cells begins at the end in older versions
+            return text[:index]
+    return text
 
 
 def shown_value(content: Content, value: bytes | None, longest: int = _LONGEST_VALUE) -> str:
