@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -393,6 +394,25 @@ async def test_a_long_lane_of_quick_items_lets_others_have_their_turns(key: Any)
     assert await lanes.wait_idle(["p", "q"], 10)
     assert handled.index("q") < 15_000
     assert (len(handled), lanes.size("p"), lanes.size("q")) == (20_001, 0, 0)
+    assert await lanes.stop(1) == 0
+
+
+@pytest.mark.parametrize("key", [None, UNORDERED])
+async def test_a_worker_stays_in_a_lane_of_quick_items(key: Any) -> None:
+    """Each move costs half as much as all the other work on a record."""
+    handled: list[str] = []
+
+    async def note(item: Item) -> HandlerResult:
+        handled.append(item[0])
+        return DONE
+
+    lanes: Lanes[Entry] = Lanes(in_turn(note), concurrency=1, lane_slice=60)
+    for group in ("p", "q"):
+        lanes.submit(group, key, [(n, (group, key, n)) for n in range(1000)])
+
+    assert await lanes.wait_idle(["p", "q"], 10)
+    moves = sum(one != other for one, other in pairwise(handled))
+    assert (len(handled), moves < 500) == (2000, True)
     assert await lanes.stop(1) == 0
 
 
