@@ -16,7 +16,6 @@ from kafkaesk_core.kafka.commits import CommitResult
 from kafkaesk_core.kafka.consumer import GroupMember, MemberBroken, MemberRefused, RebalanceHandler
 from kafkaesk_core.kafka.errors import translate
 from kafkaesk_core.kafka.new_partitions import NewPartitions
-from kafkaesk_core.message import ParsedRecord
 from kafkaesk_core.offsets import OffsetTracker
 
 from .commits import Offsets
@@ -34,7 +33,6 @@ PAUSES = (1, 2, 4, 8, 16, 30, 30, 30)
 """Seconds before each new member; after the last one the application stops."""
 
 Epochs = Mapping[TopicPartition, int]
-_NOTHING: Mapping[TopicPartition, Sequence[ParsedRecord]] = {}
 
 
 class Membership:
@@ -252,8 +250,10 @@ class Positions:
             self._failures.pop((partition, epoch), None)
             member, lost = self._member(), missing[partition]
             is_ours = self._is_in(partition, epoch) and member.is_assigned(partition)
-            # The position differs if another offset was sought with the client meanwhile.
-            if is_ours and partition in found and member.position(partition) == lost:
+            # The application may have sought meanwhile; until the brokers answer, that leaves no
+            # position either.
+            is_moved = member.is_sought(partition) or member.position(partition) != lost
+            if is_ours and partition in found and not is_moved:
                 self._move(partition, lost, found[partition])
 
     async def _note_failure(self, epochs: Epochs, why: str) -> None:
@@ -310,10 +310,13 @@ class Positions:
         low = self._offsets.watermark(partition)
         return offset if low is None else min(offset, low)
 
-    def follow(self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]] = _NOTHING) -> None:
-        """Apply the seeks that the application made since `batch` was polled."""
-        for partition, (before, offset) in self._member().take_sought(batch).items():
-            if partition in self._offsets:
+    def follow(self) -> None:
+        """Apply the seeks that the application has made."""
+        for partition, (before, offset) in self._member().take_sought().items():
+            if partition not in self._offsets:
+                continue
+            # Records that the client has read up to the offset may be unfinished.
+            if offset != before or self._offsets.open_below(partition, offset):
                 self.sought(partition, offset, before)
 
     def sought(self, partition: TopicPartition, offset: int, before: int | None = None) -> None:

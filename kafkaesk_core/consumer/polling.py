@@ -124,7 +124,7 @@ class Polling:
     ) -> None:
         notes = self._read_notes(member)
         if self._dispatcher.is_open:  # else the handover follows
-            self._positions.follow(batch)
+            self._positions.follow()
         for partition, records in batch.items():
             first = records[0].offset
             if partition in self._offsets and self._dispatcher.is_open:

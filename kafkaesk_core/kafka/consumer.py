@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from time import monotonic
 from typing import Any, Protocol
 
@@ -173,30 +173,46 @@ class GroupMember:
         def resetting(partitions: Collection[TopicPartition], strategy: Any) -> Any:
             for partition in partitions:
                 note(partition, None)
-            return request_reset(partitions, strategy)
+            waiting = request_reset(partitions, strategy)
+            for partition in partitions:
+                self._note_answer(partition)
+            return waiting
 
         fetcher.seek_to, fetcher.request_offset_reset = seeking, resetting
 
-    def take_sought(
-        self, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
-    ) -> Mapping[TopicPartition, tuple[int | None, int]]:
+    def _note_answer(self, partition: TopicPartition) -> None:
+        """Note the offset that the brokers return for a seek to the beginning or the end.
+
+        It is noted at once: a poll may move the position on, and fail.
+        """
+        state = self._state(partition)
+
+        def answered(offset: int) -> None:
+            type(state).reset_to(state, offset)
+            before, pending = self._sought.get(partition, (None, offset))
+            if pending is None:
+                self._sought[partition] = (before, offset)
+
+        state.reset_to = answered
+
+    def take_sought(self) -> Mapping[TopicPartition, tuple[int | None, int]]:
         """Return the application's seeks since the last call: the old and the new offset.
 
-        `batch` was polled since then. A seek to the beginning or the end is known once the brokers
-        have answered.
+        A seek to the beginning or the end stays until the brokers have answered.
         """
         if not self._sought or not self.is_started:
             return {}
         found = {}
         for partition, (before, offset) in list(self._sought.items()):
-            if offset is None:
-                first = batch[partition][0].offset if partition in batch else None
-                offset = self.position(partition) if first is None else first
             if offset is not None or not self.is_assigned(partition):
                 del self._sought[partition]
-            if offset is not None and offset != before:
+            if offset is not None:
                 found[partition] = (before, offset)
         return found
+
+    def is_sought(self, partition: TopicPartition) -> bool:
+        """Whether the application has sought in this partition since `take_sought`."""
+        return partition in self._sought
 
     def take_notes(self) -> Mapping[TopicPartition, tuple[int, str]]:
         """Return the committed offsets and texts fetched since the last call."""
@@ -373,9 +389,8 @@ class GroupMember:
         for partition in filter(self.is_assigned, partitions):
             state = subscription.assignment.state_value(partition)
             position = before.get(state)
-            sought = self._sought.get(partition)  # since then, maybe
-            if sought is not None and (sought[1] is not None or state._position is None):
-                position = sought[1]
+            if partition in self._sought:  # since then, maybe
+                _, position = self._sought[partition]
             if state._position == position:
                 continue
             if position is not None:
@@ -391,6 +406,8 @@ class GroupMember:
     def reread(self, partition: TopicPartition, offset: int) -> None:
         """Read records again that were polled but not taken; seeks stay noted."""
         sought = self._sought.get(partition)
+        if sought is not None and sought[1] is None:
+            return  # the brokers' answer decides
         self.seek(partition, offset)
         if sought is not None:
             self._sought[partition] = sought

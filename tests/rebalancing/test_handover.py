@@ -130,9 +130,12 @@ class Member:
         self.positions: dict[TopicPartition, int] = {}
         self.jumps: dict[TopicPartition, tuple[int | None, int]] = {}
 
-    def take_sought(self, batch: Any) -> Any:
+    def take_sought(self) -> Any:
         taken, self.jumps = self.jumps, {}
         return taken
+
+    def is_sought(self, partition: TopicPartition) -> bool:
+        return partition in self.jumps
 
     async def poll(self, partitions: Any, **_: Any) -> Any:
         self.polled.append(list(partitions))
@@ -868,6 +871,20 @@ class SlowLeader(Member):
     def seek(self, partition: TopicPartition, offset: int) -> None:
         super().seek(partition, offset)
         self.positions[partition] = offset
+
+
+async def test_a_lookup_does_not_undo_a_seek_that_the_brokers_have_not_answered() -> None:
+    """Neither has a position: the group started at the end, though the beginning was sought."""
+    engine, member = Engine(), SlowLeader()
+    engine.rebalance.assigned(frozenset([A, B]))
+    found = positions(engine, member, "latest")
+    member.is_back = True
+    found.reset({A: None, B: None})
+    member.jumps = {A: (None, 0)}
+
+    await eventually(lambda: found.leave_out_unknown([A, B]) == [A, B])
+
+    assert member.sought == [(B, 7)]
 
 
 @pytest.mark.rule_24
