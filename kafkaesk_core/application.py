@@ -102,6 +102,7 @@ class Application(Router):
         super().__init__()
         self._runtime: Runtime | None = None
         self._consumes = False  # in this run, as far as was asked for
+        self._asked: set[object] = set()  # calls of consume_forever() that have not begun
         self._consuming_failed: Exception | None = None
         self._starting = asyncio.Lock()
         self._starter: asyncio.Task[Any] | None = None
@@ -304,7 +305,8 @@ class Application(Router):
         runtime = self._runtime
         if runtime is None:
             return Health(is_live=True, is_ready=False, reasons=("the application is not running",))
-        return runtime.health(consumes=self._consumes, failed=self._consuming_failed)
+        consumes = self._consumes or bool(self._asked)
+        return runtime.health(consumes=consumes, failed=self._consuming_failed)
 
     async def health_check(self) -> None:
         """Raise if the application should be restarted; a temporary problem does not raise.
@@ -735,6 +737,7 @@ class Application(Router):
                 finally:
                     self._runtime = None
                     self._consumes, self._consuming_failed = False, None
+                    self._asked.clear()
 
     def _check_not_starting(self, attempted: str) -> None:
         """Refuse a call that would make the starting task wait for itself."""
@@ -809,18 +812,26 @@ class Application(Router):
             HandlerError: a handler failed, and its `on_error` stops the application.
             BrokerError: the application cannot join a group, or cannot keep its membership.
         """
-        self._consumes, self._consuming_failed = True, None
-        return self._consume_forever(self._stop_requests)
+        asked = object()
+        self._asked.add(asked)
+        return self._consume_forever(self._stop_requests, asked)
 
-    async def _consume_forever(self, stop_requests: int) -> None:
-        runtime = await self._ensure_running()
-        if stop_requests == self._stop_requests:
-            try:
-                await self._consume(runtime, None, None)
-            except Exception as error:
-                if runtime.consumption is None:  # else another run goes on, and this was refused
-                    self._consuming_failed = error
-                raise
+    async def _consume_forever(self, stop_requests: int, asked: object) -> None:
+        try:
+            runtime = await self._ensure_running()
+        finally:
+            self._asked.discard(asked)
+        is_stopped = stop_requests != self._stop_requests
+        if is_stopped or runtime.consumption is None:  # else it is refused, and changes nothing
+            self._consumes, self._consuming_failed = True, None
+        if is_stopped:
+            return
+        try:
+            await self._consume(runtime, None, None)
+        except Exception as error:
+            if runtime.consumption is None:  # else another run goes on
+                self._consuming_failed = error
+            raise
 
     async def _consume(
         self, runtime: Runtime, count: Callable[[HandlerResult], None] | None, seconds: float | None

@@ -286,13 +286,13 @@ class Runtime:
                 "this application is already consuming; it consumes once at a time"
             )
         groups = make_groups()
+        for group in groups:
+            group.compile(self._plugins, self._app)
         self.consumption = Consumption(groups)
         self.shutdown.reset()
         if self.is_stop_requested:
             self.consumption.request_stop()
             self.is_stop_requested = False
-        for group in groups:
-            group.compile(self._plugins, self._app)
         return self.consumption
 
     async def stop_consuming(self) -> None:

@@ -7,7 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from kafkaesk_core import App, Application, hookimpl
+import pytest
+
+from kafkaesk_core import App, Application, HandlerError, Health, NotRunningError, hookimpl
 from kafkaesk_testing import eventually
 
 READY_ONCE = [False, True, False]
@@ -96,6 +98,77 @@ async def test_consuming_again_makes_ready_again() -> None:
 
             assert not app.health().is_ready
             assert app.health().reasons == ("nothing is consumed now",)
+
+
+async def test_a_run_that_is_refused_beside_a_limited_one_changes_no_readiness() -> None:
+    """What only publishes after `consume_for` was not ready: "nothing is consumed now"."""
+    app = application(Watching())
+
+    async with app:
+        await app.raw_publish("orders", b"1")  # so that the topic exists
+        limited = asyncio.create_task(app.consume_for(2))
+        await eventually(lambda: app.is_consuming and app.health().is_ready, within=20)
+        for refused in (app.consume_forever(), app.consume_for(1)):
+            with pytest.raises(NotRunningError, match="already consuming"):
+                await refused
+
+        assert app.health().is_ready
+        await app.raw_publish("orders", b"2")
+        await limited
+        assert app.health() == Health(is_live=True, is_ready=True, reasons=())
+
+
+async def test_a_run_that_is_refused_does_not_hide_that_another_one_has_failed() -> None:
+    app = Application("embedded://", entry_points=False)
+
+    @app.subscribe("orders", "billing")
+    async def bill(order: bytes) -> None:
+        if order == b"bad":
+            raise ValueError(order)
+
+    async with app:
+        await app.raw_publish("orders", b"bad")
+        with pytest.raises(HandlerError):
+            await app.consume_forever()
+        limited = asyncio.create_task(app.consume_for(1))
+        await eventually(lambda: app.is_consuming)
+        with pytest.raises(NotRunningError, match="already consuming"):
+            await app.consume_forever()
+
+        assert "consuming has failed: " in app.health().reasons[0]
+        assert not app.health().is_live
+        await app.stop()
+        await asyncio.gather(limited, return_exceptions=True)
+
+
+async def test_a_run_that_was_asked_for_makes_ready_once_it_consumes() -> None:
+    app = application(Watching())
+
+    async with app:
+        asked = app.consume_forever()
+        assert app.health().reasons == ("nothing is consumed now",)
+
+        consuming = asyncio.create_task(asked)
+        await eventually(lambda: app.health().is_ready, within=20)
+        await app.stop()
+        await consuming
+        assert not app.health().is_ready
+
+
+async def test_a_run_that_did_not_start_asks_for_nothing_later() -> None:
+    app = application(Watching())
+    fails = [True]
+
+    @app.on("initialize")
+    async def fail_once() -> None:
+        if fails.pop():
+            fails.append(False)
+            raise ValueError("the first start fails")
+
+    with pytest.raises(ValueError, match="the first start"):
+        await app.consume_forever()
+    async with app:
+        assert app.health().is_ready
 
 
 async def test_a_start_says_what_it_waits_for() -> None:
