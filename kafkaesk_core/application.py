@@ -10,6 +10,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -19,7 +20,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
-from .delivery import Delivery, PendingDeliveries
+from .delivery import Delivery, PendingDeliveries, delivery_of
 from .description import Description
 from .errors import ConfigurationError, InvalidMessageError, NotRunningError, UnhealthyError
 from .handlers import takes_batches
@@ -68,6 +69,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CHUNK = 200
 """The number of messages that `publish_many` takes before it lets other tasks run."""
+_NO_ORIGINS: Sequence[IncomingMessage] = ()
 
 
 class Application(Router):
@@ -330,7 +332,7 @@ class Application(Router):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-        origins: Sequence[IncomingMessage] = (),
+        origins: Sequence[IncomingMessage] = _NO_ORIGINS,
         meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
@@ -351,8 +353,13 @@ class Application(Router):
         runtime = self._runtime
         if runtime is not None and not (runtime.thread == get_ident() and runtime.is_looping()):
             runtime = None  # it runs elsewhere, so that this ends in an error
-        has_options = not (headers is None and schema is None and partition is None) or not (
-            timestamp_ms is None and meta is None and origins == ()
+        has_options = (
+            headers is not None
+            or schema is not None
+            or partition is not None
+            or timestamp_ms is not None
+            or meta is not None
+            or origins is not _NO_ORIGINS
         )
         if (
             runtime is not None
@@ -361,7 +368,7 @@ class Application(Router):
             and (writer := runtime.model_writers.get(stream_id)) is not None
             and (record := writer.offer(data, key)) is not None
         ):
-            return Delivery(writer.batch.result, record)
+            return delivery_of(writer.batch.result, record)
         if data is None or isinstance(data, RAW_TYPES):
             raise raw_data_error(stream_id, data, schema)
         check_address(stream_id, key, partition, timestamp_ms)
@@ -375,13 +382,7 @@ class Application(Router):
             stream_id, topic, data, key, schema, pairs, partition, timestamp_ms, origins, meta
         )
         delivery = None if runtime.offer is None else runtime.offer(message)
-        if delivery is None:
-            try:
-                delivery = await runtime.publish(message)
-            except Exception as error:
-                self.plugins.note_raiser(error)
-                raise
-        return delivery or self._raise_no_result()
+        return delivery or await self._publish(runtime, message)
 
     async def publish_and_wait(
         self,
@@ -442,26 +443,22 @@ class Application(Router):
         topic = runtime.topics.topic_of(stream_id)
         pairs, has_options = copy_headers(headers), headers is not None or schema is not None
         async for chunk in _chunks(data):
-            writer = None if has_options else runtime.model_writers.get(stream_id)
-            for one in chunk:
-                one_key = None if key is None else key(one)
-                if writer is not None and (record := writer.offer(one, one_key)) is not None:
-                    deliveries.add(writer.batch.result, record.offset)
-                    continue
+            while True:
+                writer = None if has_options else runtime.model_writers.get(stream_id)
+                if writer is None:
+                    left = next(((one, key and key(one)) for one in chunk), None)
+                else:
+                    left = writer.offer_many(chunk, key, deliveries)
+                if left is None:
+                    break
+                one, one_key = left
                 if one is None or isinstance(one, RAW_TYPES):
                     raise raw_data_error(stream_id, one, schema)
                 check_address(stream_id, one_key, None, None)
                 message = OutgoingMessage(stream_id, topic, one, one_key, schema, [*pairs])
                 delivery = None if runtime.offer is None else runtime.offer(message)
-                if delivery is None:
-                    try:
-                        delivery = await runtime.publish(message)
-                    except Exception as error:
-                        self.plugins.note_raiser(error)
-                        raise
-                delivery = delivery or self._raise_no_result()
-                deliveries.add(delivery.batch, delivery.index)
-                writer = None if has_options else runtime.model_writers.get(stream_id)
+                delivery = delivery or await self._publish(runtime, message)
+                deliveries.add(delivery.batch, delivery.index, delivery.index + 1)
             deliveries.take_done()
             await asyncio.sleep(0)  # so that batches are sent in time
         return await deliveries.wait()
@@ -501,6 +498,9 @@ class Application(Router):
         message = OutgoingMessage(
             stream_id, topic, data, key, None, pairs, partition, timestamp_ms, origins, meta
         )
+        return await self._publish(runtime, message)
+
+    async def _publish(self, runtime: Runtime, message: OutgoingMessage) -> Delivery:
         try:
             return await runtime.publish(message) or self._raise_no_result()
         except Exception as error:
@@ -965,11 +965,11 @@ class Application(Router):
             group.pause(self._pauses)
 
 
-async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterable[Data]]:
-    """Yield lists of the messages that can be taken without waiting."""
+async def _chunks(data: Iterable[Data] | AsyncIterable[Data]) -> AsyncIterator[Iterator[Data]]:
+    """Yield the messages that can be taken without waiting."""
     if isinstance(data, AsyncIterable):
         async for one in data:
-            yield (one,)
+            yield iter((one,))
     else:
         rest = iter(data)
         for one in rest:

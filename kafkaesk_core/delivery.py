@@ -20,6 +20,7 @@ __all__ = [
     "PendingDeliveries",
     "RecordMark",
     "copy_exception",
+    "delivery_of",
     "metadata_of_batch",
 ]
 
@@ -54,16 +55,15 @@ class Delivery:
 
     __slots__ = ("__weakref__", "_record", "batch")
 
-    def __init__(self, batch: BatchResult, record: RecordMark) -> None:
-        self.batch = batch
-        self._record = record
+    _record: RecordMark
+    batch: BatchResult
 
     @classmethod
     def settled(cls, metadata: RecordMetadata) -> Delivery:
         """Return an acknowledged delivery, for a layer that has published the message itself."""
         batch = BatchResult(metadata.topic_partition)
         batch.acknowledge(metadata_of_batch(metadata), 1)
-        return cls(batch, _Mark(0, metadata.timestamp or 0))
+        return delivery_of(batch, _Mark(0, metadata.timestamp or 0))
 
     @classmethod
     def deferred(
@@ -76,7 +76,7 @@ class Delivery:
         """
         batch, mark = BatchResult(TopicPartition(topic, partition)), _LateMark()
         future.add_done_callback(partial(_settle_as, batch, mark))
-        return cls(batch, mark)
+        return delivery_of(batch, mark)
 
     def done(self) -> bool:
         """Return whether the message was acknowledged or has failed."""
@@ -196,6 +196,17 @@ class Delivery:
         if not batch.is_settled:
             raise asyncio.InvalidStateError("the delivery is not done")
         return batch, index
+
+
+def delivery_of(batch: BatchResult, record: RecordMark) -> Delivery:
+    """Return the delivery of one record of a batch.
+
+    It takes two thirds of the time of a constructor in Python.
+    """
+    delivery = Delivery()
+    delivery.batch = batch
+    delivery._record = record  # noqa: SLF001 (in place of a constructor)
+    return delivery
 
 
 @dataclass(slots=True)
@@ -415,19 +426,19 @@ class PendingDeliveries:
         self._pending: dict[
             BatchResult, list[list[int]]
         ] = {}  # each the first, and behind the last
-        self._last: tuple[BatchResult | None, list[int]] = (None, [])
 
-    def add(self, batch: BatchResult, index: int) -> None:
-        """Add the delivery of the record at this index of a batch."""
-        last, found = self._last
-        if last is batch and found[1] == index:
-            found[1] = index + 1
+    def add(self, batch: BatchResult, first: int, after: int) -> None:
+        """Add the deliveries of the records at the indexes of a batch from `first` up to `after`.
+
+        `after` is not included. Nothing happens if both are the same.
+        """
+        if first == after:
             return
         ranges = self._pending.setdefault(batch, [])
-        if not ranges or ranges[-1][1] != index:
-            ranges.append([index, index])
-        ranges[-1][1] = index + 1
-        self._last = batch, ranges[-1]
+        if ranges and ranges[-1][1] == first:
+            ranges[-1][1] = after
+        else:
+            ranges.append([first, after])
 
     def take_done(self) -> None:
         """Count the deliveries of batches that are done, and forget them.
@@ -448,16 +459,15 @@ class PendingDeliveries:
             batch, ranges = next(iter(self._pending.items()))
             indexes = _indexes(ranges)
             while not batch.is_done and (index := next(indexes, None)) is not None:
-                await Delivery(batch, _Mark(index))
+                await delivery_of(batch, _Mark(index))
             self._take(batch)
         return self.acknowledged
 
     def _take(self, batch: BatchResult) -> None:
         ranges = self._pending.pop(batch)
-        self._last = (None, [])
         if not batch.is_acknowledged:
             for index in _indexes(ranges):
-                if (error := Delivery(batch, _Mark(index)).exception()) is not None:
+                if (error := delivery_of(batch, _Mark(index)).exception()) is not None:
                     raise error
         self.acknowledged += sum(end - first for first, end in ranges)
 

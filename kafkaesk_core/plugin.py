@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .app_finder import find_application
 from .bootstrap import open_bootstrap
-from .delivery import BatchResult, Delivery, metadata_of_batch
+from .delivery import BatchResult, Delivery, delivery_of, metadata_of_batch
 from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
 from .kafka.diagnose import diagnose
 from .kafka.errors import translate as translate_error
@@ -106,7 +106,7 @@ class PendingDelivery:
 
     def __init__(self, topic_partition: TopicPartition, timestamp_ms: int = 0) -> None:
         self._result = BatchResult(topic_partition)
-        self.delivery = Delivery(self._result, _OnlyRecord(0, timestamp_ms))
+        self.delivery = delivery_of(self._result, _OnlyRecord(0, timestamp_ms))
 
     def acknowledge(self, metadata: RecordMetadata | None) -> None:
         """Settle the delivery: the record was written; pass None if its offset is unknown."""

@@ -237,7 +237,7 @@ class Runtime:
         self.offer = publisher.offer if self.publish == publisher.send else None
         self.publisher.on_published = plugins.notifier("published", app=app)
         is_seen = publisher.on_published is not None or self.offer is None
-        publisher.model_writers.clear()
+        publisher.forget_model_writers()
         self.model_writers = {} if is_seen else publisher.model_writers
         self._activate = plugins.chain("wrap_schema", self._create_streams, app=app)
         for group in self.consumption.groups if self.consumption else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -49,9 +50,12 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
     """aiokafka's batch builder, for keys and values that are already bytes.
 
     aiokafka's own builder looks for serializers at each record, which takes as long as appending
-    it.
+    it. `held_bytes` is the sum of the sizes that were passed with the records; a record that would
+    raise it above `max_held_bytes` does not fit.
     """
 
+    held_bytes = 0
+    max_held_bytes = sys.maxsize
     _closed: bool
     _relative_offset: int
 
@@ -61,13 +65,17 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
         key: bytes | None,
         value: bytes | None,
         headers: Sequence[Header],
+        size: int = 0,
     ) -> RecordMark | None:
-        """Append a record; return None if the batch is closed or full (a full batch is closed).
+        """Append a record; return None if it does not fit or the batch is closed.
+
+        aiokafka's own limit closes the batch.
 
         Raises:
             TypeError: the key, the value or a header is of a type that cannot be sent.
         """
-        if self._closed:
+        held = self.held_bytes + size
+        if self._closed or held > self.max_held_bytes:
             return None
         index = self._relative_offset
         record: RecordMark | None = self._builder.append(index, timestamp, key, value, headers)
@@ -75,6 +83,7 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
             self._closed = True
             return None
         self._relative_offset = index + 1
+        self.held_bytes = held
         return record
 
 

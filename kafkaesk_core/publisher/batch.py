@@ -25,12 +25,12 @@ logger = logging.getLogger("kafkaesk.publisher")
 class Batch:
     """Records in aiokafka's form, with their result.
 
-    `bytes` is their size in the send buffer. `opened` and `deadline` are times of the event loop's
+    `opened` and `deadline` are times of the event loop's
     clock. `first` is the index of the first record before the batch was split. `messages` and their
     records are kept only for observers.
     """
 
-    __slots__ = ("builder", "bytes", "deadline", "first", "messages", "opened", "result")
+    __slots__ = ("builder", "deadline", "first", "messages", "opened", "result")
 
     def __init__(
         self, builder: RecordBatch, result: BatchResult, *, opened: float, deadline: float
@@ -39,7 +39,6 @@ class Batch:
         self.result = result
         self.opened = opened
         self.deadline = deadline
-        self.bytes = 0
         self.first = 0
         self.messages: list[tuple[OutgoingMessage, RecordMark]] = []
 
@@ -49,25 +48,32 @@ class Batch:
         return int(self.builder.record_count())
 
     @property
+    def bytes(self) -> int:
+        """The size of the records in the send buffer."""
+        return self.builder.held_bytes
+
+    @property
     def topic_partition(self) -> TopicPartition:
         """The partition that the batch is sent to."""
         return self.result.topic_partition
 
     def repack(self, create_builder: Callable[[], RecordBatch]) -> None:
         """Pack the same records into a new builder, because a builder cannot be sent twice."""
-        self.builder = _pack(create_builder(), read_records(self.builder))
+        self.builder = _pack(create_builder(), read_records(self.builder), self.bytes)
 
     def halves(self, create_builder: Callable[[], RecordBatch]) -> tuple[Batch, Batch]:
         """Split the batch into two that take over its deliveries; it must not be used again."""
         records = read_records(self.builder)
         middle = len(records) // 2
         results = self.result.split([middle, len(records) - middle])
+        share = self.bytes * middle // len(records)
+        parts = (records[:middle], share), (records[middle:], self.bytes - share)
         first, second = (
-            Batch(_pack(create_builder(), part), result, opened=self.opened, deadline=self.deadline)
-            for part, result in zip((records[:middle], records[middle:]), results, strict=True)
+            Batch(
+                _pack(create_builder(), *part), result, opened=self.opened, deadline=self.deadline
+            )
+            for part, result in zip(parts, results, strict=True)
         )
-        first.bytes = self.bytes * middle // len(records)
-        second.bytes = self.bytes - first.bytes
         first.first, second.first = self.first, self.first + middle
         for message, record in self.messages:
             half = first if record.offset < second.first else second
@@ -177,8 +183,9 @@ class BatchSettler:
                 logger.exception("an observer of the messages to %s failed", message.topic)
 
 
-def _pack(builder: RecordBatch, records: list[Record]) -> RecordBatch:
+def _pack(builder: RecordBatch, records: list[Record], size: int) -> RecordBatch:
     for record in records:
         builder.append(record.timestamp_ms, record.key, record.value, record.headers)
+    builder.held_bytes = size
     builder.close()
     return builder

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kafkaesk_core.delivery import RecordMark
+from kafkaesk_core.delivery import PendingDeliveries, RecordMark
 from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES, header_room
 from kafkaesk_core.message import Headers
 from kafkaesk_core.schema.encoding import Encoder
 
 from .batch import Batch
+from .partition import PartitionQueue
 from .send_buffer import SendBuffer
 from .topic import TopicWriter
 
 __all__ = ["ModelWriter"]
 
 # Any below: data is whatever the caller publishes.
+
+
+FindKey = Callable[[Any], bytes | None]
 
 
 class ModelWriter:
@@ -29,9 +33,9 @@ class ModelWriter:
 
     __slots__ = (
         "_buffer",
+        "_encode",
         "_encoder",
         "_encoders",
-        "_validates",
         "_writer",
         "batch",
         "schema",
@@ -51,10 +55,14 @@ class ModelWriter:
         self._buffer = buffer
         self._encoder = encoder
         self._encoders = encoders
-        self._validates = validates
+        self._encode = encoder.for_topic(writer.topic, validates)
         self.topic, self.schema = writer.topic, encoder.key
         self.batch: Batch
         """The batch of the last message."""
+
+    def close(self) -> None:
+        """Leave all further messages to the full path."""
+        self._encoders = {}
 
     def offer(
         self,
@@ -65,16 +73,14 @@ class ModelWriter:
     ) -> RecordMark | None:
         """Put a message into the open batch of its partition; return None if that is not possible.
 
-        The caller makes the delivery from the returned record and `batch`: one object for a single
-        message, a range of indexes for many.
+        The caller makes the delivery from the returned record and `batch`.
 
         Raises:
-            InvalidMessageError: the data does not satisfy the schema.
             TypeError: a header is of a type that cannot be sent.
         """
-        encoder, writer, buffer = self._encoder, self._writer, self._buffer
-        is_open = writer.is_open and buffer.accepts and not buffer.waiting
-        if not is_open or self._encoders.get(type(data)) is not encoder:
+        writer, buffer = self._writer, self._buffer
+        is_open = writer.is_open and buffer.is_free
+        if not is_open or self._encoders.get(type(data)) is not self._encoder:
             return None
         size = MESSAGE_OVERHEAD_BYTES
         if key is None:
@@ -85,19 +91,77 @@ class ModelWriter:
             return None
         if queue is None or (batch := queue.open) is None:
             return None
-        value = encoder.encode(data, writer.topic, self._validates)
-        size += len(value)
-        if headers:
-            size += header_room(headers)
-        fits = buffer.used + size <= buffer.limit and batch.bytes + size <= queue.batch_limit
-        # A serializer of the model may have published.
-        if not fits or size > writer.max_bytes or queue.open is not batch:
+        try:
+            value = self._encode(data)
+        except Exception:  # the full path raises the error that says why
             return None
-        record = batch.builder.append(timestamp_ms, key, value, headers or [])
-        if record is None:  # the batch is full
+        size += len(value) + (header_room(headers) if headers else 0)
+        # A serializer of the model may have published: the batch may be sealed.
+        is_over = size > writer.max_bytes or buffer.used + size > buffer.limit
+        if is_over or queue.open is not batch:
             return None
-        buffer.used += size
-        batch.bytes += size
-        queue.appended += 1
-        self.batch = batch
+        record = batch.builder.append(timestamp_ms, key, value, headers or [], size)
+        if record is not None:
+            buffer.used += size
+            self.batch = batch
         return record
+
+    def offer_many(
+        self, data: Iterator[Any], key: FindKey | None, deliveries: PendingDeliveries
+    ) -> tuple[Any, bytes | None] | None:
+        """Put messages into open batches until one is not possible; return that one and its key.
+
+        `deliveries` gets those before it. Returns None if all were possible.
+        """
+        if key is not None:
+            return self._offer_keyed(data, key, deliveries)
+        queue = self._writer.sticky
+        if queue is not None and queue.open is not None and self._writer.is_open:
+            return self._fill(queue, queue.open, data, deliveries)
+        return next(((one, None) for one in data), None)
+
+    def _fill(
+        self,
+        queue: PartitionQueue,
+        batch: Batch,
+        data: Iterator[Any],
+        deliveries: PendingDeliveries,
+    ) -> tuple[Any, None] | None:
+        """Do what `offer` does, for many messages without keys and one batch."""
+        writer, buffer, encode = self._writer, self._buffer, self._encode
+        append = batch.builder.append
+        first = after = batch.count
+        left = None
+        for one in data:
+            # `data` is the user's code, and so are the serializers of a model: they may publish.
+            left = one, None
+            if not buffer.is_free or self._encoders.get(type(one)) is not self._encoder:
+                break
+            try:
+                value = encode(one)
+            except Exception:  # as in `offer`
+                break
+            size = MESSAGE_OVERHEAD_BYTES + len(value)
+            is_over = size > writer.max_bytes or buffer.used + size > buffer.limit
+            if is_over or queue.open is not batch:
+                break
+            if (record := append(None, None, value, [], size)) is None:
+                break
+            buffer.used += size
+            if record.offset != after:
+                deliveries.add(batch.result, first, after)
+                first = record.offset
+            after, left = record.offset + 1, None
+        deliveries.add(batch.result, first, after)
+        return left
+
+    def _offer_keyed(
+        self, data: Iterator[Any], key: FindKey, deliveries: PendingDeliveries
+    ) -> tuple[Any, bytes | None] | None:
+        for one in data:
+            one_key = key(one)
+            record = self.offer(one, one_key)
+            if record is None:
+                return one, one_key
+            deliveries.add(self.batch.result, record.offset, record.offset + 1)
+        return None

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import aiokafka.errors as kafka
 
-from kafkaesk_core.delivery import BatchResult, Delivery, RecordMark
+from kafkaesk_core.delivery import BatchResult, Delivery, RecordMark, delivery_of
 from kafkaesk_core.errors import (
     DeliveryError,
     DeliveryFailedError,
@@ -54,10 +54,10 @@ class PartitionQueue:
         "_hurry",
         "_loop",
         "_sealed",
+        "_sealed_records",
         "_sending",
         "_settler",
         "_task",
-        "appended",
         "batch_limit",
         "on_sealed",
         "open",
@@ -74,7 +74,7 @@ class PartitionQueue:
         self.topic_partition = topic_partition
         self.on_sealed = on_sealed
         self.batch_limit = 2**31
-        self.appended = 0
+        self._sealed_records = 0
         self.settled = 0
         self._settler = settler
         self._loop = asyncio.get_running_loop()
@@ -97,6 +97,11 @@ class PartitionQueue:
         return None if batch is None else batch.opened
 
     @property
+    def appended(self) -> int:
+        """The number of records so far."""
+        return self._sealed_records + (0 if self.open is None else self.open.count)
+
+    @property
     def task(self) -> asyncio.Task[None] | None:
         """The sending task; None while there is nothing to send."""
         return self._task
@@ -110,25 +115,28 @@ class PartitionQueue:
             TypeError: the key, the value or a header is of a type that cannot be sent.
         """
         batch, record = self.open, None
-        if batch is not None and batch.bytes + size <= self.batch_limit:
-            record = batch.builder.append(message.timestamp_ms, message.key, value, message.headers)
+        if batch is not None:
+            record = batch.builder.append(
+                message.timestamp_ms, message.key, value, message.headers, size
+            )
         if batch is None or record is None:
-            batch, record = self._append_to_new(message, value, producer)
-        batch.bytes += size
-        self.appended += 1
+            batch, record = self._append_to_new(message, value, size, producer)
         if self._settler.on_published is not None and not message.is_internal:
             batch.messages.append((message, record))
-        return Delivery(batch.result, record)
+        return delivery_of(batch.result, record)
 
     def _append_to_new(
-        self, message: OutgoingMessage, value: bytes | None, producer: Producer
+        self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
     ) -> tuple[Batch, RecordMark]:
         now = self._loop.time()
         result = BatchResult(self.topic_partition, self._settler.note_unobserved, self._loop)
         deadline = now + self._settler.delivery_timeout
         batch = Batch(producer.create_batch(), result, opened=now, deadline=deadline)
-        record = batch.builder.append(message.timestamp_ms, message.key, value, message.headers)
+        record = batch.builder.append(
+            message.timestamp_ms, message.key, value, message.headers, size
+        )
         assert record is not None  # an empty batch takes a record of any size
+        batch.builder.max_held_bytes = self.batch_limit
         if self.open is not None:
             self._sealed.append(self._seal(self.open))
             self._hurry.set()
@@ -186,6 +194,7 @@ class PartitionQueue:
 
     def _seal(self, batch: Batch) -> Batch:
         batch.builder.close()
+        self._sealed_records += batch.count
         self.on_sealed(self)
         return batch
 
@@ -208,6 +217,8 @@ class PartitionQueue:
             return False
         if sender.was_too_large:  # so that the next batches are smaller
             self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
+            if self.open is not None:
+                self.open.builder.max_held_bytes = self.batch_limit
         self._sealed.extendleft(reversed(rest))
         return bool(rest)
 

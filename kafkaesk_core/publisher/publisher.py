@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kafkaesk_core.delivery import Delivery, copy_exception
+from kafkaesk_core.delivery import Delivery, copy_exception, delivery_of
 from kafkaesk_core.errors import DeliveryFailedError, NotRunningError
 from kafkaesk_core.kafka.producer import Producer, room_for
 from kafkaesk_core.message import OutgoingMessage
@@ -78,6 +78,12 @@ class Publisher:
     def encode_before(self) -> None:
         """Expect messages that are already encoded; they cannot take the fast path."""
         self._encodes_before = True
+        self.forget_model_writers()
+
+    def forget_model_writers(self) -> None:
+        """Let all messages take the full path, until a message like them has taken it."""
+        for writer in self.model_writers.values():
+            writer.close()
         self.model_writers.clear()
 
     def encode_itself(self) -> None:
@@ -128,7 +134,8 @@ class Publisher:
             await self._supervisor.start(timeout)
         finally:
             self._starting = None
-        self._buffer.accepts = self._appends = True
+        self._buffer.open()
+        self._appends = True
         self._watching = start_detached(self._watch())
 
     async def send(self, message: OutgoingMessage) -> Delivery:
@@ -169,9 +176,9 @@ class Publisher:
         if delivery is not None:
             return delivery
         writer, buffer = self._writers.get(message.topic), self._buffer
-        if writer is None or not (writer.is_open and buffer.accepts):
+        if writer is None or not (writer.is_open and buffer.is_free):
             return None
-        if buffer.waiting or buffer.used >= buffer.limit:
+        if buffer.used >= buffer.limit:
             return None
         value = self._encode(message)
         size = room_for(message.key, value, message.headers)
@@ -195,7 +202,7 @@ class Publisher:
         message.schema, batch = short.schema, short.batch
         if self._settler.on_published is not None:
             batch.messages.append((message, record))
-        return Delivery(batch.result, record)
+        return delivery_of(batch.result, record)
 
     def _add_model_writer(self, message: OutgoingMessage, writer: TopicWriter) -> None:
         """Let later messages take the fast path if they are like this one."""
@@ -261,7 +268,7 @@ class Publisher:
         return await asyncio.shield(self._stopping)
 
     async def _stop(self, timeout: float) -> Undelivered:
-        self._buffer.accepts = False
+        self._buffer.close()
         self._settler.start_report()
         if self._starting is not None:
             self._starting.cancel()

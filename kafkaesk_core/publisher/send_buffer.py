@@ -77,19 +77,33 @@ class SendBuffer:
     A message larger than the whole buffer may enter while the buffer is empty.
     """
 
-    __slots__ = ("accepts", "limit", "queue", "used", "waiting")
+    __slots__ = ("accepts", "is_free", "limit", "queue", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.accepts = False
         """Whether the publisher takes new messages; false once it stops."""
+        self.is_free = False
+        """Whether it takes them, and no caller waits; read for each message."""
         self.queue = WaitQueue(self.release)
-        self.waiting = self.queue.waiting  # read for each message
+
+    def open(self) -> None:
+        """Take new messages from now on."""
+        self.accepts = True
+        self._update()
+
+    def close(self) -> None:
+        """Take no new messages; those that wait are still admitted."""
+        self.accepts = False
+        self._update()
+
+    def _update(self) -> None:
+        self.is_free = self.accepts and not self.queue
 
     def take(self, size: int) -> bool:
         """Take room if there is enough and no caller waits; return whether it was taken."""
-        if self.waiting or (self.used and self.used + size > self.limit):
+        if self.queue or (self.used and self.used + size > self.limit):
             return False
         self.used += size
         return True
@@ -100,8 +114,13 @@ class SendBuffer:
         Raises:
             TimeoutError: there was no room within `timeout` seconds.
         """
-        if not self.take(size):
+        if self.take(size):
+            return
+        self.is_free = False
+        try:
             await self.queue.wait(size, timeout)
+        finally:
+            self._update()
 
     def release(self, size: int) -> None:
         """Return room to the buffer."""

@@ -30,7 +30,7 @@ _TESTS = {
     "uuid": "type({0}) is UUID",
     "date": "type({0}) is date and {0}.year > 999",
     "datetime": "type({0}) is datetime and {0}.year > 999"
-    " and ({0}.tzinfo is None or {0}.tzinfo is UTC or type({0}.tzinfo) is TzInfo)",
+    " and ((zone := {0}.tzinfo) is None or zone is UTC or type(zone) is TzInfo)",
 }
 """Tests of values that can be read back, by core schema. JSON readers limit an integer, and
 a year before 1000 is written with fewer digits than the reader requires."""

@@ -20,7 +20,7 @@ def added(*counts: int) -> tuple[PendingDeliveries, list[BatchResult]]:
     for index in range(max(counts)):
         for result, count in zip(results, counts, strict=True):
             if index < count:
-                deliveries.add(result, index)
+                deliveries.add(result, index, index + 1)
     return deliveries, results
 
 
@@ -41,7 +41,7 @@ def test_a_record_is_counted_that_is_added_after_its_batch_was_taken() -> None:
     result.acknowledge(WRITTEN, 3)
     deliveries.take_done()
 
-    deliveries.add(result, 2)
+    deliveries.add(result, 2, 3)
     deliveries.take_done()
 
     assert deliveries.acknowledged == 3
@@ -103,7 +103,7 @@ async def test_records_between_those_of_others_are_counted_alone(failing: int) -
     """Others publish into the same batch: records 0, 1, 3, 6 and 7 are ours."""
     deliveries, result = PendingDeliveries(), BatchResult(TP)
     for index in (0, 1, 3, 6, 7):
-        deliveries.add(result, index)
+        deliveries.add(result, index, index + 1)
     parts = result.split([2, 3, 3])
     for part, count in zip(parts, [2, 3, 3], strict=True):
         if part is parts[failing]:
@@ -118,7 +118,7 @@ async def test_records_between_those_of_others_are_counted_alone(failing: int) -
 async def test_a_part_in_which_no_record_is_ours_may_fail() -> None:
     deliveries, result = PendingDeliveries(), BatchResult(TP)
     for index in (0, 4):
-        deliveries.add(result, index)
+        deliveries.add(result, index, index + 1)
     first, second, third = result.split([2, 1, 2])
     second.fail(DeliveryFailedError("too large", topic="orders"), 1)
     first.acknowledge(WRITTEN, 2)

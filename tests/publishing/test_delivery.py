@@ -16,7 +16,7 @@ import aiokafka.errors as kafka
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from kafkaesk_core.delivery import BatchResult, Delivery, copy_exception
+from kafkaesk_core.delivery import BatchResult, Delivery, copy_exception, delivery_of
 from kafkaesk_core.errors import DeliveryFailedError, DeliveryUnknownError
 
 TP = TopicPartition("orders", 3)
@@ -41,7 +41,7 @@ def failed(text: str = "gone") -> DeliveryFailedError:
 
 def batch_of(count: int) -> tuple[BatchResult, list[Delivery]]:
     outcome = BatchResult(TP)
-    return outcome, [Delivery(outcome, Mark(index, 1000 + index)) for index in range(count)]
+    return outcome, [delivery_of(outcome, Mark(index, 1000 + index)) for index in range(count)]
 
 
 @contextmanager
@@ -285,7 +285,7 @@ def test_a_fresh_error_keeps_all_but_the_traceback() -> None:
 async def test_failures_that_nobody_looks_at_are_told_once_per_batch() -> None:
     told: list[tuple[int, int, str]] = []
     outcome = BatchResult(TP, lambda one, n: told.append((n, one.count, str(one.error))))
-    deliveries = [Delivery(outcome, Mark(index)) for index in range(4)]
+    deliveries = [delivery_of(outcome, Mark(index)) for index in range(4)]
 
     outcome.fail(failed(), 4)
     assert deliveries[1].exception() is not None
@@ -304,7 +304,7 @@ async def test_failures_that_somebody_saw_and_successes_are_not_told() -> None:
         told.append(count)
 
     good, bad = BatchResult(TP, tell), BatchResult(TP, tell)
-    seen = Delivery(bad, Mark(0))
+    seen = delivery_of(bad, Mark(0))
     good.acknowledge(written(), 1)
     bad.fail(failed(), 1)
     with pytest.raises(DeliveryFailedError):
@@ -317,7 +317,7 @@ async def test_failures_that_somebody_saw_and_successes_are_not_told() -> None:
 async def test_unseen_failures_can_be_told_while_their_deliveries_are_held() -> None:
     told: list[int] = []
     outcome = BatchResult(TP, lambda _, count: told.append(count))
-    delivery = Delivery(outcome, Mark(0))
+    delivery = delivery_of(outcome, Mark(0))
 
     outcome.fail(failed(), 2)
     outcome.report()
@@ -360,7 +360,7 @@ async def test_deliveries_follow_their_batch_when_it_is_split() -> None:
 async def test_a_split_batch_tells_of_the_unseen_failures_of_each_part() -> None:
     told: list[tuple[int, int]] = []
     outcome = BatchResult(TP, lambda one, n: told.append((n, one.count)))
-    deliveries = [Delivery(outcome, Mark(index)) for index in range(3)]
+    deliveries = [delivery_of(outcome, Mark(index)) for index in range(3)]
 
     first, second = outcome.split([1, 2])
     first.acknowledge(written(), 1)
@@ -374,7 +374,7 @@ async def test_a_split_batch_tells_of_the_unseen_failures_of_each_part() -> None
 async def test_who_peeks_sees_the_outcome_without_having_looked_at_a_failure() -> None:
     unobserved: list[int] = []
     outcome = BatchResult(TP, lambda _, count: unobserved.append(count))
-    first, second = (Delivery(outcome, Mark(index)) for index in range(2))
+    first, second = (delivery_of(outcome, Mark(index)) for index in range(2))
 
     assert first.peek() is None
     outcome.fail(failed("refused"), 2)

@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from itertools import chain, groupby
 from typing import Any
 
 import pytest
@@ -127,23 +128,27 @@ async def test_a_wrong_stream_is_refused_as_before(app: Application, stream: Any
             await app.publish(stream, Content(number=1))
 
 
-async def test_a_plugin_that_is_registered_late_sees_the_next_message(app: Application) -> None:
-    seen: list[str] = []
+class Layer:
+    def __init__(self) -> None:
+        self.seen: list[int] = []
 
-    class Layer:
-        @hookimpl
-        async def wrap_publish(self, message: Any, call_next: Any) -> Delivery:
-            seen.append(f"layer {message.data.number}")
-            return await call_next(message)  # type: ignore[no-any-return]
+    @hookimpl
+    async def wrap_publish(self, message: Any, call_next: Any) -> Delivery:
+        self.seen.append(message.data.number)
+        return await call_next(message)  # type: ignore[no-any-return]
+
+
+async def test_a_plugin_that_is_registered_late_sees_the_next_message(app: Application) -> None:
+    layer, observed = Layer(), []
 
     class Observer:
         @hookimpl
         def published(self, message: Any, metadata: Any, error: Any) -> None:
-            seen.append(f"observer {message.data.number}")
+            observed.append(message.data.number)
 
     async with app:
         await warm_up(app)
-        name = app.plugins.register(Layer())
+        name = app.plugins.register(layer)
         await app.publish("content", Content(number=2))
         app.plugins.unregister(name)
         await app.publish("content", Content(number=3))
@@ -151,7 +156,7 @@ async def test_a_plugin_that_is_registered_late_sees_the_next_message(app: Appli
         await app.publish("content", Content(number=4))
         await app.flush()
 
-    assert seen == ["layer 2", "observer 4"]
+    assert (layer.seen, observed) == ([2], [4])
 
 
 async def test_a_version_that_is_registered_late_is_that_of_the_next_message(
@@ -269,6 +274,102 @@ async def test_messages_that_an_iterable_publishes_in_between_keep_their_order(
     assert [record.offset for record in records] == list(range(20))
     found = [int(record.value.split(b":")[-1].strip(b"}")) for record in records]
     assert found == list(range(20))
+
+
+async def test_messages_that_are_published_while_an_iterable_yields_are_counted_apart(
+    app: Application,
+) -> None:
+    """They take places between the others in the same batch."""
+    others: list[Delivery] = []
+
+    def numbers() -> Iterator[Content]:
+        for number in range(0, 1000, 2):
+            yield Content(number=number)
+            others.append(at_once(app.publish("content", Content(number=number + 1))))
+
+    async with app:
+        await warm_up(app)
+
+        assert await app.publish_many("content", numbers()) == 500
+        assert len(await asyncio.gather(*others)) == 500
+        records = await consumed(app, 1003)
+
+    by_place = sorted(records, key=lambda record: (record.partition, record.offset))
+    of_partition = {
+        partition: [int(r.value.split(b":")[-1].strip(b"}")) for r in found]
+        for partition, found in groupby(by_place, key=lambda record: record.partition)
+    }
+    for found in of_partition.values():
+        later = [number for number in found if number > 1]  # 0 and 1 are also of the warm-up
+        assert later == sorted(later)
+    assert sorted(chain(*of_partition.values())) == sorted([-1, 0, 1, *range(1000)])
+
+
+def at_once(publishing: Coroutine[Any, Any, Delivery]) -> Delivery:
+    """Return the delivery of a message that is published without waiting."""
+    try:
+        publishing.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # of the coroutine
+    raise AssertionError("it waits")
+
+
+@pytest.mark.parametrize("is_by_key", [False, True], ids=["the iterable", "the key"])
+async def test_what_is_registered_in_the_middle_holds_for_the_next_of_many(
+    app: Application, is_by_key: bool
+) -> None:
+    layer = Layer()
+
+    def register(content: Content) -> None:
+        if content.number == 20:
+            app.plugins.register(layer)
+        if content.number == 30:
+            app.schema("Content", version=2)(Content)
+
+    def contents() -> Iterator[Content]:
+        for number in range(40):
+            content = Content(number=number)
+            if not is_by_key:
+                register(content)
+            yield content
+
+    async with app:
+        await warm_up(app)
+        count = await app.publish_many("content", contents(), key=register if is_by_key else None)
+        assert count == 40
+        records = await consumed(app, 43)
+
+    assert layer.seen == list(range(20, 40))
+    assert sum(record.value.startswith(b'{"schema":"Content:2"') for record in records) == 10
+
+
+async def test_of_many_messages_those_before_an_unusable_one_are_published(
+    app: Application,
+) -> None:
+    unusable: list[Any] = [Content.model_construct(number=wrong), Derived(number=1), None, b"raw"]
+    async with app:
+        for count, one in enumerate(unusable, 1):
+            await warm_up(app)
+            many: list[Any] = [*(Content(number=n) for n in range(7)), one, Content(number=8)]
+            with pytest.raises(KafkaeskError):
+                await app.publish_many("content", many)
+            await app.flush()
+
+            assert app.status().published["acked"] == count * (3 + 7)
+
+
+async def test_an_iterable_that_raises_has_published_what_it_yielded(app: Application) -> None:
+    def numbers() -> Iterator[Content]:
+        yield from (Content(number=number) for number in range(7))
+        raise LookupError("no more")
+
+    async with app:
+        await warm_up(app)
+        with pytest.raises(LookupError, match="no more"):
+            await app.publish_many("content", numbers())
+        await app.flush()
+
+        assert app.status().published["acked"] == 3 + 7
 
 
 @pytest.mark.rule_39

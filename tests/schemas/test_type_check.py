@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal
@@ -23,6 +24,8 @@ from pydantic import (
     field_validator,
 )
 
+from kafkaesk_core.schema.encoding import ModelEncoder
+from kafkaesk_core.schema.registry import SchemaRegistration
 from kafkaesk_core.schema.type_check import make_type_check
 
 # Any in this file: values of all kinds, right and wrong.
@@ -129,6 +132,27 @@ def test_a_yes_implies_that_the_validator_accepts(
     if check(order):
         read = Order.model_validate_json(order.model_dump_json())
         assert read == order
+
+
+encoder = ModelEncoder(Order, SchemaRegistration("Order", 1, Order))
+encode_trusted, encode_validated = (encoder.for_topic("orders", choice) for choice in (False, True))
+
+
+@given(st.fixed_dictionaries(RIGHT), st.dictionaries(st.sampled_from([*RIGHT]), WRONG))
+def test_the_encoder_of_one_topic_writes_what_the_encoder_of_all_writes(
+    right: dict[str, Any], wrong: dict[str, object]
+) -> None:
+    values: dict[str, Any] = {**right, **wrong}
+    order = Order.model_construct(**values)
+
+    def written(encode: Callable[..., bytes], **options: Any) -> bytes | None:
+        try:
+            return encode(order, **options)
+        except Exception:
+            return None
+
+    for encode, validate in ((encode_trusted, False), (encode_validated, True)):
+        assert written(encode) == written(encoder.encode, topic="orders", validate=validate)
 
 
 @given(st.sampled_from([*RIGHT]), WRONG)

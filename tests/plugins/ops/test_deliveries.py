@@ -18,7 +18,7 @@ from kafkaesk_core import (
     PublishCall,
     hookimpl,
 )
-from kafkaesk_core.delivery import BatchResult
+from kafkaesk_core.delivery import BatchResult, delivery_of
 from kafkaesk_core.structs import RecordMetadata, TopicPartition
 from kafkaesk_ops import OpsPlugin
 from kafkaesk_ops.deliveries import Deliveries, Followed
@@ -137,7 +137,7 @@ async def test_the_deliveries_of_a_batch_end_together() -> None:
     ends, batch = Ends(), BatchResult(ORDERS)
     deliveries = Deliveries(ends)
     for index in range(5):
-        deliveries.follow(Delivery(batch, Mark(index)), 0.0)
+        deliveries.follow(delivery_of(batch, Mark(index)), 0.0)
 
     batch.acknowledge(PLACE, 5)
     await asyncio.sleep(0)
@@ -150,7 +150,7 @@ async def test_the_deliveries_of_a_batch_that_was_split_end_with_their_part() ->
     ends, batch, error = Ends(), BatchResult(ORDERS), DeliveryFailedError("no", topic="orders")
     deliveries = Deliveries(ends)
     for index in range(4):
-        deliveries.follow(Delivery(batch, Mark(index)), 0.0)
+        deliveries.follow(delivery_of(batch, Mark(index)), 0.0)
 
     first, second = batch.split([1, 3])
     first.acknowledge(PLACE, 1)
@@ -166,7 +166,7 @@ async def test_a_failure_that_is_only_measured_still_counts_as_not_looked_at() -
     batch = BatchResult(ORDERS, lambda _, count: unobserved.append(count))
     deliveries = Deliveries(Ends())
     for index in range(3):
-        deliveries.follow(Delivery(batch, Mark(index)), 0.0)
+        deliveries.follow(delivery_of(batch, Mark(index)), 0.0)
 
     batch.fail(DeliveryFailedError("no", topic="orders"), 3)
     await asyncio.sleep(0)
