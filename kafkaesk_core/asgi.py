@@ -60,7 +60,7 @@ async def _end_server_after(consuming: asyncio.Task[None], app: Application) -> 
     logger.error(
         "consuming has failed; %s",
         "the web server is asked to end" if ends else "the web server goes on without it",
-        exc_info=error,
+        exc_info=None if getattr(error, "is_logged", False) else error,
     )
     if is_worker:
         await app.finalize()  # the signal ends this process at once

@@ -375,11 +375,14 @@ def _report_errors() -> Iterator[None]:
         cause = error.__cause__ if is_foreign else None
         is_ours = isinstance(cause, KafkaeskError) and not isinstance(error, HandlerError)
         shown = None if is_ours else cause
-        logging.getLogger("kafkaesk").error("%s", error, exc_info=shown)
+        if not getattr(error, "is_logged", False):
+            logging.getLogger("kafkaesk").error("%s", error, exc_info=shown)
         sys.exit(error.exit_code)
     except Exception as error:
         from .app_finder import own_traceback
 
+        if getattr(error, "is_logged", False):
+            sys.exit(1)
         # Usually an "initialize" handler: the frames that called it are not the service's.
         trace = own_traceback(error.__traceback__) or error.__traceback__
         logging.getLogger("kafkaesk").error(

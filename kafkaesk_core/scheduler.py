@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
@@ -25,7 +24,6 @@ __all__ = ["UNORDERED", "BatchLanes", "Lanes"]
 T = TypeVar("T", bound="tuple[Any, ...]")
 """An item: a tuple that begins with its position."""
 
-logger = logging.getLogger("kafkaesk.lanes")
 
 SLICE = 0.010
 """Seconds that a worker may run without suspending before it lets other tasks run."""
@@ -335,7 +333,6 @@ class Lanes(Generic[T]):
         if self._waiters:
             self._wake_waiters()
         if (error := worker.failure_of(task, is_amid=lane is not None)) is not None:
-            logger.error("a worker failed; its lane is held until a restart", exc_info=error)
             self._report_failure(error)
 
     def _release_slot(self, worker: Worker[T]) -> None:

@@ -29,7 +29,7 @@ from kafkaesk_core.router import Subscription
 from kafkaesk_core.status import LastError
 from kafkaesk_core.tasks import is_cancelled
 
-__all__ = ["ErrorPolicy"]
+__all__ = ["ErrorPolicy", "describe"]
 
 logger = logging.getLogger("kafkaesk.handler")
 
@@ -168,7 +168,7 @@ class ErrorPolicy:
     def _describe(self, error: BaseException | None, messages: Messages) -> str:
         """Return an error's name and text without the record; the surrounding text names it."""
         first = messages[0]
-        text = _describe(error).replace(f"{self._label(messages)}: ", "")
+        text = describe(error).replace(f"{self._label(messages)}: ", "")
         text = text.replace(f"{first.topic}[{first.partition}]@{first.offset}", "the record")
         return text + self._missing_annotation(error)
 
@@ -217,12 +217,12 @@ def _schema_of(message: IncomingMessage) -> str | None:
         return None
 
 
-def _describe(error: BaseException | None) -> str:
+def describe(error: BaseException | None) -> str:
     """Return the error's name and text, even if its `__str__` raises."""
     try:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, BaseExceptionGroup):
-            text += f": {', '.join(_describe(one) for one in flatten_group(error))}"
+            text += f": {', '.join(describe(one) for one in flatten_group(error))}"
         return text
     except Exception:
         return f"{type(error).__name__}, whose text cannot be shown"

@@ -16,7 +16,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.app_protocol import App
-from kafkaesk_core.errors import CommitError, KafkaeskError
+from kafkaesk_core.errors import CommitError, HandlerError, KafkaeskError
 from kafkaesk_core.handlers import BatchBinding, Binding
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.kafka.new_partitions import Assignor, NewPartitions
@@ -35,7 +35,7 @@ from kafkaesk_core.topics import Topics
 from .commits import CommitLoop, OffsetCommitter
 from .crashes import CrashCounter, Turn
 from .dispatch import Dispatcher, HandlerPipeline
-from .error_policy import ErrorPolicy
+from .error_policy import ErrorPolicy, describe
 from .fetched import FetchedRecord
 from .handling import BatchHandling, MessageHandling
 from .health import GroupHealth, HealthTicker
@@ -324,18 +324,19 @@ class GroupConsumer:
             if self._membership.is_leaving:  # its client is closed by now
                 logger.debug("group %s: ended by the stop", self.group, exc_info=True)
                 return
-            if not isinstance(error, KafkaeskError):
-                logger.exception("group %s: the consumer failed", self.group)
             self.report_failure(error)
 
     def report_failure(self, error: BaseException) -> None:
         """Stop the application. Log each failure at once, because draining may take a while."""
         self._dispatcher.is_open = False
+        is_ours = isinstance(error, KafkaeskError)
         logger.error(
             "%s; stopping: running handlers may take up to drain_timeout %g seconds to finish",
-            error,
+            error if is_ours else f"group {self.group}: the consumer failed: {describe(error)}",
             self._settings.drain_timeout,
+            exc_info=_foreign(error),
         )
+        vars(error)["is_logged"] = True  # for who reports the end of the process
         if not self.failure.done():
             self.failure.set_exception(error)
             self.failure.exception()  # the application may never read it
@@ -428,3 +429,10 @@ class GroupConsumer:
                 self.group,
                 pipeline.handling.subscription.handler_name,
             )
+
+
+def _foreign(error: BaseException) -> BaseException | None:
+    """Return the error whose traceback helps: that of a handler, or one that nothing expects."""
+    if isinstance(error, HandlerError):
+        return error.__cause__
+    return None if isinstance(error, KafkaeskError) else error

@@ -153,6 +153,8 @@ def test_a_failing_handler_exits_with_1_and_names_the_record(kafka: Any, start: 
     assert code == 1
     for text in ("content.a[", "]@0", "group readers-", "Content:1", "ValueError: no"):
         assert text in output, text
+    for text in ("will be redelivered after a restart", "Traceback", 'raise ValueError("no")'):
+        assert output.count(text) == 1, "one failure is one line, with its traceback"
 
 
 @pytest.mark.s15

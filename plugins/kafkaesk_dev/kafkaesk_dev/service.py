@@ -42,11 +42,18 @@ def main(arguments: str) -> None:
         asyncio.run(_make_topics(app))
         run(app)
     except KafkaeskError as error:
-        _show(error)
+        if not _is_logged(error):
+            _show(error)
         sys.exit(error.exit_code)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if not _is_logged(error):
+            traceback.print_exc()
         sys.exit(1)
+
+
+def _is_logged(error: Exception) -> bool:
+    """Whether the application has logged its failure, with the traceback."""
+    return getattr(error, "is_logged", False)
 
 
 def _leave(number: int, _: FrameType | None) -> None:
