@@ -148,6 +148,15 @@ class IncomingMessage:
         "value",
     )
 
+    def __init_subclass__(cls) -> None:
+        """Name the engine's own messages after this class, in errors of Python too.
+
+        Whoever receives or passes a message knows this class only.
+        """
+        if cls.__module__.startswith("kafkaesk_core."):
+            cls.__name__ = cls.__qualname__ = IncomingMessage.__qualname__
+            cls.__module__ = IncomingMessage.__module__
+
     def __init__(
         self, record: ConsumerRecord, stream: str, attempt: int = 1, epoch: int = 0
     ) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from kafkaesk_core import Application, Defer, Retry, Router
+from kafkaesk_core import (
+    Application,
+    Defer,
+    IncomingMessage,
+    Retry,
+    Router,
+    hookimpl,
+)
 from kafkaesk_core.message import check_address, check_many, check_options, copy_headers
 
 
@@ -190,3 +197,59 @@ async def test_a_wrong_call_is_refused_before_anything_connects(
 
     with pytest.raises(Exception, match=told):
         await call(app)
+
+
+async def attempted(misuse: Callable[[], Any]) -> None:
+    if (waiting := misuse()) is not None:
+        await waiting
+
+
+class Keeping:
+    """Keeps the message that it sees last."""
+
+    message: Any = None
+
+    @hookimpl
+    async def wrap_consume(self, message: IncomingMessage, call_next: Any) -> Any:
+        self.message = message
+        return await call_next(message)
+
+
+@pytest.mark.parametrize("is_local", [False, True], ids=["fetched", "handled without Kafka"])
+async def test_an_error_about_a_message_names_its_public_class(is_local: bool) -> None:
+    """It named FetchedMessage, or LocalMessage, which nobody can look up."""
+    keeping = Keeping()
+    app = Application("embedded://", plugins=[keeping], entry_points=False)
+    app.schema("Content", streams=["orders"])(Content)
+    app.subscribe("orders", "group")(handle)
+    async with app:
+        if is_local:
+            await app.handle("orders", b"1")
+        else:
+            await app.raw_publish("orders", b"1")
+            await app.consume_for(1, seconds=20)
+        message: Any = keeping.message
+        misuses: list[Callable[[], Any]] = [
+            lambda: app.publish("orders", message),
+            lambda: app.publish(message, {}),
+            lambda: app.publish("orders", {}, key=message),
+            lambda: app.publish("orders", {}, headers=message),
+            lambda: app.publish("orders", {}, headers=[message]),
+            lambda: app.publish("orders", {}, headers=[("name", message)]),
+            lambda: app.publish("orders", {}, origins=message),
+            lambda: app.publish("orders", {}, meta=message),
+            lambda: app.publish("orders", {"foo": message}, schema="Content:1"),
+            lambda: app.publish_many("orders", message),
+            lambda: app.raw_publish("orders", message),
+            lambda: app.forward("orders", message),
+            lambda: message.nothing,
+            lambda: app.mount(message),
+        ]
+        told = []
+        for misuse in misuses:
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - of any class
+                await attempted(misuse)
+            told.append(str(raised.value))
+
+    assert [text for text in told if "FetchedMessage" in text or "LocalMessage" in text] == []
+    assert sum("IncomingMessage" in text for text in told) >= 11, told
