@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    import asyncio
 
-from .delivery import Delivery
-from .description import Description
-from .message import Data, Header, IncomingMessage
-from .offsets import HandlerResult
-from .router import Subscription
-from .schema.registry import SchemaRegistration
-from .settings import Settings
-from .status import Health, Status
-from .structs import RecordMetadata
+    from pydantic import BaseModel
+
+    from .delivery import Delivery
+    from .description import Description
+    from .message import Data, Header, IncomingMessage
+    from .offsets import HandlerResult
+    from .router import Subscription
+    from .schema.registry import SchemaRegistration
+    from .settings import Settings
+    from .status import Health, Status
+    from .structs import RecordMetadata
 
 __all__ = ["App"]
 

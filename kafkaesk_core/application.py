@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -41,7 +40,8 @@ from .offsets import HandlerResult
 from .pauses import Pauses
 from .plugins.chains import make_no_result_error
 from .plugins.contract import did_you_mean, function_plugin
-from .plugins.loading import check_names, check_plugin_arguments, warn_of_unread
+from .plugins.installed import load_installed, publish_chain, read_plugin_choice
+from .plugins.loading import check_names, check_plugin_arguments
 from .plugins.manager import Plugins
 from .publications import resolve_publications
 from .router import Router, Subscription, is_count, is_number
@@ -51,9 +51,7 @@ from .settings import (
     Tuning,
     check_settings,
     lift_settings,
-    list_variables,
     merge_settings,
-    read_plugin_choice,
 )
 from .shutdown import Shutdown
 from .status import Health, Status
@@ -205,16 +203,12 @@ class Application(Router):
         Raises:
             PluginError: a plugin cannot be loaded; the error says how to start without it.
         """
-        choice = read_plugin_choice()
-        if choice.debug_hooks:
-            self.plugins.log_layers()
-        if self._loads_entry_points:
-            self.plugins.load_entry_points(
-                allow=choice.plugins,
-                disabled=self._disabled_plugins.union(choice.disable_plugins),
-                settings=self._plugin_settings,
-            )
-        warn_of_unread(list_variables(), self.plugins, os.environ)
+        load_installed(
+            self.plugins,
+            disabled=self._disabled_plugins,
+            settings=self._plugin_settings,
+            entry_points=self._loads_entry_points,
+        )
 
     def describe(self) -> Description:
         """Return the application's streams, handlers, schemas and plugins as JSON-able data.
@@ -234,12 +228,7 @@ class Application(Router):
 
     def chains(self) -> dict[str, list[str]]:
         """The layers around publishing and around each subscription, outermost first."""
-        late = self.plugins.of_stage("deliver")
-        layers = self.plugins.layers("wrap_publish")
-        before, behind = (
-            [n for n in layers if (n in late) is is_late] for is_late in (False, True)
-        )
-        found = {"wrap_publish": [*before, "encode", *behind, "send"]}
+        found = {"wrap_publish": publish_chain(self.plugins)}
         for subscription in self._subscriptions:
             hook = "wrap_consume_batch" if takes_batches(subscription) else "wrap_consume"
             layers = self.plugins.layers(hook, subscription.skip_plugins)

@@ -1,31 +1,26 @@
-"""The reader of environment variables, for the settings of the core and of every plugin.
-
-It is imported only when an application is configured, because importing pydantic-settings takes
-time.
-"""
+"""The reader of environment variables, for the settings of the core and of every plugin."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, create_model
-from pydantic.fields import FieldInfo
-from pydantic_core import from_json
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ValidationError
 
-__all__ = ["read_environment"]
+from .errors import ConfigurationError
 
-# Any below: types of fields, and values of settings.
-_TEXT = frozenset((str, bytes, SecretStr, SecretBytes))
-_LISTS = frozenset((list, tuple, set, frozenset))
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["PREFIX", "describe_problems", "read_environment", "read_model"]
+
+PREFIX = "KAFKAESK_"
 
 
 def read_environment(
     fields: Mapping[str, FieldInfo], prefix: str, environ: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # values of settings
     """Return the values of the variables "<prefix><FIELD>" that are set, by field name.
 
     Values are not validated here: most are text, which pydantic converts later. A list is JSON, or
@@ -34,67 +29,45 @@ def read_environment(
     Raises:
         ValueError: a variable is not valid JSON; the error names the variable, but not its value.
     """
-    types: dict[str, Any] = {
-        name: (Annotated[field.annotation, _Reader(field, f"{prefix}{name.upper()}")], Field(None))
-        for name, field in fields.items()
-    }
+    variables = os.environ if environ is None else environ
+    if {f"{prefix}{name}".upper() for name in fields}.isdisjoint(map(str.upper, variables)):
+        return {}  # as for most plugins; importing pydantic-settings takes time
+    from .environment_source import read_source
 
-    class Environment(BaseSettings):
-        model_config = SettingsConfigDict(env_prefix=prefix, extra="ignore")
+    return read_source(fields, prefix, variables)
 
-    model = create_model("Environment", __base__=Environment, **types)
+
+def read_model(model: type[BaseModel]) -> dict[str, Any]:  # values of settings
+    """Return the values of the process's KAFKAESK_ variables for a model's fields, validated.
+
+    Raises:
+        ConfigurationError: a value is wrong; the error names the variable.
+    """
     try:
-        return _Source(model, os.environ if environ is None else environ)()
-    except SettingsError as error:
-        raise ValueError(str(error.__cause__ or error)) from None
+        values = read_environment(model.model_fields, PREFIX)
+        return model(**values).model_dump(include=set(values))
+    except ValidationError as error:
+        problem = describe_problems(error, model, PREFIX)
+    except ValueError as error:
+        problem = str(error)
+    raise ConfigurationError(f"wrong environment variable: {problem}")
 
 
-class _Reader:
-    """Reads the text of one variable."""
+def describe_problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """Return a description of the wrong settings; with a prefix, by the names of variables."""
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            from difflib import get_close_matches
 
-    def __init__(self, field: FieldInfo, variable: str) -> None:
-        is_union = get_origin(field.annotation) in (Union, UnionType)
-        members = get_args(field.annotation) if is_union else (field.annotation,)
-        self._kinds = {get_origin(member) or member for member in members} - {NoneType}
-        self._splits_itself = any(isinstance(each, BeforeValidator) for each in field.metadata)
-        self._variable = variable
-
-    def read(self, text: str) -> Any:
-        """Return the value that the text stands for.
-
-        Raises:
-            ValueError: it is not valid JSON.
-        """
-        may_be_text = self._splits_itself or not self._kinds.isdisjoint(_TEXT)
-        if text.lstrip()[:1] in ("[", "{") and not self._kinds <= _TEXT:
-            try:
-                return from_json(text)
-            except ValueError as error:
-                if may_be_text:
-                    return text
-                raise ValueError(f"{self._variable} is not valid JSON: {error}") from None
-        if may_be_text:
-            return text
-        if not self._kinds.isdisjoint(_LISTS):
-            return [item.strip() for item in text.split(",") if item.strip()]
-        if dict in self._kinds:
-            raise ValueError(f"{self._variable} must be a JSON object")
-        return text
-
-
-class _Source(EnvSettingsSource):
-    """Finds the variables, in upper or lower case; a field's reader parses its text."""
-
-    def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        super().__init__(model)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._environ.items()}
-
-    def prepare_field_value(
-        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
-    ) -> Any:
-        """Read one variable; None if it is not set."""
-        (reader,) = (each for each in field.metadata if isinstance(each, _Reader))
-        return None if value is None else reader.read(value)
+            close = get_close_matches(name, model.model_fields, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"there is no setting {name!r}{hint}")
+            continue
+        # A value in kafka_settings may be secret.
+        value = "" if name.startswith("kafka_settings") else f", got {problem['input']!r}"
+        shown = prefix + name.upper() if prefix else name
+        text = problem["msg"].replace("Input should be", "must be").partition(", unable to")[0]
+        problems.append(f"{shown} {text}{value}")
+    return "; ".join(problems)

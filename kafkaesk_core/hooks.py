@@ -31,17 +31,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import Parameter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
-from .app_protocol import App
-from .delivery import Delivery
-from .message import IncomingMessage, OutgoingMessage, RebalanceEvent
-from .router import Router, Subscription
-from .schema.codecs import Codec
-from .schema.registry import SchemaRegistration
-from .structs import RecordMetadata, TopicPartition
+if TYPE_CHECKING:
+    from .app_protocol import App
+    from .delivery import Delivery
+    from .message import IncomingMessage, OutgoingMessage, RebalanceEvent
+    from .router import Router, Subscription
+    from .schema.codecs import Codec
+    from .schema.registry import SchemaRegistration
+    from .structs import RecordMetadata, TopicPartition
 
 __all__ = [
     "HOOK_API",
@@ -61,11 +62,11 @@ hookspec = pluggy.HookspecMarker("kafkaesk")
 hookimpl = pluggy.HookimplMarker("kafkaesk")
 
 Stage = Literal["observe", "recover", "transform", "deliver"]
-PublishCall = Callable[[OutgoingMessage], Awaitable[Delivery]]
-ConsumeCall = Callable[[IncomingMessage], Awaitable[Any]]
-ConsumeBatchCall = Callable[[Sequence[IncomingMessage]], Awaitable[Any]]
-CommitCall = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
-SchemaCall = Callable[[SchemaRegistration], Awaitable[None]]
+PublishCall = Callable[["OutgoingMessage"], Awaitable["Delivery"]]
+ConsumeCall = Callable[["IncomingMessage"], Awaitable[Any]]
+ConsumeBatchCall = Callable[[Sequence["IncomingMessage"]], Awaitable[Any]]
+CommitCall = Callable[[Mapping["TopicPartition", int]], Awaitable[None]]
+SchemaCall = Callable[["SchemaRegistration"], Awaitable[None]]
 
 
 class Hooks:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
 from .errors import DecodeError, InvalidMessageError
-from .structs import ConsumerRecord, TopicPartition
+
+if TYPE_CHECKING:
+    from .structs import ConsumerRecord, TopicPartition
 
 __all__ = [
     "RAW_TYPES",
@@ -26,7 +28,6 @@ __all__ = [
     "check_address",
     "check_many",
     "check_options",
-    "consumer_record",
     "copy_headers",
     "raw_data_error",
 ]
@@ -315,26 +316,6 @@ class Unreadable:
 
 class PartlyUnreadable(list[ParsedRecord]):
     """A list that includes unreadable records; other lists need not be searched for them."""
-
-
-def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:
-    """Return a record of this partition in aiokafka's form."""
-    if isinstance(parsed, ConsumerRecord):
-        return parsed
-    key, value = parsed.key, parsed.value
-    return ConsumerRecord(
-        partition.topic,
-        partition.partition,
-        parsed.offset,
-        parsed.timestamp,  # type: ignore[arg-type]  # None in the oldest format alone
-        parsed.timestamp_type,  # type: ignore[arg-type]  # as the timestamp
-        key,
-        value,
-        parsed.checksum,
-        -1 if key is None else len(key),
-        -1 if value is None else len(value),
-        tuple(parsed.headers),
-    )
 
 
 # --- arguments of publishing

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .app_finder import find_application
-from .bootstrap import open_bootstrap
-from .delivery import BatchResult, Delivery, delivery_of, metadata_of_batch
 from .hooks import ConsumeBatchCall, ConsumeCall, Stage, hookimpl
-from .kafka.diagnose import diagnose
-from .kafka.errors import translate as translate_error
 from .message import IncomingMessage, copy_headers
 from .plugins.chains import CountedFailures
-from .router import Subscription, set_option
 from .schema.codecs import Codec
-from .structs import RecordMetadata, TopicPartition
+
+if TYPE_CHECKING:
+    from .app_finder import find_application
+    from .bootstrap import open_bootstrap
+    from .kafka.diagnose import diagnose
+    from .kafka.errors import translate as translate_error
+    from .plugin_deliveries import PendingDelivery, acknowledged_delivery
+    from .router import Subscription, set_option
 
 __all__ = [
     "Codec",
@@ -91,35 +93,28 @@ class NoteHandledMessages:
             _HANDLED.reset(token)
 
 
-class _OnlyRecord(NamedTuple):
-    """The position of a record that is alone in its batch."""
+# --- tools that import the application or its client, each at its first use: `kafkaesk plugins`
+# imports all plugins, and needs neither
 
-    offset: int
-    timestamp: int
-
-
-class PendingDelivery:
-    """A delivery that its creator settles, for a layer of `wrap_publish` that publishes elsewhere.
-
-    `timestamp_ms` is the record's timestamp, unless the broker reports the append time.
-    """
-
-    def __init__(self, topic_partition: TopicPartition, timestamp_ms: int = 0) -> None:
-        self._result = BatchResult(topic_partition)
-        self.delivery = delivery_of(self._result, _OnlyRecord(0, timestamp_ms))
-
-    def acknowledge(self, metadata: RecordMetadata | None) -> None:
-        """Settle the delivery: the record was written; pass None if its offset is unknown."""
-        self._result.acknowledge(None if metadata is None else metadata_of_batch(metadata), 1)
-
-    def fail(self, error: BaseException) -> None:
-        """Settle the delivery with the reason why the record was, or may be, not written."""
-        self._result.fail(error, 1)
+_PLACES = {
+    "PendingDelivery": ("plugin_deliveries", "PendingDelivery"),
+    "acknowledged_delivery": ("plugin_deliveries", "acknowledged_delivery"),
+    "diagnose": ("kafka.diagnose", "diagnose"),
+    "find_application": ("app_finder", "find_application"),
+    "open_bootstrap": ("bootstrap", "open_bootstrap"),
+    "set_option": ("router", "set_option"),
+    "translate_error": ("kafka.errors", "translate"),
+}
+"""The names by module and by their name there."""
 
 
-def acknowledged_delivery(metadata: RecordMetadata) -> Delivery:
-    """Return an acknowledged delivery, for a layer of `wrap_publish` that publishes itself.
+def __getattr__(name: str) -> Any:  # of the names above
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    found = globals()[name] = getattr(import_module(f".{module}", __package__), attribute)
+    return found
 
-    It is also useful in tests of layers.
-    """
-    return Delivery.settled(metadata)
+
+def __dir__() -> list[str]:
+    return __all__

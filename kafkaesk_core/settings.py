@@ -6,7 +6,6 @@ relations between values are checked once, at the start, on the merged result.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
@@ -22,6 +21,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError, from_json
 
+from .environment import describe_problems, read_model
 from .errors import ConfigurationError, NotConfiguredError
 from .topic_names import LONGEST, TOPIC_NAME_RULE, invalid_character
 
@@ -29,15 +29,12 @@ if TYPE_CHECKING:
     from .client_options import ClientOptions
 
 __all__ = [
-    "PluginChoice",
     "Settings",
     "Tuning",
     "check_settings",
     "describe_default",
     "lift_settings",
-    "list_variables",
     "merge_settings",
-    "read_plugin_choice",
 ]
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -74,7 +71,6 @@ def _parse_list(text: str) -> list[Any] | None:  # of any JSON
 
 Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
-ENV_PREFIX = "KAFKAESK_"
 MIB = 1024 * 1024
 
 
@@ -387,51 +383,11 @@ def merge_settings(
     Raises:
         ConfigurationError: a name is unknown or a value has the wrong type; the error names it.
     """
-    environment = _read(Settings)
+    environment = read_model(Settings)
     merged: dict[str, Any] = {}
     for layer in map(lift_settings, (*layers, environment, overrides or {})):
         merged.update({name: value for name, value in layer.items() if value is not None})
     return check_settings(merged)
-
-
-class PluginChoice(BaseModel):
-    """The choice of installed plugins, and their order, from the environment."""
-
-    model_config = ConfigDict(frozen=True)
-
-    plugins: tuple[str, ...] | None = Field(
-        None, description="Load these installed plugins and no others."
-    )
-    disable_plugins: tuple[str, ...] = Field((), description="Do not load these plugins.")
-    plugin_order: tuple[str, ...] | None = Field(
-        None, description="The order of plugins, outermost first, in place of `plugin_order`."
-    )
-    debug_hooks: bool = Field(
-        False, description="Log what each layer does to a message, and how long it takes."
-    )
-
-
-def read_plugin_choice() -> PluginChoice:
-    """Read the choice of plugins from the environment.
-
-    Raises:
-        ConfigurationError: a variable is not a list of names; the error names it.
-    """
-    return PluginChoice(**_read(PluginChoice))
-
-
-def _read(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the environment's values for the fields of a model, validated."""
-    from .environment import read_environment  # it imports pydantic-settings: only to start
-
-    try:
-        values = read_environment(model.model_fields, ENV_PREFIX)
-        return model(**values).model_dump(include=set(values))
-    except ValidationError as error:
-        problem = _describe(error, ENV_PREFIX)
-    except ValueError as error:
-        problem = str(error)
-    raise ConfigurationError(f"wrong environment variable: {problem}")
 
 
 def check_settings(values: Mapping[str, Any]) -> Settings:
@@ -443,21 +399,9 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_describe(error, "")) from error
+        raise ConfigurationError(describe_problems(error, Settings)) from error
     _ = settings.client  # names and types of its options
     return settings
-
-
-def list_variables() -> set[str]:
-    """Return the names of all environment variables that the core reads."""
-    names = (
-        *Settings.model_fields,
-        *PluginChoice.model_fields,
-        "log_level",
-        "log_format",
-        "gc_thresholds",
-    )
-    return {f"{ENV_PREFIX}{name.upper()}" for name in names}
 
 
 def describe_default(name: str) -> str:
@@ -469,21 +413,3 @@ def describe_default(name: str) -> str:
     if isinstance(default, (int, float)):
         return f"{default // MIB} MiB" if name.endswith("_bytes") else f"{default:g}"
     return default if isinstance(default, str) else ""
-
-
-def _describe(error: ValidationError, prefix: str) -> str:
-    """Return a description of the wrong settings; those from the environment by variable name."""
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False):
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            problems.append(f"there is no setting {name!r}{hint}")
-            continue
-        # A value in kafka_settings may be secret.
-        value = "" if name.startswith("kafka_settings") else f", got {problem['input']!r}"
-        shown = prefix + name.upper() if prefix else name
-        text = problem["msg"].replace("Input should be", "must be").partition(", unable to")[0]
-        problems.append(f"{shown} {text}{value}")
-    return "; ".join(problems)

@@ -12,7 +12,7 @@ from time import monotonic
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core.errors import DecodeError
-from kafkaesk_core.message import IncomingMessage, ParsedRecord, Unreadable, consumer_record
+from kafkaesk_core.message import IncomingMessage, ParsedRecord, Unreadable
 from kafkaesk_core.offsets import HandlerResult
 
 from .attempts import Attempts
@@ -25,6 +25,7 @@ __all__ = [
     "NotDueError",
     "NotedBatch",
     "UnreadableMessage",
+    "consumer_record",
 ]
 
 
@@ -217,3 +218,23 @@ class UnreadableMessage(FetchedMessage):
     def timestamp_ms(self) -> int:
         """Milliseconds since 1970; 0 if the timestamp cannot be read."""
         return self._record.timestamp or 0
+
+
+def consumer_record(partition: TopicPartition, parsed: ParsedRecord) -> ConsumerRecord:
+    """Return a record of this partition in aiokafka's form."""
+    if isinstance(parsed, ConsumerRecord):
+        return parsed
+    key, value = parsed.key, parsed.value
+    return ConsumerRecord(
+        partition.topic,
+        partition.partition,
+        parsed.offset,
+        parsed.timestamp,
+        parsed.timestamp_type,
+        key,
+        value,
+        parsed.checksum,
+        -1 if key is None else len(key),
+        -1 if value is None else len(value),
+        tuple(parsed.headers),
+    )

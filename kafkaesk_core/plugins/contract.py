@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -154,6 +153,8 @@ def check_plugin(plugin: object, name: str, manager: pluggy.PluginManager) -> tu
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" if a known name is close, else ""."""
+    from difflib import get_close_matches  # for mistakes only
+
     close = get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -6,7 +6,6 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import (
@@ -15,8 +14,10 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import SchemaValidator, core_schema
 
 from kafkaesk_core.entry_points import PLUGINS, find_entry_points
+from kafkaesk_core.environment import PREFIX, read_environment
 from kafkaesk_core.errors import ConfigurationError, PluginError
 
 from .contract import PluginInfo, Status, did_you_mean
@@ -286,7 +287,7 @@ def read_settings(
 
 def variable_prefix(plugin: str) -> str:
     """Return the prefix of a plugin's environment variables."""
-    return f"KAFKAESK_{plugin.upper().replace('-', '_')}_"
+    return f"{PREFIX}{plugin.upper().replace('-', '_')}_"
 
 
 def variable_names(model: type[BaseModel] | None, plugin: str) -> set[str]:
@@ -299,7 +300,7 @@ def _validate(
     model: type[BaseModel] | None, values: dict[str, Any]
 ) -> tuple[BaseModel | None, bool]:
     """Read `enabled` first: a disabled plugin needs no other settings."""
-    if not _Switch.model_validate({"enabled": values.get("enabled", True)}).enabled:
+    if not _SWITCH.validate_python({"enabled": values.get("enabled", True)})["enabled"]:
         return None, False
     if model is None:
         return None, True
@@ -309,8 +310,11 @@ def _validate(
     return settings, bool(getattr(settings, "enabled", True))
 
 
-class _Switch(BaseModel):
-    enabled: bool
+_SWITCH = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {"enabled": core_schema.typed_dict_field(core_schema.bool_schema())}
+    )
+)
 
 
 def _from_environment(
@@ -318,8 +322,6 @@ def _from_environment(
     plugin: str,
     environ: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    from kafkaesk_core.environment import read_environment  # it imports pydantic-settings
-
     try:
         values = read_environment(fields, variable_prefix(plugin), environ)
     except ValueError as error:
@@ -367,21 +369,25 @@ def _problem(detail: Any, prefix: str) -> str:  # pydantic_core.ErrorDetails
 
 # --- variables that nothing reads
 
-_PREFIX = "KAFKAESK_"
 _ALMOST = "KAFK"
 _SURE = 0.9
 """The similarity to a known variable from which a name without the prefix is reported."""
 
 
-def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str, str]) -> None:
+def warn_of_unread(
+    list_core: Callable[[], Collection[str]], plugins: Plugins, environ: Mapping[str, str]
+) -> None:
     """Log each KAFKAESK_ variable that neither the core nor a plugin reads.
+
+    `list_core` returns the variables of the core; it is called if there are any to compare with.
 
     A variable with the name of a plugin that is not loaded, or that the service created itself, is
     left to that plugin.
     """
-    known = set(core)
-    foreign = set()
     suspects = [name for name in environ if name.upper().startswith(_ALMOST)]
+    if not suspects:
+        return
+    known = set(list_core())
     if all(name.upper() in known for name in suspects):
         return
     for name, model in _models(plugins):
@@ -398,19 +404,23 @@ def warn_of_unread(core: Collection[str], plugins: Plugins, environ: Mapping[str
 
 def _hint(name: str, known: Collection[str]) -> str:
     """Suggest a similar name; compare only the parts after the common prefix."""
+    from difflib import get_close_matches
+
     close = get_close_matches(
-        name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], n=1
+        name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], n=1
     )
-    return f"; did you mean '{_PREFIX}{close[0]}'?" if close else ""
+    return f"; did you mean '{PREFIX}{close[0]}'?" if close else ""
 
 
 def _unread(names: Iterable[str], known: Collection[str], foreign: tuple[str, ...]) -> list[str]:
+    from difflib import get_close_matches
+
     found = []
     for name in sorted(names):
         upper = name.upper()
         if upper in known or (foreign and upper.startswith(foreign)):
             continue
-        if upper.startswith(_PREFIX) or get_close_matches(upper, known, n=1, cutoff=_SURE):
+        if upper.startswith(PREFIX) or get_close_matches(upper, known, n=1, cutoff=_SURE):
             found.append(name)
     return found
 

@@ -9,18 +9,13 @@ from dataclasses import replace
 from functools import partial
 from inspect import Parameter
 from types import CodeType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from pydantic_core import to_jsonable_python
 
-from kafkaesk_core.app_protocol import App
 from kafkaesk_core.errors import ConfigurationError, PluginError, SubscriptionError
 from kafkaesk_core.hooks import Hooks
-from kafkaesk_core.message import IncomingMessage
-from kafkaesk_core.router import Router, Subscription
-from kafkaesk_core.schema.codecs import Codec, FindCodec
-from kafkaesk_core.schema.registry import SchemaRegistration
 
 from .chains import (
     CountedFailures,
@@ -43,7 +38,6 @@ from .contract import (
     describe_place,
     did_you_mean,
 )
-from .debug import log_layer
 from .loading import (
     EntryPoint,
     InstalledPlugin,
@@ -53,6 +47,13 @@ from .loading import (
     load_each,
     warn_of_unknown,
 )
+
+if TYPE_CHECKING:
+    from kafkaesk_core.app_protocol import App
+    from kafkaesk_core.message import IncomingMessage
+    from kafkaesk_core.router import Router, Subscription
+    from kafkaesk_core.schema.codecs import Codec, FindCodec
+    from kafkaesk_core.schema.registry import SchemaRegistration
 
 __all__ = [
     "Lifespan",
@@ -129,7 +130,7 @@ class Plugins:
         self._inactive: Infos = []
         self._declared: list[tuple[SchemaRegistration, App]] = []
         self._terminals: set[CodeType] = set()
-        self._logs_layers = False
+        self._log_layer: Callable[..., Callable[..., Any]] | None = None
 
     def register(self, plugin: object, name: str | None = None, *, source: str = "app") -> str:
         """Add a plugin and return its name: `name`, its attribute `name`, or its class's name.
@@ -245,7 +246,7 @@ class Plugins:
         if missing := [name for name in SIGNATURES[hook][2:] if name not in constants]:
             raise TypeError(f"chain({hook!r}) needs {', '.join(missing)}")
         self._terminals |= find_codes(terminal)
-        around = partial(log_layer, hook) if self._logs_layers else None
+        around = None if self._log_layer is None else partial(self._log_layer, hook)
         return compile_chain(self._sort_implementations(hook, skip), terminal, constants, around)
 
     def notifier(
@@ -263,7 +264,9 @@ class Plugins:
 
     def log_layers(self) -> None:
         """Log each call of a layer (`KAFKAESK_DEBUG_HOOKS`) from the next compilation on."""
-        self._logs_layers = True
+        from .debug import log_layer
+
+        self._log_layer = log_layer
         self._changed()
 
     def of_stage(self, stage: str) -> frozenset[str]:

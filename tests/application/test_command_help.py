@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -121,6 +122,31 @@ def test_importing_the_application_leaves_the_engine_to_its_start() -> None:
     engine = ("consumer", "publisher", "kafka", "runtime", "scheduler", "cluster")
     found = [one for one in loaded if one.split(".")[:2] in [["kafkaesk_core", e] for e in engine]]
     assert found == []
+
+
+def test_the_list_of_plugins_loads_neither_the_application_nor_what_plugins_start_with() -> None:
+    """A plugin imports at its start what it starts with; each would cost all services time."""
+    code = (
+        "import sys; from click.testing import CliRunner; from kafkaesk_core.cli import cli; "
+        "print(CliRunner().invoke(cli, ['plugins', '--chain']).output, *sys.modules, sep='\\n')"
+    )
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("KAFK")}
+
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=inherited
+    ).stdout
+
+    listed = re.findall(r"^(\S+) .* active ", printed, re.MULTILINE)
+    assert {"cloudevents", "compat", "headers", "logging"} <= set(listed)
+    assert {"ops", "otel", "retry", "schemas"} <= set(listed)
+    loaded = set(printed.splitlines())
+    assert {"kafkaesk_core.plugins.manager", "kafkaesk_retry.plugin"} <= loaded
+    others = {"aiokafka", "h11", "http.client", "prometheus_client", "pydantic_settings", "rich"}
+    assert others.isdisjoint(loaded)
+    ours = {"kafkaesk_core.application", "kafkaesk_core.router", "kafkaesk_core.settings"}
+    assert ours.isdisjoint(loaded)
+    started = {"kafkaesk_logging.handler", "kafkaesk_ops.server", "kafkaesk_retry.recovery"}
+    assert started.isdisjoint(loaded)
 
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

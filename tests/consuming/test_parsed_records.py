@@ -18,7 +18,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application
 from kafkaesk_core.consumer.dispatch import Dispatcher
-from kafkaesk_core.message import consumer_record
+from kafkaesk_core.consumer.fetched import consumer_record
 from kafkaesk_testing import EmbeddedBroker, eventually
 
 PARTITION = TopicPartition("content", 3)

@@ -19,7 +19,8 @@ from typing import Any, get_args
 import kafkaesk_core
 from kafkaesk_core import hooks, plugin
 from kafkaesk_core.official import package_of_command
-from kafkaesk_core.settings import PluginChoice, Settings, describe_default
+from kafkaesk_core.plugins.installed import PluginChoice
+from kafkaesk_core.settings import Settings, describe_default
 
 __all__ = ["FOREIGN", "PAGES", "shown_code"]
 

@@ -6,23 +6,29 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
 from kafkaesk_core import (
     DecodeError,
-    IncomingMessage,
     InvalidMessageError,
-    OutgoingMessage,
-    SchemaRegistration,
 )
 
 from .event import CONTENT_TYPE, PREFIX, SPECVERSION, problem_of_attribute, timestamp_of
 from .reading import is_event, read_event
-from .settings import CloudEventsSettings
-from .type_names import OPTION, TypeNames
+from .type_names import OPTION
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        IncomingMessage,
+        OutgoingMessage,
+        SchemaRegistration,
+    )
+
+    from .settings import CloudEventsSettings
+    from .type_names import TypeNames
 
 __all__ = ["CloudEventsCodec"]
 

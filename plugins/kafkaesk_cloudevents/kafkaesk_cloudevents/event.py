@@ -7,8 +7,10 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import Header
+if TYPE_CHECKING:
+    from kafkaesk_core import Header
 
 __all__ = [
     "CONTENT_TYPE",

@@ -6,22 +6,26 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from inspect import Parameter
 from types import NoneType
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from kafkaesk_core import (
     ConfigurationError,
-    IncomingMessage,
-    SchemaCall,
-    SchemaRegistration,
     hookimpl,
 )
-from kafkaesk_core.plugin import Codec
 
 from .codec import CloudEventsCodec
 from .event import CONTENT_TYPE, PREFIX, CloudEvent
 from .reading import event_of, is_event
 from .settings import CloudEventsSettings
 from .type_names import OPTION, TypeNames, TypeTemplate
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        IncomingMessage,
+        SchemaCall,
+        SchemaRegistration,
+    )
+    from kafkaesk_core.plugin import Codec
 
 __all__ = ["CloudEventsPlugin"]
 

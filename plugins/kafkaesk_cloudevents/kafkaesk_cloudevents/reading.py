@@ -5,13 +5,16 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from kafkaesk_core import DecodeError, IncomingMessage
+from kafkaesk_core import DecodeError
 
 from .event import CONTENT_TYPE, PREFIX, REQUIRED, SPECVERSION, CloudEvent, parse_time
+
+if TYPE_CHECKING:
+    from kafkaesk_core import IncomingMessage
 
 __all__ = ["Attributes", "event_of", "is_event", "read_event"]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import ConfigurationError, SchemaRegistration
+from kafkaesk_core import ConfigurationError
+
+if TYPE_CHECKING:
+    from kafkaesk_core import SchemaRegistration
 
 __all__ = ["OPTION", "TypeNames", "TypeTemplate"]
 

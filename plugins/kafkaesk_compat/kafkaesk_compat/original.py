@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import App, hookimpl
+from kafkaesk_core import hookimpl
+
+if TYPE_CHECKING:
+    from kafkaesk_core import App
 
 __all__ = ["RefuseOriginal", "check_original"]
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import Header, KafkaeskError
+from kafkaesk_core import KafkaeskError
 
-from .context import Origin
+if TYPE_CHECKING:
+    from kafkaesk_core import Header
+
+    from .context import Origin
 
 __all__ = ["CAUSATION", "CORRELATION", "HOPS", "CausationHeaders", "HopLimitError"]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-from aiokafka.structs import ConsumerRecord
+from typing import TYPE_CHECKING, Protocol
 
 from kafkaesk_core import Header, IncomingMessage
 from kafkaesk_core.plugin import copy_headers
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
 
 __all__ = [
     "PROPAGATION",
@@ -127,12 +128,18 @@ def inherit_from(origin: Origin) -> Iterator[None]:
     Raises:
         TypeError: the argument is neither a ConsumerRecord nor an IncomingMessage.
     """
-    if not isinstance(origin, (IncomingMessage, ConsumerRecord)):
+    if not isinstance(origin, IncomingMessage) and not _is_record(origin):
         raise TypeError(
             f"inherit_from({origin!r}) needs a ConsumerRecord, or one of subscriber.messages"
         )
     with _entered(replace(_current(), chosen=origin, is_on=True)):
         yield
+
+
+def _is_record(origin: object) -> bool:
+    from aiokafka.structs import ConsumerRecord
+
+    return isinstance(origin, ConsumerRecord)
 
 
 def current_record() -> ConsumerRecord | None:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import Header
+if TYPE_CHECKING:
+    from kafkaesk_core import Header
 
 __all__ = ["DEFAULT_EXCLUDE", "HeaderFilter", "drop_header", "is_dropped"]
 

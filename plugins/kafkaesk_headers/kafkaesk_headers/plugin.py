@@ -7,26 +7,32 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafkaesk_core import (
-    App,
-    ConsumeBatchCall,
-    ConsumeCall,
-    Delivery,
-    Header,
     IncomingMessage,
-    OutgoingMessage,
-    PublishCall,
     hookimpl,
 )
 from kafkaesk_core.plugin import CountedFailures
 
 from .causation import CausationHeaders, HopLimitError
-from .context import PROPAGATION, HeaderSelector, Origin, PropagationContext, override
+from .context import PROPAGATION, PropagationContext, override
 from .filter import DEFAULT_EXCLUDE, HeaderFilter, is_dropped
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        App,
+        ConsumeBatchCall,
+        ConsumeCall,
+        Delivery,
+        Header,
+        OutgoingMessage,
+        PublishCall,
+    )
+
+    from .context import HeaderSelector, Origin
 
 __all__ = ["HeaderSettings", "HeadersPlugin"]
 

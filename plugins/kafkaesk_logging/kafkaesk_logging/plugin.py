@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
-from kafkaesk_core import Application, hookimpl
+from kafkaesk_core import hookimpl
 
-from .applications import RUNNING
-from .handler import PydanticKafkaeskHandler
 from .settings import LoggingSettings, Options
+
+if TYPE_CHECKING:
+    from kafkaesk_core import Application
 
 __all__ = ["Logging", "LoggingPlugin"]
 
@@ -29,6 +31,8 @@ class LoggingPlugin:
     @asynccontextmanager
     async def lifespan(self, app: Application) -> AsyncIterator[None]:
         """Ship while the application runs; deliver the queued lines when it stops."""
+        from .applications import RUNNING
+
         with _attached(app, self._settings):
             RUNNING.start(app)
             try:
@@ -47,6 +51,8 @@ def _attached(app: Application, settings: LoggingSettings) -> Iterator[None]:
     if not settings.stream:
         yield
         return
+    from .handler import PydanticKafkaeskHandler
+
     options = settings.model_dump(include=set(Options.model_fields), exclude_unset=True)
     level = logging.NOTSET if settings.level is None else settings.level
     handler = PydanticKafkaeskHandler(app, settings.stream, level=level, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -48,7 +47,9 @@ def _option(
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True
+    )
 
 
 class QueueOptions(_Frozen):
@@ -141,6 +142,8 @@ def read_options(model: type[M], given: Mapping[str, Any], of: str) -> M:
         ConfigurationError: a name is unknown or a value is invalid.
     """
     for name in given.keys() - model.model_fields.keys():
+        from difflib import get_close_matches
+
         close = get_close_matches(name, model.model_fields, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         known = ", ".join(model.model_fields)

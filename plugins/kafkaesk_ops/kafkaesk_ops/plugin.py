@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector as BaseCollector
 from pydantic import BaseModel, ConfigDict, Field
 
-from kafkaesk_core import Application, hookimpl
+from kafkaesk_core import hookimpl
 
-from .endpoint import Endpoint
-from .histograms import Histograms
-from .legacy import LegacyGroups, LegacyMessages
-from .metrics import Collector
-from .server import ProbeServer
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector as BaseCollector
+
+    from kafkaesk_core import Application
+
+    from .metrics import Collector
+    from .server import ProbeServer
 
 __all__ = ["Ops", "OpsPlugin", "OpsSettings"]
 
@@ -58,10 +61,20 @@ class OpsPlugin:
         name: str = "",
     ) -> None:
         self.settings = settings or OpsSettings()
-        self.registry = CollectorRegistry() if registry is None else registry
-        self._collector = Collector(self.registry) if collector is None else collector
+        self._registry = registry
+        self._collector = collector
         self._name = name
         self._server: ProbeServer | None = None
+        _check_installed("prometheus_client", "h11")
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry that `/metrics` shows."""
+        if self._registry is None:
+            from prometheus_client import CollectorRegistry
+
+            self._registry = CollectorRegistry()
+        return self._registry
 
     @property
     def port(self) -> int | None:
@@ -72,7 +85,11 @@ class OpsPlugin:
     @asynccontextmanager
     async def lifespan(self, app: Application) -> AsyncIterator[None]:
         """Listen while the application starts, runs and stops."""
+        from .metrics import Collector
+
         measuring = self._measuring(app)
+        if self._collector is None:
+            self._collector = Collector(self.registry)
         self._collector.watch(app, self._name, measuring.values())
         for name, each in measuring.items():
             app.plugins.register(each, name, source="kafkaesk-ops")
@@ -80,6 +97,9 @@ class OpsPlugin:
             if self.settings.port is None:
                 yield
                 return
+            from .endpoint import Endpoint
+            from .server import ProbeServer
+
             endpoint = Endpoint(app, self.registry)
             server = ProbeServer(endpoint, self.settings.host, self.settings.port)
             await server.start()
@@ -96,6 +116,9 @@ class OpsPlugin:
 
     def _measuring(self, app: Application) -> dict[str, BaseCollector]:
         """Make the plugins that measure what the status does not have, by their names."""
+        from .histograms import Histograms
+        from .legacy import LegacyGroups, LegacyMessages
+
         found: dict[str, BaseCollector] = {}
         if self.settings.histograms:
             found["ops-histograms"] = Histograms(self._name)
@@ -104,6 +127,17 @@ class OpsPlugin:
             if self.settings.histograms:
                 found["ops-legacy-messages"] = LegacyMessages(self._name)
         return found
+
+
+def _check_installed(*modules: str) -> None:
+    """Refuse to be loaded without these modules, which are imported at the start."""
+    for name in modules:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"kafkaesk-ops needs {name}, which is not installed; run: "
+                "pip install --force-reinstall kafkaesk-ops",
+                name=name,
+            )
 
 
 Ops = OpsPlugin

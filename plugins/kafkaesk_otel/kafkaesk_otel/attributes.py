@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kafkaesk_core import (
     DecodeError,
-    Header,
-    IncomingMessage,
-    OutgoingMessage,
     Stop,
-    Subscription,
 )
 
 from .semconv import (
@@ -38,7 +34,16 @@ from .semconv import (
     SYSTEM,
     TOMBSTONE,
 )
-from .settings import OTelSettings
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        Header,
+        IncomingMessage,
+        OutgoingMessage,
+        Subscription,
+    )
+
+    from .settings import OTelSettings
 
 __all__ = [
     "Attributes",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from aiokafka.structs import TopicPartition
 from opentelemetry.context import get_current
 from opentelemetry.trace import NoOpTracer, SpanKind
 
-from kafkaesk_core import CommitCall, Subscription
-
 from .sdk import is_suppressed
 from .semconv import PARTITION_ID
-from .span import OperationSpan, Telemetry
+from .span import OperationSpan
+
+if TYPE_CHECKING:
+    from kafkaesk_core import CommitCall, Subscription, TopicPartition
+
+    from .span import Telemetry
 
 __all__ = ["CommitSpans"]
 
-Offsets = Mapping[TopicPartition, int]
+Offsets = Mapping["TopicPartition", int]
 
 
 class CommitSpan(OperationSpan):

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from opentelemetry.context import Context
-from opentelemetry.metrics import Meter
-
-from kafkaesk_core import Status
+from typing import TYPE_CHECKING
 
 from .semconv import (
     BUCKETS,
@@ -23,6 +19,12 @@ from .semconv import (
     SENT_MESSAGES,
     SYSTEM,
 )
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+
+    from kafkaesk_core import Status
 
 __all__ = ["Labels", "Metrics"]
 

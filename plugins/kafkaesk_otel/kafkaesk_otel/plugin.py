@@ -9,24 +9,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import Parameter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiokafka.structs import TopicPartition
 from opentelemetry.context import attach, detach, get_current
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import NoOpTracer, Span, TracerProvider
+from opentelemetry.trace import NoOpTracer, Span
 
 from kafkaesk_core import (
-    App,
-    CommitCall,
-    ConsumeBatchCall,
-    ConsumeCall,
-    Delivery,
-    IncomingMessage,
-    OutgoingMessage,
-    PublishCall,
-    Subscription,
     hookimpl,
 )
 from kafkaesk_core.plugin import CountedFailures
@@ -34,12 +22,33 @@ from kafkaesk_core.plugin import CountedFailures
 from .attributes import SpanTemplates
 from .commit import CommitSpans
 from .metrics import Metrics
-from .process import OnProcess, ProcessSpans, current_process_span
+from .process import ProcessSpans, current_process_span
 from .propagation import Propagation
-from .publish import OnSend, SendSpans, explicit_fields
+from .publish import SendSpans, explicit_fields
 from .sdk import aiokafka_is_instrumented, is_disabled, meter_of, tracer_of
 from .settings import OTelSettings
 from .span import Telemetry
+
+if TYPE_CHECKING:
+    from aiokafka.structs import TopicPartition
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import TracerProvider
+
+    from kafkaesk_core import (
+        App,
+        CommitCall,
+        ConsumeBatchCall,
+        ConsumeCall,
+        Delivery,
+        IncomingMessage,
+        OutgoingMessage,
+        PublishCall,
+        Subscription,
+    )
+
+    from .process import OnProcess
+    from .publish import OnSend
 
 __all__ = ["OTelPlugin"]
 

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
     Span,
-    SpanContext,
     SpanKind,
     get_current_span,
     set_span_in_context,
 )
 
 from kafkaesk_core import (
-    ConsumeBatchCall,
-    ConsumeCall,
     IncomingMessage,
-    RecordMetadata,
-    Subscription,
 )
 
 from .attributes import key_text, of_incoming, schema_of
 from .sdk import is_suppressed
 from .semconv import BATCH_COUNT, MESSAGE_KEY, OFFSET
-from .span import OperationSpan, Telemetry
+from .span import OperationSpan
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import (
+        SpanContext,
+    )
+
+    from kafkaesk_core import (
+        ConsumeBatchCall,
+        ConsumeCall,
+        RecordMetadata,
+        Subscription,
+    )
+
+    from .span import Telemetry
 
 __all__ = ["PROCESS", "OnProcess", "ProcessSpan", "ProcessSpans", "current_process_span"]
 

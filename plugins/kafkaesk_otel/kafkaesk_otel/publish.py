@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, get_current_span
+from opentelemetry.trace import Link, Span, SpanKind, get_current_span
 
-from kafkaesk_core import Delivery, OutgoingMessage, PublishCall
+from kafkaesk_core import OutgoingMessage
 
 from .attributes import of_outgoing
 from .process import PROCESS
 from .sdk import is_suppressed
 from .semconv import OFFSET, PARTITION_ID
-from .span import OperationSpan, Telemetry
+from .span import OperationSpan
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from kafkaesk_core import Delivery, PublishCall
+
+    from .span import Telemetry
 
 __all__ = ["OnSend", "SendSpans", "explicit_fields"]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 
 # Private by its underscore, and the one key that all instrumentations of Python look at.
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
-from opentelemetry.context import Context
 
 from .semconv import SCHEMA_URL
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 __all__ = ["aiokafka_is_instrumented", "is_disabled", "is_suppressed", "meter_of", "tracer_of"]
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiokafka.errors import BrokerResponseError
-
 from kafkaesk_core import DeliveryError, HandlerTimeoutError
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
@@ -55,6 +53,8 @@ TIMEOUT = "timeout"
 
 def error_type(error: BaseException) -> str:
     """Return Kafka's name for a broker's answer, "timeout", or the class as "module.Name"."""
+    from aiokafka.errors import BrokerResponseError
+
     cause = error.__cause__ if isinstance(error, DeliveryError) and error.__cause__ else error
     if isinstance(cause, BrokerResponseError):
         return str(cause.message)

@@ -9,27 +9,34 @@ from collections.abc import Callable, Sequence
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, Self, TypeVar
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import (
-    Link,
-    Span,
-    SpanKind,
     Status,
     StatusCode,
-    Tracer,
     set_span_in_context,
 )
 
 from kafkaesk_core import BatchFailure, Defer, Disposition, Retry, Skip
-from kafkaesk_core.plugin import CountedFailures
 
-from .attributes import SpanTemplate, SpanTemplates
-from .metrics import Metrics
-from .propagation import Propagation
 from .semconv import CANCELLED, DISPOSITION, ERROR_TYPE, error_type
-from .settings import OTelSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import (
+        Link,
+        Span,
+        SpanKind,
+        Tracer,
+    )
+
+    from kafkaesk_core.plugin import CountedFailures
+
+    from .attributes import SpanTemplate, SpanTemplates
+    from .metrics import Metrics
+    from .propagation import Propagation
+    from .settings import OTelSettings
 
 __all__ = ["OperationSpan", "Telemetry"]
 

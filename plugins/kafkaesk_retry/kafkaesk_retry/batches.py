@@ -9,8 +9,9 @@ from typing import Any
 
 from kafkaesk_core import BatchFailure, ConsumeBatchCall, Disposition, IncomingMessage, Skip
 
+from .cancellation import as_failure, is_shutdown
 from .mailer import Mailer
-from .recovery import Recovery, is_shutdown
+from .recovery import Recovery
 from .search import Search
 
 __all__ = ["BatchRun"]
@@ -152,12 +153,3 @@ def _put_off(messages: Messages, outcomes: Mapping[IncomingMessage, BaseExceptio
         is_put_off = is_put_off or message.turn == "put off"
         if is_put_off and message not in outcomes:
             message.turn = "put off"
-
-
-def as_failure(error: BaseException) -> Exception:
-    """Return the error; convert the cancellation of an awaited object to an error."""
-    if isinstance(error, Exception):
-        return error
-    failure = RuntimeError("what the handler awaited was cancelled")
-    failure.__cause__ = error
-    return failure.with_traceback(error.__traceback__)

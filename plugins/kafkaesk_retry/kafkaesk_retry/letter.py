@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from kafkaesk_core import Header, IncomingMessage
-
-from .failure import Failure
 from .places import Place, number, place_of
+
+if TYPE_CHECKING:
+    from kafkaesk_core import Header, IncomingMessage
+
+    from .failure import Failure
 
 __all__ = [
     "OWN_HEADERS",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from kafkaesk_core import IncomingMessage
+if TYPE_CHECKING:
+    from kafkaesk_core import IncomingMessage
 
 __all__ = ["MOST_INT32", "MOST_INT64", "Place", "StreamNames", "number", "place_of"]
 

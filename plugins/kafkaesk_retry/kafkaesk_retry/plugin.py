@@ -8,37 +8,36 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kafkaesk_core import (
-    App,
-    Cluster,
-    ConfigurationError,
-    ConsumeBatchCall,
-    ConsumeCall,
-    IncomingMessage,
-    RebalanceEvent,
-    Router,
-    Subscription,
-    hookimpl,
-)
+from kafkaesk_core import ConfigurationError, hookimpl
 
-from .batches import BatchRun, as_failure
-from .dispatch import hand_out
+from .cancellation import as_failure, end_task, is_shutdown
 from .letter import OWN_HEADERS, SPRING_HEADERS
-from .mailer import Mailer
-from .open_letters import OpenLetters
 from .places import StreamNames
 from .policy import OPTION, Retries
-from .preparation import Preparation, end_task
-from .recovery import Recovery, is_shutdown
 from .settings import RetrySettings
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        App,
+        ConsumeBatchCall,
+        ConsumeCall,
+        IncomingMessage,
+        RebalanceEvent,
+        Router,
+        Subscription,
+    )
+
+    from .mailer import Mailer
+    from .open_letters import OpenLetters
+    from .preparation import Preparation
+    from .recovery import Recovery
 
 __all__ = ["RetryPlugin"]
 
-_OTHERS = {"consumer_id", "func", "group", "pattern", "topics", "options"}
-_COPIED = [field.name for field in fields(Subscription) if field.name not in _OTHERS]
-"""The fields that a subscription to waiting records shares with the original subscription."""
+_OWN = {"consumer_id", "func", "group", "pattern", "topics", "options"}
+"""The fields that a subscription to waiting records does not share with the original one."""
 COUNTED = ("retried", "later", "dead", "deferred")
 _OFF = {OPTION: Retries(attempts=1, dead_letter=False)}
 
@@ -97,13 +96,16 @@ class RetryPlugin:
     @hookimpl
     def declare(self, router: Router, app: App) -> None:
         """Subscribe each handler to the streams in which its group's records wait."""
+        from .dispatch import hand_out
+
         for group, subscriptions in self._by_group(app).items():
             streams = sorted({s for one in subscriptions for s in self._waiting_streams(one)})
             if not streams:
                 continue
             if len(subscriptions) == 1:
                 (one,) = subscriptions
-                given = {name: getattr(one, name) for name in _COPIED}
+                names = {field.name for field in fields(one)} - _OWN
+                given = {name: getattr(one, name) for name in names}
                 given["options"] = dict(one.options)
                 router.subscribe_to_topics(streams, group, **given)(one.func)
             else:
@@ -119,6 +121,8 @@ class RetryPlugin:
         self._recoveries.clear()
         interval, watching = self.settings.count_interval, None
         if interval:
+            from .open_letters import OpenLetters
+
             self._open = OpenLetters(app, self.names, partial(self._by_group, app), interval)
             watching = asyncio.create_task(self._open.watch())
         try:
@@ -148,6 +152,8 @@ class RetryPlugin:
         return [self.names.later(subscription.group, one) for one in seconds]
 
     async def _prepare(self, app: App) -> None:
+        from .preparation import Preparation
+
         self._preparation = Preparation(self._mailer_of(app), partial(self._topics, app))
         await self._preparation.begin()
 
@@ -171,6 +177,8 @@ class RetryPlugin:
     async def _existing_streams(self, app: App) -> set[str]:
         if _is_inside(app):
             return set()
+        from kafkaesk_core import Cluster
+
         async with Cluster(app.settings) as cluster:
             topics = {topic.name for topic in await cluster.topics()}
         prefix = app.settings.topic_prefix
@@ -198,6 +206,8 @@ class RetryPlugin:
         retries = self._retries(subscription)
         recovery = None
         if retries is not None:
+            from .recovery import Recovery
+
             prefix = app.settings.topic_prefix
             policy = retries.over(self.settings)
             recovery = Recovery(subscription, policy, self.settings, self.names, prefix)
@@ -247,6 +257,8 @@ class RetryPlugin:
         recovery = self._recovery(subscription, app)
         if recovery is None:
             return await call_next(messages)
+        from .batches import BatchRun
+
         return await BatchRun(recovery, call_next, self._mailer_of(app)).run(messages)
 
     # --- what is known of it
@@ -299,6 +311,8 @@ class RetryPlugin:
         return self._mailer
 
     def _make_mailer(self, app: App) -> Mailer:
+        from .mailer import Mailer
+
         prefix = app.settings.topic_prefix
         return Mailer(app, prefix, self.settings.style, self.settings.retention)
 

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kafkaesk_core import (
     BatchFailure,
@@ -15,9 +15,9 @@ from kafkaesk_core import (
     InvalidMessageError,
     UnknownSchemaError,
 )
-from kafkaesk_core.plugin import set_option
 
-from .settings import RetrySettings
+if TYPE_CHECKING:
+    from .settings import RetrySettings
 
 __all__ = ["OPTION", "Policy", "Retries", "Verdict", "leaves", "retries"]
 
@@ -103,6 +103,8 @@ def retries(*misplaced: object, **choices: Any) -> Callable[[F], F]:  # Any: fie
     Raises:
         ConfigurationError: a choice is unknown, has no name, or has an invalid value.
     """
+    from kafkaesk_core.plugin import set_option
+
     known = [field.name for field in fields(Retries)]
     if misplaced:
         raise ConfigurationError(

@@ -8,15 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from kafkaesk_core import KafkaeskError
 
+from .cancellation import end_task
 from .mailer import Mailer
 
-__all__ = ["Preparation", "end_task"]
+__all__ = ["Preparation"]
 
 logger = logging.getLogger("kafkaesk.retry")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-CANCEL_AGAIN = 1.0
-"""Seconds that a task may take to end before it is cancelled again."""
 Wanted = Callable[[], Awaitable[Mapping[str, str | None]]]
 
 
@@ -60,10 +59,3 @@ class Preparation:
             return False
         made = [await self._mailer.prepare(topic, origin) for topic, origin in wanted.items()]
         return all(made)
-
-
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: `asyncio.wait_for` of Python 3.11 may swallow that."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=CANCEL_AGAIN)

@@ -28,7 +28,7 @@ from .places import Place, StreamNames, place_of
 from .policy import Policy
 from .settings import RetrySettings
 
-__all__ = ["Recovery", "is_shutdown"]
+__all__ = ["Recovery"]
 
 logger = logging.getLogger("kafkaesk.retry")
 
@@ -285,12 +285,6 @@ class Recovery:
             *(place, parcel.group, parcel.handler, message.attempt, written),
             *(parcel.failure.exception, parcel.failure.message),
         )
-
-
-def is_shutdown() -> bool:
-    """Whether the running task is being cancelled, so that an error is not a failure."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _note_handled(message: IncomingMessage, error: Exception) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kafkaesk_core import BatchFailure, ConsumeBatchCall, Disposition, IncomingMessage
 
-from .recovery import is_shutdown
+from .cancellation import is_shutdown
 
 __all__ = ["MOST_CALLS", "Search"]
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kafkaesk_core import (
-    App,
-    Router,
-    SchemaCall,
-    SchemaRegistration,
-    Subscription,
-    hookimpl,
-)
+from kafkaesk_core import hookimpl
 
-from .contract import contract_of
-from .registry import RegistryDownError
-from .review import OPTION, check_mode
+from .modes import OPTION, check_mode
 from .settings import SchemasSettings
-from .upcasting import Upcasters, chains_to, check_targets, upcasters_of
+
+if TYPE_CHECKING:
+    from kafkaesk_core import (
+        App,
+        Router,
+        SchemaCall,
+        SchemaRegistration,
+        Subscription,
+    )
+
+    from .upcasting import Upcasters
 
 __all__ = ["SchemasPlugin"]
 
@@ -53,6 +54,9 @@ class SchemasPlugin:
         registry = self._registry
         if registry is None or self._is_registry_down:
             return
+        from .contract import contract_of
+        from .registry import RegistryDownError
+
         contract = contract_of(schema)
         try:
             number = await asyncio.to_thread(registry.register, contract)
@@ -73,6 +77,10 @@ class SchemasPlugin:
     @hookimpl
     def declare(self, router: Router, app: App) -> None:
         """Read the upcasters of the service, and refuse those without a target version."""
+        from kafkaesk_core import Router
+
+        from .upcasting import check_targets, upcasters_of
+
         self._is_registry_down = False  # an application may start again
         self._upcasters = upcasters_of(app) if isinstance(app, Router) else {}
         check_targets(self._upcasters, app.schemas.values())
@@ -82,5 +90,7 @@ class SchemasPlugin:
         self, schema: SchemaRegistration, subscription: Subscription
     ) -> Mapping[str, Callable[[Any], Any]]:  # the data of messages, any JSON
         """Return functions that upgrade records of older versions for handlers of this one."""
+        from .upcasting import chains_to
+
         chains = chains_to(self._upcasters, schema.id, schema.version)
         return {f"{schema.id}:{version}": chain.convert for version, chain in chains.items()}

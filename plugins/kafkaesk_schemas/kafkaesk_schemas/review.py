@@ -9,30 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from kafkaesk_core import Application, ConfigurationError, SchemaRegistration
+from kafkaesk_core import Application, SchemaRegistration
 
 from .compatibility import Problem, find_problems
 from .contract import Contract, contract_of
 from .generation import without_words
+from .modes import OPTION, Mode, check_mode
 from .upcasting import Chain
 
-__all__ = ["Finding", "Mode", "Review", "check_mode", "contracts_of", "judge"]
+__all__ = ["Finding", "Review", "contracts_of", "judge"]
 
-Mode = Literal[
-    "backward",
-    "forward",
-    "full",
-    "backward_transitive",
-    "forward_transitive",
-    "full_transitive",
-    "none",
-]
-"""The required compatibility: with backward, new readers understand old writers; with forward, old
-readers understand new writers."""
 Answer = Literal["same", "compatible", "incompatible", "unknown", "changed", "unreadable"]
-OPTION = "schemas"
 _LISTED = 5
 
 
@@ -70,20 +59,6 @@ class Finding:
     def is_refusal(self) -> bool:
         """Whether the check fails."""
         return self.answer in ("incompatible", "changed", "unreadable")
-
-
-def check_mode(value: object, schema: str) -> Mode:
-    """Return the mode from a schema's option.
-
-    Raises:
-        ConfigurationError: the mode does not exist.
-    """
-    if isinstance(value, str) and value in get_args(Mode):
-        return value  # type: ignore[return-value]  # one of them
-    raise ConfigurationError(
-        f"schema {schema} has the option 'schemas': {value!r}; use one of "
-        f"{', '.join(get_args(Mode))}"
-    )
 
 
 def contracts_of(app: Application) -> dict[str, Contract]:

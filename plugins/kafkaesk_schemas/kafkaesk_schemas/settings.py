@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from .registry import Registry, check_subject, check_url
-from .review import Mode
+from .modes import Mode
+
+if TYPE_CHECKING:
+    from .registry import Registry
 
 __all__ = ["SchemasSettings"]
 
@@ -36,17 +40,25 @@ class SchemasSettings(BaseModel):
     @field_validator("registry_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        return check_url(url) if url else ""
+        if not url:
+            return ""
+        from .registry import check_url
+
+        return check_url(url)
 
     @field_validator("registry_subject")
     @classmethod
     def _check_subject(cls, template: str) -> str:
+        from .registry import check_subject
+
         return check_subject(template)
 
     def registry(self) -> Registry | None:
         """The registry; None if none is configured."""
         if not self.registry_url:
             return None
+        from .registry import Registry
+
         return Registry(
             self.registry_url,
             subject=self.registry_subject,

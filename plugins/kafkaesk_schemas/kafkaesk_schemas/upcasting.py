@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from kafkaesk_core import ConfigurationError, Router, SchemaRegistration
+from kafkaesk_core import ConfigurationError
+
+if TYPE_CHECKING:
+    from kafkaesk_core import Router, SchemaRegistration
 
 __all__ = ["Chain", "Upcaster", "Upcasters", "chains_to", "check_targets", "upcast", "upcasters_of"]
 
@@ -62,6 +65,8 @@ def upcast(app: Router, schema: str, version: int, *, to: int | None = None) -> 
     Raises:
         ConfigurationError: the version already has an upcaster, or an argument is invalid.
     """
+    from kafkaesk_core import Router
+
     if not isinstance(app, Router):
         raise ConfigurationError(f"upcast() takes an application or a router, got {app!r}")
     said = f"upcast(app, {schema!r}, {version!r})"

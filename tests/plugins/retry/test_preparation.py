@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kafkaesk_core import KafkaeskError
-from kafkaesk_retry import preparation
+from kafkaesk_retry import cancellation, preparation
 from kafkaesk_retry.preparation import Preparation
 from kafkaesk_testing import eventually
 
@@ -19,7 +19,7 @@ async def test_the_tries_end_although_a_cancellation_is_swallowed(
 ) -> None:
     """asyncio.wait_for below Python 3.12 may swallow one: the tries went on after the stop."""
     monkeypatch.setattr(preparation, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(preparation, "CANCEL_AGAIN", 0.05, raising=False)
+    monkeypatch.setattr(cancellation, "CANCEL_AGAIN", 0.05)
     unused: Any = None
     asked, swallowed = 0, 0
 

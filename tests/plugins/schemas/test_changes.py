@@ -8,7 +8,8 @@ import pytest
 
 from kafkaesk_core import Application
 from kafkaesk_schemas.contract import describe_refusal
-from kafkaesk_schemas.review import Finding, Mode, Review
+from kafkaesk_schemas.modes import Mode
+from kafkaesk_schemas.review import Finding, Review
 from tests.plugins.schemas.changes import CHANGES, CONVERTED, Reason
 
 MODES: tuple[Mode, ...] = ("backward", "forward", "full")
