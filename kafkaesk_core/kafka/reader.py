@@ -83,6 +83,9 @@ class RecordReader:
     ) -> AsyncGenerator[Records]:
         """Yield the records before `ends`, from all partitions in the order of their timestamps.
 
+        The records of a partition stay in the order of their offsets, even if a timestamp is lower
+        than the one before it.
+
         Get the ends first with `await cluster.ends([topic])`: later records are not read, so the
         reading ends however fast others publish. `begins` has the first offset of each partition; a
         missing partition is read from its beginning. Transaction markers, aborted records and
@@ -112,6 +115,9 @@ class RecordReader:
     ) -> AsyncGenerator[Records]:
         """Yield the records from `begins` on, and then new records, without an end.
 
+        The records of a partition are in the order of their offsets. Those that were fetched
+        together are merged by their timestamps; a later fetch may have earlier timestamps.
+
         With `grows`, partitions that are added to a topic meanwhile are read from their beginning.
         After `patience` seconds without a record, the brokers are asked for an answer; if there is
         none, `report` is called with the reason, once for each outage.
@@ -123,12 +129,12 @@ class RecordReader:
         silence, is_reported = 0.0, False
         while True:
             if grows:
-                await self._add_partitions()
+                self._add_partitions()
             fetched = await self._fetch([])
             if fetched:
                 silence, is_reported = 0.0, False
-                records = [record for each in fetched.values() for record in each]
-                yield sorted(records, key=lambda record: record.timestamp)
+                held = {partition: deque(records) for partition, records in fetched.items()}
+                yield list(_merged(held, ()))
                 continue
             silence += _POLL_MS / 1000
             if silence >= patience and not is_reported:
@@ -143,7 +149,7 @@ class RecordReader:
         for partition in partitions:
             self._consumer.seek(partition, begins.get(partition, 0))
 
-    async def _add_partitions(self) -> None:
+    def _add_partitions(self) -> None:
         """Read new partitions from their beginning; continue the others where they are."""
         consumer, known = self._consumer, self._consumer.assignment()
         new = {
@@ -152,8 +158,11 @@ class RecordReader:
             for number in consumer.partitions_for_topic(topic) or ()
         } - known
         if new:
-            positions = {partition: await consumer.position(partition) for partition in known}
-            self._assign([*known, *new], positions)
+            # Not by position(), which waits for the brokers. An offset that they are asked for has
+            # expired: that partition is read from its beginning, with or without their answer.
+            states = consumer._subscription.subscription.assignment
+            positions = {one: states.state_value(one)._position for one in known}
+            self._assign([*known, *new], {one: at for one, at in positions.items() if at})
 
     async def _read(
         self,
