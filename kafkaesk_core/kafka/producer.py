@@ -221,16 +221,27 @@ class Producer:
             known = await self._unless_closed(self._client.partitions_for(topic))
         if partition not in known:
             raise kafka.UnknownTopicOrPartitionError(f"{topic} has no partition {partition}")
+        sent = self.offer_batch(batch, topic, partition)
+        if sent is not None:
+            return sent
         tp = TopicPartition(topic, partition)
         self._wrap_sequence(tp)
-        accumulator = self._client._message_accumulator
-        is_usable = accumulator._exception is None and not accumulator._closed
-        if is_usable and not accumulator._batches.get(tp):
-            # The end of `send_batch` if it does not wait, without a future that is never read.
-            return SentBatch(accumulator._append_batch(batch, tp))
         shielded = await self._client.send_batch(batch, topic, partition=partition)
         shielded.cancel()  # not used, see SentBatch: its exception is never read
-        return SentBatch(accumulator._batches[tp][-1])
+        return SentBatch(self._client._message_accumulator._batches[tp][-1])
+
+    def offer_batch(self, batch: RecordBatch, topic: str, partition: int) -> SentBatch | None:
+        """Like `send_batch` if that would neither wait nor fail; otherwise return None."""
+        accumulator = self._client._message_accumulator
+        if self._closed.done() or accumulator._closed or accumulator._exception is not None:
+            return None
+        tp = TopicPartition(topic, partition)
+        is_known = self._client.client.cluster.leader_for_partition(tp) is not None
+        if not is_known or accumulator._batches.get(tp):
+            return None
+        self._wrap_sequence(tp)
+        # The end of aiokafka's `send_batch`, without a future that is never read.
+        return SentBatch(accumulator._append_batch(batch, tp))
 
     def undo(self, topic: str, partition: int, count: int) -> None:
         """Take back the sequence numbers of a batch that was certainly not written.

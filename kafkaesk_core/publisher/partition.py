@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextvars import Context
+from functools import partial
 
 import aiokafka.errors as kafka
 
@@ -47,11 +48,15 @@ class PartitionQueue:
     A message is added to the open batch. The batch is sealed on the event loop's next tick (or
     after `linger_seconds`), when it is full, or when the previous batch was answered. The producer
     has one batch at a time, so no batch is queued behind a refused one.
+
+    Callbacks of the event loop hand a batch to the producer and settle it. A task does so only if
+    something must be waited for, or if the batch was not acknowledged.
     """
 
     __slots__ = (
+        "_due",
         "_flushes",
-        "_hurry",
+        "_is_hurried",
         "_loop",
         "_sealed",
         "_sealed_records",
@@ -81,8 +86,9 @@ class PartitionQueue:
         self.open: Batch | None = None
         self._sealed: deque[Batch] = deque()
         self._sending: Batch | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
+        self._due: asyncio.Handle | None = None  # the call that sends the next batch
+        self._task: asyncio.Task[None] | None = None  # asyncio itself keeps no reference
+        self._is_hurried = False  # the next batch does not linger
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
@@ -100,11 +106,6 @@ class PartitionQueue:
     def appended(self) -> int:
         """The number of records so far."""
         return self._sealed_records + (0 if self.open is None else self.open.count)
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The sending task; None while there is nothing to send."""
-        return self._task
 
     def append(
         self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
@@ -139,16 +140,16 @@ class PartitionQueue:
         batch.builder.max_held_bytes = self.batch_limit
         if self.open is not None:
             self._sealed.append(self._seal(self.open))
-            self._hurry.set()
+            self._hurry()
         self.open = batch
-        if self._task is None:
-            # Its first step is the next tick: messages published until then go into this batch.
-            self._task = start_detached(self._send_all())
+        if self._sending is None and self._due is None:
+            # On the next tick: messages published until then go into this batch.
+            self._due = self._loop.call_soon(self._send_next, context=Context())
         return batch, record
 
     def flushed(self) -> asyncio.Future[None]:
         """Stop lingering; return a future that is done once all messages so far are settled."""
-        self._hurry.set()
+        self._hurry()
         future = self._loop.create_future()
         if self.settled >= self.appended:
             future.set_result(None)
@@ -164,33 +165,75 @@ class PartitionQueue:
             if not future.done():
                 future.set_result(None)
 
-    async def _send_all(self) -> None:
-        try:
-            while (batch := await self._next()) is not None:
-                self._sending = batch
-                count = batch.count
-                if not await self._send(batch):
-                    self._note_settled(count)
-                self._sending = None
-        finally:
-            self._sending = None
-            self._task = None  # no await since the queue was empty: it is still empty
+    # --- one batch after the other
 
-    async def _next(self) -> Batch | None:
-        if not self._sealed and self.open is not None:
-            await self._linger(self.open)
+    def _send_next(self) -> None:
+        """Send the next batch, unless there is none or it lingers."""
+        self._due = None
+        batch = self._next()
+        if batch is None:
+            return
+        self._sending = batch
+        sender = BatchSender(batch, self._settler)
+        sent = sender.hand_over()
+        if sent is None:
+            self._start(sender, None)
+        else:
+            answered = partial(self._answered, sender, sent)
+            sent.future.add_done_callback(answered, context=Context())
+
+    def _next(self) -> Batch | None:
         if self._sealed:
             return self._sealed.popleft()
-        batch, self.open = self.open, None
-        return None if batch is None else self._seal(batch)
+        batch = self.open
+        if batch is None or self._lingers(batch):
+            return None
+        self._is_hurried = False
+        self.open = None
+        return self._seal(batch)
 
-    async def _linger(self, batch: Batch) -> None:
-        end = batch.opened + self._settler.supervisor.producer.linger_seconds
-        if end > self._loop.time():
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(end):
-                    await self._hurry.wait()
-        self._hurry.clear()
+    def _lingers(self, batch: Batch) -> bool:
+        """Whether the open batch waits for more messages; then a timer sends it."""
+        linger = self._settler.supervisor.producer.linger_seconds
+        end = batch.opened + linger
+        if not linger or self._is_hurried or end <= self._loop.time():
+            return False
+        self._due = self._loop.call_at(end, self._end_linger, context=Context())
+        return True
+
+    def _end_linger(self) -> None:
+        self._is_hurried = True
+        self._send_next()
+
+    def _hurry(self) -> None:
+        """Send the open batch as soon as the batches before it are answered."""
+        self._is_hurried = True
+        if isinstance(self._due, asyncio.TimerHandle):
+            self._due.cancel()
+            self._due = self._loop.call_soon(self._send_next, context=Context())
+
+    def _answered(
+        self, sender: BatchSender, sent: SentBatch, future: asyncio.Future[RecordMetadata | None]
+    ) -> None:
+        """Settle a batch that the broker has answered, and send the next one."""
+        if future.cancelled() or future.exception() is not None:
+            self._start(sender, sent)
+            return
+        try:
+            sender.acknowledge(future.result())
+        except Exception as error:
+            self._note_defect(sender.batch, error)
+        self._go_on(sender.batch.count)
+
+    def _go_on(self, settled: int) -> None:
+        """Note that a batch has ended with this number of settled messages; send the next one."""
+        self._note_settled(settled)
+        self._sending = None
+        self._send_next()
+
+    def _start(self, sender: BatchSender, sent: SentBatch | None) -> None:
+        """Start the task that sends this batch, or sends it again after its failure."""
+        self._task = start_detached(self._send(sender, sent))
 
     def _seal(self, batch: Batch) -> Batch:
         batch.builder.close()
@@ -198,73 +241,116 @@ class PartitionQueue:
         self.on_sealed(self)
         return batch
 
-    async def _send(self, batch: Batch) -> bool:
-        """Send a batch; return whether its halves were queued instead."""
-        sender = BatchSender(batch, self._settler)
+    async def _send(self, sender: BatchSender, sent: SentBatch | None) -> None:
+        batch = sender.batch
+        settled = batch.count
         try:
-            rest = await sender.run()
+            rest = await sender.run(sent)
+        except asyncio.CancelledError:
+            self._sending = None
+            raise
         except Exception as error:
-            # A defect of this library: its deliveries end all the same.
-            logger.exception("sending to %s[%d] failed", *self.topic_partition)
-            topic, partition = self.topic_partition
+            self._note_defect(batch, error)
+        else:
+            if sender.was_too_large:  # so that the next batches are smaller
+                self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
+                if self.open is not None:
+                    self.open.builder.max_held_bytes = self.batch_limit
+            if rest:
+                self._sealed.extendleft(reversed(rest))
+                settled = 0
+        self._task = None
+        self._go_on(settled)
+
+    def _note_defect(self, batch: Batch, error: Exception) -> None:
+        """Let the deliveries of a batch end all the same after a defect of this library."""
+        topic, partition = self.topic_partition
+        logger.error("sending to %s[%d] failed", topic, partition, exc_info=error)
+        if not batch.result.is_settled:
             unknown = DeliveryUnknownError(
                 f"publishing to {topic}[{partition}] failed: {error!r}; it may have been written",
                 topic=topic,
                 partition=partition,
             )
-            if not batch.result.is_settled:
-                self._settler.settle(batch, None, unknown)
-            return False
-        if sender.was_too_large:  # so that the next batches are smaller
-            self.batch_limit = max(1, min(self.batch_limit, batch.bytes // 2))
-            if self.open is not None:
-                self.open.builder.max_held_bytes = self.batch_limit
-        self._sealed.extendleft(reversed(rest))
-        return bool(rest)
+            self._settler.settle(batch, None, unknown)
 
 
 class BatchSender:
     """Sends one batch, resends it if it was certainly not written, and settles it once."""
 
-    __slots__ = ("_backoff", "_batch", "_settler", "_trouble", "was_too_large")
+    __slots__ = ("_backoff", "_session", "_settler", "_trouble", "batch", "was_too_large")
 
     def __init__(self, batch: Batch, settler: BatchSettler) -> None:
-        self._batch = batch
+        self.batch = batch
         self._settler = settler
+        self._session: ProducerSession  # the last one that got the batch
         self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._trouble: Exception | None = None
         self.was_too_large = False
         """Whether the broker refuses batches of this size."""
 
-    async def run(self) -> tuple[Batch, ...]:
-        """Send and settle the batch, or return the halves to send instead."""
+    def hand_over(self) -> SentBatch | None:
+        """Hand the batch to the producer if that needs no wait; else return None, and `run` it."""
+        batch, session = self.batch, self._settler.supervisor.session
+        now = asyncio.get_running_loop().time()
+        if session is None or now >= batch.deadline:
+            return None
+        try:
+            sent = session.producer.offer_batch(batch.builder, *batch.topic_partition)
+        except Exception:
+            return None  # `run` meets the same error, and reports it
+        if sent is not None:
+            self._note_sent(session, now)
+        return sent
+
+    def acknowledge(self, metadata: RecordMetadata | None) -> None:
+        """Settle the batch that was handed over: the broker wrote it."""
+        self._session.remove_in_flight(self)
+        self._settler.settle(self.batch, metadata, None)
+
+    async def run(self, sent: SentBatch | None) -> tuple[Batch, ...]:
+        """Send and settle the batch, or return the halves to send instead.
+
+        `sent` is what `hand_over` returned.
+        """
         while True:
             try:
-                session, sent = await self._in_time()
+                sent = sent or await self._in_time()
             except (TimeoutError, NotRunningError, _CannotBeSentError) as error:
                 self._fail(error)
                 return ()
-            metadata, failure = await self._answer(session, sent)
+            session = self._session
+            metadata, failure = await self._answer(sent)
             if failure is None:
-                self._settler.settle(self._batch, metadata, None)
+                self._settler.settle(self.batch, metadata, None)
                 return ()
             rest = await self._react(session, failure, sent.attempts)
             if rest is not None:
                 return rest
+            sent = None
 
-    async def _in_time(self) -> tuple[ProducerSession, SentBatch]:
-        if asyncio.get_running_loop().time() >= self._batch.deadline:
+    async def _in_time(self) -> SentBatch:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self.batch.deadline:
             raise TimeoutError  # asyncio.timeout_at does not interrupt code that does not wait
-        async with asyncio.timeout_at(self._batch.deadline):
-            return await self._hand_to_producer()
+        async with asyncio.timeout_at(self.batch.deadline):
+            session, sent = await self._hand_to_producer()
+        self._note_sent(session, loop.time())
+        return sent
+
+    def _note_sent(self, session: ProducerSession, now: float) -> None:
+        """Note that the batch is in flight, and when it is late."""
+        self._session = session
+        soonest = now + min(_ANSWER_SECONDS, self._settler.delivery_timeout / 2)
+        session.add_in_flight(self, max(self.batch.deadline, soonest))
 
     async def _hand_to_producer(self) -> tuple[ProducerSession, SentBatch]:
-        topic, partition = self._batch.topic_partition
+        topic, partition = self.batch.topic_partition
         while True:
             session = await self._settler.supervisor.wait_for_session()
             try:
                 return session, await session.producer.send_batch(
-                    self._batch.builder, topic, partition
+                    self.batch.builder, topic, partition
                 )
             except Exception as error:
                 error.__traceback__ = None
@@ -274,13 +360,7 @@ class BatchSender:
                 self._settler.supervisor.check(asyncio.get_running_loop().time())
             await self._backoff.wait()
 
-    async def _answer(
-        self, session: ProducerSession, sent: SentBatch
-    ) -> tuple[RecordMetadata | None, Exception | None]:
-        soonest = asyncio.get_running_loop().time() + min(
-            _ANSWER_SECONDS, self._settler.delivery_timeout / 2
-        )
-        session.add_in_flight(self, max(self._batch.deadline, soonest))
+    async def _answer(self, sent: SentBatch) -> tuple[RecordMetadata | None, Exception | None]:
         try:
             return await sent.future, None
         except Exception as error:
@@ -288,7 +368,7 @@ class BatchSender:
             self._trouble = error
             return None, error
         finally:
-            session.remove_in_flight(self)
+            self._session.remove_in_flight(self)
 
     async def _react(
         self, session: ProducerSession, error: Exception, attempts: int
@@ -300,29 +380,29 @@ class BatchSender:
             return ()
         if attempts:
             self._undo(session, kind)
-        if kind is ProduceErrorKind.CULPRIT and self._batch.count > 1:
+        if kind is ProduceErrorKind.CULPRIT and self.batch.count > 1:
             self.was_too_large = is_too_large(error)
-            return self._batch.halves(session.producer.create_batch)
+            return self.batch.halves(session.producer.create_batch)
         if kind in (ProduceErrorKind.REFUSED, ProduceErrorKind.CULPRIT):
             self._fail(error)
             return ()
         if attempts:
-            self._batch.repack(session.producer.create_batch)
+            self.batch.repack(session.producer.create_batch)
         await self._backoff.wait()
         return None
 
     def _undo(self, session: ProducerSession, kind: ProduceErrorKind) -> None:
-        supervisor, (topic, partition) = self._settler.supervisor, self._batch.topic_partition
+        supervisor, (topic, partition) = self._settler.supervisor, self.batch.topic_partition
         if kind is ProduceErrorKind.RENEW:
             supervisor.retire(
                 session, f"the broker accepts no more batches for {topic}[{partition}]"
             )
         else:
-            session.producer.undo(topic, partition, self._batch.count)
+            session.producer.undo(topic, partition, self.batch.count)
 
     async def _give_up(self, session: ProducerSession, error: Exception) -> None:
         """Settle the batch as unknown, once this session can write nothing more."""
-        topic, partition = self._batch.topic_partition
+        topic, partition = self.batch.topic_partition
         self._settler.supervisor.retire(session, f"{topic}[{partition}]: {explain(error)}")
         await session.closed.wait()
         reason = session.reason if isinstance(error, kafka.ProducerClosed) else explain(error)
@@ -336,7 +416,7 @@ class BatchSender:
 
     def _fail(self, error: Exception) -> None:
         """Settle the batch as certainly not written."""
-        topic, partition = self._batch.topic_partition
+        topic, partition = self.batch.topic_partition
         kind: type[DeliveryFailedError] = DeliveryFailedError
         trouble = error if self._trouble is None else self._trouble
         reason = explain(trouble)
@@ -353,15 +433,15 @@ class BatchSender:
 
     @property
     def _subject(self) -> str:
-        topic, partition = self._batch.topic_partition
-        count = self._batch.count
+        topic, partition = self.batch.topic_partition
+        count = self.batch.count
         return f"{count} message{'s' if count != 1 else ''} to {topic}[{partition}]"
 
     def _settle(self, error: DeliveryError, cause: Exception) -> None:
         if not isinstance(cause, (TimeoutError, NotRunningError)):
             cause.__traceback__ = None
             error.__cause__ = cause
-        self._settler.settle(self._batch, None, error)
+        self._settler.settle(self.batch, None, error)
 
 
 class _CannotBeSentError(Exception):

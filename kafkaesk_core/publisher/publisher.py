@@ -281,9 +281,8 @@ class Publisher:
         await self._writers.stop()
         self._buffer.queue.refuse(NotRunningError("nothing was published: the publisher stops"))
         await self._supervisor.stop(_CLOSE_SECONDS, is_drained=is_drained)
-        sending = [queue.task for queue in self._queues() if queue.task is not None]
-        if sending:
-            await asyncio.wait(sending, timeout=_CLOSE_SECONDS)
+        with suppress(TimeoutError):
+            await self.flush(_CLOSE_SECONDS)  # what was in flight fails now
         await asyncio.sleep(0)  # tasks that wait for a delivery look at it now
         self._settler.report_failures()
         return self._settler.report()

@@ -61,6 +61,7 @@ class Cluster:
     expected: dict[tuple[int, TopicPartition], int] = field(default_factory=dict)
     answers: bool = True
     takes: bool = True
+    takes_time: bool = False
     held: list[Handed] = field(default_factory=list)
     batches: list[tuple[TopicPartition, int]] = field(default_factory=list)
     linger: float = 0.0
@@ -150,6 +151,17 @@ class FakeProducer:
             raise self.cluster.refusals.popleft()
         if topic not in self.cluster.topics:
             raise kafka.UnknownTopicOrPartitionError(topic)
+        return self._take(batch, topic, partition)
+
+    def offer_batch(self, batch: RecordBatch, topic: str, partition: int) -> Handed | None:
+        self.contexts.append(variable.get())
+        if self.cluster.takes_time or self.was_forced or self.cluster.refusals:
+            return None
+        if topic not in self.cluster.topics:
+            return None
+        return self._take(batch, topic, partition)
+
+    def _take(self, batch: RecordBatch, topic: str, partition: int) -> Handed:
         tp = TopicPartition(topic, partition)
         assert tp not in self.in_flight, "two batches of one partition at a time"
         assert batch.closed()
@@ -328,6 +340,50 @@ async def test_a_full_batch_is_followed_by_another_in_order() -> None:
 
         assert cluster.values(2) == values
         assert len(cluster.batches) > 4
+
+
+async def test_a_batch_that_needs_no_wait_takes_no_task() -> None:
+    cluster = Cluster()
+    async with publishing(cluster) as publisher:
+        await soon(await publisher.send(message(partition=0)))
+        before, seen = asyncio.all_tasks(), set[asyncio.Task[Any]]()
+
+        delivery = await publisher.send(message(partition=0))
+        while not delivery.done():
+            seen |= asyncio.all_tasks()
+            await asyncio.sleep(0)
+
+        assert seen == before
+
+
+async def test_batches_keep_their_order_when_some_of_them_must_wait() -> None:
+    cluster = Cluster()
+    async with publishing(cluster) as publisher:
+        for n in range(40):
+            cluster.takes_time = n % 3 == 0
+            if n % 7 == 0:
+                cluster.replies.append(refuse(kafka.NotEnoughReplicasError()))
+            await publisher.send(message(b"%d" % n, partition=0))
+            for _ in range(n % 4):
+                await asyncio.sleep(0)
+        await publisher.flush(LIMIT)
+
+        assert cluster.values(0) == numbers(40)
+
+
+async def test_a_batch_in_flight_outlives_the_cancellation_of_all_tasks() -> None:
+    cluster = Cluster(answers=False)
+    async with publishing(cluster) as publisher:
+        first = await publisher.send(message(b"0", partition=0))
+        await eventually(lambda: cluster.held)
+        second = await publisher.send(message(b"1", partition=0))
+
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+        cluster.release()
+
+        assert [(await soon(first)).offset, (await soon(second)).offset] == [0, 1]
 
 
 async def test_a_batch_lingers_for_more_records_until_it_is_flushed() -> None:
@@ -781,6 +837,25 @@ async def test_a_defect_in_here_leaves_no_delivery_open(caplog: pytest.LogCaptur
     with pytest.raises(DeliveryUnknownError, match="a defect"):
         await soon(delivery)
     await publisher.stop(1)
+
+    assert "sending to orders[0] failed" in caplog.text
+
+
+async def test_a_defect_while_a_batch_is_settled_does_not_hold_up_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster(answers=False)
+    async with publishing(cluster) as publisher:
+        publisher.on_published = lambda *_: None
+        await publisher.send(message(b"0", partition=0))
+        await eventually(lambda: cluster.held)
+        cluster.held[0].future.set_result(object())  # the defect
+        del cluster.producers[0].in_flight[TopicPartition("orders", 0)]
+        cluster.producers[0].sequences.clear()
+        cluster.release()
+
+        assert (await soon(await publisher.send(message(b"1", partition=0)))).offset == 0
+        await publisher.flush(LIMIT)
 
     assert "sending to orders[0] failed" in caplog.text
 
