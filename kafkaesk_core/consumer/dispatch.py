@@ -91,11 +91,6 @@ class Dispatcher:
         self.is_open = False
 
     @property
-    def is_full(self) -> bool:
-        """Whether partitions are assigned, and none of them has room for more records."""
-        return self.is_open and len(self._offsets) > 0 and not self.wanted()
-
-    @property
     def buffered_bytes(self) -> int:
         """The approximate size of the waiting and running records, in bytes."""
         return round(sum(one.size for one in self._holdings.values()))

@@ -73,7 +73,7 @@ class Polling:
         pause = FULL_PAUSE
         while not self.is_ended:
             try:
-                took = await self._poll()
+                is_full = await self._poll()
             except PositionsMissing as missing:
                 self._reset(missing)
                 await asyncio.sleep(0)
@@ -91,9 +91,9 @@ class Polling:
                 self._health.report_trouble(str(error))
                 await asyncio.sleep(ERROR_PAUSE)
             else:
-                pause = FULL_PAUSE if took else min(pause * 2, LONGEST_FULL_PAUSE)
                 # A poll of buffered records does not suspend: let other tasks run.
-                await asyncio.sleep(pause if self._dispatcher.is_full else 0)
+                await asyncio.sleep(pause if is_full else 0)
+                pause = min(pause * 2, LONGEST_FULL_PAUSE) if is_full else FULL_PAUSE
 
     def _reset(self, missing: PositionsMissing) -> None:
         """Look up other positions; the notes of the lost positions describe other records."""
@@ -103,12 +103,15 @@ class Polling:
         self._positions.reset(missing.partitions)
 
     async def _poll(self) -> bool:
+        """Poll once; return whether partitions are assigned and none had room for records."""
         member = self._membership.member
-        wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())
+        room = self._dispatcher.wanted()
+        is_full = not room and self._dispatcher.is_open and len(self._offsets) > 0
+        wanted = self._positions.leave_out_unknown(room)
         timeout_ms = POLL_MS if wanted else UNASSIGNED_POLL_MS
         if wanted and len(wanted) < len(self._offsets):
             timeout_ms = HELD_BACK_POLL_MS
-        if self._dispatcher.is_full:
+        if is_full:
             timeout_ms = 0
         batch = await member.poll(wanted, max_records=MAX_RECORDS, timeout_ms=timeout_ms)
         self._health.polled()
@@ -117,7 +120,7 @@ class Polling:
             self._new_partitions.begin()
             self._health.report_trouble(None)
         self._take(member, batch)
-        return bool(batch)
+        return is_full
 
     def _take(
         self, member: GroupMember, batch: Mapping[TopicPartition, Sequence[ParsedRecord]]
