@@ -71,7 +71,7 @@ class Part:
 PARTS = (
     Part(
         "offsets and scheduling",
-        ("offsets.py", "scheduler.py"),
+        ("offsets.py", "lanes.py", "scheduler.py"),
         ("offsets", "lanes", "batches", "commits", "handover", "dispatch", "fast_path"),
     ),
     Part(

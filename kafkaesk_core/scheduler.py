@@ -15,14 +15,13 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator,
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic
 
+from .lanes import UNORDERED, Lane, LaneGroup, Pool, Single, T
 from .offsets import DONE, HandlerResult
+from .tasks import is_cancelled
 
 __all__ = ["UNORDERED", "BatchLanes", "Lanes"]
-
-T = TypeVar("T", bound="tuple[Any, ...]")
-"""An item: a tuple that begins with its position."""
 
 
 SLICE = 0.010
@@ -34,9 +33,6 @@ other work on a record."""
 
 _TURN = contextvars.ContextVar[object | None]("kafkaesk_turn", default=None)
 """Stands for what a worker handles in one go; tasks that are started there inherit it."""
-
-UNORDERED: Any = object()
-"""The key of unordered items, which may run concurrently."""
 
 
 class Lanes(Generic[T]):
@@ -66,6 +62,8 @@ class Lanes(Generic[T]):
         self._groups: dict[Hashable, LaneGroup[T]] = {}
         self._ready: deque[Lane[T]] = deque()
         self._workers: set[Worker[T]] = set()
+        self._idle: Worker[T] | None = None  # has no slot; waits for the next lane
+        self._is_stopped = False
         self._slots_used = 0
         self._starting = 0  # workers that have not taken a lane yet
         self._orphans: Counter[Hashable] = Counter()  # running items of discarded groups
@@ -186,9 +184,13 @@ class Lanes(Generic[T]):
             self._start_worker()
 
     def _start_worker(self) -> None:
-        worker = Worker[T]()
         self._starting += 1
         self._slots_used += 1
+        idle, self._idle = self._idle, None
+        if idle is not None and idle.wake():
+            self._workers.add(idle)
+            return
+        worker: Worker[T] = Worker()
         self._workers.add(worker)
         task = self._loop.create_task(self._work(worker), context=self._context.copy())
         worker.task = task
@@ -209,13 +211,22 @@ class Lanes(Generic[T]):
     # --- the worker
 
     async def _work(self, worker: Worker[T]) -> None:
+        while await self._serve_lanes(worker) and self._idle is None:
+            # A task for each record of a slow stream would cost as much as the record.
+            self._idle = worker
+            self._workers.discard(worker)
+            self._slots_used -= 1
+            await worker.rest(self._loop)
+
+    async def _serve_lanes(self, worker: Worker[T]) -> bool:
+        """Serve lanes until none is ready; return whether the worker may wait for the next one."""
         worker.slice_end = monotonic() + SLICE
         worker.has_begun = True
         self._starting -= 1
         while worker.has_slot and not worker.is_cancelled:
             found = self._next_lane()
             if found is None:
-                return
+                return not (self._is_stopped or is_cancelled())
             self._take(found, worker)
             if self._ready:
                 self._dispatch(len(found.queue) if isinstance(found, Pool) else 0)
@@ -228,6 +239,7 @@ class Lanes(Generic[T]):
             if monotonic() > worker.slice_end:
                 await asyncio.sleep(0)
                 worker.slice_end = monotonic() + SLICE
+        return False
 
     def _take(self, lane: Lane[T], worker: Worker[T]) -> Lane[T]:
         """Give a worker a lane, or a new lane for the first item of a pool."""
@@ -322,6 +334,8 @@ class Lanes(Generic[T]):
     def _leave(self, worker: Worker[T], task: asyncio.Task[None]) -> None:
         """Clean up after a worker's task; drop the item that it was running."""
         self._workers.discard(worker)
+        if self._idle is worker:
+            self._idle = None
         self._starting -= not worker.has_begun
         lane, worker.lane = worker.lane, None
         if lane is not None:
@@ -475,10 +489,12 @@ class Lanes(Generic[T]):
 
     async def stop(self, grace: float) -> int:
         """Cancel everything; wait up to `grace` seconds; return the number of remaining tasks."""
+        self._is_stopped = True
         self.discard(list(self._groups))
-        for worker in self._workers:
+        workers, self._idle = [*self._workers, *filter(None, [self._idle])], None
+        for worker in workers:
             worker.cancel()
-        tasks = [worker.task for worker in self._workers if worker.task is not None]
+        tasks = [worker.task for worker in workers if worker.task is not None]
         if tasks:
             _, remaining = await asyncio.wait(tasks, timeout=grace)
             return len(remaining)
@@ -539,121 +555,11 @@ class BatchLanes(Lanes[T]):
         lane.taken = 1
 
 
-class Lane(Generic[T]):
-    """Items in order; the head stays in the queue while it runs or waits for a retry.
-
-    `taken` is the number of items in the head: one, or those of a batch.
-    """
-
-    __slots__ = ("group", "key", "queue", "state", "taken", "timer")
-
-    def __init__(self, group: LaneGroup[T], key: Hashable) -> None:
-        self.group = group
-        self.key = key
-        self.queue: deque[T] = deque()
-        self.state: Literal["idle", "gathering", "ready", "running", "parked", "held"] = "idle"
-        self.taken = 1
-        self.timer: asyncio.TimerHandle | None = None
-
-    def rest(self) -> None:
-        """Leave the group until the next item arrives, unless the lane is held."""
-        if self.state != "held":
-            self.state = "idle"
-            self.group.lanes.pop(self.key, None)
-
-    def drop(self, *, above: int = -1) -> None:
-        """Drop the items at positions above `above`, except a running head."""
-        keep = self.taken if self.state == "running" else 0
-        before = len(self.queue)
-        while len(self.queue) > keep and self.queue[-1][0] > above:
-            self.queue.pop()
-        dropped = before - len(self.queue)
-        self.group.size -= dropped
-        if self.state == "parked":
-            self.group.parked -= dropped
-
-    def park(self, timer: asyncio.TimerHandle) -> None:
-        """Let the head wait for its retry, and the items behind it wait for the head."""
-        self.state = "parked"
-        self.timer = timer
-        self.group.parked += len(self.queue)
-
-    def unpark(self) -> None:
-        """End the wait for a retry, or for more items."""
-        self.timer = None
-        if self.state == "parked":
-            self.group.parked -= len(self.queue)
-
-    def give_up(self) -> None:
-        """Hold the lane after its head has ended unfinished."""
-        self.state = "idle"
-        self.hold()
-
-    def hold(self) -> None:
-        """Start no more items; a running head stays in the queue."""
-        self.drop()
-        self.state = "held"
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
-class Pool(Lane[T]):
-    """Unordered items; each moves to its own lane when its turn comes."""
-
-    __slots__ = ()
-
-    def first(self, used: Lane[T] | None) -> Lane[T]:
-        """Move the first item to a lane: an idle lane from earlier, or a new one."""
-        lane = used
-        if not isinstance(lane, Single) or lane.state != "idle" or lane.group is not self.group:
-            lane = Single(self.group, object())
-        self.group.lanes[lane.key] = lane
-        lane.queue.append(self.queue.popleft())
-        return lane
-
-
-class Single(Lane[T]):
-    """The lane of one item from a pool."""
-
-    __slots__ = ()
-
-    def refill(self) -> bool:
-        """Replace a finished item with the pool's next item; return False if there is none.
-
-        A pool that becomes empty stays in the queue of ready lanes until its turn comes.
-        """
-        pool = self.group.lanes.get(UNORDERED)
-        if pool is None or not pool.queue:
-            return False
-        self.queue[0] = pool.queue.popleft()
-        return True
-
-
-class LaneGroup(Generic[T]):
-    """The lanes of one partition.
-
-    `size` counts the waiting and running items; `parked` counts the items that wait for a retry,
-    and the items behind them. `top` is the highest started position. `waiting` has the lanes that
-    are ready while the group is paused.
-    """
-
-    __slots__ = ("key", "lanes", "parked", "phase", "size", "top", "waiting")
-
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.lanes: dict[Hashable, Lane[T]] = {}
-        self.size = 0
-        self.parked = 0
-        self.top = -1
-        self.phase: Literal["open", "paused", "draining", "discarded"] = "open"
-        self.waiting: list[Lane[T]] = []
-
-
 class Worker(Generic[T]):
     """One task that serves one lane at a time."""
 
     __slots__ = (
+        "_call",
         "has_begun",
         "has_slot",
         "is_abandoned",
@@ -675,6 +581,21 @@ class Worker(Generic[T]):
         self.is_abandoned = False
         self.is_cancelled = False
         self.task: asyncio.Task[None] | None = None
+        self._call: asyncio.Future[None] | None = None  # while it rests
+
+    async def rest(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the slot back, and wait until `wake` is called."""
+        self.has_slot = False
+        self._call = loop.create_future()
+        await self._call
+
+    def wake(self) -> bool:
+        """Let a resting worker begin again, with a slot; return False if its task was cancelled."""
+        if self._call is None or self._call.done():
+            return False
+        self._call.set_result(None)
+        self.has_slot, self.has_begun = True, False
+        return True
 
     def cancel(self) -> None:
         """Cancel the running item, and start no other."""

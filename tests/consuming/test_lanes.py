@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from itertools import pairwise
@@ -501,6 +502,76 @@ async def test_a_worker_that_is_cancelled_before_it_begins_is_replaced() -> None
     await lanes.stop(1)
 
 
+async def test_a_worker_without_items_waits_for_the_next_ones() -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def note(_: Item) -> HandlerResult:
+        tasks.append(asyncio.current_task())
+        return DONE
+
+    lanes: Lanes[Entry] = Lanes(in_turn(note))
+    for n in range(5):
+        submit(lanes, ("p", n, n))
+        assert await lanes.wait_idle(["p"], 1)
+        await settle()
+
+    assert len(set(tasks)) == 1
+    assert not lanes.is_run_by(tasks[0])
+    assert (lanes.running, lanes.stuck) == (0, 0)
+    await lanes.stop(1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+async def test_a_waiting_worker_that_is_cancelled_is_replaced(is_called: bool) -> None:
+    handler = Handler()
+    lanes: Lanes[Entry] = Lanes(in_turn(handler), concurrency=1)
+    before = asyncio.all_tasks()
+    handler.is_instant = True
+    submit(lanes, ("p", "a", 1))
+    await settle()
+
+    (waiting,) = asyncio.all_tasks() - before
+    handler.is_instant = False
+    if is_called:
+        submit(lanes, ("p", "a", 2))
+    waiting.cancel()
+    if not is_called:
+        submit(lanes, ("p", "a", 2))
+    await settle()
+
+    assert list(handler.waiting) == [("p", "a", 2)]
+    handler.end(("p", "a", 2))
+    await settle()
+    submit(lanes, ("p", "a", 3))
+    await settle()
+    assert list(handler.waiting) == [("p", "a", 3)]
+    await lanes.stop(1)
+
+
+async def test_a_worker_whose_cancellation_a_handler_has_swallowed_takes_no_later_items() -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def swallow(_: Item) -> HandlerResult:
+        tasks.append(asyncio.current_task())
+        if len(tasks) == 1:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return DONE
+
+    lanes: Lanes[Entry] = Lanes(in_turn(swallow))
+    submit(lanes, ("p", "a", 1))
+    await settle()
+    assert tasks[0] is not None
+    tasks[0].cancel()
+    await settle()
+    submit(lanes, ("p", "a", 2))
+    await settle()
+
+    assert len(set(tasks)) == 2
+    await lanes.stop(1)
+
+
 @pytest.mark.rule_35
 async def test_stop_leaves_no_task() -> None:
     handler = Handler()
@@ -577,6 +648,26 @@ class LanesMachine(RuleBasedStateMachine):
 
     async def _submit(self, items: list[Item]) -> None:
         submit(self.lanes, *items)
+
+    @rule(key=st.sampled_from([None, "a", UNORDERED]), is_called_first=st.booleans())
+    def cancel_who_waits_for_items(self, key: Hashable, is_called_first: bool) -> None:
+        if "p" in self.draining:
+            return
+        self.position += 1
+        items = [("p", key, self.position)]
+        waiting = [t for t in asyncio.all_tasks(self.loop) if not self.lanes.is_run_by(t)]
+        if is_called_first:
+            self.loop.run_until_complete(self._cancel_before(waiting, items))
+        else:
+            for task in waiting:
+                task.cancel()
+            self.loop.run_until_complete(self._submit(items))
+        self._settle()
+
+    async def _cancel_before(self, tasks: list[asyncio.Task[Any]], items: list[Item]) -> None:
+        submit(self.lanes, *items)
+        for task in tasks:
+            task.cancel()
 
     @rule(is_instant=st.booleans())
     def handle_what_begins_now_without_a_suspension(self, is_instant: bool) -> None:

@@ -220,11 +220,11 @@ async def cost_of_handling(ordering: Ordering, *, was_paused: bool = False) -> C
     return cost
 
 
-async def test_handling_in_the_order_of_a_partition_costs_few_calls_and_one_task() -> None:
+async def test_handling_in_the_order_of_a_partition_costs_few_calls_and_no_task() -> None:
     cost = await cost_of_handling("partition")
 
     assert cost.calls <= 6.5
-    assert cost.tasks == 1
+    assert cost.tasks == 0  # its worker waited for these records
     assert cost.kept < 60
 
 
@@ -232,7 +232,7 @@ async def test_a_pause_that_has_ended_costs_nothing() -> None:
     cost = await cost_of_handling("partition", was_paused=True)
 
     assert cost.calls <= 6.5
-    assert cost.tasks == 1
+    assert cost.tasks == 0  # its worker waited for these records
     assert cost.kept < 60
 
 
@@ -241,7 +241,7 @@ async def test_handling_in_the_order_of_keys_costs_tasks_per_slot_and_not_per_me
 
     assert cost.calls <= 24
     assert cost.tasks <= 10 + 1
-    assert cost.kept < 60
+    assert cost.kept < 64  # with the waiting worker, which is one for all of them
 
 
 async def test_handling_in_no_order_costs_few_calls_and_no_task_per_message() -> None:
