@@ -92,12 +92,12 @@ MUTATIONS = (
         "U11",
         "a member without partitions is not polled",
         "Polling._poll",
-        "wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())",
+        "room = self._dispatcher.wanted()",
         """
         if not self._offsets and member.is_joined:
             await asyncio.sleep(0.05)
             return False
-        wanted = self._positions.leave_out_unknown(self._dispatcher.wanted())
+        room = self._dispatcher.wanted()
         """,
         tests=(HANDOVER,),
     ),
@@ -140,7 +140,7 @@ MUTATIONS = (
         "own 3",
         "sequence numbers of a refused batch are not taken back",
         "BatchSender._undo",
-        "session.producer.undo(topic, partition, self._batch.count)",
+        "session.producer.undo(topic, partition, self.batch.count)",
         "",
         tests=(PUBLISHER,),
     ),
@@ -215,7 +215,7 @@ MUTATIONS = (
         "own 12",
         "a full batch lingers on",
         "PartitionQueue._append_to_new",
-        "self._hurry.set()",
+        "self._hurry()",
         "",
         tests=(PUBLISHER,),
     ),
