@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from kafkaesk_core import App, ConsumerRecord, Defer, Retry, Skip, Subscriber
 
 from .letter import origin_of
+from .places import handed_on, place_of
 
 __all__ = ["hand_out"]
 
@@ -25,17 +26,20 @@ def hand_out(app: App, group: str) -> Callable[..., Awaitable[None]]:
         if due > 0:
             raise Defer(due, "it is not due yet")
         place = origin.place
-        result = await app.handle(
-            place.topic.removeprefix(prefix),
-            record.value,
-            record.key,
-            record.headers,
-            group=group,
-            partition=place.partition,
-            offset=place.offset,
-            timestamp_ms=record.timestamp,
-            attempt=message.attempt,
-        )
+        if place == place_of(message):
+            raise Skip("the record does not say which record it was, so no handler can get it")
+        with handed_on(message):
+            result = await app.handle(
+                place.topic.removeprefix(prefix),
+                record.value,
+                record.key,
+                record.headers,
+                group=group,
+                partition=place.partition,
+                offset=place.offset,
+                timestamp_ms=record.timestamp,
+                attempt=message.attempt,
+            )
         if result.kind == "retry":
             raise Retry(str(result.error), delay=result.delay)
         if result.kind in ("defer", "released"):

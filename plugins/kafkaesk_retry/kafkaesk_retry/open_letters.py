@@ -10,7 +10,7 @@ from kafkaesk_core import App, Cluster, Settings, TopicPartition
 
 from .dead.ledger import Ledger
 from .dead.stored import LogReader
-from .places import StreamNames
+from .places import EMBEDDED, StreamNames
 
 __all__ = ["OpenLetters"]
 
@@ -62,9 +62,9 @@ class OpenLetters:
 
     def _settings(self) -> Settings:
         settings = self._app.settings
-        if any("://" in server for server in settings.kafka_servers):
+        if any(server.startswith(EMBEDDED) for server in settings.kafka_servers):
             # The broker runs inside this process; an address that names none starts another one.
-            inside = tuple(f"embedded://{server}" for server in self._app.servers)
+            inside = tuple(f"{EMBEDDED}{server}" for server in self._app.servers)
             settings = settings.model_copy(update={"kafka_servers": inside})
         return settings
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 if TYPE_CHECKING:
     from kafkaesk_core import IncomingMessage
 
-__all__ = ["MOST_INT32", "MOST_INT64", "Place", "StreamNames", "number", "place_of"]
+__all__ = [
+    "EMBEDDED",
+    "MOST_INT32",
+    "MOST_INT64",
+    "Place",
+    "StreamNames",
+    "fetched_at",
+    "handed_on",
+    "number",
+    "place_of",
+]
 
 MOST_INT32, MOST_INT64 = 2**31 - 1, 2**63 - 1
 """The largest partition and offset of Kafka."""
 DIGITS = 20
+EMBEDDED = "embedded://"
+"""Begins the address of a broker inside a process."""
 _NOT_IN_TOPICS = re.compile(r"[^a-zA-Z0-9._-]")
 
 
@@ -59,6 +74,24 @@ def number(text: str, most: int) -> int:
 def place_of(message: IncomingMessage) -> Place:
     """Return the place where this message was read."""
     return Place(message.topic, message.partition, message.offset)
+
+
+_HANDED = ContextVar[tuple[Place, int] | None]("kafkaesk_retry_handed", default=None)
+
+
+@contextmanager
+def handed_on(message: IncomingMessage) -> Iterator[None]:
+    """Say that what is handled in this block came with a waiting record, from its topic."""
+    token = _HANDED.set((place_of(message), message.epoch))
+    try:
+        yield
+    finally:
+        _HANDED.reset(token)
+
+
+def fetched_at(message: IncomingMessage) -> tuple[Place, int]:
+    """Return the place that the group reads this message from, and the epoch."""
+    return _HANDED.get() or (place_of(message), message.epoch)
 
 
 class StreamNames:

@@ -14,7 +14,7 @@ from kafkaesk_core import ConfigurationError, hookimpl
 
 from .cancellation import as_failure, end_task, is_shutdown
 from .letter import OWN_HEADERS, SPRING_HEADERS
-from .places import StreamNames
+from .places import EMBEDDED, StreamNames
 from .policy import OPTION, Retries
 from .settings import RetrySettings
 
@@ -269,14 +269,29 @@ class RetryPlugin:
         recovery = self._recoveries.get(subscription)
         if recovery is not None:
             recovery.forget((one.topic, one.partition) for one in event.partitions)
-            others = [one.unsent_streams for one in self._recoveries.values() if one is not None]
-            if self._mailer is not None:
-                self._mailer.keep(set().union(*others))
+            self._keep_refusals()
+
+    def _keep_refusals(self) -> None:
+        """Forget the refusals of streams that nothing waits for any more."""
+        waiting = [one.unsent_streams for one in self._recoveries.values() if one is not None]
+        if self._mailer is not None:
+            self._mailer.keep(set().union(*waiting))
+
+    def _forget_passed(self, app: App) -> None:
+        """Forget unsent records that the application has passed over with a seek."""
+        for group in app.status().groups:
+            committed = {(one.topic, one.partition): one.committed or 0 for one in group.partitions}
+            for subscription, recovery in self._recoveries.items():
+                if recovery is not None and subscription.group == group.group:
+                    recovery.forget_passed(committed)
+        self._keep_refusals()
 
     @hookimpl
-    def health(self) -> Iterable[str]:
+    def health(self, app: App) -> Iterable[str]:
         """Return the streams that refuse dead letters, and handlers that wait for a dependency."""
         if self._mailer is not None:
+            if self._mailer.troubles():
+                self._forget_passed(app)
             for stream, trouble in self._mailer.troubles().items():
                 yield f"records that failed cannot be written to {stream}: {trouble}"
         for subscription, recovery in self._recoveries.items():
@@ -319,4 +334,4 @@ class RetryPlugin:
 
 def _is_inside(app: App) -> bool:
     """Whether the brokers are inside this process, as with `embedded://`."""
-    return any("://" in server for server in app.settings.kafka_servers)
+    return any(server.startswith(EMBEDDED) for server in app.settings.kafka_servers)

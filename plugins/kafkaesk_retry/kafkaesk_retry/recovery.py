@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from .breaker import Breaker
 from .failure import AttemptsExhaustedError, describe_failure
 from .letter import Letter, Origin, Postponed, origin_of, without_own
 from .mailer import Mailer
-from .places import Place, StreamNames, place_of
+from .places import Place, StreamNames, fetched_at, place_of
 from .policy import Policy
 from .settings import RetrySettings
 
@@ -34,8 +34,12 @@ logger = logging.getLogger("kafkaesk.retry")
 
 
 class Unsent(NamedTuple):
-    """The unsent letter or postponed record for a record, with the epoch of its failure."""
+    """The unsent letter or postponed record for a record.
 
+    `source` is where the group reads the record, and `epoch` that of its failure.
+    """
+
+    source: Place
     epoch: int
     stream: str
     parcel: Letter | Postponed
@@ -81,7 +85,7 @@ class Recovery:
         """
         place = place_of(message)
         unsent = self._unsent.get(place)
-        if unsent is not None and unsent.epoch != message.epoch:
+        if unsent is not None and (unsent.source, unsent.epoch) != fetched_at(message):
             del self._unsent[place]  # after a seek it is handled again
         elif unsent is not None:
             try:
@@ -165,6 +169,13 @@ class Recovery:
     def unsent_streams(self) -> set[str]:
         """The streams with unsent records."""
         return {unsent.stream for unsent in self._unsent.values()}
+
+    def forget_passed(self, committed: Mapping[tuple[str, int], int]) -> None:
+        """Forget unsent records below the committed offsets: a seek has passed over them."""
+        for place, unsent in list(self._unsent.items()):
+            topic, partition, offset = unsent.source
+            if committed.get((topic, partition), 0) > offset:
+                del self._unsent[place]
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Forget unsent records of revoked partitions, which other members have now.
@@ -262,7 +273,7 @@ class Recovery:
         """
         place = place_of(message)
         self.needs_care = True
-        self._unsent[place] = Unsent(message.epoch, stream, parcel)
+        self._unsent[place] = Unsent(*fetched_at(message), stream, parcel)
         began = time.time_ns()
         metadata = await mailer.send(stream, parcel)
         if metadata is None:

@@ -94,6 +94,19 @@ async def test_what_cannot_be_counted_is_unknown_and_told_once(
     assert len(failures) == 1
 
 
+async def test_an_address_of_another_scheme_is_used_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was taken for a broker inside the process."""
+    app = Application("cloud://east", entry_points=False)
+    letters = OpenLetters(app, StreamNames(), lambda: ["g"], 0.01)
+    watching = asyncio.create_task(letters.watch())
+
+    await eventually(lambda: "provides the scheme of 'cloud://east'" in caplog.text)
+
+    watching.cancel()
+
+
 async def test_a_service_that_only_publishes_asks_nobody() -> None:
     app = Application("localhost:1", entry_points=False, start_timeout=0.05)
     letters = OpenLetters(app, StreamNames(), lambda: [], 0.01)
