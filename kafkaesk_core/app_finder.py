@@ -8,20 +8,21 @@ import inspect
 import os
 import re
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any
 
 from .application import Application
-from .entry_points import APPS, find_entry_points
+from .entry_points import APPS, COMMANDS, describe_rivals, find_entry_points
 from .errors import ConfigurationError, KafkaeskError
 from .official import COMMANDS_OF
 
 __all__ = ["ApplicationImportError", "find_application", "own_traceback"]
 
+OWN_WORDS = ("plugins", "run", "--help", "--version")
+"""What `kafkaesk` itself takes in the place of an application's name."""
 _MACHINERY = frozenset(
     {"importlib", "kafkaesk_core", "pluggy", "pydantic", "asyncio", "contextlib", *COMMANDS_OF}
 )
@@ -30,12 +31,13 @@ _MACHINERY = frozenset(
 class ApplicationImportError(ConfigurationError):
     """The service's code raised an error while it was imported; that error is the `__cause__`.
 
-    An error of kafkaesk itself, such as a wrong option of `subscribe`, needs no traceback: its text
-    names the line. Every other error keeps the service's part of the traceback.
+    An error of kafkaesk itself, such as a wrong option of `subscribe`, needs no traceback, and
+    neither does an exit: the text names the line. Every other error keeps the service's part of the
+    traceback.
     """
 
     def __init__(self, attempted: str, error: BaseException) -> None:
-        self.needs_traceback = not isinstance(error, KafkaeskError)
+        self.needs_traceback = not isinstance(error, (KafkaeskError, SystemExit))
         own = own_traceback(error.__traceback__)
         text = str(error) if isinstance(error, KafkaeskError) else _last_line(error)
         super().__init__(f"{attempted} failed{_place(own, error)}: {text}")
@@ -50,21 +52,13 @@ def find_application(name: str) -> Application:
             application.
         ApplicationImportError: its module, or the function that creates it, raised an error.
     """
-    target = name
-    if ":" not in name:
-        found = find_entry_points(APPS, name)
-        if not found:
-            raise ConfigurationError(_nothing_called(name))
-        target = found[0].value
+    target = name if ":" in name else _installed_target(name)
     application = _attribute(target)
     is_factory = inspect.isroutine(application) or (
         inspect.isclass(application) and issubclass(application, Application)
     )
     if is_factory:
-        try:
-            application = application()
-        except Exception as error:
-            raise ApplicationImportError(f"calling {target}()", error) from error
+        application = _call(target, application)
     if inspect.iscoroutine(application):
         application.close()
         raise ConfigurationError(f"{target!r} is an 'async def' function; make it a plain 'def'")
@@ -76,6 +70,24 @@ def find_application(name: str) -> Application:
     return application
 
 
+def _installed_target(name: str) -> str:
+    found = find_entry_points(APPS, name)
+    if not found:
+        raise ConfigurationError(_nothing_called(name))
+    if rivals := describe_rivals(found):
+        raise ConfigurationError(f"the application {name!r} {rivals}")
+    return found[0].value
+
+
+def _call(target: str, make: Callable[[], Any]) -> Any:  # whatever the service's function returns
+    try:
+        return make()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # as in _import
+        raise ApplicationImportError(f"calling {target}()", error) from error
+
+
 def _nothing_called(name: str) -> str:
     module = _module_name(name)
     is_path = module != name
@@ -83,7 +95,8 @@ def _nothing_called(name: str) -> str:
     if is_path or (name.isidentifier() and _exists(module)):
         return f"{name!r} is not an application; write module:attribute, as in {module}:app"
     known = sorted({one.name for one in find_entry_points(APPS)})
-    close = get_close_matches(name, known, n=1)
+    words = {*known, *OWN_WORDS, *(one.name for one in find_entry_points(COMMANDS))}
+    close = get_close_matches(name, sorted(words), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return (
         f"no command and no application is called {name!r}{hint} "
@@ -133,7 +146,9 @@ def _import(name: str) -> ModuleType:
         raise ConfigurationError(
             f"there is no module {name!r}, neither in {os.getcwd()} nor installed"
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, for one: nothing would say that nothing runs
         raise ApplicationImportError(f"importing {name}", error) from error
 
 
@@ -180,4 +195,9 @@ def _place(trace: TracebackType | None, error: BaseException) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
+    """Return the class and the text of an error, without the notes that a traceback shows below."""
+    kind = type(error)
+    is_plain = kind.__module__ in ("builtins", "__main__")
+    name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{name}: {text}" if text else name

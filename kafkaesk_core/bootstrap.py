@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .entry_points import BOOTSTRAP, find_entry_points
+from .entry_points import BOOTSTRAP, describe_rivals, find_entry_points, load_entry_point
 from .errors import ConfigurationError
 from .settings import Settings
 
@@ -38,7 +38,7 @@ async def open_bootstrap(settings: Settings) -> AsyncIterator[Bootstrap]:
     """Provide the brokers of checked settings; a URL is opened by the entry point of its scheme.
 
     Raises:
-        ConfigurationError: no installed package provides the scheme.
+        ConfigurationError: no installed package provides the scheme, or several do.
     """
     server = settings.kafka_servers[0]
     if "://" not in server:
@@ -59,5 +59,7 @@ def _find_factory(url: str) -> Factory:
             f"no installed package provides the scheme of {url!r} "
             f"(installed: {installed or 'none'}); {remedy}"
         )
-    factory: Factory = found[0].load()
+    if rivals := describe_rivals(found):
+        raise ConfigurationError(f"the scheme {scheme}:// {rivals}")
+    factory: Factory = load_entry_point(found[0])
     return factory

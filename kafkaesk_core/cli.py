@@ -8,15 +8,17 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .command import complete_app
-from .entry_points import APPS, COMMANDS, find_entry_points
+from .command_loading import CommandError, load_command
+from .entry_points import APPS, COMMANDS, EntryPoint, find_entry_points
 from .official import package_of_command
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ Exit codes:
   1  a handler failed
   2  wrong usage or configuration, or the application cannot be imported
   3  no broker could be used
-  4  a plugin could not be loaded, or failed while it was started
+  4  a plugin or a command could not be loaded, or a plugin failed at the start
   5  stopped, but a handler or thread did not end within shutdown_timeout"""
 
 SETTING_OPTIONS = Path(__file__).with_name("setting_options.json")
@@ -105,26 +107,23 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the core's commands and those of installed packages, without importing any."""
-        return self._names()
+        return sorted({*self.commands, *(one.name for one in find_entry_points(COMMANDS))})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a command by its name."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
-        for entry_point in find_entry_points(COMMANDS, cmd_name):
-            command = entry_point.load()
-            if not isinstance(command, click.Command):
-                raise click.ClickException(
-                    f"the entry point {entry_point.value!r} of {COMMANDS} is not a click command"
-                )
-            return command
-        return None
+        found = find_entry_points(COMMANDS, cmd_name)
+        return load_command(found) if found else None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands and applications: the word `run` may be omitted."""
+        from click.shell_completion import CompletionItem
+
         application = self.commands["run"].params[0]
         return [
-            *super().shell_complete(ctx, incomplete),
+            *(CompletionItem(name, help=text) for name, text in self._short_helps(incomplete)),
+            *click.Command.shell_complete(self, ctx, incomplete),
             *application.shell_complete(ctx, incomplete),
         ]
 
@@ -135,18 +134,21 @@ class CommandGroup(click.Group):
             write_sections(unnamed.params, run_ctx, formatter)  # without a --help of its own
         write_sections(self.get_params(ctx), ctx, formatter)
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self._names()])
+            formatter.write_dl(list(self._short_helps()))
 
-    def _names(self) -> list[str]:
-        return sorted({*self.commands, *(one.name for one in find_entry_points(COMMANDS))})
-
-    def _short_help(self, ctx: click.Context, name: str) -> str:
-        try:
-            command = self.get_command(ctx, name)
-        except Exception as error:  # of another package: the help must not end with it
-            return f"cannot be loaded: {type(error).__name__}: {error}"
-        text = "" if command is None else command.get_short_help_str(limit=60)
-        return text or "(no description)"
+    def _short_helps(self, start: str = "") -> Iterator[tuple[str, str]]:
+        """Yield the commands that begin with `start`, each with its help or why it has none."""
+        installed: dict[str, list[EntryPoint]] = {}
+        for entry_point in find_entry_points(COMMANDS):  # once: it reads a file of each package
+            installed.setdefault(entry_point.name, []).append(entry_point)
+        for name in sorted({*self.commands, *installed}):
+            if not name.startswith(start):
+                continue
+            try:
+                command = self.commands.get(name) or load_command(installed[name])
+                yield name, command.get_short_help_str(limit=60) or "(no description)"
+            except CommandError as error:  # of another package: the help must not end with it
+                yield name, error.reason
 
 
 def option(
@@ -277,7 +279,8 @@ def run(
 @click.option("--price", is_flag=True, help="Also time the hooks that are called per message.")
 def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
     """List the installed plugins and those of APP, with their states and the reasons."""
-    with _uncollected():
+    # Standard output is for the list, not for what a plugin or the service prints.
+    with _uncollected(), redirect_stdout(sys.stderr):
         from .errors import KafkaeskError
         from .plugins.installed import InstalledPlugins
 
@@ -344,9 +347,10 @@ def _price(application: Application) -> list[Price]:
 def _plugin_table(found: Sequence[PluginInfo]) -> Iterator[str]:
     rows = [("NAME", "VERSION", "FROM", "STATUS", "HOOKS", "")]
     for info in found:
-        origin = f"{info.source} ({info.value})"
+        origin = f"{info.source} ({info.value})" if info.value else info.source
         hooks = ", ".join(info.hooks) or "-"
-        rows.append((info.name, info.version, origin, info.status, hooks, info.reason))
+        reason = " ".join(info.reason.split())  # an error may have several lines
+        rows.append((info.name, info.version, origin, info.status, hooks, reason))
     yield from _align(rows) if len(rows) > 1 else ["no plugins are installed"]
 
 
@@ -458,4 +462,7 @@ def _is_not_logged_by_core(record: logging.LogRecord) -> bool:
 
 def main() -> None:
     """Run the command `kafkaesk`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # texts and records may have any characters
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="kafkaesk")

@@ -9,7 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -121,14 +121,17 @@ def complete_app(_: click.Context, __: click.Parameter, incomplete: str) -> list
 def find_described(name: str) -> Application:
     """Find an application, load its plugins, and call their `declare` hooks.
 
+    What the service prints meanwhile goes to standard error: a command's output is for its result.
+
     Raises:
         ConfigurationError: the application was not found, or a handler or schema is invalid.
         PluginError: a plugin cannot be loaded.
     """
     from .app_finder import find_application
 
-    application = find_application(name)
-    application.describe()
+    with redirect_stdout(sys.stderr):
+        application = find_application(name)
+        application.describe()
     return application
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic import (
     AliasChoices,
@@ -16,7 +16,13 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator, core_schema
 
-from kafkaesk_core.entry_points import PLUGINS, find_entry_points
+from kafkaesk_core.entry_points import (
+    PLUGINS,
+    Loadable,
+    find_entry_points,
+    load_entry_point,
+    package_of,
+)
 from kafkaesk_core.environment import PREFIX, read_environment
 from kafkaesk_core.errors import ConfigurationError, PluginError
 
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
     from .manager import Plugins
 
 __all__ = [
-    "EntryPoint",
     "InstalledPlugin",
     "Selection",
     "check_names",
@@ -43,21 +48,6 @@ Settings = Mapping[str, Any]  # values of any type: the plugin's model checks th
 logger = logging.getLogger("kafkaesk.plugins")
 
 
-class EntryPoint(Protocol):
-    """The attributes of `importlib.metadata.EntryPoint` that this module reads, besides `dist`."""
-
-    @property
-    def name(self) -> str:
-        """The plugin's name."""
-
-    @property
-    def value(self) -> str:
-        """The plugin's place: "module:Class" or "module"."""
-
-    def load(self) -> Any:  # a class, a module, or whatever is there
-        """Import the plugin."""
-
-
 @dataclass(frozen=True, slots=True)
 class InstalledPlugin:
     """A plugin of an installed package; nothing is imported before `build`."""
@@ -65,16 +55,17 @@ class InstalledPlugin:
     name: str
     package: str
     version: str
-    entry_point: EntryPoint
+    entry_point: Loadable
 
     def build(self, settings: Settings, environ: Mapping[str, str] | None) -> object | None:
         """Import and create the plugin; return None if its settings say `enabled: false`.
 
         Raises:
-            PluginError: the plugin's settings are wrong.
-            Exception: whatever the plugin's own code raises.
+            PluginError: the plugin's settings are wrong, or the entry point names no plugin.
+            BaseException: whatever the plugin's own code raises.
         """
-        found = self.entry_point.load()
+        found = load_entry_point(self.entry_point)
+        _check_kind(found)
         model = _settings_model(found)
         values, is_enabled = read_settings(model, self.name, explicit=settings, environ=environ)
         if not is_enabled:
@@ -88,9 +79,9 @@ class InstalledPlugin:
         """Whether `build` would return a plugin of this kind.
 
         Raises:
-            Exception: whatever the plugin's own code raises.
+            BaseException: whatever the plugin's own code raises.
         """
-        found = self.entry_point.load()
+        found = load_entry_point(self.entry_point)
         return type(plugin) is found if inspect.isclass(found) else plugin is found
 
     def failure(self, cause: str) -> PluginError:
@@ -115,6 +106,16 @@ class InstalledPlugin:
         )
 
 
+def _check_kind(found: Any) -> None:  # whatever was imported
+    """Refuse a function, a text, a number: an entry point names a class or a module."""
+    is_plain = type(found).__module__ == "builtins" and not inspect.isclass(found)
+    if is_plain and not inspect.ismodule(found):
+        raise PluginError(
+            f"it is of type {type(found).__name__}; an entry point of {PLUGINS} names a plugin's "
+            "class, or a module with hooks"
+        )
+
+
 def _settings_model(found: Any) -> type[BaseModel] | None:  # whatever was imported
     model = getattr(found, "Settings", None) if inspect.isclass(found) else None
     if model is None or (inspect.isclass(model) and issubclass(model, BaseModel)):
@@ -122,12 +123,11 @@ def _settings_model(found: Any) -> type[BaseModel] | None:  # whatever was impor
     raise PluginError(f"{found.__name__}.Settings must be a pydantic BaseModel")
 
 
-def find_installed(entry_points: Iterable[EntryPoint] | None = None) -> list[InstalledPlugin]:
+def find_installed(entry_points: Iterable[Loadable] | None = None) -> list[InstalledPlugin]:
     """List the plugins of all installed packages (or of `entry_points`), by name."""
     found = []
     for entry_point in find_entry_points(PLUGINS) if entry_points is None else entry_points:
-        package = getattr(entry_point, "dist", None)
-        name, version = (package.name, package.version) if package else ("an unknown package", "")
+        name, version = package_of(entry_point)
         found.append(InstalledPlugin(entry_point.name, name, version, entry_point))
     return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
 
@@ -139,16 +139,10 @@ class Selection:
     allow: Collection[str] | None
     disabled: Collection[str]
 
-    def check(self, installed: Collection[str], configured: Iterable[str]) -> None:
-        """Compare the selected names, and those with settings (`configured`), with the installed.
-
-        Raises:
-            PluginError: no installed package provides a name in `allow`.
-        """
-        warn_of_unknown("KAFKAESK_DISABLE_PLUGINS", self.disabled, installed)
-        warn_of_unknown("plugin settings", configured, installed)
+    def find_missing(self, installed: Collection[str]) -> Iterator[PluginError]:
+        """Yield an error for each name in `allow` that no installed package provides."""
         for name in sorted(set(self.allow or ()) - set(installed)):
-            raise PluginError(
+            yield PluginError(
                 f"KAFKAESK_PLUGINS names {name!r}, which no installed package provides"
                 f"{did_you_mean(name, installed)} "
                 f"(installed are {', '.join(sorted(installed)) or 'none'})",
@@ -180,8 +174,8 @@ def load_each(
 
     Every plugin is tried. Returns the plugins that are not active, and the failures.
     """
-    inactive: list[PluginInfo] = []
-    failures: list[PluginError] = []
+    failures = list(selection.find_missing({plugin.name for plugin in installed}))
+    inactive = [_missing_info(str(error.plugin)) for error in failures]
     for plugin in installed:
         if reason := selection.reason_to_skip(plugin.name):
             inactive.append(plugin.info("disabled", reason))
@@ -190,13 +184,20 @@ def load_each(
             _check_single(plugin.name, installed)
             if not load(plugin):
                 inactive.append(plugin.info("disabled", "enabled=false"))
-        except Exception as error:  # the plugin's code ran
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, for one: the plugin's code ran
             is_ours = isinstance(error, PluginError)
             cause = str(error) if is_ours else f"{type(error).__name__}: {error}"
             inactive.append(plugin.info("failed", cause))
             failures.append(plugin.failure(cause))
             failures[-1].__cause__ = error
     return inactive, failures
+
+
+def _missing_info(name: str) -> PluginInfo:
+    reason = "KAFKAESK_PLUGINS names it, and no installed package provides it"
+    return PluginInfo(name=name, source="no package", value="", status="failed", reason=reason)
 
 
 def combine_failures(failures: Sequence[PluginError]) -> PluginError:

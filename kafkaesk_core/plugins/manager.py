@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 from pydantic_core import to_jsonable_python
 
+from kafkaesk_core.entry_points import Loadable
 from kafkaesk_core.errors import ConfigurationError, PluginError, SubscriptionError
 from kafkaesk_core.hooks import Hooks
 
@@ -39,7 +40,6 @@ from .contract import (
     did_you_mean,
 )
 from .loading import (
-    EntryPoint,
     InstalledPlugin,
     Selection,
     combine_failures,
@@ -192,7 +192,7 @@ class Plugins:
         allow: Collection[str] | None = None,
         disabled: Collection[str] = frozenset(),
         settings: Mapping[str, Mapping[str, Any]] | None = None,
-        entry_points: Iterable[EntryPoint] | None = None,
+        entry_points: Iterable[Loadable] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Load the installed plugins; plugins that were loaded before stay unchanged.
@@ -221,7 +221,9 @@ class Plugins:
             return built is not None
 
         selection = Selection(allow, disabled)
-        selection.check([plugin.name for plugin in installed], explicit)
+        names = [plugin.name for plugin in installed]
+        warn_of_unknown("KAFKAESK_DISABLE_PLUGINS", disabled, names)
+        warn_of_unknown("plugin settings", explicit, names)
         self._inactive, failures = load_each(installed, load, selection)
         warn_of_unknown("plugin order", self._order, self._active)
         if failures:

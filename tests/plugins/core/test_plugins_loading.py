@@ -430,7 +430,7 @@ def test_a_name_of_two_packages_may_be_disabled() -> None:
         (ModuleNotFoundError("No module named 'x'"), "ModuleNotFoundError: No module named 'x'"),
         (type("Broken", (Plain,), {"__init__": lambda self: 1 / 0}), "ZeroDivisionError: "),
         (type("Wrong", (Plain,), {"stage": "out"}), "stage 'out' is not one of observe"),
-        (lambda: Plain(), "function implements no hook"),
+        (lambda: Plain(), "it is of type function; an entry point of kafkaesk.plugins names a"),
     ],
 )
 def test_a_broken_plugin_stops_the_start_and_says_how_to_start_without_it(
