@@ -155,12 +155,17 @@ class _PartitionTracker:
 
 
 class OffsetTracker(Generic[P]):
-    """The offsets of all partitions that one consumer owns (rules 1 to 4)."""
+    """The offsets of all partitions that one consumer owns (rules 1 to 4).
+
+    Handlings may close the offsets of done records late, many at once: `settlers` are the functions
+    that close them, which are called before anything is read here that depends on it.
+    """
 
     def __init__(self) -> None:
         self._trackers: dict[P, _PartitionTracker] = {}
         self._last_epoch = 0
         self.stale_completions = 0
+        self.settlers: list[Callable[[], None]] = []
 
     def __contains__(self, partition: P) -> bool:
         return partition in self._trackers
@@ -170,6 +175,15 @@ class OffsetTracker(Generic[P]):
 
     def __iter__(self) -> Iterator[P]:
         return iter(self._trackers)
+
+    def settle(self) -> None:
+        """Close the offsets of all done records."""
+        for close in self.settlers:
+            close()
+
+    def _settled(self) -> dict[P, _PartitionTracker]:
+        self.settle()
+        return self._trackers
 
     def assign(self, partitions: Iterable[P]) -> None:
         """Start following partitions, each in a new epoch with nothing to commit."""
@@ -184,7 +198,7 @@ class OffsetTracker(Generic[P]):
             self._end(partition)
 
     def _end(self, partition: P) -> None:
-        tracker = self._trackers.pop(partition, None)
+        tracker = self._settled().pop(partition, None)
         if tracker is not None:
             tracker.open.clear()  # so that its finisher closes nothing any more
 
@@ -230,7 +244,7 @@ class OffsetTracker(Generic[P]):
 
     def finish(self, partition: P, epoch: int, offset: int) -> bool:
         """Close one offset; return False, and only count it, if its epoch is over (rule 3)."""
-        tracker = self._trackers.get(partition)
+        tracker = self._settled().get(partition)
         if tracker is not None and tracker.epoch == epoch and tracker.finish(offset):
             return True
         self.stale_completions += 1
@@ -255,7 +269,7 @@ class OffsetTracker(Generic[P]):
 
     def watermark(self, partition: P) -> int | None:
         """Return the lowest open offset, or the position; None if nothing was delivered yet."""
-        return self._trackers[partition].watermark
+        return self._settled()[partition].watermark
 
     def position(self, partition: P) -> int | None:
         """Return the offset after the last delivered one; None if nothing was delivered yet."""
@@ -263,11 +277,11 @@ class OffsetTracker(Generic[P]):
 
     def done_above(self, partition: P) -> set[int]:
         """Return the finished offsets above the watermark."""
-        return self._trackers[partition].done
+        return self._settled()[partition].done
 
     def done_ranges(self, partition: P, most: int) -> list[range]:
         """Return the finished offsets among the `most` lowest offsets above the watermark."""
-        tracker = self._trackers[partition]
+        tracker = self._settled()[partition]
         done, found = tracker.done, list[range]()
         start = stop = -1
         for offset in islice(tracker.open, most) if done else ():
@@ -284,12 +298,12 @@ class OffsetTracker(Generic[P]):
 
     def open_below(self, partition: P, offset: int) -> list[int]:
         """Return the delivered, unfinished offsets below this one, in ascending order."""
-        tracker = self._trackers[partition]
+        tracker = self._settled()[partition]
         return [one for one in tracker.open if one < offset and one not in tracker.done]
 
     def open_count(self, partition: P) -> int:
         """Return the number of records from the watermark to the position, finished or not."""
-        return len(self._trackers[partition].open)
+        return len(self._settled()[partition].open)
 
     def propose(
         self, partitions: Iterable[P] | None = None, *, only_gaps: bool = False
@@ -300,8 +314,9 @@ class OffsetTracker(Generic[P]):
         record are returned: gaps and first positions.
         """
         proposal: dict[P, int] = {}
-        for partition in self._trackers if partitions is None else partitions:
-            tracker = self._trackers[partition]
+        trackers = self._settled()
+        for partition in trackers if partitions is None else partitions:
+            tracker = trackers[partition]
             if only_gaps and not tracker.has_only_gaps:
                 continue
             low = tracker.watermark
@@ -318,8 +333,9 @@ class OffsetTracker(Generic[P]):
         (rule 2).
         """
         clamped = {}
+        trackers = self._settled()
         for partition, offset in offsets.items():
-            tracker = self._trackers.get(partition)
+            tracker = trackers.get(partition)
             if tracker is None or tracker.watermark is None:
                 continue
             offset = min(offset, tracker.watermark)
@@ -352,7 +368,7 @@ class OffsetTracker(Generic[P]):
 
     def state(self, partition: P) -> PartitionOffsets:
         """Return a snapshot of one partition."""
-        return self._trackers[partition].state()
+        return self._settled()[partition].state()
 
 
 # --- the result of a record

@@ -93,6 +93,7 @@ class Dispatcher:
     @property
     def buffered_bytes(self) -> int:
         """The approximate size of the waiting and running records, in bytes."""
+        self._offsets.settle()
         return round(sum(one.size for one in self._holdings.values()))
 
     def pipeline(self, topic: str) -> tuple[HandlerPipeline, str]:

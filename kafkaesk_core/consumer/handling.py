@@ -32,6 +32,9 @@ from .fetched import FetchedBatch, FetchedMessage, FetchedRecord, NotDueError
 
 __all__ = ["BatchHandling", "Handling", "MessageHandling", "OnFinished"]
 
+BATCH_OF = itemgetter(2)
+"""The batch in which a record was fetched."""
+
 S = TypeVar("S")
 Messages = Sequence[IncomingMessage]
 
@@ -79,6 +82,7 @@ class Handling(Generic[S]):
     @property
     def counts(self) -> Counter[str]:
         """The number of results of each kind since the start."""
+        self._offsets.settle()
         return self.error_policy.counts + Counter(done=self._done)
 
     def finish(self, message: FetchedMessage, outcome: HandlerResult) -> None:
@@ -106,6 +110,18 @@ class Handling(Generic[S]):
             if self._on_finished is not None:
                 self._on_finished(outcome)
         # else: its epoch is over; the offset tracker has counted the completion
+
+    def _close_all(self, batch: FetchedBatch, offsets: Sequence[int]) -> None:
+        """Close ascending offsets of done records, in one step if they are the lowest open ones."""
+        if not self._offsets.finish_lowest(batch.partition, batch.epoch, offsets):
+            for offset in offsets:
+                self._close(batch, offset)
+            return
+        batch.holding.size -= batch.room * len(offsets)
+        self._done += len(offsets)
+        if self._on_finished is not None:
+            for _ in offsets:
+                self._on_finished(DONE)
 
 
 def _read_nothing(value: bytes | None) -> Any:
@@ -137,6 +153,9 @@ class MessageHandling(Handling[IncomingMessage]):
         super().__init__(subscription, innermost, offsets, error_policy, on_finished)
         has_limit = innermost is not binding.call
         self._quick = NEVER_QUICK if binding.quick is None or has_limit else binding.quick
+        self._handled: list[FetchedRecord] = []
+        self._note = self._handled.append if on_finished is None else self._close_one
+        offsets.settlers.append(self.settle)
 
     async def run(self, records: Iterable[FetchedRecord]) -> HandlerResult:
         """Handle each record once and close its offset; stop at the first unfinished record.
@@ -147,27 +166,48 @@ class MessageHandling(Handling[IncomingMessage]):
             asyncio.CancelledError: the running task was cancelled; the current record is not done.
         """
         read, call = self._quick if self._layers is self._innermost else NEVER_QUICK
-        for offset, record, batch in records:
-            message = None
-            try:
-                data = read(record.value) if batch.messages is None else None
-                if data is not None:
-                    await call(data)
+        note = self._note
+        try:
+            for entry in records:
+                _, record, batch = entry
+                message = None
+                try:
+                    data = read(record.value) if batch.messages is None else None
+                    if data is not None:
+                        await call(data)
+                    else:
+                        message = batch.message_of(record)
+                        await self._layers(message)
+                except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                    raise
+                except BaseException as error:
+                    outcome = self._decide(error, message, record, batch)
+                    if not outcome.is_terminal:
+                        return outcome
                 else:
-                    message = batch.message_of(record)
-                    await self._layers(message)
-            except (KeyboardInterrupt, SystemExit, GeneratorExit):
-                raise
-            except BaseException as error:
-                outcome = self._decide(error, message, record, batch)
-                if not outcome.is_terminal:
-                    return outcome
-            else:
-                if message is None:
-                    self._close(batch, offset)
-                else:
-                    self.finish(message, DONE)
+                    if message is None:
+                        note(entry)
+                    else:
+                        self.finish(message, DONE)
+        finally:
+            self.settle()
         return DONE
+
+    def settle(self) -> None:
+        """Close the offsets of the records that were handled without a message."""
+        if not self._handled:
+            return
+        handled = self._handled.copy()
+        self._handled.clear()  # not replaced: `run` adds to it
+        if len(handled) == 1:  # usual where each handler waits
+            self._close_one(handled[0])
+            return
+        for batch, together in groupby(handled, BATCH_OF):
+            self._close_all(batch, sorted([offset for offset, _, _ in together]))
+
+    def _close_one(self, entry: FetchedRecord) -> None:
+        offset, _, batch = entry
+        self._close(batch, offset)
 
     def _decide(
         self,
@@ -190,9 +230,6 @@ class MessageHandling(Handling[IncomingMessage]):
             message.begin_next_attempt(outcome)
         return outcome
 
-
-BATCH_OF = itemgetter(2)
-"""The batch in which a record was fetched."""
 
 PUT_OFF = HandlerResult("retry")
 """The message was not tried yet: the next batch begins with it."""
@@ -267,18 +304,6 @@ class BatchHandling(Handling[Messages]):
         for batch, together in groupby(records, BATCH_OF):
             self._close_all(batch, [offset for offset, _, _ in together])
         return DONE
-
-    def _close_all(self, batch: FetchedBatch, offsets: Sequence[int]) -> None:
-        """Close the offsets of done records, in one step if they are the lowest open ones."""
-        if not self._offsets.finish_lowest(batch.partition, batch.epoch, offsets):
-            for offset in offsets:
-                self._close(batch, offset)
-            return
-        batch.holding.size -= batch.room * len(offsets)
-        self._done += len(offsets)
-        if self._on_finished is not None:
-            for _ in offsets:
-                self._on_finished(DONE)
 
     # --- with messages
 

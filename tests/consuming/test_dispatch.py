@@ -34,7 +34,11 @@ class Reading:
     """Partitions with records of 1,000 bytes; those of the key b"late" ask for a retry."""
 
     def __init__(
-        self, *partitions: TopicPartition, ordering: Ordering = "partition", limit: int = 10_000
+        self,
+        *partitions: TopicPartition,
+        ordering: Ordering = "partition",
+        limit: int = 10_000,
+        is_quick: bool = False,
     ) -> None:
         self.tracker: OffsetTracker[TopicPartition] = OffsetTracker()
         self.tracker.assign(partitions)
@@ -47,9 +51,10 @@ class Reading:
         failures = ErrorPolicy(
             subscription, report_failure=lambda _: None, find_raiser=lambda _: None
         )
-        handling = MessageHandling(
-            subscription, Binding(self._handle), self.tracker, failures, None
-        )
+        binding = Binding(self._handle, (lambda value: value, self._handle_value))
+        handling = MessageHandling(subscription, binding, self.tracker, failures, None)
+        if not is_quick:
+            handling.put_around(lambda chain, message: chain(message))  # it gets messages
         self.lanes: Lanes[FetchedRecord] = Lanes(handling.run, concurrency=100)
         self.dispatcher = Dispatcher(
             self.tracker,
@@ -65,6 +70,11 @@ class Reading:
             raise Retry(delay=60)
         await self.release.wait()
         self.handled.append((message.partition, message.offset))
+
+    async def _handle_value(self, value: bytes) -> None:
+        self.handled.append((0, len(self.handled)))
+        if len(self.handled) > 10:
+            await self.release.wait()
 
     def take(self, partition: TopicPartition, count: int, key: bytes = b"key") -> None:
         first = self._next[partition]
@@ -116,6 +126,15 @@ async def test_who_is_alone_has_the_whole_buffer() -> None:
         reading.take(A, 100)
 
     assert reading.dispatcher.buffered_bytes == BUFFER
+    assert await reading.lanes.stop(1) == 0
+
+
+async def test_what_is_done_takes_no_room_while_the_next_handler_waits() -> None:
+    reading = Reading(A, is_quick=True)
+    reading.take(A, 100)
+    await eventually(lambda: len(reading.handled) == 11)
+
+    assert reading.dispatcher.buffered_bytes == 90_000
     assert await reading.lanes.stop(1) == 0
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from kafkaesk_core import Application, Subscriber
+from kafkaesk_core.kafka import records
 from kafkaesk_core.kafka.consumer import GroupMember
 from kafkaesk_core.message import ParsedRecord
 from kafkaesk_testing import EmbeddedBroker, eventually
@@ -28,24 +28,24 @@ class Corruption:
         self.fell_on: set[TopicPartition] = set()
         self.lost: list[Place] = []
         self._drained: list[Place] = []
-        getmany, getall = AIOKafkaConsumer.getmany, FetchResult.getall
+        getmany, take = AIOKafkaConsumer.getmany, records.take_records
 
         async def call(consumer: Any, *partitions: TopicPartition, **options: Any) -> Any:
             self._drained = []
             return await getmany(consumer, *partitions, **options)
 
-        def drain(result: Any, max_records: int | None = None) -> list[ParsedRecord]:
+        def drain(result: Any, *arguments: Any) -> list[ParsedRecord]:
             if self._drained and not self.fell_on:
                 self.fell_on.add(result._topic_partition)
                 self.lost = self._drained
                 raise CorruptRecordException("a checksum is wrong")
-            records: list[ParsedRecord] = getall(result, max_records)
+            taken = take(result, *arguments)
             number = result._topic_partition.partition
-            self._drained += [(number, record.offset) for record in records]
-            return records
+            self._drained += [(number, record.offset) for record in taken]
+            return taken
 
         monkeypatch.setattr(AIOKafkaConsumer, "getmany", call)
-        monkeypatch.setattr(FetchResult, "getall", drain)
+        monkeypatch.setattr(records, "take_records", drain)
 
 
 async def test_what_a_failed_poll_had_drained_of_others_is_read_again(
@@ -120,16 +120,16 @@ class FailingFetch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.awaits: Any = None
         self.lost: list[ParsedRecord] = []
-        getall = FetchResult.getall
+        take = records.take_records
 
-        def drain(result: Any, max_records: int | None = None) -> list[ParsedRecord]:
-            records: list[ParsedRecord] = getall(result, max_records)
-            if self.awaits is not None and self.awaits.has_valid_position and records:
-                self.awaits, self.lost = None, records
+        def drain(*arguments: Any) -> list[ParsedRecord]:
+            taken = take(*arguments)
+            if self.awaits is not None and self.awaits.has_valid_position and taken:
+                self.awaits, self.lost = None, taken
                 raise CorruptRecordException("a checksum is wrong")
-            return records
+            return taken
 
-        monkeypatch.setattr(FetchResult, "getall", drain)
+        monkeypatch.setattr(records, "take_records", drain)
 
 
 class Rewound:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -35,7 +36,11 @@ class Run:
     """A handler of orders, and records 0, 1, 2 that were fetched together."""
 
     def __init__(
-        self, func: Callable[..., Awaitable[Any]], *values: bytes | None, **options: Any
+        self,
+        func: Callable[..., Awaitable[Any]],
+        *values: bytes | None,
+        is_counted: bool = True,
+        **options: Any,
     ) -> None:
         nothing: Any = lambda *_: None  # noqa: E731 (one for all that is not asked for)
         options = {"topics": ["orders"], "on_error": "skip"} | options
@@ -55,7 +60,8 @@ class Run:
         self.policy = ErrorPolicy(subscription, report_failure=nothing, find_raiser=nothing)
         self.finished: list[str] = []
         kind: Any = BatchHandling if isinstance(binding, BatchBinding) else MessageHandling
-        self.handling = kind(subscription, binding, self.tracker, self.policy, self.finish)
+        on_finished = self.finish if is_counted else None
+        self.handling = kind(subscription, binding, self.tracker, self.policy, on_finished)
         self.batch = FetchedBatch(
             PLACE,
             epoch,
@@ -175,6 +181,80 @@ async def test_a_usual_record_that_ends_after_its_epoch_closes_nothing() -> None
     assert run.watermark == 0
     assert run.tracker.stale_completions == 1
     assert run.handling.counts == {}
+
+
+@asynccontextmanager
+async def amid(last: int, order_of: Sequence[int]) -> AsyncIterator[Run]:
+    """A run of these records, in this order, while the handler of the one numbered `last` waits.
+
+    A message is made of the first one, because its schema is not known yet.
+    """
+    waits, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(data: Order) -> None:
+        if data.number == last:
+            waits.set()
+            await go_on.wait()
+
+    run = Run(handle, *map(order, range(len(order_of))), is_counted=False)
+    running = asyncio.create_task(run.handling.run([run.records[n] for n in order_of]))
+    await waits.wait()
+    yield run
+    go_on.set()
+    assert await running == DONE
+
+
+READERS: dict[str, tuple[Callable[[Run], object], object]] = {
+    "the watermark": (lambda run: run.watermark, 2),
+    "what to commit": (lambda run: run.tracker.propose(), {PLACE: 2}),
+    "a limit": (lambda run: run.tracker.clamp({PLACE: 4}), {PLACE: 2}),
+    "open below": (lambda run: run.tracker.open_below(PLACE, 4), [2, 3]),
+    "the number of open ones": (lambda run: run.tracker.open_count(PLACE), 2),
+    "a snapshot": (lambda run: run.tracker.state(PLACE).uncommitted, 2),
+    "counts": (lambda run: run.handling.counts, {"done": 2}),
+    "finished again": (lambda run: run.tracker.finish(PLACE, run.batch.epoch, 1), False),
+}
+
+
+@pytest.mark.rule_1
+@pytest.mark.parametrize("reader", READERS)
+async def test_while_a_handler_waits_the_records_before_it_are_done_for_every_reader(
+    reader: str,
+) -> None:
+    read, expected = READERS[reader]
+    async with amid(2, [0, 1, 2, 3]) as run:
+        assert read(run) == expected
+
+    assert run.batch.holding.size == -4, "of 0, since this batch was not added"
+    assert run.watermark == 4
+
+
+@pytest.mark.rule_3
+@pytest.mark.parametrize("late", [1, 2, 3])
+async def test_a_partition_that_is_lost_while_a_handler_waits_has_closed_what_is_done(
+    late: int,
+) -> None:
+    async with amid(2, [*range(2 + late)]) as run:
+        run.tracker.revoke([PLACE])
+
+    assert run.handling.counts == {"done": 2}
+    assert run.tracker.stale_completions == late
+
+
+@given(st.permutations(range(7)), st.integers(0, 6))
+@example([0, 1, 6, 2, 4, 3, 5], 5)  # as many as there are from the first one to the last
+async def test_records_of_several_lanes_are_closed_exactly_when_they_are_done(
+    order_of: list[int], at: int
+) -> None:
+    """Those of several keys take turns, in no order of their offsets."""
+    waits = order_of[at]
+    async with amid(waits, order_of) as run:
+        undone = sorted(order_of[at:])
+        assert run.tracker.open_below(PLACE, 7) == undone
+        assert run.watermark == undone[0]
+
+    assert run.watermark == 7
+    assert run.handling.counts == {"done": 7}
 
 
 async def test_a_layer_gets_the_message_of_a_usual_record() -> None:

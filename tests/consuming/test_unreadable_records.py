@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import aiokafka.codec
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchPy
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
@@ -17,7 +18,7 @@ from aiokafka.record.util import calc_crc32c, encode_varint
 from aiokafka.structs import TopicPartition
 
 from kafkaesk_core.errors import DecodeError, Stop
-from kafkaesk_core.kafka.records import Salvage
+from kafkaesk_core.kafka.records import Salvage, take_records
 from kafkaesk_core.message import Unreadable
 
 PARTITION = TopicPartition("orders", 3)
@@ -74,6 +75,40 @@ class Client:
 def told(records: list[Any]) -> list[int | str]:
     """Offsets, and the unreadable ones with their texts."""
     return [f"{r.offset}: {r.error}" if isinstance(r, Unreadable) else r.offset for r in records]
+
+
+@pytest.mark.parametrize("most", [None, 1, 5, 6, 7])
+def test_as_many_records_are_taken_as_the_client_would_take(most: int | None) -> None:
+    def taken(take: Callable[..., list[Any]]) -> list[Any]:
+        position = SimpleNamespace(position=8, paused=False)
+        position.consumed_to = lambda offset: setattr(position, "position", offset)
+        assignment = SimpleNamespace(active=True, state_value=lambda _: position)
+        data = MemoryRecords(bytes(batch(7) + batch(10) + batch(13)))
+        parsed = PartitionRecords(PARTITION, data, [], 8, None, None, True, 0)
+        parsed._records_iterator = records = Salvage().records(PARTITION, parsed)
+        fetched = FetchResult(
+            PARTITION, assignment=assignment, partition_records=parsed, backoff=0.0
+        )
+        trace: list[Any] = []
+        while fetched.has_more() and len(trace) < 12:
+            found = take(fetched, records, most)
+            trace.append(([r.offset for r in found], position.position, fetched.has_more()))
+        return trace
+
+    def by_client(fetched: FetchResult, _: object, most: int | None) -> list[Any]:
+        found: list[Any] = fetched.getall(most)
+        return found
+
+    assert taken(take_records) == taken(by_client)
+
+
+def test_nothing_is_taken_of_a_paused_partition() -> None:
+    position = SimpleNamespace(position=8, paused=True)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: position)
+    parsed = PartitionRecords(PARTITION, MemoryRecords(bytes(batch(7))), [], 8, None, None, True, 0)
+    fetched = FetchResult(PARTITION, assignment=assignment, partition_records=parsed, backoff=0.0)
+
+    assert take_records(fetched, Salvage().records(PARTITION, parsed)) == []
 
 
 @pytest.mark.parametrize("parser", [MemoryRecords, _MemoryRecordsPy])
