@@ -19,7 +19,13 @@ from .entry_points import APPS, COMMANDS, describe_rivals, find_entry_points
 from .errors import ConfigurationError, KafkaeskError
 from .official import COMMANDS_OF
 
-__all__ = ["ApplicationImportError", "find_application", "own_traceback"]
+__all__ = [
+    "ApplicationImportError",
+    "describe_error",
+    "find_application",
+    "find_place",
+    "own_traceback",
+]
 
 OWN_WORDS = ("plugins", "run", "--help", "--version")
 """What `kafkaesk` itself takes in the place of an application's name."""
@@ -38,10 +44,9 @@ class ApplicationImportError(ConfigurationError):
 
     def __init__(self, attempted: str, error: BaseException) -> None:
         self.needs_traceback = not isinstance(error, (KafkaeskError, SystemExit))
-        own = own_traceback(error.__traceback__)
-        text = str(error) if isinstance(error, KafkaeskError) else _last_line(error)
-        super().__init__(f"{attempted} failed{_place(own, error)}: {text}")
-        self.__cause__ = error.with_traceback(own)
+        text = str(error) if isinstance(error, KafkaeskError) else describe_error(error)
+        super().__init__(f"{attempted} failed{find_place(error)}: {text}")
+        self.__cause__ = error.with_traceback(own_traceback(error.__traceback__))
 
 
 def find_application(name: str) -> Application:
@@ -91,13 +96,14 @@ def _call(target: str, make: Callable[[], Any]) -> Any:  # whatever the service'
 def _nothing_called(name: str) -> str:
     module = _module_name(name)
     is_path = module != name
-    sys.path.insert(0, os.getcwd())
+    _search_current_directory()
     if is_path or (name.isidentifier() and _exists(module)):
         return f"{name!r} is not an application; write module:attribute, as in {module}:app"
     known = sorted({one.name for one in find_entry_points(APPS)})
     words = {*known, *OWN_WORDS, *(one.name for one in find_entry_points(COMMANDS))}
-    close = get_close_matches(name, sorted(words), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    by_lower = {word.lower(): word for word in sorted(words)}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    hint = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
     return (
         f"no command and no application is called {name!r}{hint} "
         f"(applications: {', '.join(known) or 'none'}); "
@@ -137,19 +143,29 @@ def _attribute(target: str) -> Any:  # whatever the service's module holds
 
 
 def _import(name: str) -> ModuleType:
-    sys.path.insert(0, os.getcwd())
+    directory = _search_current_directory()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ApplicationImportError(f"importing {name}", error) from error
         raise ConfigurationError(
-            f"there is no module {name!r}, neither in {os.getcwd()} nor installed"
+            f"there is no module {name!r}, neither in {directory} nor installed"
         ) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, for one: nothing would say that nothing runs
         raise ApplicationImportError(f"importing {name}", error) from error
+
+
+def _search_current_directory() -> str:
+    """Let imports look into the current directory first, and return its name for errors."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        return "the current directory, which no longer exists,"
+    sys.path.insert(0, directory)
+    return directory
 
 
 def _no_attribute(name: str, path: str, module: ModuleType | None) -> str:
@@ -184,17 +200,17 @@ def own_traceback(trace: TracebackType | None) -> TracebackType | None:
     return next((found for found in _frames(trace) if not _is_machinery(found)), None)
 
 
-def _place(trace: TracebackType | None, error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """Return the last line of the service's code in the traceback, as " at shop.py:7"."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {PurePath(error.filename).name}:{error.lineno}"
-    own = [found for found in _frames(trace) if not _is_machinery(found)]
+    own = [found for found in _frames(error.__traceback__) if not _is_machinery(found)]
     if not own:
         return ""
     return f" at {PurePath(own[-1].tb_frame.f_code.co_filename).name}:{own[-1].tb_lineno}"
 
 
-def _last_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the class and the text of an error, without the notes that a traceback shows below."""
     kind = type(error)
     is_plain = kind.__module__ in ("builtins", "__main__")

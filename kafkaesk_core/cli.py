@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .command import complete_app
+from .command import complete_app, reported_errors
 from .command_loading import CommandError, load_command
 from .entry_points import APPS, COMMANDS, EntryPoint, find_entry_points
 from .official import package_of_command
@@ -284,7 +284,7 @@ def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
         from .errors import KafkaeskError
         from .plugins.installed import InstalledPlugins
 
-        with _report_errors():
+        with reported_errors():
             # Importing an application would take longer than all the rest.
             application = _find_or_make(app) if app or price else None
             source = InstalledPlugins() if application is None else application
@@ -407,6 +407,12 @@ def _report_errors() -> Iterator[None]:
         if not getattr(error, "is_logged", False):
             logging.getLogger("kafkaesk").error("%s", error, exc_info=shown)
         sys.exit(error.exit_code)
+    except SystemExit as error:
+        from .app_finder import describe_error, find_place
+
+        told = "the application ended the process%s: %s"
+        logging.getLogger("kafkaesk").error(told, find_place(error), describe_error(error))
+        raise
     except Exception as error:
         from .app_finder import own_traceback
 

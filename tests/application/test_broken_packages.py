@@ -26,6 +26,16 @@ class Plugin:
     def health(self):
         return []
 """
+EXITS = """
+import sys
+import kafkaesk_core
+
+app = kafkaesk_core.Application()
+
+@app.on("initialize")
+async def leave():
+    sys.exit(9)
+"""
 Install = Callable[..., None]
 
 
@@ -200,10 +210,16 @@ def test_what_a_service_prints_is_no_part_of_a_commands_result(install: Install)
     assert json.loads(shown.stdout)["streams"] == []
 
 
-@pytest.mark.parametrize("word", ["plugin", "pluginz", "help", "version"])
-def test_a_word_that_is_nearly_a_command_is_answered_with_the_command(word: str) -> None:
-    meant = {"plugin": "plugins", "pluginz": "plugins"}.get(word, f"--{word}")
-
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("plugin", "plugins"), ("pluginz", "plugins"), ("PLUGINS", "plugins"), ("tial", "tail")),
+        *(("help", "--help"), ("version", "--version")),
+    ],
+)
+def test_a_word_that_is_nearly_a_command_is_answered_with_the_command(
+    word: str, meant: str
+) -> None:
     with pytest.raises(ConfigurationError, match=f"did you mean '{meant}'"):
         find_application(word)
 
@@ -228,6 +244,23 @@ def test_a_service_that_exits_while_it_is_imported_is_no_success(
         find_application("exits:Plugin")
 
 
+def test_a_service_that_exits_at_its_start_is_told_with_the_place(
+    install: Install, tmp_path: Path
+) -> None:
+    install("exits", EXITS, group="apps")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "kafkaesk_core", "exits:app"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path), "KAFKAESK_KAFKA_SERVERS": "embedded://"},
+        check=False,
+    )
+
+    assert ended.returncode == 9
+    assert "the application ended the process at exits.py:9: SystemExit: 9" in ended.stderr
+
+
 def test_a_terminal_that_lacks_characters_shows_their_codes(
     install: Install, tmp_path: Path
 ) -> None:
@@ -241,3 +274,20 @@ def test_a_terminal_that_lacks_characters_shows_their_codes(
     ).stdout
 
     assert b"ValueError: \\u4e2d" in shown
+
+
+def test_a_current_directory_that_was_deleted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    result = kafkaesk("plugins", "no_shop:app")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "kafkaesk: there is no module 'no_shop', neither in the current directory, which no longer "
+        "exists, nor installed\n"
+    )
