@@ -214,7 +214,7 @@ MUTATIONS = (
     Mutation(
         "own 12",
         "a full batch lingers on",
-        "PartitionQueue._append_to_new",
+        "PartitionQueue.begin",
         "self._hurry()",
         "",
         tests=(PUBLISHER,),

@@ -194,6 +194,11 @@ class Producer:
         """Return the topic's known partitions that have a leader."""
         return list(self._client.client.cluster.available_partitions_for_topic(topic) or ())
 
+    def has_leader(self, topic: str, partition: int) -> bool:
+        """Whether a partition has a leader, as far as known."""
+        leader = self._client.client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        return leader is not None and leader != -1
+
     def partition_for(
         self, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
     ) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kafkaesk_core.delivery import PendingDeliveries, RecordMark
+from kafkaesk_core.errors import DeliveryFailedError
 from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES, header_room
 from kafkaesk_core.message import Headers
 from kafkaesk_core.schema.encoding import Encoder
@@ -71,7 +72,7 @@ class ModelWriter:
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
     ) -> RecordMark | None:
-        """Put a message into the open batch of its partition; return None if that is not possible.
+        """Put a message into a batch of its partition; return None if that is not possible.
 
         The caller makes the delivery from the returned record and `batch`.
 
@@ -89,21 +90,38 @@ class ModelWriter:
             queue, size = writer.by_key.get(key), size + len(key)
         else:
             return None
-        if queue is None or (batch := queue.open) is None:
-            return None
+        batch = None if queue is None else queue.open
         try:
             value = self._encode(data)
         except Exception:  # the full path raises the error that says why
             return None
         size += len(value) + (header_room(headers) if headers else 0)
-        # A serializer of the model may have published: the batch may be sealed.
-        is_over = size > writer.max_bytes or buffer.used + size > buffer.limit
-        if is_over or queue.open is not batch:
+        if size > writer.max_bytes or buffer.used + size > buffer.limit:
             return None
+        if queue is None or batch is None or queue.open is not batch:
+            # None was open, or a serializer of the model has published.
+            return self._begin(timestamp_ms, key, value, headers or [], size)
         record = batch.builder.append(timestamp_ms, key, value, headers or [], size)
         if record is not None:
             buffer.used += size
             self.batch = batch
+        return record
+
+    def _begin(
+        self, timestamp_ms: int | None, key: bytes | None, value: bytes, headers: Headers, size: int
+    ) -> RecordMark | None:
+        """Open a batch with this message; return None if the full path must find the partition."""
+        writer, producer = self._writer, self._writer.producer
+        if not producer.is_sticky:
+            return None  # so that the user's partitioner is asked once
+        try:
+            queue = writer.queue_for(key, None, producer)
+        except DeliveryFailedError:
+            return None  # as above
+        if queue.open is not None:
+            return None
+        self.batch, record = queue.begin(timestamp_ms, key, value, headers, size, producer)
+        self._buffer.used += size
         return record
 
     def offer_many(

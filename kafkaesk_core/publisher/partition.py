@@ -27,7 +27,7 @@ from kafkaesk_core.kafka.errors import (
     is_too_large,
 )
 from kafkaesk_core.kafka.producer import Producer, SentBatch
-from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.message import Headers, OutgoingMessage
 from kafkaesk_core.structs import RecordMetadata, TopicPartition
 from kafkaesk_core.tasks import Backoff, start_detached
 
@@ -121,21 +121,32 @@ class PartitionQueue:
                 message.timestamp_ms, message.key, value, message.headers, size
             )
         if batch is None or record is None:
-            batch, record = self._append_to_new(message, value, size, producer)
+            batch, record = self.begin(
+                message.timestamp_ms, message.key, value, message.headers, size, producer
+            )
         if self._settler.on_published is not None and not message.is_internal:
             batch.messages.append((message, record))
         return delivery_of(batch.result, record)
 
-    def _append_to_new(
-        self, message: OutgoingMessage, value: bytes | None, size: int, producer: Producer
+    def begin(
+        self,
+        timestamp_ms: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        size: int,
+        producer: Producer,
     ) -> tuple[Batch, RecordMark]:
+        """Open a batch with this record; it is sent on the next tick, or when its turn comes.
+
+        Raises:
+            TypeError: as with `append`.
+        """
         now = self._loop.time()
         result = BatchResult(self.topic_partition, self._settler.note_unobserved, self._loop)
         deadline = now + self._settler.delivery_timeout
         batch = Batch(producer.create_batch(), result, opened=now, deadline=deadline)
-        record = batch.builder.append(
-            message.timestamp_ms, message.key, value, message.headers, size
-        )
+        record = batch.builder.append(timestamp_ms, key, value, headers, size)
         assert record is not None  # an empty batch takes a record of any size
         batch.builder.max_held_bytes = self.batch_limit
         if self.open is not None:

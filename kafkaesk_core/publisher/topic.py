@@ -176,10 +176,10 @@ class TopicWriters:
 class TopicWriter:
     """One topic's partitions and limits.
 
-    Messages without a key go to one partition until its batch is sealed, and then to the least busy
-    of a few partitions. The partitioner chooses the partition for a key. While the topic is not
-    known to exist (`is_ready` is False), messages wait in `waiting`; `is_open` says that none
-    waits.
+    Messages without a key go to one partition until its batch is sealed, and then to an idle one,
+    or to the least busy of a few. The partitioner chooses the partition for a key. While the topic
+    is not known to exist (`is_ready` is False), messages wait in `waiting`; `is_open` says that
+    none waits.
     """
 
     __slots__ = (
@@ -232,6 +232,11 @@ class TopicWriter:
             self._partitions = partitions
             self.by_key.clear()
             self.sticky = None
+
+    @property
+    def producer(self) -> Producer:
+        """The latest producer, open or closed."""
+        return self._settler.supervisor.producer
 
     def set_limits(self, producer: Producer, facts: TopicFacts | None) -> None:
         """Note the size limits of messages; a topic's limit applies after compression."""
@@ -301,10 +306,13 @@ class TopicWriter:
                 "publish with key=, or remove compact from the topic's cleanup.policy",
                 topic=self.topic,
             )
-        available = producer.available_partitions(self.topic) or self._partitions
-        candidates = random.sample(available, min(_CANDIDATES, len(available)))
-        self.sticky = min(map(self._queue, candidates), key=lambda queue: queue.backlog)
-        return self.sticky
+        queue = self._queue(self._partitions[int(random.random() * len(self._partitions))])
+        if queue.backlog or not producer.has_leader(*queue.topic_partition):
+            available = producer.available_partitions(self.topic) or self._partitions
+            candidates = random.sample(available, min(_CANDIDATES, len(available)))
+            queue = min(map(self._queue, candidates), key=lambda queue: queue.backlog)
+        self.sticky = queue
+        return queue
 
     def _ask(self, key: bytes | None, producer: Producer) -> int:
         available = producer.available_partitions(self.topic)

@@ -112,6 +112,27 @@ async def test_a_key_and_validation_cost_little_more() -> None:
     assert cost.tasks == 0
 
 
+async def test_a_message_that_opens_a_batch_costs_few_calls() -> None:
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    with EmbeddedBroker(topics={"content": 3}) as broker:
+        app = Application(broker.servers, entry_points=False)
+        app.schema("Content", version=1)(Content)
+        async with app:
+            await app.publish_and_wait("content", Content(number=0))
+            for number in range(50):
+                sys.setprofile(count)
+                delivery = await app.publish("content", Content(number=number))
+                sys.setprofile(None)
+                await delivery
+
+    assert calls / 50 <= 31
+
+
 async def test_publishing_many_costs_fewer_calls_each_until_all_are_acknowledged() -> None:
     with EmbeddedBroker(topics={"content": 1}) as broker:
         app = Application(broker.servers, entry_points=False)

@@ -1,7 +1,7 @@
 """The short way of the usual message makes no difference but in what it costs.
 
-A stream's first message goes the whole way. The next ones of its model, published before the batch
-is sealed, go the short one.
+A stream's first message goes the whole way. The next ones of its model go the short one, whether
+they find an open batch or begin one.
 """
 
 from __future__ import annotations
@@ -87,6 +87,43 @@ async def test_messages_of_both_ways_are_the_same_and_in_their_order(app: Applic
     ]
     assert {record.headers for record in records} == {()}
     assert max(r.timestamp for r in keyed) - min(r.timestamp for r in keyed) < 60_000
+
+
+async def test_messages_that_begin_a_batch_each_keep_the_order_of_their_key(
+    app: Application,
+) -> None:
+    async with app:
+        await warm_up(app)
+        for number in range(2, 40):
+            await app.publish("content", Content(number=number), b"key")
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+        records = await consumed(app, 41)
+
+    keyed = [record for record in records if record.key is not None]
+    assert [record.value for record in keyed] == [
+        b'{"schema":"Content:1","data":{"number":%d}}' % number for number in range(1, 40)
+    ]
+
+
+async def test_a_partitioner_of_the_users_own_is_asked_once_for_each_message() -> None:
+    asked: list[bytes | None] = []
+
+    def choose(key: bytes | None, partitions: list[int], available: list[int]) -> int:
+        asked.append(key)
+        return 2
+
+    with EmbeddedBroker(topics={"content": 3}) as broker:
+        app = Application(
+            broker.servers, entry_points=False, kafka_settings={"partitioner": choose}
+        )
+        app.schema("Content", version=1)(Content)
+        async with app:
+            for key in (b"a", b"a", None, None):
+                delivery = await app.publish("content", Content(number=1), key)
+                assert (await delivery).partition == 2
+
+    assert asked == [b"a", b"a", None, None]
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,9 @@ class FakeProducer:
     def available_partitions(self, topic: str) -> Sequence[int]:
         return range(self.cluster.topics.get(topic, 0))
 
+    def has_leader(self, topic: str, partition: int) -> bool:
+        return partition in self.available_partitions(topic)
+
     def partition_for(
         self, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
     ) -> int:
