@@ -57,6 +57,7 @@ from .shutdown import Shutdown
 from .status import Health, Status
 from .structs import RecordMetadata, TopicPartition
 from .tasks import check_loop
+from .transition import Transition
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -64,6 +65,9 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_HANDLERS_SECONDS = 30.0
+"""How long the "initialize" handlers and plugins may take before a wait for them is doubtful."""
 
 _CHUNK = 200
 """The number of messages that `publish_many` takes before it lets other tasks run."""
@@ -104,8 +108,7 @@ class Application(Router):
         self._consumes = False  # in this run, as far as was asked for
         self._asked: set[object] = set()  # calls of consume_forever() that have not begun
         self._consuming_failed: Exception | None = None
-        self._starting = asyncio.Lock()
-        self._starter: asyncio.Task[Any] | None = None
+        self._transition = Transition(self._start_patience)
         self._stop_requests = 0
         self._plugin_routers: list[Router] = []
         self._is_declaring = False
@@ -614,7 +617,7 @@ class Application(Router):
     async def flush(self) -> None:
         """Wait until every buffered message is acknowledged or has failed."""
         check_loop(self.loop, "flush()")
-        if self._runtime is not None:
+        if self._runtime is not None and self._runtime.can_publish:
             await self._runtime.publisher.flush()
 
     # --- lifecycle
@@ -631,14 +634,9 @@ class Application(Router):
                 connection.
         """
         check_loop(self.loop, "initialize()")
-        self._check_not_starting("initialize it again, or publish,")
-        async with self._starting:
+        async with self._transition.begin("start"):
             if self._runtime is None:
-                self._starter = asyncio.current_task()
-                try:
-                    await self._start()
-                finally:
-                    self._starter = None
+                await self._start()
 
     async def _start(self) -> None:
         settings = self.settings
@@ -707,18 +705,17 @@ class Application(Router):
         Idempotent. Waits for a start in progress, and undoes it.
 
         Raises:
-            NotRunningError: a handler, or the task that starts the application, called this; it
+            NotRunningError: a handler, or what starts or stops the application, called this; it
                 would wait for itself.
         """
         check_loop(self.loop, "finalize()")
-        self._check_not_starting("finalize it")
         consumption = None if self._runtime is None else self._runtime.consumption
         if consumption is not None and consumption.is_run_by(asyncio.current_task()):
             raise NotRunningError(
                 "a handler cannot finalize its application, which waits for the handler to end; "
                 "await app.stop() there, and finalize() where consume_forever() has returned"
             )
-        async with self._starting:
+        async with self._transition.begin("stop"):
             runtime = self._runtime
             if runtime is not None:
                 try:
@@ -728,13 +725,9 @@ class Application(Router):
                     self._consumes, self._consuming_failed = False, None
                     self._asked.clear()
 
-    def _check_not_starting(self, attempted: str) -> None:
-        """Refuse a call that would make the starting task wait for itself."""
-        if self._starter is not None and self._starter is asyncio.current_task():
-            raise NotRunningError(
-                f"the application is starting, so what starts it cannot {attempted}; "
-                "publish in an 'initialize' handler, and raise to stop the start"
-            )
+    def _start_patience(self) -> float:
+        """Return the seconds that a task of the start may wait for its end."""
+        return _HANDLERS_SECONDS + (self._runtime.settings.start_timeout if self._runtime else 0)
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -807,18 +800,20 @@ class Application(Router):
 
     async def _consume_forever(self, stop_requests: int, asked: object) -> None:
         try:
+            self._transition.check_endless()
             runtime = await self._ensure_running()
         finally:
             self._asked.discard(asked)
         is_stopped = stop_requests != self._stop_requests
-        if is_stopped or runtime.consumption is None:  # else it is refused, and changes nothing
+        is_refused = runtime.is_stopping or runtime.consumption is not None
+        if is_stopped or not is_refused:  # what is refused changes nothing
             self._consumes, self._consuming_failed = True, None
         if is_stopped:
             return
         try:
             await self._consume(runtime, None, None)
         except Exception as error:
-            if runtime.consumption is None:  # else another run goes on
+            if not is_refused and runtime.consumption is None:  # else another run goes on
                 self._consuming_failed = error
             raise
 

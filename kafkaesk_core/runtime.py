@@ -279,8 +279,10 @@ class Runtime:
         """Prepare to consume with new groups, which `make_groups` returns.
 
         Raises:
-            NotRunningError: the application is already consuming.
+            NotRunningError: the application is already consuming, or is stopping.
         """
+        if self.is_stopping:
+            raise NotRunningError("the application is stopping; it consumes no more")
         if self.consumption is not None:
             raise NotRunningError(
                 "this application is already consuming; it consumes once at a time"
