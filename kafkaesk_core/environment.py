@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -43,8 +45,19 @@ def read_model(model: type[BaseModel]) -> dict[str, Any]:  # values of settings
     Raises:
         ConfigurationError: a value is wrong; the error names the variable.
     """
+    return deepcopy(_read(model, _variables_of(model)))
+
+
+def _variables_of(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
+    """Return the process's variables for a model's fields, as they are now."""
+    names = {f"{PREFIX}{name}".upper() for name in model.model_fields}
+    return tuple((name, os.environ[name]) for name in os.environ if name.upper() in names)
+
+
+@lru_cache(maxsize=16)  # `app.settings` reads them each time, and that takes milliseconds
+def _read(model: type[BaseModel], variables: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     try:
-        values = read_environment(model.model_fields, PREFIX)
+        values = read_environment(model.model_fields, PREFIX, dict(variables))
         return model(**values).model_dump(include=set(values))
     except ValidationError as error:
         problem = describe_problems(error, model, PREFIX)

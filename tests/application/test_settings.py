@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from kafkaesk_core import Application
 from kafkaesk_core.errors import ConfigurationError, NotConfiguredError
 from kafkaesk_core.settings import Settings, merge_settings
 
@@ -101,3 +104,45 @@ def check_all(settings: Settings) -> None:
 def test_wrong_types_and_names_are_told_at_once(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         merge_settings(SERVERS, values)
+
+
+def calls_of(read: Callable[[], object]) -> int:
+    """How many Python functions are called."""
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        read()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_settings_are_cheap_to_read_again_and_follow_every_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each read made a model of the environment anew, with some thousand calls."""
+    monkeypatch.setenv("KAFKAESK_PARTITIONS", "5")
+    monkeypatch.setenv("KAFKAESK_KAFKA_SETTINGS", '{"client_id": "one"}')
+    app = Application("a:1", entry_points=False)
+    assert app.settings.partitions == 5
+
+    assert calls_of(lambda: app.settings) < 600
+    dict.update(app.settings.kafka_settings, client_id="of the caller alone")
+    assert app.settings.kafka_settings == {"client_id": "one"}
+    app.configure(topic_prefix="p.", partitions=7)
+    assert (app.settings.topic_prefix, app.settings.partitions) == ("p.", 5)
+    monkeypatch.setenv("KAFKAESK_PARTITIONS", "6")
+    assert app.settings.partitions == 6
+    monkeypatch.delenv("KAFKAESK_PARTITIONS")
+    assert app.settings.partitions == 7
+    app.override(partitions=8)
+    assert app.settings.partitions == 8
+    monkeypatch.setenv("KAFKAESK_PARTITIONS", "many")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="KAFKAESK_PARTITIONS"):
+            _ = app.settings
