@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from io import TextIOWrapper
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from .application import Application
     from .plugin_price import Price
-    from .plugins.contract import PluginInfo
 
 __all__ = ["main"]
 
@@ -282,6 +282,7 @@ def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
     # Standard output is for the list, not for what a plugin or the service prints.
     with _uncollected(), redirect_stdout(sys.stderr):
         from .errors import KafkaeskError
+        from .plugin_tables import plugin_table, price_table
         from .plugins.installed import InstalledPlugins
 
         with reported_errors():
@@ -301,11 +302,12 @@ def plugins(app: str | None, as_json: bool, chain: bool, price: bool) -> None:
         priced = [{**p._asdict(), "microseconds": round(p.microseconds, 3)} for p in prices]
         click.echo(json.dumps({"plugins": described, "chains": chains, "prices": priced}, indent=2))
     else:
-        for line in _plugin_table(found):
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in plugin_table(found, width):
             click.echo(line)
         for name, layers in chains.items():
             click.echo(f"{name}: {' > '.join(layers)}")
-        for line in _price_table(prices) if price else ():
+        for line in price_table(prices) if price else ():
             click.echo(line)
     if problem is not None:
         click.echo(f"kafkaesk: {problem}", err=True)
@@ -342,32 +344,6 @@ def _price(application: Application) -> list[Price]:
     from .plugin_price import price_plugins
 
     return asyncio.run(price_plugins(application.plugins, application.subscriptions, application))
-
-
-def _plugin_table(found: Sequence[PluginInfo]) -> Iterator[str]:
-    rows = [("NAME", "VERSION", "FROM", "STATUS", "HOOKS", "")]
-    for info in found:
-        origin = f"{info.source} ({info.value})" if info.value else info.source
-        hooks = ", ".join(info.hooks) or "-"
-        reason = " ".join(info.reason.split())  # an error may have several lines
-        rows.append((info.name, info.version, origin, info.status, hooks, reason))
-    yield from _align(rows) if len(rows) > 1 else ["no plugins are installed"]
-
-
-def _price_table(prices: Sequence[Price]) -> Iterator[str]:
-    rows = [("HOOK", "PLUGIN", "MICROSECONDS PER CALL")]
-    for price in prices:
-        cost = f"not priced: {price.problem}" if price.problem else f"{price.microseconds:.2f}"
-        rows.append((price.hook, price.plugin, cost))
-    yield from _align(rows) if len(rows) > 1 else ["no plugin acts on messages"]
-
-
-def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Align rows in columns; each column is as wide as its widest entry."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
 
 
 def _json_object(text: str) -> dict[str, Any]:
