@@ -69,7 +69,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _HANDLERS_SECONDS = 30.0
 """How long the "initialize" handlers and plugins may take before a wait for them is doubtful."""
 
-_CHUNK = 200
+_CHUNK = 500
 """The number of messages that `publish_many` takes before it lets other tasks run."""
 _NO_ORIGINS: Sequence[IncomingMessage] = ()
 
