@@ -8,7 +8,7 @@ from typing import Any
 from kafkaesk_core.delivery import PendingDeliveries, RecordMark
 from kafkaesk_core.errors import DeliveryFailedError
 from kafkaesk_core.kafka.producer import MESSAGE_OVERHEAD_BYTES, header_room
-from kafkaesk_core.message import Headers
+from kafkaesk_core.message import Header, Headers
 from kafkaesk_core.schema.encoding import Encoder
 
 from .batch import Batch
@@ -21,6 +21,7 @@ __all__ = ["ModelWriter"]
 # Any below: data is whatever the caller publishes.
 
 
+_NO_HEADERS: list[Header] = []
 FindKey = Callable[[Any], bytes | None]
 
 
@@ -160,12 +161,12 @@ class ModelWriter:
             except Exception:  # as in `offer`
                 break
             size = MESSAGE_OVERHEAD_BYTES + len(value)
-            is_over = size > writer.max_bytes or buffer.used + size > buffer.limit
-            if is_over or queue.open is not batch:
+            used = buffer.used + size
+            if used > buffer.limit or size > writer.max_bytes or queue.open is not batch:
                 break
-            if (record := append(None, None, value, [], size)) is None:
+            if (record := append(None, None, value, _NO_HEADERS, size)) is None:
                 break
-            buffer.used += size
+            buffer.used = used
             if record.offset != after:
                 deliveries.add(batch.result, first, after)
                 first = record.offset
