@@ -97,14 +97,16 @@ class ModelWriter:
         except Exception:  # the full path raises the error that says why
             return None
         size += len(value) + (header_room(headers) if headers else 0)
-        if size > writer.max_bytes or buffer.used + size > buffer.limit:
+        used = buffer.used + size
+        if used > buffer.limit or size > writer.max_bytes:
             return None
-        if queue is None or batch is None or queue.open is not batch:
+        headers = headers or _NO_HEADERS
+        if batch is None or queue is None or queue.open is not batch:
             # None was open, or a serializer of the model has published.
-            return self._begin(timestamp_ms, key, value, headers or [], size)
-        record = batch.builder.append(timestamp_ms, key, value, headers or [], size)
+            return self._begin(timestamp_ms, key, value, headers, size)
+        record = batch.builder.append(timestamp_ms, key, value, headers, size)
         if record is not None:
-            buffer.used += size
+            buffer.used = used
             self.batch = batch
         return record
 
