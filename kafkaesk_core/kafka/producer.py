@@ -119,6 +119,8 @@ class Producer:
         self._partitioner = self._options.get("partitioner", DefaultPartitioner())
         self.is_sticky = isinstance(self._partitioner, DefaultPartitioner)
         """Whether it has aiokafka's partitioner: then we choose partitions for keyless records."""
+        self.linger_seconds = float(self._options.get("linger_ms", 0)) / 1000
+        """How long a batch waits for more records."""
         self._client = AIOKafkaProducer(bootstrap_servers=self._servers, **self._options)
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -131,11 +133,6 @@ class Producer:
     def is_compressing(self) -> bool:
         """Whether batches are compressed."""
         return self._options.get("compression_type") is not None
-
-    @property
-    def linger_seconds(self) -> float:
-        """How long a batch waits for more records, in seconds."""
-        return float(self._options.get("linger_ms", 0)) / 1000
 
     @property
     def is_alive(self) -> bool:

@@ -295,7 +295,7 @@ class BatchSender:
         self.batch = batch
         self._settler = settler
         self._session: ProducerSession  # the last one that got the batch
-        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._backoff: Backoff | None = None  # after a first failure
         self._trouble: Exception | None = None
         self.was_too_large = False
         """Whether the broker refuses batches of this size."""
@@ -369,7 +369,7 @@ class BatchSender:
                 if not is_retryable(error) and session.producer.is_alive:
                     raise _CannotBeSentError from error
                 self._settler.supervisor.check(asyncio.get_running_loop().time())
-            await self._backoff.wait()
+            await self._pause()
 
     async def _answer(self, sent: SentBatch) -> tuple[RecordMetadata | None, Exception | None]:
         try:
@@ -399,8 +399,14 @@ class BatchSender:
             return ()
         if attempts:
             self.batch.repack(session.producer.create_batch)
-        await self._backoff.wait()
+        await self._pause()
         return None
+
+    async def _pause(self) -> None:
+        """Wait before the next attempt."""
+        if self._backoff is None:
+            self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        await self._backoff.wait()
 
     def _undo(self, session: ProducerSession, kind: ProduceErrorKind) -> None:
         supervisor, (topic, partition) = self._settler.supervisor, self.batch.topic_partition
