@@ -7,7 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .entry_points import BOOTSTRAP, describe_rivals, find_entry_points, load_entry_point
+from .entry_points import (
+    BOOTSTRAP,
+    describe_rivals,
+    find_entry_points,
+    load_entry_point,
+    package_of,
+)
 from .errors import ConfigurationError
 from .settings import Settings
 
@@ -38,7 +44,8 @@ async def open_bootstrap(settings: Settings) -> AsyncIterator[Bootstrap]:
     """Provide the brokers of checked settings; a URL is opened by the entry point of its scheme.
 
     Raises:
-        ConfigurationError: no installed package provides the scheme, or several do.
+        ConfigurationError: no installed package provides the scheme, several do, or its package
+            cannot be loaded.
     """
     server = settings.kafka_servers[0]
     if "://" not in server:
@@ -61,5 +68,14 @@ def _find_factory(url: str) -> Factory:
         )
     if rivals := describe_rivals(found):
         raise ConfigurationError(f"the scheme {scheme}:// {rivals}")
-    factory: Factory = load_entry_point(found[0])
+    try:
+        factory: Factory = load_entry_point(found[0])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, for one: the package's code ran
+        package = " ".join(package_of(found[0]))
+        raise ConfigurationError(
+            f"the package {package}, which provides {scheme}://, cannot be loaded: "
+            f"{type(error).__name__}: {error}; repair or uninstall it"
+        ) from error
     return factory

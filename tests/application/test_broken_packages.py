@@ -200,6 +200,24 @@ async def test_two_packages_with_one_scheme_are_named(install: Install) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+async def test_a_scheme_whose_package_cannot_be_loaded_is_named(
+    install: Install, code: str, reason: str
+) -> None:
+    install("wrong", code, group="bootstrap")
+
+    told = f"the package wrong 1, which provides wrong://, cannot be loaded: {reason}"
+    with pytest.raises(ConfigurationError, match=told):
+        async with open_bootstrap(Settings(kafka_servers=("wrong://",))):
+            pass
+
+
 def test_what_a_service_prints_is_no_part_of_a_commands_result(install: Install) -> None:
     code = "import kafkaesk_core; app = kafkaesk_core.Application(); print('hello')"
     install("chatty", code, group="apps", value="chatty:app")
