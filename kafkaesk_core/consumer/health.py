@@ -107,9 +107,12 @@ class GroupHealth:
         self._polled = self._clock()
 
     def report_trouble(self, reason: str | None) -> None:
-        """Note a problem that the consumer retries, and log it once; None clears it."""
+        """Note a problem that the consumer retries, and log it once; None clears it.
+
+        The reason names the group.
+        """
         if reason is not None and reason != self._trouble:
-            logger.warning("group %s: %s; trying again", self._group, reason)
+            logger.warning("%s; trying again", reason)
         self._trouble = reason
 
     def report_missing(self, topics: Mapping[str, str | None], patterns: Sequence[str]) -> None:
