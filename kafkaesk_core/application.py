@@ -72,6 +72,7 @@ _HANDLERS_SECONDS = 30.0
 _CHUNK = 500
 """The number of messages that `publish_many` takes before it lets other tasks run."""
 _NO_ORIGINS: Sequence[IncomingMessage] = ()
+"""The default of `origins`: Python has one empty tuple."""
 
 
 class Application(Router):
@@ -324,7 +325,7 @@ class Application(Router):
         schema: str | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-        origins: Sequence[IncomingMessage] = _NO_ORIGINS,
+        origins: Sequence[IncomingMessage] = (),
         meta: Mapping[str, Any] | None = None,  # values of any type: the plugins' own
     ) -> Delivery:
         """Publish a model, or JSON-able data of a schema, to a stream.
