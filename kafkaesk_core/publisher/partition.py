@@ -57,6 +57,7 @@ class PartitionQueue:
         "_due",
         "_flushes",
         "_is_hurried",
+        "_is_lingering",
         "_loop",
         "_sealed",
         "_sealed_records",
@@ -89,6 +90,7 @@ class PartitionQueue:
         self._due: asyncio.Handle | None = None  # the call that sends the next batch
         self._task: asyncio.Task[None] | None = None  # asyncio itself keeps no reference
         self._is_hurried = False  # the next batch does not linger
+        self._is_lingering = False  # that call is a timer's
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
@@ -180,7 +182,7 @@ class PartitionQueue:
 
     def _send_next(self) -> None:
         """Send the next batch, unless there is none or it lingers."""
-        self._due = None
+        self._due, self._is_lingering = None, False
         batch = self._next()
         if batch is None:
             return
@@ -210,6 +212,7 @@ class PartitionQueue:
         if not linger or self._is_hurried or end <= self._loop.time():
             return False
         self._due = self._loop.call_at(end, self._end_linger, context=Context())
+        self._is_lingering = True
         return True
 
     def _end_linger(self) -> None:
@@ -219,9 +222,10 @@ class PartitionQueue:
     def _hurry(self) -> None:
         """Send the open batch as soon as the batches before it are answered."""
         self._is_hurried = True
-        if isinstance(self._due, asyncio.TimerHandle):
+        if self._is_lingering and self._due is not None:
             self._due.cancel()
             self._due = self._loop.call_soon(self._send_next, context=Context())
+            self._is_lingering = False
 
     def _answered(
         self, sender: BatchSender, sent: SentBatch, future: asyncio.Future[RecordMetadata | None]

@@ -426,6 +426,29 @@ async def test_a_batch_that_gets_full_while_it_lingers_goes_at_once() -> None:
         assert cluster.batches[0][1] < 5
 
 
+class OtherTimer:
+    """A timer that is of no class of asyncio's, as those of uvloop."""
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self._timer = timer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._timer, name)
+
+
+class OtherLoop(asyncio.SelectorEventLoop):
+    """An event loop with timers of its own."""
+
+    def call_at(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        return OtherTimer(super().call_at(*args, **options))
+
+
+def test_a_batch_stops_lingering_on_every_event_loop() -> None:
+    with asyncio.Runner(loop_factory=OtherLoop) as runner:
+        runner.run(test_a_batch_lingers_for_more_records_until_it_is_flushed())
+        runner.run(test_a_batch_that_gets_full_while_it_lingers_goes_at_once())
+
+
 async def test_messages_of_a_key_go_where_aiokafkas_partitioner_says() -> None:
     cluster = Cluster()
     async with publishing(cluster) as publisher:
