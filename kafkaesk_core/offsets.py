@@ -302,8 +302,11 @@ class OffsetTracker(Generic[P]):
         return [one for one in tracker.open if one < offset and one not in tracker.done]
 
     def open_count(self, partition: P) -> int:
-        """Return the number of records from the watermark to the position, finished or not."""
-        return len(self._settled()[partition].open)
+        """Return the number of records from the watermark to the position, finished or not.
+
+        It is asked for each partition before each poll: call `settle` once before.
+        """
+        return len(self._trackers[partition].open)
 
     def propose(
         self, partitions: Iterable[P] | None = None, *, only_gaps: bool = False

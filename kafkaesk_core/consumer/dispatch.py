@@ -131,7 +131,7 @@ class Dispatcher:
         count = len(self._offsets)
         common = self._max_bytes / 2 if count > 1 else self._max_bytes
         share = common / count
-        is_common_full = self.buffered_bytes >= common
+        is_common_full = self.buffered_bytes >= common  # settles the offsets, once for all below
         return [
             partition
             for partition in self._offsets

@@ -138,6 +138,15 @@ async def test_what_is_done_takes_no_room_while_the_next_handler_waits() -> None
     assert await reading.lanes.stop(1) == 0
 
 
+async def test_offsets_are_settled_once_however_many_partitions_are_asked_for_room() -> None:
+    """A group may have many handlers and partitions, and is polled for each record."""
+    reading, settled = Reading(A, B, C, D), list[None]()
+    reading.tracker.settlers.append(lambda: settled.append(None))
+
+    assert reading.dispatcher.wanted() == [A, B, C, D]
+    assert len(settled) == 1
+
+
 async def test_others_go_on_when_they_have_room_again() -> None:
     reading = Reading(A, B)
     reading.take(A, 1, b"late")

@@ -209,7 +209,6 @@ READERS: dict[str, tuple[Callable[[Run], object], object]] = {
     "what to commit": (lambda run: run.tracker.propose(), {PLACE: 2}),
     "a limit": (lambda run: run.tracker.clamp({PLACE: 4}), {PLACE: 2}),
     "open below": (lambda run: run.tracker.open_below(PLACE, 4), [2, 3]),
-    "the number of open ones": (lambda run: run.tracker.open_count(PLACE), 2),
     "a snapshot": (lambda run: run.tracker.state(PLACE).uncommitted, 2),
     "counts": (lambda run: run.handling.counts, {"done": 2}),
     "finished again": (lambda run: run.tracker.finish(PLACE, run.batch.epoch, 1), False),
