@@ -16,7 +16,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from kafkaesk_core.delivery import Delivery
+from kafkaesk_core.delivery import BatchResult, Delivery
 from kafkaesk_core.errors import (
     BrokerUnreachableError,
     DeliveryFailedError,
@@ -28,6 +28,7 @@ from kafkaesk_core.errors import (
 from kafkaesk_core.kafka.admin import CreateResult, TopicState
 from kafkaesk_core.kafka.producer import Record, RecordBatch, read_records
 from kafkaesk_core.message import OutgoingMessage
+from kafkaesk_core.publisher.batch import Batch
 from kafkaesk_core.publisher.publisher import Publisher
 from kafkaesk_core.publisher.send_buffer import SendBuffer
 from kafkaesk_core.topics import Topics
@@ -887,6 +888,41 @@ async def test_a_defect_while_a_batch_is_settled_does_not_hold_up_the_next(
 
 
 # --- room (rule 39)
+
+
+@pytest.mark.rule_39
+def test_a_batch_that_is_split_or_packed_again_gives_back_the_room_that_it_took() -> None:
+    builder = RecordBatch(10_000, 0)
+    for n in range(5):
+        builder.append(1_000, None, b"%d" % n, [], 101 + n)
+    builder.close()
+    batch = Batch(builder, BatchResult(TopicPartition("orders", 0)), opened=0.0, deadline=1.0)
+    taken = batch.bytes
+    assert taken == 101 + 102 + 103 + 104 + 105
+
+    batch.repack(lambda: RecordBatch(10_000, 0))
+    assert batch.bytes == taken
+    halves = batch.halves(lambda: RecordBatch(10_000, 0))
+    assert [half.count for half in halves] == [2, 3]
+    assert sum(half.bytes for half in halves) == taken
+
+
+@pytest.mark.rule_39
+async def test_the_buffer_is_not_free_while_a_caller_waits_for_room() -> None:
+    """The fast path asks only this, and would overtake the caller."""
+    buffer = SendBuffer(100)
+    buffer.open()
+    assert buffer.take(90)
+    waiting = asyncio.create_task(buffer.enter(50, LIMIT))
+    await asyncio.sleep(0)
+
+    assert not buffer.is_free
+    buffer.release(90)
+    assert not buffer.is_free  # it is admitted, and has not run yet
+    await soon(waiting)
+
+    assert buffer.is_free
+    assert buffer.used == 50
 
 
 @pytest.mark.rule_39
