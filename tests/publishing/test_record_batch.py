@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from kafkaesk_core.kafka.producer import Producer, RecordBatch, read_records
+from kafkaesk_testing import EmbeddedBroker
 
 RECORDS: list[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
     (1_000, None, b"value", []),
@@ -76,3 +78,29 @@ async def test_the_batches_of_a_producer_have_its_limit_and_its_compression() ->
 
     assert batch.record_count() == expected.record_count()
     assert batch._build() == expected._build()
+
+
+@pytest.mark.rule_36
+async def test_a_batch_is_not_offered_behind_another_nor_to_a_closed_producer() -> None:
+    """Behind a refused batch it would fail for no reason of its own (K32, K33)."""
+    with EmbeddedBroker(topics={"orders": 1}) as broker:
+        producer = Producer([broker.servers[0]])
+        await producer.start(5.0)
+        try:
+            await producer.partitions("orders")
+            batches = [producer.create_batch() for _ in range(3)]
+            for batch in batches:
+                assert batch.append(None, None, b"value", [])
+                batch.close()
+
+            first = producer.offer_batch(batches[0], "orders", 0)
+            assert producer.offer_batch(batches[1], "orders", 0) is None
+            assert first is not None
+            async with asyncio.timeout(5.0):
+                metadata = await first.future
+        finally:
+            await producer.close(5.0)
+
+        assert metadata is not None
+        assert metadata.offset == 0
+        assert producer.offer_batch(batches[2], "orders", 0) is None
