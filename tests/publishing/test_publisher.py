@@ -1435,3 +1435,16 @@ class Refused(FakeProducer):
     async def start(self, timeout: float) -> None:
         await super().start(timeout)
         raise BrokerUnreachableError("cannot use Kafka")
+
+
+async def test_a_batch_whose_time_is_over_is_not_handed_over() -> None:
+    """As after the event loop was blocked for longer than the time limit of a delivery."""
+    cluster = Cluster()
+    async with publishing(cluster) as publisher:
+        await (await publisher.send(message(b"in time")))
+        publisher._settler.delivery_timeout = -1.0
+        late = await publisher.send(message(b"late"))
+
+        with pytest.raises(DeliveryFailedError, match="no broker accepted it within"):
+            await late
+        assert cluster.everything() == [b"in time"]
