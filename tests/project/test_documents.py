@@ -179,7 +179,7 @@ def test_the_http_service_publishes_consumes_and_reports_its_health(tmp_path: Pa
         output=tmp_path / "output",
         environment=environment,
     ) as service:
-        service.wait_for("Application startup complete")
+        service.wait_for("Uvicorn running on")  # it binds the port after the lifespan's start
         placed = request(port, "/orders", order)
         billed = until_found(port, "/orders/7")
         unknown = request(port, "/orders/8")
