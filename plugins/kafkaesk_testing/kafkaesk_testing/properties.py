@@ -57,6 +57,8 @@ def server_properties(
         "log.cleaner.dedupe.buffer.size": "2097152",
         # The default is 15 seconds: a test that waits for a compacted topic waits for the cleaner.
         "log.cleaner.backoff.ms": "500",
+        # Tests write timestamps of any year, and Kafka deletes by them: none after seven days.
+        "log.retention.ms": "-1",
         **(FAST_FAILOVER if fast_failover else {}),
     }
 

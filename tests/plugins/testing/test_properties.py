@@ -35,6 +35,11 @@ def test_one_node_asks_for_no_replicas() -> None:
     assert properties["min.insync.replicas"] == "1"
 
 
+def test_no_record_is_deleted_for_its_timestamp() -> None:
+    """Kafka deleted records that a test had dated back, whenever it came to look for them."""
+    assert properties_of(1)["log.retention.ms"] == "-1"
+
+
 def test_a_listener_advertises_its_own_port_unless_told_another() -> None:
     own = properties_of(2, Listener("EXT"))
     proxied = properties_of(2, Listener("EXT", advertised_ports=[7001, 7002, 7003]))
